@@ -1,0 +1,51 @@
+# The same commands here, in a hosted CI and in the README. Everything runs from the checkout, in the environment .venv.
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+BUNDLE := $(PY) -m monai.bundle run
+
+.PHONY: help venv demo test test-fast check format clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+venv: $(VENV)/.ready  ## the environment, with the exact versions of constraints.txt
+
+# torch first and alone: a resolver that may choose takes a newer build with gigabytes of CUDA packages
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade "pip>=25"
+	$(PY) -m pip install --quiet --constraint constraints.txt torch
+	$(PY) -m pip install --quiet --constraint constraints.txt ".[dev]"
+	@touch $@
+
+demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minutes on two cores
+	$(PY) -m bundle sample demo/data --overwrite
+	$(BUNDLE) training --config_file "['configs/train.yaml','configs/demo.yaml']"
+	$(BUNDLE) evaluating --config_file "['configs/train.yaml','configs/demo.yaml','configs/evaluate.yaml']"
+	$(BUNDLE) --config_file "['configs/inference.yaml','configs/demo_inference.yaml']"
+	@echo
+	@echo "Look at"
+	@echo "  demo/train/curves.png, demo/train/panel.png   how the training went"
+	@echo "  demo/train/evaluation.json                    pixel error, Dice and IoU of the held-out images"
+	@echo "  demo/segmentation/overlays/                   what it finds in images it has not seen"
+	@echo "  demo/segmentation/objects.csv                 a row for every cell"
+
+# one thread each for two processes: two threads each would wait for one another on two cores
+test: venv  ## the whole test suite
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+
+test-fast: venv  ## without the tests marked slow
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow"
+
+check: venv  ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: venv  ## let ruff lay out the code
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:  ## remove what the demo and the tools made
+	rm -rf demo output .pytest_cache .mypy_cache .ruff_cache build *.egg-info
