@@ -1,0 +1,87 @@
+"""The energy of Eq. 1 (arXiv 1505.04597): pixel-wise softmax and cross-entropy, weighted by a map w(x)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+REDUCTIONS = ("mean", "weighted_mean", "sum", "none")
+
+
+class WeightedCrossEntropyLoss(nn.Module):
+    """Cross-entropy of every pixel times its weight: E = - sum_x w(x) log p_l(x)(x).
+
+    The minus sign, which the printed Eq. 1 lacks, is taken as meant. A weight of 0 says "not annotated": such a pixel
+    contributes neither to the sum nor to what it is divided by, and a batch without annotated pixels gives 0.
+
+    Args:
+        reduction: "mean" over the annotated pixels of the batch (w > 0), "weighted_mean": divided by the sum of the
+            weights, as torch does for class weights, "sum": Eq. 1 as written, "none": the map (B, 1, *spatial).
+
+    Shape:
+        input: scores before the softmax (B, K, *spatial), any floating dtype, computed in at least float32; K = 1 is
+            read as a single sigmoid output for classes 0 and 1.
+        target: class of each pixel (B, 1, *spatial), any dtype, whole numbers 0 ... K - 1; a negative one counts as not
+            annotated. Or (B, 2, *spatial): class and weight stacked, since MONAI's trainer passes one target only.
+        weight: (B, 1, *spatial), at least 0; None: 1 everywhere, the loss is then `torch.nn.CrossEntropyLoss`.
+
+    Raises:
+        ValueError: unknown reduction, shapes that do not agree, classes beyond K - 1.
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
+        self.reduction = reduction
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        """Scalar energy, or the map for reduction "none"; see the class for shapes."""
+        target, weight = _split_target(input, target, weight)
+        label = target.long()
+        annotated = label >= 0 if weight is None else (label >= 0) & (weight > 0)
+        _check_classes(label, input.shape[1])
+
+        scores = input if input.dtype == torch.float64 else input.float()
+        if scores.shape[1] == 1:
+            energy = F.binary_cross_entropy_with_logits(scores, label.clamp(min=0).to(scores.dtype), reduction="none")
+        else:
+            energy = F.cross_entropy(scores, label[:, 0].clamp(min=0), reduction="none")[:, None]  # (B, 1, *spatial)
+        w = annotated.to(scores.dtype) if weight is None else weight.to(scores.dtype) * annotated
+        # 0 * inf is NaN: what is not annotated must not reach the sum at all
+        energy = torch.where(annotated, energy * w, energy.new_zeros(()))
+
+        if self.reduction == "none":
+            return energy
+        if self.reduction == "sum":
+            return energy.sum()
+        divisor = annotated.sum() if self.reduction == "mean" else w.sum()
+        return energy.sum() / torch.where(divisor > 0, divisor, torch.ones_like(divisor))
+
+
+def _split_target(
+    input: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Label and weight, whether given apart or stacked, of one shape with the scores."""
+    if weight is None and target.ndim > 1 and target.shape[1] == 2:
+        target, weight = target[:, :1], target[:, 1:]
+    expected = (input.shape[0], 1, *input.shape[2:])
+    for name, tensor in (("target", target), ("weight", weight)):
+        if tensor is not None and tuple(tensor.shape) != expected:
+            raise ValueError(
+                f"WeightedCrossEntropyLoss: scores {tuple(input.shape)} need a {name} of shape {expected}, "
+                f"got {tuple(tensor.shape)}; crop labels and weights to the output of the network"
+            )
+    return target, weight
+
+
+def _check_classes(label: torch.Tensor, classes: int) -> None:
+    """Refuse classes that the network does not have; on a GPU only torch's own assertion does, to spare a wait."""
+    if label.device.type == "cpu" and not torch.compiler.is_compiling():
+        highest = int(label.max()) if label.numel() else 0
+        if highest >= max(classes, 2):
+            raise ValueError(
+                f"WeightedCrossEntropyLoss: found class {highest}, but the network gives {classes} scores a pixel; "
+                "set out_channels or map the label values"
+            )
