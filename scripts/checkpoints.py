@@ -1,0 +1,176 @@
+"""What outlives a training: the best weights, the state to go on from; when to stop; and loading weights safely."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint, DiskSaver
+from monai.engines import Evaluator, Trainer
+from torch import nn
+
+BEST, STALE = "best_key_metric", "validations_without_gain"  # kept in trainer.state, saved with the trainer
+
+
+class BestWeights:
+    """Keep the weights of the best validation as a flat state_dict, and stop when it no longer improves.
+
+    The best score and the number of validations since then belong to the trainer's state: they are saved and restored
+    with it, so a resumed training neither overwrites better weights nor forgets how long it has waited.
+
+    Args:
+        path: the file to write, e.g. models/model.pt; replaced atomically.
+        network: whose weights are kept.
+        evaluator: its key metric (larger is better) decides.
+        patience: stop after this many validations without gain; 0: never.
+        min_gain: what counts as a gain.
+    """
+
+    def __init__(
+        self, path: str | Path, network: nn.Module, evaluator: Evaluator, patience: int = 0, min_gain: float = 0.0
+    ) -> None:
+        self.path = Path(path)
+        self.network = network
+        self.evaluator = evaluator
+        self.patience = patience
+        self.min_gain = min_gain
+
+    def attach(self, trainer: Trainer) -> None:
+        """Judge after each validation of the evaluator that this trainer starts."""
+        for name, start in ((BEST, float("-inf")), (STALE, 0)):
+            trainer.state_dict_user_keys.append(name)
+            setattr(trainer.state, name, start)
+        self.evaluator.add_event_handler(Events.COMPLETED, self, trainer)
+
+    def __call__(self, evaluator: Engine, trainer: Trainer) -> None:
+        """Compare, save, count; `evaluator` has just finished."""
+        name = evaluator.state.key_metric_name  # type: ignore[attr-defined]  # added by MONAI's Workflow
+        score = float(evaluator.state.metrics[name])
+        state = trainer.state
+        if score > getattr(state, BEST) + self.min_gain:
+            setattr(state, BEST, score)
+            setattr(state, STALE, 0)
+            save_weights(self.network, self.path)
+            trainer.logger.info(f"best {name} so far: {score:.4f} in epoch {state.epoch}; weights in {self.path}")
+            return
+        setattr(state, STALE, getattr(state, STALE) + 1)
+        if 0 < self.patience <= getattr(state, STALE):
+            trainer.logger.info(f"no gain in {name} for {self.patience} validations: stopping early")
+            trainer.terminate()
+
+
+class TrainingState:
+    """Save everything a training needs to go on, and go on from it.
+
+    Args:
+        path: the file to write, replaced atomically.
+        objects: what to save beside the trainer, e.g. {"model": ..., "optimizer": ..., "lr_scheduler": ...}.
+        interval: epochs between two saves; the last epoch and an interruption (Ctrl-C) save too.
+        resume: load `path` when the training starts, and continue with the epoch after the one saved.
+
+    List it after the validation, whose outcome is part of the state, and before handlers that end an epoch with an
+    error.
+
+    Raises:
+        FileNotFoundError: `resume` without a file at `path`.
+        ValueError: `resume` from a training that has reached `max_epochs`.
+    """
+
+    def __init__(self, path: str | Path, objects: Mapping[str, Any], interval: int = 1, resume: bool = False) -> None:
+        self.path = Path(path)
+        self.objects = dict(objects)
+        self.interval = interval
+        self.resume = resume
+
+    def attach(self, trainer: Trainer) -> None:
+        """Load at the start if asked to; save at intervals, at the end, and when the training is interrupted."""
+        objects = {**self.objects, "trainer": trainer}
+        if self.resume:
+            trainer.add_event_handler(Events.STARTED, self._load, objects)
+        saver = DiskSaver(str(self.path.parent), create_dir=True, require_empty=False)
+        save = Checkpoint(objects, saver, filename_pattern=self.path.name, n_saved=None)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval) | Events.COMPLETED, save)
+        trainer.add_event_handler(Events.INTERRUPT, save)
+        trainer.add_event_handler(Events.EXCEPTION_RAISED, self._save_and_raise, save)
+
+    @staticmethod
+    def _save_and_raise(trainer: Engine, error: BaseException, save: Checkpoint) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            save(trainer)
+        raise error
+
+    def _load(self, trainer: Engine, objects: Mapping[str, Any]) -> None:
+        if not self.path.is_file():
+            raise FileNotFoundError(
+                f"resume: no training state at {self.path}; start without --resume, or set model_dir to where it is"
+            )
+        max_epochs = trainer.state.max_epochs or 0
+        Checkpoint.load_objects(objects, torch.load(self.path, map_location="cpu", weights_only=True))
+        if trainer.state.epoch >= max_epochs:
+            raise ValueError(
+                f"resume: {self.path} was saved after epoch {trainer.state.epoch} and max_epochs is {max_epochs}: "
+                "nothing is left to train; raise max_epochs"
+            )
+        trainer.state.max_epochs = max_epochs  # the configuration's, not the saved one
+        trainer.logger.info(f"resumed from {self.path} after epoch {trainer.state.epoch}")
+
+
+class LoadWeights:
+    """Load weights into a network when an engine starts, or refuse: nothing is ever predicted with random weights.
+
+    Args:
+        path: a flat state_dict, or a state with the key "model".
+        network: receives the weights, all of them.
+    """
+
+    def __init__(self, path: str | Path, network: nn.Module) -> None:
+        self.path = Path(path)
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """Load when the engine starts."""
+        engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path))
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a flat state_dict atomically, from the first process only."""
+    DiskSaver(str(path.parent), create_dir=True, require_empty=False)(_bare(network).state_dict(), path.name)
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Read weights as plain tensors (a pickle that holds code is refused) and put them into the network, all of them.
+
+    Args:
+        network: any module, or one wrapped for several processes.
+        path: a flat state_dict, or a state with the key "model".
+
+    Raises:
+        FileNotFoundError: nothing at `path`.
+        ValueError: not a file of plain tensors, or names and shapes that do not fit the network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"weights: no file at {path}. Train first (python -m monai.bundle run training --config_file "
+            "configs/train.yaml), or point ckpt_path to a file of weights"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip, runtime and end-of-file errors here
+        raise ValueError(f"weights: {path} is not a file of plain tensors: {str(error).splitlines()[0]}") from error
+    state = state.get("model", state)
+    try:
+        _bare(network).load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"weights: {path} does not fit the network; use the configuration they were trained with (features, "
+            f"out_channels, variant). {' '.join(str(error).split())[:400]}"
+        ) from error
+
+
+def _bare(network: nn.Module) -> nn.Module:
+    """The network without its wrapper for several processes, whose state_dict has other names."""
+    return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network

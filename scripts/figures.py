@@ -1,0 +1,213 @@
+"""Drawing: arrays in, matplotlib figures out; nothing is read, and no global state of matplotlib is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from scripts.atomic_files import replacing
+from scripts.overlays import (
+    BLUE,
+    CONFUSED,
+    CORRECT,
+    ERROR_COLOURS,
+    FALSE_BACKGROUND,
+    GREEN,
+    GREY,
+    MISSED_BACKGROUND,
+    NOT_ANNOTATED,
+    ORANGE,
+    PALETTE,
+    PURPLE,
+    RED,
+    SKY,
+    displayable,
+    error_map,
+    overlay_image,
+)
+
+_LINES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, "#000000", "#777777")
+_MOST_LINES = 8  # of one pair of axes
+_NO_METRIC = ("epoch", "iteration", "lr", "loss", "seconds")
+
+
+def panel_figure(
+    image: np.ndarray,
+    label: np.ndarray,
+    weight: np.ndarray | None = None,
+    probability: np.ndarray | None = None,
+    prediction: np.ndarray | None = None,
+    class_names: Sequence[str] = ("membrane", "cell"),
+    probability_class: int = 1,
+    title: str = "",
+) -> Figure:
+    """Image | label | weight map | probability | prediction | error, side by side; what is not given is left out.
+
+    Args:
+        image: (H, W) or (C, H, W).
+        label: class map (H, W); negative: not annotated.
+        weight: weight map (H, W).
+        probability: of the class `probability_class`, (H, W).
+        prediction: class map (H, W).
+        class_names: names of the classes 0 .. K - 1.
+        probability_class: which class `probability` belongs to.
+        title: a line above all panels.
+    """
+    panels = 2 + (weight is not None) + (probability is not None) + 2 * (prediction is not None)
+    columns = panels if panels <= 3 else (panels + 1) // 2
+    rows = -(-panels // columns)
+    image_height = 4.2 * min(max(label.shape[0] / label.shape[1], 0.4), 2.0)
+    key_height = 0.35 + 0.2 * (-(-len(class_names) // 3))
+    figure = _figure(4.4 * columns, (image_height + key_height + 0.3) * rows + 0.4)
+    axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[image_height, key_height] * rows)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    free = ((axes[2 * row, column], axes[2 * row + 1, column]) for row in range(rows) for column in range(columns))
+
+    _show(next(free), "image", displayable(image), [])
+    _show(next(free), "label", overlay_image(image, label, outline=False), _class_key(class_names, label))
+    if weight is not None:
+        shown = np.ma.masked_equal(weight, 0)
+        name = "weight map (grey: not annotated)" if np.ma.is_masked(shown) else "weight map"
+        _show_scale(figure, next(free), name, shown, "magma", float(np.max(weight)))
+    if probability is not None:
+        _show_scale(figure, next(free), f"probability of {class_names[probability_class]}", probability, "cividis", 1.0)
+    if prediction is not None:
+        key = _class_key(class_names, prediction)
+        _show(next(free), "prediction", overlay_image(image, prediction, outline=False), key)
+        _show_errors(next(free), error_map(prediction, label, weight), class_names[0])
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def curves_figure(rows: Sequence[Mapping[str, float | None]], title: str = "") -> Figure:
+    """Training curves: loss, learning rate, and whatever was measured at validation.
+
+    Args:
+        rows: one per epoch, with `epoch`, `loss`, `lr` and any metrics; None or NaN: not measured in that epoch. The
+            first metric is taken for the key metric, its best value is marked. Metrics with "error" in their name (less
+            is better) are drawn apart.
+        title: a line above the curves.
+    """
+    metrics = [name for name in dict.fromkeys(n for row in rows for n in row) if name not in _NO_METRIC]
+    errors = [name for name in metrics if "error" in name]
+    scores = [name for name in metrics if name not in errors]
+    counted = f"the first {_MOST_LINES} of {len(scores)} " if len(scores) > _MOST_LINES else ""
+    groups = [("training loss", ["loss"]), (f"{counted}validation scores", scores[:_MOST_LINES])]
+    groups += [("validation error", errors[:_MOST_LINES])]
+    groups = [*(g for g in groups if g[1]), ("learning rate", ["lr"])]
+    columns = min(2, len(groups))
+    figure = _figure(6.4 * columns, 3.6 * -(-len(groups) // columns) + 0.3)
+    axes = figure.subplots(-(-len(groups) // columns), columns, squeeze=False).ravel()
+    for ax in axes[len(groups) :]:
+        ax.set_axis_off()
+    for ax, (name, lines) in zip(axes, groups, strict=False):
+        for line, column in enumerate(lines):
+            _draw_line(ax, rows, column, line, mark_best=lines[0] in scores and line == 0)
+        _label_axes(ax, name, legend=len(lines) > 1 or lines[0] in scores)
+        ax.set_xlim(0.5, max([float(row["epoch"] or 0) for row in rows], default=1.0) + 0.5)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int = 100) -> None:
+    """Write a figure in the format that the ending names; atomic."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
+
+
+def figure_pixels(figure: Figure, dpi: int = 100) -> np.ndarray:
+    """Render a figure to uint8 (H, W, 3), e.g. for TensorBoard."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _figure(width: float, height: float) -> Figure:
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _show(axes: tuple[Axes, Axes], title: str, image: np.ndarray, key: Sequence[tuple[str, str]]) -> None:
+    """Draw an image, and a key of (name, colour) below it."""
+    ax, below = axes
+    ax.set_axis_on()
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_color("#999999")
+    ax.imshow(image, interpolation="nearest" if max(image.shape[:2]) < 200 else "antialiased")
+    ax.set_title(title, fontsize=11)
+    handles = [Patch(facecolor=colour, edgecolor="#555555", label=name) for name, colour in key]
+    if handles:
+        style = {"frameon": False, "fontsize": 9, "handlelength": 1.0, "columnspacing": 1.2, "borderaxespad": 0.0}
+        below.legend(handles=handles, loc="upper center", ncols=min(3, len(handles)), **style)
+
+
+def _show_scale(
+    figure: Figure, axes: tuple[Axes, Axes], title: str, values: np.ndarray, colours: str, highest: float
+) -> None:
+    """Draw values from 0 to `highest` in colours, and a colour bar below; masked values are grey."""
+    ax, below = axes
+    _show(axes, title, values, [])
+    drawn = ax.images[0]
+    drawn.set(cmap=colormaps[colours].with_extremes(bad=GREY), clim=(0.0, highest))
+    bar = figure.colorbar(drawn, cax=below.inset_axes((0.05, 0.65, 0.9, 0.3)), orientation="horizontal")
+    bar.ax.tick_params(labelsize=9)
+
+
+def _show_errors(axes: tuple[Axes, Axes], errors: np.ndarray, background: str) -> None:
+    names = ("correct", f"false {background}", f"missed {background}", "other class", "not annotated")
+    annotated = int((errors != NOT_ANNOTATED).sum())
+    wrong = annotated - int((errors == CORRECT).sum())
+    share = f"{wrong / annotated:.2%} of pixels" if annotated else "nothing annotated"
+    shown = [FALSE_BACKGROUND, MISSED_BACKGROUND, *(c for c in (CONFUSED, NOT_ANNOTATED) if (errors == c).any())]
+    colours = np.array([to_rgb(c) for c in ERROR_COLOURS])
+    _show(axes, f"error ({share})", colours[errors], [(names[c], ERROR_COLOURS[c]) for c in shown])
+
+
+def _class_key(class_names: Sequence[str], classes: np.ndarray) -> list[tuple[str, str]]:
+    present = [c for c in np.unique(classes) if 0 < c < len(class_names)]
+    entries = [(class_names[c], PALETTE[(c - 1) % len(PALETTE)]) for c in present]
+    return [*entries, (f"{class_names[0]} (untinted)", "#777777")]
+
+
+def _draw_line(ax: Axes, rows: Sequence[Mapping[str, float | None]], column: str, index: int, mark_best: bool) -> None:
+    points = [(row["epoch"], row[column]) for row in rows if row.get(column) is not None]
+    known = np.array([(e, v) for e, v in points if v == v], dtype=float).reshape(-1, 2)
+    colour = _LINES[index]
+    name = column.removeprefix("val_").replace("_", " ")
+    if mark_best and len(known):
+        epoch, value = known[np.argmax(known[:, 1])]
+        name += f" (best {value:.4f}, epoch {int(epoch)})"
+        ax.plot([epoch], [value], "o", markersize=9, markerfacecolor="none", color=colour, clip_on=False)
+    marker = "o" if len(known) <= 30 else ""
+    ax.plot(known[:, 0], known[:, 1], color=colour, marker=marker, markersize=3, linewidth=1.5, label=name)
+
+
+def _label_axes(ax: Axes, name: str, legend: bool) -> None:
+    ax.set_title(name, fontsize=11)
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines] or [np.ones(1)])
+    if name == "training loss" and values.size and 0 < values.min() < values.max() / 20:
+        ax.set_yscale("log")
+    if name == "learning rate":
+        ax.set_ylim(bottom=0)
+    if legend:
+        ax.legend(fontsize=9, frameon=False)

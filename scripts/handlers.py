@@ -1,0 +1,20 @@
+"""The handlers that a configuration names, each a literal `{_target_: scripts.handlers.<name>, ...}` in a list.
+
+| name                | attached to | does                                                                      |
+|---------------------|-------------|---------------------------------------------------------------------------|
+| `ProgressBar`       | any engine  | a bar with running loss and time left, or lines in a log                   |
+| `HistoryCSV`        | trainer     | `history.csv`: a row per epoch                                            |
+| `TrainingFigures`   | trainer     | `curves.png`, `panel.png`, with every validation                          |
+| `MetricsReport`     | evaluator   | `metrics_per_image.csv`, `metrics.json`                                   |
+| `SegmentationSaver` | evaluator   | class maps, probabilities, instances, overlays, `objects.csv`             |
+"""
+
+from __future__ import annotations
+
+from scripts.history import HistoryCSV
+from scripts.progress import ProgressBar
+from scripts.reports import MetricsReport
+from scripts.savers import SegmentationSaver
+from scripts.training_figures import TrainingFigures
+
+__all__ = ["HistoryCSV", "MetricsReport", "ProgressBar", "SegmentationSaver", "TrainingFigures"]

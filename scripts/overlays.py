@@ -1,0 +1,85 @@
+"""Arrays in, colours out: images made displayable, classes and instances tinted on them, errors told apart.
+
+The colours are those of Okabe and Ito (jfly.uni-koeln.de/color), which stay apart for colour-blind readers too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from PIL import Image
+from skimage.segmentation import find_boundaries
+
+from scripts.atomic_files import replacing
+
+ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
+BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#BBBBBB"
+PALETTE = (SKY, ORANGE, GREEN, PURPLE, YELLOW, BLUE, RED)  # of the classes 1, 2, ... and of instances
+
+CORRECT, FALSE_BACKGROUND, MISSED_BACKGROUND, CONFUSED, NOT_ANNOTATED = range(5)
+ERROR_COLOURS = ("#FFFFFF", RED, BLUE, PURPLE, GREY)
+
+
+def error_map(prediction: np.ndarray, label: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """What is right and wrong in every pixel.
+
+    Args:
+        prediction: class map (H, W).
+        label: class map (H, W); negative: not annotated.
+        valid: (H, W), e.g. the weight map; 0: not annotated.
+
+    Returns:
+        uint8 (H, W) of `CORRECT` (0), `FALSE_BACKGROUND` (class 0 predicted where the truth is another),
+        `MISSED_BACKGROUND` (another predicted where the truth is 0), `CONFUSED` (two other classes), `NOT_ANNOTATED`.
+    """
+    errors = np.full(label.shape, CONFUSED, np.uint8)
+    errors[prediction == 0] = FALSE_BACKGROUND
+    errors[label == 0] = MISSED_BACKGROUND
+    errors[prediction == label] = CORRECT
+    errors[label < 0] = NOT_ANNOTATED
+    if valid is not None:
+        errors[valid == 0] = NOT_ANNOTATED
+    return errors
+
+
+def displayable(image: np.ndarray) -> np.ndarray:
+    """Stretch an image (H, W) or (C, H, W) to float32 [0, 1] between its 0.5 and 99.5 percentile.
+
+    Returns:
+        (H, W, 3): the colours of an image with 3 channels, otherwise its first channel in grey.
+    """
+    planes = image if image.ndim == 3 and image.shape[0] == 3 else (image[:1] if image.ndim == 3 else image[None])
+    low, high = np.percentile(planes, (0.5, 99.5))
+    stretched = np.clip((planes - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+    return np.moveaxis(np.broadcast_to(stretched, (3, *stretched.shape[1:])), 0, -1)
+
+
+def overlay_image(image: np.ndarray, labels: np.ndarray, alpha: float = 0.35, outline: bool = True) -> np.ndarray:
+    """Tint classes or instances on an image; 0 stays untinted.
+
+    Args:
+        image: (H, W) or (C, H, W), any range.
+        labels: integers (H, W): a class map or an instance map. The number decides the colour, after seven they repeat.
+        alpha: how strongly the regions are tinted.
+        outline: draw their outlines, inside the regions, in full colour.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    colours = np.array([(0.0, 0.0, 0.0), *(to_rgb(c) for c in PALETTE)])
+    index = np.where(labels > 0, (labels - 1) % len(PALETTE) + 1, 0)
+    tinted = displayable(image).copy()
+    region = index > 0
+    tinted[region] = (1 - alpha) * tinted[region] + alpha * colours[index[region]]
+    if outline:
+        edge = region & find_boundaries(labels, mode="inner")
+        tinted[edge] = colours[index[edge]]
+    return np.round(tinted * 255).astype(np.uint8)
+
+
+def save_image(image: np.ndarray, path: str | Path) -> None:
+    """Write a uint8 image (H, W, 3); atomic."""
+    with replacing(path) as temporary:
+        Image.fromarray(image).save(temporary)

@@ -1,0 +1,151 @@
+"""Pictures of a training in progress: curves, and one validation image beside what the network makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from matplotlib.figure import Figure
+from monai.engines import Evaluator, Trainer
+from torch.utils.tensorboard import SummaryWriter
+
+from scripts.engine_items import as_array, engine_items, source_of
+from scripts.figures import curves_figure, figure_pixels, panel_figure, save_figure
+from scripts.geometry import center_crop
+from scripts.history import read_history
+from scripts.metrics import confusion_matrix, pixel_error, split_target, to_class_map
+
+
+class TrainingFigures:
+    """Renew `curves.png` and `panel.png` with every validation; to TensorBoard as well, where a folder for it is given.
+
+    The curves come from `history.csv` beside them (`scripts.history.HistoryCSV`), drawn when the epoch is over and its
+    row complete. The panel shows image, label, weight map, probability, prediction and error of one validation image.
+
+    Args:
+        output_dir: where the figures are written, and `history.csv` is looked for.
+        evaluator: whose images are shown.
+        class_names: names of the classes 0 .. K - 1.
+        pick: "first": always the first image, to see it change; "worst": the one with the largest pixel error.
+        probability_class: the class whose probability is shown.
+        log_dir: folder for TensorBoard's events; None: none.
+        keys: of image, label, prediction (scores, probabilities or class map), probabilities and weight map. The
+            last two may be missing: probabilities are then taken from a prediction with several channels.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        evaluator: Evaluator,
+        class_names: Sequence[str],
+        pick: str = "first",
+        probability_class: int = 1,
+        log_dir: str | Path | None = None,
+        keys: Sequence[str] = ("image", "label", "pred", "prob", "weight"),
+    ) -> None:
+        if pick not in ("first", "worst"):
+            raise ValueError(f'pick must be "first" or "worst", got {pick!r}')
+        self.output_dir = Path(output_dir)
+        self.evaluator = evaluator
+        self.class_names = list(class_names)
+        self.pick = pick
+        self.probability_class = probability_class
+        self.log_dir = log_dir
+        self.keys = tuple(keys)
+        self._picked: tuple[float, dict[str, np.ndarray | None], str] | None = None
+        self._validated = False
+        self._writer: SummaryWriter | None = None
+
+    def attach(self, trainer: Trainer) -> None:
+        """Follow a trainer and its validations; only the first of several processes draws."""
+        if idist.get_rank() != 0:
+            return
+        self.evaluator.add_event_handler(Events.STARTED, self._forget)
+        self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._look)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._draw_panel, trainer)
+        # only when all handlers of the end of an epoch have run is its row of the history sure to be complete
+        trainer.add_event_handler(Events.EPOCH_STARTED, self._draw_curves)
+        trainer.add_event_handler(Events.COMPLETED, self._draw_curves)
+        trainer.add_event_handler(Events.COMPLETED, self._close)
+
+    def _forget(self, _: Engine) -> None:
+        self._picked = None
+
+    def _look(self, evaluator: Engine) -> None:
+        if self._picked is not None and self.pick == "first":
+            return
+        for item in engine_items(evaluator):
+            arrays = panel_arrays(item, self.keys, self.probability_class)
+            error = _error_of(arrays, len(self.class_names))
+            if self._picked is None or (self.pick == "worst" and error > self._picked[0]):
+                self._picked = (error, arrays, Path(source_of(item, self.keys[0])).name)
+
+    def _draw_panel(self, evaluator: Engine, trainer: Engine) -> None:
+        self._validated = True
+        if self._picked is None:
+            return
+        _, arrays, name = self._picked
+        epoch = trainer.state.epoch
+        names = {"class_names": self.class_names, "probability_class": self.probability_class}
+        figure = panel_figure(**arrays, **names, title=f"{name}, epoch {epoch}".lstrip(", "))  # type: ignore[arg-type]
+        self._publish("panel", figure, epoch)
+
+    def _draw_curves(self, trainer: Engine) -> None:
+        history = self.output_dir / "history.csv"
+        if not self._validated or not history.is_file():
+            return
+        self._validated = False
+        rows = read_history(history)
+        last = int(rows[-1]["epoch"] or 0) if rows else 0
+        self._publish("curves", curves_figure(rows), last)
+
+    def _publish(self, name: str, figure: Figure, epoch: int) -> None:
+        save_figure(figure, self.output_dir / f"{name}.png")
+        if self.log_dir is not None:
+            self._writer = self._writer or SummaryWriter(log_dir=str(self.log_dir))
+            self._writer.add_image(name, figure_pixels(figure), epoch, dataformats="HWC")
+            self._writer.flush()
+
+    def _close(self, _: Engine) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def panel_arrays(item: Mapping[str, Any], keys: Sequence[str], probability_class: int) -> dict[str, np.ndarray | None]:
+    """What `panel_figure` takes, from one decollated image.
+
+    Args:
+        item: image (C, H, W), label (1, H, W) or (2, H, W) with the weight map stacked on it, prediction (K, H, W) or
+            (1, H, W), and where present probabilities (K, H, W) and weight map (1, H, W). A label smaller than its
+            image, as an unpadded network leaves it, belongs to the centre.
+        keys: of image, label, prediction, probabilities, weight map.
+        probability_class: channel of the probabilities.
+    """
+    image, label, pred = (torch.as_tensor(as_array(item[key])) for key in keys[:3])
+    image = center_crop(image[None], list(label.shape[1:]))[0]
+    truth, weight = split_target(label.numpy())
+    if weight is None and keys[4] in item:
+        weight = as_array(item[keys[4]])[0]
+    scores = as_array(item[keys[3]]) if keys[3] in item else pred.numpy()
+    shown = scores[probability_class] if scores.shape[0] > probability_class else scores[0]
+    is_probability = keys[3] in item or (scores.shape[0] > 1 and scores.min() >= 0 and scores.max() <= 1)
+    return {
+        "image": image.numpy(),
+        "label": truth.astype(np.int64),
+        "weight": weight if weight is not None and weight.shape == truth.shape else None,
+        "probability": shown if is_probability else None,
+        "prediction": to_class_map(pred.numpy()).astype(np.int64),
+    }
+
+
+def _error_of(arrays: Mapping[str, np.ndarray | None], num_classes: int) -> float:
+    prediction, label = arrays["prediction"], arrays["label"]
+    if prediction is None or label is None:
+        return float("nan")
+    return float(pixel_error(confusion_matrix(prediction, label, num_classes, arrays["weight"])))

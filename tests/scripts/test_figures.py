@@ -1,0 +1,252 @@
+"""Pictures: what a pixel shows, what a figure holds, and that nothing is cut off or overlaps."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+from PIL import Image
+
+from scripts.figures import curves_figure, figure_pixels, panel_figure, save_figure
+from scripts.overlays import (
+    CONFUSED,
+    CORRECT,
+    FALSE_BACKGROUND,
+    MISSED_BACKGROUND,
+    NOT_ANNOTATED,
+    PALETTE,
+    displayable,
+    error_map,
+    overlay_image,
+    save_image,
+)
+
+
+def test_error_map_names_every_kind_of_pixel() -> None:
+    label = np.array([[0, 1, 0, 2, 1, -1, -1]])
+    found = np.array([[0, 0, 1, 1, 1, 0, 1]])
+    expected = [CORRECT, FALSE_BACKGROUND, MISSED_BACKGROUND, CONFUSED, CORRECT, NOT_ANNOTATED, NOT_ANNOTATED]
+    assert error_map(found, label).tolist() == [expected]
+    weight = np.array([[1.0, 0.0, 2.0, 0.0, 1.0, 1.0, 1.0]])
+    expected[1] = expected[3] = NOT_ANNOTATED
+    assert error_map(found, label, weight).tolist() == [expected]
+
+
+def test_error_map_marks_exactly_the_wrong_pixels() -> None:
+    generator = np.random.default_rng(0)
+    label, found = generator.integers(0, 3, (2, 30, 40))
+    np.testing.assert_array_equal(error_map(found, label) != CORRECT, found != label)
+
+
+def test_an_image_is_stretched_between_its_percentiles() -> None:
+    shown = displayable(np.linspace(100, 300, 1001).reshape(1, -1))
+    assert shown.shape == (1, 1001, 3)
+    assert shown[0, 0, 0] == 0
+    assert shown[0, -1, 0] == 1
+    assert shown[0, 500, 0] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_three_channels_are_colours_and_others_show_the_first() -> None:
+    image = np.stack([np.eye(8), np.zeros((8, 8)), np.zeros((8, 8))])
+    np.testing.assert_array_equal(displayable(image)[0, 0], [1, 0, 0])
+    np.testing.assert_array_equal(displayable(image[:2])[0, 0], [1, 1, 1])
+    assert displayable(np.full((8, 8), 7.0)).max() == 0  # a flat image does not divide by zero
+
+
+def test_overlay_tints_by_number_and_leaves_the_background() -> None:
+    image = np.tile(np.linspace(0, 1, 20), (20, 1))
+    labels = np.zeros((20, 20), int)
+    labels[4:10, 4:10], labels[12:18, 12:18] = 2, 9  # 9 repeats the colour of 2 after seven
+    plain = (displayable(image) * 255).round().astype(np.uint8)
+    overlay = overlay_image(image, labels, alpha=0.5)
+    assert overlay.dtype == np.uint8
+    np.testing.assert_array_equal(overlay[labels == 0], plain[labels == 0])
+    colour = np.array(to_rgb(PALETTE[1])) * 255
+    np.testing.assert_allclose(overlay[4, 6], colour, atol=1)  # the outline, inside, in full
+    np.testing.assert_allclose(overlay[12, 14], colour, atol=1)
+    np.testing.assert_allclose(overlay[6, 6], 0.5 * plain[6, 6] + 0.5 * colour, atol=1)
+    np.testing.assert_allclose(
+        overlay_image(image, labels, 0.5, outline=False)[4, 6], 0.5 * plain[4, 6] + 0.5 * colour, atol=1
+    )
+
+
+def test_touching_instances_of_one_colour_are_parted_by_their_outlines() -> None:
+    labels = np.ones((10, 10), int)
+    labels[:, 5:] = 8  # the same colour as 1
+    overlay = overlay_image(np.arange(100.0).reshape(10, 10), labels)
+    colour = np.array(to_rgb(PALETTE[0])) * 255
+    np.testing.assert_allclose(overlay[5, 4:6], [colour, colour], atol=1)
+    assert np.abs(overlay[5, 2] - colour).max() > 5
+
+
+def _texts(figure: Figure) -> list[tuple[str, Bbox]]:
+    """Every visible text of a figure with its place in pixels."""
+    figure_pixels(figure)
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of the Agg canvas
+    texts = [t for t in figure.findobj(matplotlib.text.Text) if t.get_text().strip() and t.get_visible()]
+    return [(t.get_text(), t.get_window_extent(renderer)) for t in texts if _is_drawn(t)]
+
+
+def _is_drawn(text: matplotlib.text.Text) -> bool:
+    """Matplotlib also keeps tick labels that lie outside the limits or belong to axes without frame; it skips them."""
+    for axes in text.figure.get_figure(root=True).findobj(matplotlib.axes.Axes):
+        for index, axis in enumerate((axes.xaxis, axes.yaxis)):
+            if text in axis.get_ticklabels(which="both"):
+                low, high = sorted(axis.get_view_interval())
+                return axes.axison and low <= text.get_position()[index] <= high
+    return True
+
+
+def _assert_readable(figure: Figure) -> None:
+    """No text leaves the figure, no two overlap."""
+    placed = _texts(figure)
+    width, height = figure.canvas.get_width_height()
+    for text, box in placed:
+        assert box.x0 >= -1, text
+        assert box.y0 >= -1, text
+        assert box.x1 <= width + 1, text
+        assert box.y1 <= height + 1, text
+    for (text, box), (other_text, other) in combinations(placed, 2):
+        overlap = Bbox.intersection(box, other)
+        assert overlap is None or min(overlap.width, overlap.height) < 1, f"{text!r} overlaps {other_text!r}"
+
+
+def _arrays(height: int, width: int, k: int = 2) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    label, other = generator.integers(0, k, (2, height, width))
+    return {
+        "image": generator.normal(size=(1, height, width)),
+        "label": label,
+        "weight": generator.uniform(0.5, 12, (height, width)),
+        "probability": generator.uniform(0, 1, (height, width)),
+        "prediction": np.where(generator.random((height, width)) < 0.9, label, other),
+    }
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 100), (100, 40)])
+@pytest.mark.parametrize("k", [2, 10])
+def test_the_panel_is_readable(size: tuple[int, int], k: int) -> None:
+    names = ["background", *(f"layer {i}" for i in range(1, k))]
+    arrays = _arrays(*size, k)
+    arrays["weight"][:5] = 0
+    figure = panel_figure(**arrays, class_names=names, title="slice 3, epoch 12")
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    wrong = ((arrays["prediction"] != arrays["label"]) & (arrays["weight"] > 0)).sum() / (arrays["weight"] > 0).sum()
+    assert titles == [
+        "image",
+        "label",
+        "weight map (grey: not annotated)",
+        "probability of layer 1",
+        "prediction",
+        f"error ({wrong:.2%} of pixels)",
+    ]
+    _assert_readable(figure)
+
+
+def test_the_error_panel_shows_the_error_map() -> None:
+    arrays = _arrays(30, 40)
+    arrays["weight"][0] = 0
+    figure = panel_figure(**arrays, class_names=["membrane", "cell"])
+    ax = next(ax for ax in figure.axes if ax.get_title().startswith("error"))
+    shown = np.asarray(ax.images[0].get_array())
+    white = (shown == 1).all(axis=-1)
+    np.testing.assert_array_equal(white[1:], (arrays["prediction"] == arrays["label"])[1:])
+    assert not white[0].any()
+    keys = [text.get_text() for ax in figure.axes if ax.get_legend() for text in ax.get_legend().get_texts()]
+    assert keys[-3:] == ["false membrane", "missed membrane", "not annotated"]
+
+
+def test_what_is_not_given_is_left_out() -> None:
+    arrays = _arrays(30, 40)
+    figure = panel_figure(arrays["image"], arrays["label"])
+    assert [ax.get_title() for ax in figure.axes if ax.get_title()] == ["image", "label"]
+    nothing_annotated = np.full_like(arrays["label"], -1)
+    figure = panel_figure(arrays["image"], nothing_annotated, prediction=arrays["prediction"])
+    assert "error (nothing annotated)" in [ax.get_title() for ax in figure.axes]
+
+
+def _history(epochs: int, validated_every: int) -> list[dict[str, float | None]]:
+    rows: list[dict[str, float | None]] = []
+    for epoch in range(1, epochs + 1):
+        row: dict[str, float | None] = {"epoch": epoch, "iteration": 10 * epoch, "lr": 0.1 / epoch, "loss": 1 / epoch}
+        measured = epoch % validated_every == 0
+        row["val_mean_dice"] = 1 - 1 / epoch - (0.2 if epoch == epochs else 0) if measured else None
+        row["val_pixel_error"] = 1 / epoch if measured else None
+        rows.append(row)
+    return rows
+
+
+def test_curves_show_the_rows_and_mark_the_best_value() -> None:
+    figure = curves_figure(_history(12, 3), title="a run")
+    loss, scores, error, rate = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == [
+        "training loss",
+        "validation scores",
+        "validation error",
+        "learning rate",
+    ]
+    np.testing.assert_allclose(loss.lines[0].get_xydata(), [(e, 1 / e) for e in range(1, 13)])
+    np.testing.assert_allclose(error.lines[0].get_xdata(), [3, 6, 9, 12])
+    np.testing.assert_allclose(rate.lines[0].get_ydata(), [0.1 / e for e in range(1, 13)])
+    assert scores.get_legend().get_texts()[0].get_text() == f"mean dice (best {1 - 1 / 9:.4f}, epoch 9)"
+    _assert_readable(figure)
+
+
+@pytest.mark.parametrize("rows", [[], _history(1, 2), _history(1, 1), _history(300, 10)], ids=len)
+def test_curves_of_any_length_are_readable(rows: list[dict[str, float | None]]) -> None:
+    _assert_readable(curves_figure(rows))
+
+
+def test_nan_is_not_drawn() -> None:
+    figure = curves_figure([{"epoch": 1, "loss": float("nan"), "lr": 1}, {"epoch": 2, "loss": 0.5, "lr": 1}])
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[2, 0.5]]
+
+
+def test_many_scores_are_cut_and_the_title_says_so() -> None:
+    rows = [{"epoch": e, "loss": 1.0, "lr": 1.0} | {f"iou_{i}": 0.5 + i / 50 for i in range(20)} for e in (1, 2)]
+    ax = curves_figure(rows).axes[1]
+    assert ax.get_title() == "the first 8 of 20 validation scores"
+    assert len(ax.get_legend().get_texts()) == 8
+
+
+def test_figures_and_images_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "curves.png"
+    figure = curves_figure(_history(3, 1))
+    save_figure(figure, path)
+    with Image.open(path) as image:
+        assert image.size == (1280, 750)
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), figure_pixels(figure))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="format"):
+        save_figure(figure, tmp_path / "curves.unknown")
+    save_image(np.zeros((4, 6, 3), np.uint8), tmp_path / "overlay.png")
+    with Image.open(tmp_path / "overlay.png") as image:
+        assert image.size == (6, 4)
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["curves.png", "new", "overlay.png"]
+
+
+def test_drawing_leaves_matplotlib_as_it_was() -> None:
+    backend = matplotlib.rcParams._get_backend_or_none()  # a plain look-up would choose one
+    figure_pixels(panel_figure(**_arrays(16, 16)))
+    assert matplotlib.rcParams._get_backend_or_none() == backend
+
+
+def test_real_em_slice_with_its_label(data_root: Path) -> None:
+    folder = data_root / "isbi2012" / "train"
+    with Image.open(sorted((folder / "images").iterdir())[0]) as file:
+        image = np.asarray(file)
+    with Image.open(sorted((folder / "labels").iterdir())[0]) as file:
+        label = (np.asarray(file) > 0).astype(int)
+    prediction = label.copy()
+    prediction[100:110, 100:110] = 1 - prediction[100:110, 100:110]
+    figure = panel_figure(image, label, None, label.astype(float), prediction, ["membrane", "cell"], title="00.png")
+    assert figure.axes
+    assert any(ax.get_title() == "error (0.04% of pixels)" for ax in figure.axes)  # 100 of 512 x 512
+    _assert_readable(figure)
