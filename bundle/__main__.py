@@ -1,0 +1,110 @@
+"""`python -m bundle COMMAND`: the bundle's own tools, the twin of `python -m monai.bundle`.
+
+Only the chosen command's module is imported, so that the list and a misspelt name answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bundle.errors import RunError, UsageError
+
+COMMANDS = {  # name: what the list says; each lives in bundle/<name>.py as a function of that name
+    "sample": "Make a synthetic electron microscopy data set; no download.",
+    "fetch": "Download a public data set and verify every slice.",
+    "run": "Run a workflow like monai.bundle, but refuse unknown keys.",
+}
+PROGRAM = "python -m bundle"
+HELP_WORDS = ("-h", "--help", "help")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after `python -m bundle`.
+
+    Returns:
+        exit code: 0 done, 1 tried and failed, 2 not understood, 130 interrupted.
+    """
+    if not argv or argv[0] in HELP_WORDS:
+        _list_commands()
+        return 0
+    name, words = argv[0], list(argv[1:])
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        _complain(f"unknown command '{name}'{hint}")
+        _list_commands(error=True)
+        return 2
+    try:
+        call = _understand(name, words)
+        if call is not None:
+            call()
+    except UsageError as error:
+        _complain(str(error))
+        return 2
+    except (RunError, OSError) as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    except SystemExit as stop:  # how fire ends after help (0) and after words it cannot use (2)
+        if stop.code:
+            print(f"its arguments: {PROGRAM} {name} --help", file=sys.stderr)
+        return int(stop.code or 0)
+    return 0
+
+
+def _understand(name: str, words: list[str]) -> Callable[[], Any] | None:
+    """Turn words into a call that has not happened yet, so that no work starts before all words are understood.
+
+    Args:
+        name: one of `COMMANDS`.
+        words: what follows it.
+
+    Returns:
+        the call, or None if help was asked for.
+
+    Raises:
+        SystemExit: by fire, after it has shown help or what it cannot use.
+    """
+    import fire  # here: the list of commands need not wait for it
+
+    command = getattr(importlib.import_module(f"bundle.{name}"), name)
+    calls: list[Callable[[], Any]] = []
+
+    @functools.wraps(command)  # fire reads the arguments and the help from the command itself
+    def remember(*args: Any, **kwargs: Any) -> None:
+        calls.append(functools.partial(command, *args, **kwargs))
+
+    if any(word in ("-h", "--help") for word in words):  # a command that takes any --key would take --help for one
+        words = ["--", "--help"]
+    fire.Fire(remember, command=words, name=name)
+    return calls[0] if calls else None
+
+
+def _list_commands(error: bool = False) -> None:
+    """Print each command with its line; to standard error after a mistake."""
+    from rich.console import Console
+
+    console = Console(stderr=error, highlight=False, soft_wrap=True)
+    console.print(f"usage: {PROGRAM} COMMAND ...\n", markup=False)
+    for name, line in COMMANDS.items():
+        console.print(f"  [bold]{name:<8}[/bold]{line}")
+    console.print(f"\nthe arguments of a command: {PROGRAM} COMMAND --help", markup=False)
+
+
+def _complain(message: str) -> None:
+    """Print one message to standard error."""
+    print(f"error: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,151 @@
+"""The ISBI 2012 electron microscopy challenge: find its slices in either form, verify them, write PNG folders.
+
+Data: Cardona et al. 2010, doi 10.1371/journal.pbio.1000502.
+Challenge: Arganda-Carreras et al. 2015, doi 10.3389/fnana.2015.00142.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageSequence
+
+from bundle.errors import RunError
+
+VOLUMES = {  # folder in our layout: the challenge's own file
+    "train/images": "train-volume.tif",
+    "train/labels": "train-labels.tif",
+    "test/images": "test-volume.tif",
+}
+PARTS = ("train", "test", "held_out")
+CHECKSUMS = Path(__file__).parent / "checksums" / "isbi2012.json"
+
+Slices = dict[str, list[np.ndarray]]  # folder in our layout: its uint8 (H, W) slices in volume order
+
+
+def slice_digest(pixels: np.ndarray) -> str:
+    """Checksum of the picture rather than of its file, so that PNG and TIFF, however compressed, agree.
+
+    Args:
+        pixels: uint8 (H, W).
+
+    Returns:
+        sha256 in hexadecimal, of the line "uint8 H W" and the pixels row by row.
+    """
+    height, width = pixels.shape
+    return hashlib.sha256(f"{pixels.dtype} {height} {width}\n".encode() + pixels.tobytes("C")).hexdigest()
+
+
+def expected_digests() -> dict[str, list[str]]:
+    """The checksum list kept in the repository: folder in our layout -> digests in volume order."""
+    digests: dict[str, list[str]] = json.loads(CHECKSUMS.read_text(encoding="utf-8"))["sha256"]
+    return digests
+
+
+def read_slices(folder: Path) -> Slices:
+    """Find the data below a folder, as the challenge's three TIFF volumes or as folders of PNG slices.
+
+    Args:
+        folder: holds, at any depth, all of `VOLUMES`, or train/images, train/labels, test/images with 00.png, 01.png..
+
+    Returns:
+        all slices found; labels as they are (255 = cell interior, 0 = membrane).
+
+    Raises:
+        RunError: nothing of either form, a part missing, or a file that is no 8-bit grey image.
+    """
+    first_volume = _shallowest(folder, VOLUMES["train/images"])
+    if first_volume is not None:
+        paths = {part: first_volume.with_name(name) for part, name in VOLUMES.items()}
+        for path in paths.values():
+            if not path.is_file():
+                raise RunError(f"{path.name} is missing beside {first_volume}; put it there")
+        return {part: _pages(path) for part, path in paths.items()}
+    first_folder = _shallowest(folder, "train/images")
+    if first_folder is not None:
+        root = first_folder.parent.parent
+        return {part: _numbered(root / part) for part in VOLUMES}
+    raise RunError(
+        f"no ISBI 2012 data in {folder}: expected {', '.join(VOLUMES.values())}, "
+        f"or the folders {', '.join(VOLUMES)} with 00.png, 01.png, ..."
+    )
+
+
+def _shallowest(folder: Path, name: str) -> Path | None:
+    """The entry of that name nearest to the top, None if there is none."""
+    if (folder / name).exists():
+        return folder / name
+    return min(folder.rglob(name), key=lambda path: len(path.parts), default=None)
+
+
+def _numbered(folder: Path) -> list[np.ndarray]:
+    """Read 00.png, 01.png, ... without a gap."""
+    count = len(list(folder.glob("*.png")))
+    paths = [folder / f"{number:02d}.png" for number in range(count)]
+    missing = [path for path in paths or [folder / "00.png"] if not path.is_file()]
+    if missing:
+        raise RunError(f"{missing[0]} is missing; expected 00.png, 01.png, ... without a gap")
+    return [_pages(path)[0] for path in paths]
+
+
+def _pages(path: Path) -> list[np.ndarray]:
+    """All pages of a PNG or TIFF file, each uint8 (H, W), as a screen shows them (Pillow turns 0-is-white)."""
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("1", "L"):
+                raise RunError(f"{path} is of kind {image.mode}, expected 8-bit grey; get the challenge's own file")
+            return [np.array(page.convert("L")) for page in ImageSequence.Iterator(image)]
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNG files
+        raise RunError(f"{path} cannot be read as an image ({error}); get it anew") from error
+
+
+def verify(slices: Slices, source: str) -> None:
+    """Compare every slice that the checksum list knows; labelled slices beyond the list pass unchecked.
+
+    Args:
+        slices: what `read_slices` gave.
+        source: where they come from, for the message.
+
+    Raises:
+        RunError: too few slices, or one that differs; names it, with both checksums.
+    """
+    for part, digests in expected_digests().items():
+        got = slices[part]
+        if len(got) < len(digests):
+            raise RunError(f"{part} of {source} has {len(got)} slices, expected at least {len(digests)}; get it anew")
+        for number, (pixels, digest) in enumerate(zip(got, digests, strict=False)):
+            found = slice_digest(pixels)
+            if found != digest:
+                raise RunError(
+                    f"{part}/{number:02d}.png (slice {number} of {VOLUMES[part]}) of {source} is not as published: "
+                    f"sha256 of its pixels {found}, expected {digest}; nothing was written, get it anew or elsewhere"
+                )
+    if len(slices["train/labels"]) != len(slices["train/images"]):
+        raise RunError(
+            f"{source} has {len(slices['train/images'])} images but {len(slices['train/labels'])} labels in train, "
+            "expected equal numbers; get it anew"
+        )
+
+
+def write_slices(slices: Slices, folder: Path) -> dict[str, int]:
+    """Write PNG folders; labelled slices beyond the checksum list go to held_out/, away from training.
+
+    Args:
+        slices: verified slices.
+        folder: receives train/, test/ and, if there are more labelled slices, held_out/.
+
+    Returns:
+        number of files for each folder made.
+    """
+    counts: dict[str, int] = {}
+    for part, digests in expected_digests().items():
+        kind = part.split("/")[1]
+        for number, pixels in enumerate(slices[part]):
+            name = part if number < len(digests) else f"held_out/{kind}"
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / name / f"{number:02d}.png")
+            counts[name] = counts.get(name, 0) + 1
+    return counts

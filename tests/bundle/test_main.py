@@ -1,0 +1,75 @@
+"""`python -m bundle`: the list, unknown names, help, and that nothing starts before all words are understood."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bundle.__main__ import COMMANDS, main
+
+
+def test_alone_it_lists_every_command_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, summary in COMMANDS.items():
+        assert f"  {name:<8}{summary}" in lines
+        assert len(summary) < 70
+
+
+def test_the_list_needs_no_heavy_import(bundle_root: Path) -> None:
+    code = (
+        "import sys; from bundle.__main__ import main; main([]); "
+        "heavy = {'torch', 'monai', 'numpy', 'scipy'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=bundle_root, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_line_of_a_command_is_the_first_line_of_its_help(name: str) -> None:
+    command = getattr(importlib.import_module(f"bundle.{name}"), name)
+    assert command.__doc__.splitlines()[0] == COMMANDS[name]
+
+
+@pytest.mark.parametrize("given, near", [("sampel", "sample"), ("fech", "fetch"), ("runs", "run")])
+def test_unknown_command_names_the_nearest_and_lists_all(
+    given: str, near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([given]) == 2
+    shown = capsys.readouterr().err
+    assert f"unknown command '{given}'; did you mean '{near}'?" in shown
+    assert all(name in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("sample", ["--size", "--train", "--seed"]),
+        ("fetch", ["isbi2012", "--source"]),
+        ("run", ["--config_file", "--trace", "Additional flags are accepted"]),
+    ],
+)
+def test_help_shows_the_arguments(name: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    captured = capsys.readouterr()
+    assert all(word in captured.out + captured.err for word in words)
+
+
+@pytest.mark.parametrize("extra", [["--sized", "100"], ["stray", "word", "and", "another", "one", "more", "left"]])
+def test_nothing_starts_before_all_words_are_understood(
+    extra: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sample", str(tmp_path / "new"), *extra]) == 2
+    assert "python -m bundle sample --help" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_as_a_program_it_ends_with_the_exit_code(bundle_root: Path) -> None:
+    words = [sys.executable, "-m", "bundle", "sample", "ignored", "--size", "3"]
+    done = subprocess.run(words, cwd=bundle_root, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "error: --size is 3, expected a whole number of at least 64\n"
