@@ -11,12 +11,13 @@ help:  ## list the targets
 
 venv: $(VENV)/.ready  ## the environment, with the exact versions of constraints.txt
 
-# torch first and alone: a resolver that may choose takes a newer build with gigabytes of CUDA packages
+# torch first and alone: a resolver that may choose takes a newer build with gigabytes of CUDA packages.
+# elasticdeform, an oracle of the tests, from source: its binaries were built for numpy 1 and fail under numpy 2
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade "pip>=25"
 	$(PY) -m pip install --quiet --constraint constraints.txt torch
-	$(PY) -m pip install --quiet --constraint constraints.txt ".[dev]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --no-binary elasticdeform ".[dev]"
 	@touch $@
 
 demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minutes on two cores
