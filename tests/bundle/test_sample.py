@@ -109,7 +109,7 @@ def test_smooth_noise_has_unit_variance_and_the_length_asked_for(sigma: float) -
 def test_writes_the_folder_layout_and_names_a_next_command_that_exists(
     tmp_path: Path, bundle_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    target = tmp_path / "new" / "data"
+    target = tmp_path / "my new" / "data"
     assert main(["sample", str(target), "--size", "96", "--train", "2", "--test", "1"]) == 0
     files = sorted(path.relative_to(target).as_posix() for path in target.rglob("*.png"))
     parts = [

@@ -123,6 +123,15 @@ def test_saved_weights_load_back_from_either_file(tmp_path):
         assert torch.equal(other.weight, network.weight)
 
 
+def test_a_wrapper_for_several_gpus_does_not_show_in_the_file(tmp_path):
+    network = nn.Conv2d(1, 1, 1)
+    save_weights(nn.DataParallel(network), tmp_path / "model.pt")
+    assert set(torch.load(tmp_path / "model.pt", weights_only=True)) == {"weight", "bias"}
+    other = nn.Conv2d(1, 1, 1)
+    load_weights(nn.DataParallel(other), tmp_path / "model.pt")
+    assert torch.equal(other.weight, network.weight)
+
+
 def test_nothing_is_predicted_without_weights(tmp_path):
     network = nn.Conv2d(1, 1, 1)
     evaluator = SupervisedEvaluator(

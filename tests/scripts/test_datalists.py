@@ -37,6 +37,7 @@ def test_order_is_by_number():
     assert sorted(["t10.tif", "T2.tif", "t1.tif", "a", "10", "9"], key=natural_order) == [
         "9", "10", "a", "t1.tif", "T2.tif", "t10.tif"
     ]  # fmt: skip
+    assert sorted(["1²2.png", "1²1.png"], key=natural_order) == ["1²1.png", "1²2.png"]  # a digit that is no number
 
 
 # ---------------------------------------------------------------- images for inference
@@ -68,6 +69,20 @@ def test_a_damaged_file_does_not_hide_the_others(tmp_path: Path, caplog: pytest.
     with caplog.at_level(logging.WARNING):
         assert names(find_images(tmp_path)) == ["a.tif#page=0", "a.tif#page=1", "b.tif"]
     assert "b.tif cannot be read" in caplog.text
+
+
+def test_a_link_that_leads_nowhere_is_reported_and_not_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "a.png").symlink_to(write(tmp_path / "real" / "a.png"))
+    (tmp_path / "b.png").symlink_to(tmp_path / "nowhere.png")
+    with caplog.at_level(logging.WARNING):
+        assert names(find_images(tmp_path)) == ["a.png", "b.png"]
+    assert "b.png does not exist" in caplog.text
+
+
+def test_the_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folders(tmp_path / "data")
+    assert len(find_pairs("~/data")) == len(find_images("~/data/images")) == 2
 
 
 # ---------------------------------------------------------------- pairs for training
@@ -274,8 +289,9 @@ def test_errors_name_the_file_and_the_remedy(
 def test_a_folder_that_is_not_there_is_named_with_its_key(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"dataset_dir .*nowhere does not exist; set dataset_dir"):
         find_pairs(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist"):
-        find_images(tmp_path / "nowhere")
+    for address in ("nowhere", "nowhere.tif#page=3"):
+        with pytest.raises(FileNotFoundError, match=r"dataset_dir .*nowhere.* does not exist; set dataset_dir to"):
+            find_images(tmp_path / address)
     for nothing_given in (None, ""):
         with pytest.raises(ValueError, match="set dataset_dir"):
             find_pairs(nothing_given)
@@ -284,10 +300,10 @@ def test_a_folder_that_is_not_there_is_named_with_its_key(tmp_path: Path):
 
 
 def test_an_empty_folder_says_where_images_are(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"no images in .*; expected files that end in \.png, .*[^}]$"):
+    with pytest.raises(FileNotFoundError, match=r"no images in .* end in \.png, .*; put .* or set dataset_dir"):
         find_images(tmp_path)
     write(tmp_path / "images" / "a.png")
-    with pytest.raises(FileNotFoundError, match=r"there are some in images/: give that folder"):
+    with pytest.raises(FileNotFoundError, match=r"there are some in images/: set dataset_dir to that folder"):
         find_images(tmp_path)
 
 

@@ -122,6 +122,12 @@ def test_an_image_that_the_network_refuses_is_passed_over(error: Exception, fold
     assert saved(folder) == ["0.png", "3.png", "5.png"]
 
 
+def test_where_all_images_fail_no_others_are_spoken_of(tmp_path: Path):
+    (tmp_path / "a.png").write_text("not an image")
+    with pytest.raises(FolderErrors, match=r"1 of 1 images failed:\n.*a\.png"):
+        evaluator(tmp_path).run()
+
+
 def test_other_errors_stop_the_run_at_once(folder: Path):
     engine = evaluator(folder, inferer=Threshold(lambda _: OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):

@@ -194,7 +194,7 @@ def test_curves_show_the_rows_and_mark_the_best_value() -> None:
     np.testing.assert_allclose(loss.lines[0].get_xydata(), [(e, 1 / e) for e in range(1, 13)])
     np.testing.assert_allclose(error.lines[0].get_xdata(), [3, 6, 9, 12])
     np.testing.assert_allclose(rate.lines[0].get_ydata(), [0.1 / e for e in range(1, 13)])
-    assert scores.get_legend().get_texts()[0].get_text() == f"mean dice (best {1 - 1 / 9:.4f}, epoch 9)"
+    assert scores.get_legend().get_texts()[0].get_text() == f"mean Dice (best {1 - 1 / 9:.4f}, epoch 9)"
     _assert_readable(figure)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
+from PIL import Image
 from torch import nn
 
 from scripts.geometry import margin, valid_output_size
@@ -110,8 +111,6 @@ def test_an_image_of_one_pixel_is_its_own_context():
 
 
 def test_real_slices_are_segmented_without_seams(data_root):
-    from PIL import Image
-
     paths = sorted((data_root / "isbi2012" / "train" / "images").glob("*"))
     slice_ = torch.from_numpy(np.asarray(Image.open(paths[0]), dtype=np.float64))[None, None] / 255
     network = tiny(2)

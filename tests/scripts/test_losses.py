@@ -71,6 +71,18 @@ def test_negative_labels_count_as_not_annotated():
     assert torch.allclose(loss(scores, marked, weight), loss(scores, label, torch.where(weight < 0.5, 0.0, weight)))
 
 
+def test_a_label_of_weight_zero_may_be_any_number():
+    scores, label, weight = sample()
+    unweighted = torch.where(weight < 0.5, 0.0, weight)
+    for s in (scores, scores[:, :1]):
+        target = label.clamp(max=max(1, s.shape[1] - 1))
+        marked = torch.where(weight < 0.5, 255, target)
+        loss = WeightedCrossEntropyLoss()
+        assert torch.equal(loss(s, marked, unweighted), loss(s, target, unweighted))
+        with pytest.raises(ValueError, match="found class 255"):
+            loss(s, marked, weight)
+
+
 def test_label_and_weight_may_come_stacked():
     scores, label, weight = sample()
     stacked = torch.cat([label.to(weight.dtype), weight], 1)

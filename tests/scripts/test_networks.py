@@ -58,8 +58,9 @@ def test_dropout_ends_the_lowest_two_levels_before_the_skip_is_taken(paper_net):
     "arguments, size, shape, parameters",
     [
         ({"up_features": (128, 128, 256, 512), "up_activation": True, "concat": "up_first"}, 188, (2, 4), 31_100_354),
-        ({"in_channels": 3, "out_channels": 10}, 188, (10, 4), None),
-        ({"in_channels": 3, "out_channels": 1, "retain_dim": True}, 188, (1, 188), None),
+        # the first convolution has 2 * 9 * 64 more weights for RGB, the last one 65 for each class
+        ({"in_channels": 3, "out_channels": 10}, 188, (10, 4), 31_030_658 + 1152 + 8 * 65),
+        ({"in_channels": 3, "out_channels": 1, "retain_dim": True}, 188, (1, 188), 31_030_658 + 1152 - 65),
         (
             {
                 "out_channels": 1,
@@ -82,8 +83,7 @@ def test_published_relatives_can_be_built(arguments, size, shape, parameters):
     with torch.no_grad():
         out = network(torch.zeros(1, arguments.get("in_channels", 1), size, size))
     assert out.shape == (1, shape[0], shape[1], shape[1])
-    if parameters is not None:
-        assert count(network) == parameters
+    assert count(network) == parameters
 
 
 def test_parameter_count_of_the_padded_net_is_the_sum_of_its_layers():
@@ -141,6 +141,7 @@ def test_a_padded_net_names_the_nearest_multiples():
         ({"in_channels": 0}, "at least 1, got 0"),
         ({"dropout": 1.0}, r"rate in \[0, 1\)"),
         ({"up_features": (64,)}, "one level less"),
+        ({"up_features": (64, 128, 256, 0)}, "at least one channel each"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

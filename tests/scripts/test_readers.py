@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -317,7 +318,47 @@ def test_the_metadata_carry_the_size_of_a_pixel(tmp_path: Path):
     assert tuple(image.meta["spatial_shape"]) == plane_size(tmp_path / "a.nii") == (5, 7)
 
 
+# ---------------------------------------------------------------- names
+NAMES = ["a b.png", "ü#1.png", "A.PNG", "A.TIF", "A.NII", "A.NII.GZ", "A.MHA", "A.NRRD", "z ü#1.mha", "z ü#1.nrrd"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_spaces_accents_hashes_and_capitals_in_names_do_not_matter(name: str, tmp_path: Path):
+    suffix = "".join(Path(name).suffixes[-2:]).lower() if "GZ" in name else Path(name).suffix.lower()
+    write_any(tmp_path / f"plain{suffix}")
+    expected = read(tmp_path / f"plain{suffix}")
+    (tmp_path / f"plain{suffix}").rename(tmp_path / name)
+    np.testing.assert_array_equal(read(tmp_path / name), expected)
+
+
+def test_dicom_is_known_by_its_first_bytes(tmp_path: Path):
+    for name in ("IM0001", "1.2.840.10008.7"):
+        (tmp_path / name).write_bytes(b"\0" * 128 + b"DICM")
+        assert image_suffix(tmp_path / name) == ".dcm"
+        assert image_name(tmp_path / name) == name
+
+
+def test_a_section_larger_than_pillow_expects_is_no_error(tmp_path: Path):
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    size = chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 30000, 8, 0, 0, 0, 0))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + size + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    assert plane_size(tmp_path / "a.png") == (30000, 20000)
+
+
 # ---------------------------------------------------------------- errors
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pixels_that_are_no_numbers_are_refused(value: float, dtype: type, tmp_path: Path):
+    array = numbered(2, 5, 7, dtype=dtype)
+    array[1, 2, 3] = value
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
+    np.testing.assert_array_equal(read(f"{tmp_path}/a.tif#page=0"), array[0])
+    with pytest.raises(ImageFileError, match=r"a\.tif#page=1 holds 1 pixels that are NaN or infinite.*: replace them"):
+        read(f"{tmp_path}/a.tif#page=1")
+
+
 def test_errors_name_the_file_and_the_remedy(tmp_path: Path):
     tifffile.imwrite(tmp_path / "a.tif", numbered(4, 5, 7), photometric="minisblack")
     with pytest.raises(

@@ -39,18 +39,18 @@ class Threshold(torch.nn.Module):
         return torch.cat([1 - cell, cell], dim=1)
 
 
+LOAD = Compose([LoadImaged("image", reader=PlaneReader()), EnsureChannelFirstd("image")])
 PLANE = np.zeros((12, 20), np.uint8)
 PLANE[2:5, 3:9] = 200  # 3 x 6
 PLANE[8:10, 12:14] = 150  # 2 x 2
 
 
-def _segment(sources: list[str], output_dir: Path, **options: Any) -> None:
-    load = Compose([LoadImaged("image", reader=PlaneReader()), EnsureChannelFirstd("image")])
+def _segment(sources: list[str], output_dir: Path, network: torch.nn.Module | None = None, **options: Any) -> None:
     post = Compose([CopyItemsd("pred", names="prob"), AsDiscreted("pred", argmax=True), InstancesFromScoresd("prob")])
     SupervisedEvaluator(
         device=torch.device("cpu"),
-        val_data_loader=DataLoader(Dataset([{"image": s} for s in sources], load), batch_size=1),
-        network=Threshold(),
+        val_data_loader=DataLoader(Dataset([{"image": s} for s in sources], LOAD), batch_size=1),
+        network=network or Threshold(),
         postprocessing=post,
         prepare_batch=_image_alone,
         val_handlers=[SegmentationSaver(output_dir, **options)],
@@ -126,6 +126,29 @@ def test_a_stack_gives_stacks_an_overlay_a_plane_and_units(tmp_path: Path) -> No
     assert [row["image"] for row in rows] == ["volume.tif#page=0"] * 2 + ["volume.tif#page=1"] * 2
     assert float(rows[0]["area_um2"]) == 18 / 4
     assert float(rows[0]["centroid_x_um"]) == 5.5 / 2
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=repr)
+def test_a_run_that_stops_leaves_no_unfinished_files(error: BaseException, tmp_path: Path, png: str) -> None:
+    tifffile.imwrite(tmp_path / "volume.tif", np.stack([PLANE, PLANE]), photometric="minisblack")
+    network = Threshold()
+    sources = [png, f"{tmp_path}/volume.tif#page=0", f"{tmp_path}/volume.tif#page=1"]
+
+    def stop_at_the_last(*_: Any) -> None:
+        if (tmp_path / "out" / "overlays" / "volume_0000.png").is_file():
+            raise error
+
+    network.register_forward_hook(stop_at_the_last)
+    with pytest.raises(type(error)):
+        _segment(sources, tmp_path / "out", network)
+    left = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert left == [
+        "classes/cells.png",
+        "instances/cells.tif",
+        "overlays/cells.png",
+        "overlays/volume_0000.png",
+        "probabilities/cells.tif",
+    ]
 
 
 def test_without_instances_the_overlay_shows_the_classes(tmp_path: Path, png: str) -> None:

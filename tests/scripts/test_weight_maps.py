@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from monai.data import CacheDataset, MetaTensor
+from monai.transforms import Compose
 from scipy.ndimage import distance_transform_edt
 from skimage.io import imread
 from skimage.segmentation import find_boundaries
 
+from benchmarks.weight_map import nuclei, peak_memory
 from scripts import cell_distances
 from scripts.cell_distances import outlines, two_nearest_cells
+from scripts.deformation import Rand2DElasticTiled, apply_displacements
 from scripts.instance_labels import InstanceLabelsd, instances_from_mask
+from scripts.losses import WeightedCrossEntropyLoss
 from scripts.weight_maps import WeightMapd, balance_classes, plugin_weight_map, weight_map
 
 
@@ -250,6 +255,12 @@ def test_work_grows_with_pixels_not_with_pixels_times_cells(monkeypatch: pytest.
     assert 3.5 < sixteen / four < 5
 
 
+def test_memory_is_that_of_a_few_images_however_many_cells() -> None:
+    image = np.float32().nbytes * 1024**2 / 1e6
+    for cells in (10, 1000):
+        assert peak_memory(partial(weight_map, nuclei(1024, cells))) < 12 * image
+
+
 def test_real_slice_equals_one_distance_map_per_cell(data_root: Path) -> None:
     mask = imread(data_root / "isbi2012" / "train" / "labels" / "00.png") > 0
     instances = instances_from_mask(mask)[:256, :256]
@@ -301,12 +312,38 @@ def test_transform_equals_the_function(options: dict, expected: np.ndarray) -> N
 
 
 @pytest.mark.parametrize("method", ["unet", "plugin", "none"])
-def test_transform_gives_weight_zero_where_not_annotated_and_leaves_labels_that_the_loss_can_take(method: str) -> None:
-    out = WeightMapd(method=method)(item(np.array([[1, 0, -1, 1]]), np.array([[1, 0, -1, 2]])))
+def test_transform_gives_weight_zero_where_not_annotated_and_leaves_the_labels_alone(method: str) -> None:
+    data = item(np.array([[1, 0, -1, 1]]), np.array([[1, 0, -1, 2]]))
+    out = WeightMapd(method=method)(data)
     np.testing.assert_array_equal(out["weight"][0] == 0, [[False, False, True, False]])
-    np.testing.assert_array_equal(out["label"][0], [[1, 0, 0, 1]])
-    np.testing.assert_array_equal(out["instances"][0], [[1, 0, 0, 2]])
-    assert out["instances"].dtype == torch.int32
+    assert out["label"] is data["label"]
+    assert out["instances"] is data["instances"]
+
+
+def test_a_deformation_lends_no_weight_to_pixels_that_are_not_annotated() -> None:
+    # halves of a pixel: weights are interpolated between annotated and not, labels are one or the other
+    data = item(np.array([[1, 1, -1, -1, 0, 0]] * 4), np.array([[1, 1, -1, -1, 0, 0]] * 4))
+    mapped = WeightMapd(method="none")(data)
+    moved = {
+        key: apply_displacements(mapped[key], np.full((2, 2, 2), 0.4), mode=mode)
+        for key, mode in (("label", "nearest"), ("weight", "bilinear"))
+    }
+    assert ((moved["label"] < 0) & (moved["weight"] > 0)).any()  # what the label has to prevent
+    scores = torch.zeros(1, 2, 4, 6, requires_grad=True)
+    WeightedCrossEntropyLoss()(scores, torch.cat([moved["label"], moved["weight"]])[None]).backward()
+    assert (scores.grad[0, 0] != 0).equal(moved["label"][0].as_tensor() >= 0)
+
+
+def test_weights_may_be_computed_after_the_deformation_from_the_instances_it_moved() -> None:
+    instances = random_cells(seed=6, size=(60, 50), cells=12)
+    keys = ["image", "label", "instances"]
+    tile = Rand2DElasticTiled(keys, keys[1:], input_size=40, output_size=24, mode=("bilinear", "nearest", "nearest"))
+    data = item(instances > 0, instances) | {"image": torch.rand(1, 60, 50)}
+    out = Compose([tile, WeightMapd()]).set_random_state(0)(data)
+    assert out["weight"].shape == (1, 24, 24)
+    assert out["instances"].max() > 0
+    expected = weight_map(out["instances"][0].numpy(), class_balance="per_image")
+    np.testing.assert_array_equal(out["weight"][0], expected)
 
 
 def test_transform_takes_arrays_and_plain_tensors() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -191,7 +192,32 @@ def test_stacks_may_take_turns(tmp_path: Path):
         np.testing.assert_array_equal(found[:, 1, 2], [10 * number + 1, 10 * number + 2])
 
 
+def test_a_run_that_is_broken_off_leaves_what_was_there_before(tmp_path: Path):
+    whole, half = image(tmp_path / "a.tif", 2), image(tmp_path / "b.tif", 2)
+    nibabel.save(nibabel.Nifti1Image(np.zeros((W, H, 2), np.uint8), np.eye(4)), tmp_path / "c.nii")
+    (tmp_path / "out" / "classes").mkdir(parents=True)
+    (tmp_path / "out" / "classes" / "b.tif").write_bytes(b"older")
+    addresses = [f"{whole}#page=0", f"{whole}#page=1", f"{half}#page=0", f"{tmp_path}/c.nii#page=0"]
+    with contextlib.suppress(KeyboardInterrupt), SegmentationStore(tmp_path / "out", kinds=["classes"]) as store:
+        for address in addresses:
+            store.add("classes", address, labels())
+        raise KeyboardInterrupt
+    assert everything_in(tmp_path / "out") == ["classes/a.tif", "classes/b.tif"]
+    assert (tmp_path / "out" / "classes" / "b.tif").read_bytes() == b"older"
+
+
 # ---------------------------------------------------------------- errors
+def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = image(tmp_path / "a.tif")
+    (tmp_path / "file").write_text("no folder")
+    message = r"cannot write into the folder .*classes \(.+\); set output_dir"
+    with pytest.raises(OSError, match=message), SegmentationStore(tmp_path / "file", kinds=["classes"]) as store:
+        store.add("classes", source, labels())
+    monkeypatch.setattr("os.access", lambda *_: False)  # the superuser may write everywhere
+    with pytest.raises(OSError, match=message), SegmentationStore(tmp_path / "out", kinds=["classes"]) as store:
+        store.add("classes", source, labels())
+
+
 def test_errors_name_the_image_and_what_was_expected(tmp_path: Path):
     source = image(tmp_path / "a.tif", 3)
     with SegmentationStore(tmp_path / "out") as store:

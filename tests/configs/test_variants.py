@@ -1,0 +1,79 @@
+"""Every published relative in `configs/variant_*.yaml`: built, counted, and trained for one step from real files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from PIL import Image
+
+from scripts.history import read_history
+from tests.configs.conftest import CONFIGS
+
+# name: (input shape, output shape for the smallest input, parameters)
+VARIANTS = {
+    "release_net": ((1, 188), (2, 4), 31_100_354),
+    "padded_batch_norm": ((1, 64), (1, 64), 2_161_361),
+    "retain_dim": ((3, 188), (1, 188), 31_031_745),
+    "rgb_ten_classes": ((3, 188), (10, 4), 31_032_330),
+    "oct_fluid": ((1, 188), (2, 4), 31_030_658),
+    "no_weight_map": ((1, 188), (2, 4), 31_030_658),
+    "plugin_weight_map": ((1, 188), (2, 4), 31_030_658),
+    "border_everywhere": ((1, 188), (2, 4), 31_030_658),
+    "weights_after_warp": ((1, 188), (2, 4), 31_030_658),
+    "simard_elastic": ((1, 188), (2, 4), 31_030_658),
+    "monai_elastic": ((1, 188), (2, 4), 31_030_658),
+}
+
+
+def test_every_variant_is_tested():
+    assert {p.stem.removeprefix("variant_") for p in CONFIGS.glob("variant_*.yaml")} == set(VARIANTS)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_network_has_its_shape_and_size(name):
+    parser = ConfigParser.load_config_files([str(CONFIGS / "train.yaml"), str(CONFIGS / f"variant_{name}.yaml")])
+    network = ConfigParser(parser).get_parsed_content("network_def").eval()
+    (channels, size), (classes, out), parameters = VARIANTS[name]
+    with torch.no_grad():
+        assert network(torch.zeros(1, channels, size, size)).shape == (1, classes, out, out)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+@pytest.fixture(scope="session")
+def colour_dataset(tmp_path_factory) -> Path:
+    """Two RGB images with labels of the classes 0 to 9."""
+    folder = tmp_path_factory.mktemp("colour")
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(2):
+        Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(folder / "images" / f"{k}.png")
+        Image.fromarray(rng.integers(0, 10, (48, 64), dtype=np.uint8)).save(folder / "labels" / f"{k}.png")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_training_step_from_files(name, tiny_dataset, colour_dataset, tmp_path, run_bundle):
+    channels, size = VARIANTS[name][0]
+    run_bundle(
+        "train.yaml",
+        f"variant_{name}.yaml",
+        dataset_dir=str(colour_dataset if channels == 3 else tiny_dataset),
+        output_dir=str(tmp_path / "out"),
+        model_dir=str(tmp_path / "models"),
+        input_size=size,
+        device="cpu",
+        num_workers=0,
+        max_epochs=1,
+        val_interval=1,
+        **({"output_size": size} if name in ("padded_batch_norm", "retain_dim") else {}),
+    )
+    (row,) = read_history(tmp_path / "out" / "history.csv")
+    assert np.isfinite(row["loss"])
+    assert 0 <= row["val_mean_dice"] <= 1
+    assert (tmp_path / "models" / "model.pt").is_file()

@@ -1,0 +1,201 @@
+"""The workflows end to end on a tiny data set: train, resume, evaluate, segment, and what they say when something is off."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from scripts.history import read_history
+from scripts.tables import read_csv
+from tests.configs.conftest import CONFIGS, ROOT, SMALL
+
+
+def settings(dataset: Path, folder: Path, **more: object) -> dict:
+    paths = {"dataset_dir": str(dataset), "output_dir": str(folder / "out"), "model_dir": str(folder / "models")}
+    return {**SMALL, **paths, "label_kind": "instances", "max_epochs": 2, "val_interval": 1, **more}
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What MONAI wrapped: it raises "Failed to evaluate ..." around whatever a workflow raises."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_dataset, tmp_path_factory) -> Path:
+    """A folder in which a tiny net has been trained for two epochs, by the command of the README."""
+    folder = tmp_path_factory.mktemp("trained")
+    overrides = [f"--{key}={value}" for key, value in settings(tiny_dataset, folder).items()]
+    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", "configs/train.yaml"]
+    done = subprocess.run([*command, *overrides], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_training_leaves_weights_state_history_split_and_figures(trained):
+    assert {p.name for p in (trained / "models").iterdir()} == {"model.pt", "training_state.pt"}
+    outputs = {p.name for p in (trained / "out").iterdir()}
+    assert {"history.csv", "split.json", "curves.png", "panel.png"} <= outputs
+    assert any(name.startswith("events.out.tfevents") for name in outputs)
+    history = read_history(trained / "out" / "history.csv")
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert [row["iteration"] for row in history] == [3, 6]  # three of four images train, one tile each an epoch
+    assert all(row["loss"] > 0 and 0 <= row["val_pixel_error"] <= 1 for row in history)
+    weights = torch.load(trained / "models" / "model.pt", weights_only=True)
+    assert all(isinstance(value, torch.Tensor) for value in weights.values())
+
+
+def test_a_finished_training_goes_on_with_more_epochs(trained, tiny_dataset, tmp_path, run_bundle):
+    shutil.copytree(trained, tmp_path / "copy")
+    run_bundle("train.yaml", **settings(tiny_dataset, tmp_path / "copy", max_epochs=3, resume=True))
+    history = read_history(tmp_path / "copy" / "out" / "history.csv")
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert history[-1]["iteration"] == 9
+
+
+def test_evaluation_measures_the_held_out_image(trained, tiny_dataset, tmp_path, run_bundle):
+    options = settings(tiny_dataset, trained, evaluation_dir=str(tmp_path))
+    run_bundle("train.yaml", "evaluate.yaml", run_id="evaluating", **options)
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    rows = read_csv(tmp_path / "metrics_per_image.csv")
+    split = json.loads((trained / "out" / "split.json").read_text())
+    assert [row["image"] for row in rows] == [Path(name).name for name in split["validation"]]
+    assert report["images"] == 1
+    assert float(rows[0]["pixel_error"]) == pytest.approx(report["mean"]["pixel_error"], abs=1e-6)
+    last = read_history(trained / "out" / "history.csv")
+    assert report["mean"]["mean_dice"] == pytest.approx(max(row["val_mean_dice"] for row in last), abs=1e-4)
+
+
+def test_a_labelled_folder_is_measured_whole(trained, tiny_dataset, tmp_path, run_bundle):
+    options = settings(tiny_dataset, trained, evaluation_dir=str(tmp_path), split_rule="all")
+    run_bundle("train.yaml", "evaluate.yaml", run_id="evaluating", **options)
+    assert json.loads((tmp_path / "metrics.json").read_text())["images"] == 4
+
+
+@pytest.fixture
+def segment(trained, tmp_path, run_bundle):
+    def run(images: Path, **more: object) -> Path:
+        options = {
+            "network_def#features": SMALL["network_def#features"],
+            "device": "cpu",
+            "dataset_dir": str(images),
+            "output_dir": str(tmp_path / "segmented"),
+            "ckpt_path": str(trained / "models" / "model.pt"),
+            **more,
+        }
+        run_bundle("inference.yaml", **options)
+        return tmp_path / "segmented"
+
+    return run
+
+
+def test_a_folder_is_segmented_into_all_kinds_of_results(tiny_dataset, segment):
+    out = segment(tiny_dataset / "images")
+    names = [f"{k:02d}" for k in range(4)]
+    endings = {"classes": ".png", "probabilities": ".tif", "instances": ".tif", "overlays": ".png"}
+    for kind, ending in endings.items():
+        assert sorted(p.name for p in (out / kind).iterdir()) == [n + ending for n in names]
+    classes = np.asarray(Image.open(out / "classes" / "00.png"))
+    scores = tifffile.imread(out / "probabilities" / "00.tif")
+    instances = tifffile.imread(out / "instances" / "00.tif")
+    assert classes.shape == instances.shape == scores.shape[-2:] == (96, 80)
+    assert np.allclose(scores.sum(0), 1, atol=1e-5)
+    assert np.array_equal(classes, scores.argmax(0))
+    assert np.array_equal(instances > 0, scores[1] > 0.5)
+    objects = read_csv(out / "objects.csv")
+    first = [row for row in objects if row["image"] == "00.png"]
+    assert sorted(int(row["label"]) for row in first) == sorted(np.unique(instances[instances > 0]).tolist())
+
+
+def test_outputs_can_be_left_out(tiny_dataset, segment):
+    none = dict.fromkeys(("save_probabilities", "save_instances", "save_overlays", "save_objects"), False)
+    out = segment(tiny_dataset / "images", **none)
+    assert [p.name for p in out.iterdir()] == ["classes"]
+
+
+def test_a_single_file_a_stack_and_a_one_pixel_image(tiny_dataset, segment, tmp_path):
+    stack = np.stack([np.asarray(Image.open(p)) for p in sorted((tiny_dataset / "images").iterdir())])
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")
+    out = segment(tmp_path / "stack.tif")
+    assert tifffile.imread(out / "classes" / "stack.tif").shape == stack.shape
+    assert tifffile.imread(out / "instances" / "stack.tif").shape == stack.shape
+    Image.fromarray(np.full((1, 1), 7, np.uint8)).save(tmp_path / "pixel.png")
+    out = segment(tmp_path / "pixel.png")
+    assert np.asarray(Image.open(out / "classes" / "pixel.png")).shape == (1, 1)
+
+
+def test_one_broken_image_does_not_stop_the_others(tiny_dataset, segment, tmp_path):
+    shutil.copytree(tiny_dataset / "images", tmp_path / "images")
+    (tmp_path / "images" / "01.png").write_bytes((tiny_dataset / "images" / "01.png").read_bytes()[:200])
+    with pytest.raises(RuntimeError) as raised:
+        segment(tmp_path / "images")
+    assert re.search(r"1 of 4 images failed[\s\S]*01\.png", str(root_cause(raised.value)))
+    saved = sorted(p.name for p in (tmp_path / "segmented" / "classes").iterdir())
+    assert saved == ["00.png", "02.png", "03.png"]
+
+
+def test_nothing_is_segmented_without_weights(tiny_dataset, segment, tmp_path):
+    with pytest.raises(RuntimeError) as raised:
+        segment(tiny_dataset / "images", ckpt_path=str(tmp_path / "nowhere.pt"))
+    assert re.search(r"no file at .*nowhere\.pt.*ckpt_path", str(root_cause(raised.value)))
+    assert not list((tmp_path / "segmented").rglob("*.png"))
+
+
+@pytest.mark.parametrize("name, run_id", [("train.yaml", "training"), ("inference.yaml", "run")])
+def test_a_missing_folder_is_one_clear_message(name, run_id, tmp_path):
+    command = [sys.executable, "-m", "bundle", "run", run_id, "--config_file", str(CONFIGS / name)]
+    missing = ["--dataset_dir", str(tmp_path / "nowhere"), "--output_dir", str(tmp_path / "out")]
+    done = subprocess.run([*command, *missing], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "dataset_dir" in message
+    assert "nowhere" in message
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_different_images_to_equal_weights_and_write_once(tiny_dataset, tmp_path):
+    options = settings(tiny_dataset, tmp_path, val_fraction=0.5)
+    overrides = [f"--{key}={value}" for key, value in options.items() if key != "device"]
+    files = f"['{CONFIGS}/train.yaml','{CONFIGS}/multi_gpu_train.yaml','{tmp_path}/witness.yaml']"
+    witness = ROOT / "tests" / "configs" / "witness.py"
+    (tmp_path / "witness.yaml").write_text(
+        "+train#handlers:\n"
+        f"- _target_: tests.configs.{witness.stem}.Witness\n"
+        f"  folder: {tmp_path}\n"
+        '  network: "@network"\n'
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, "monai.bundle", "run", "training", "--config_file", files, *overrides],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert seen[0]["weights"] == seen[1]["weights"]
+    for epoch in range(2):
+        assert seen[0]["images"][epoch] != seen[1]["images"][epoch]
+    assert seen[0]["tiles"] != seen[1]["tiles"]
+    history = read_history(tmp_path / "out" / "history.csv")
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert {p.name for p in (tmp_path / "models").iterdir()} == {"model.pt", "training_state.pt"}
+    weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert not any(name.startswith("module.") for name in weights)
+    assert len(list((tmp_path / "out").glob("events.out.tfevents.*"))) <= 3  # trainer, evaluator, figures of one process

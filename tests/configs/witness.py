@@ -1,0 +1,37 @@
+"""A handler for the test with two processes: writes down what each of them trained on and where its weights ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+
+
+class Witness:
+    """Record image names, a digest of the tiles and of the final weights, per process."""
+
+    def __init__(self, folder: str, network: torch.nn.Module) -> None:
+        self.folder = Path(folder)
+        self.network = network
+        self.images: list[str] = []
+        self.tiles = hashlib.sha256()
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.look)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def look(self, engine: Engine) -> None:
+        image = engine.state.output[0]["image"]
+        self.images.append(Path(image.meta["filename_or_obj"]).name)
+        self.tiles.update(image.as_tensor().numpy().tobytes())
+
+    def write(self, _: Engine) -> None:
+        digest = hashlib.sha256()
+        for value in self.network.state_dict().values():
+            digest.update(value.contiguous().numpy().tobytes())
+        content = {"images": self.images, "tiles": self.tiles.hexdigest(), "weights": digest.hexdigest()}
+        (self.folder / f"rank{dist.get_rank()}.json").write_text(json.dumps(content))
