@@ -23,13 +23,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minutes on two cores
 	$(PY) -m bundle sample demo/data --overwrite
 	$(BUNDLE) training --config_file "['configs/train.yaml','configs/demo.yaml']"
-	$(BUNDLE) evaluating --config_file "['configs/train.yaml','configs/demo.yaml','configs/evaluate.yaml']"
+	$(BUNDLE) evaluating --config_file "['configs/train.yaml','configs/demo.yaml','configs/evaluate.yaml']" \
+		--dataset_dir demo/data/test --split_rule all
 	$(BUNDLE) --config_file "['configs/inference.yaml','configs/demo_inference.yaml']"
 	@echo
 	@echo "Look at"
 	@echo "  demo/train/curves.png, demo/train/panel.png   how the training went"
-	@echo "  demo/train/evaluation.json                    pixel error, Dice and IoU of the held-out images"
-	@echo "  demo/segmentation/overlays/                   what it finds in images it has not seen"
+	@echo "  demo/train/evaluation/                        pixel error, Dice and IoU on images it has not seen"
+	@echo "  demo/segmentation/overlays/                   what it finds in them"
 	@echo "  demo/segmentation/objects.csv                 a row for every cell"
 
 # one thread each for two processes: two threads each would wait for one another on two cores

@@ -50,16 +50,21 @@ SETTINGS = (
 )
 
 
-def seconds(setting: Setting, image: torch.Tensor, network: torch.nn.Module) -> float:
-    """Time of one image (1, 1, H, W), without the conversion of the weights."""
+def prepare(setting: Setting, network: torch.nn.Module) -> OverlapTileInferer:
+    """Lay the network's weights out as the setting says, and give its inferer."""
     layout = torch.channels_last if setting.channels_last_weights else torch.contiguous_format
     network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks this form
-    inferer = OverlapTileInferer(
+    return OverlapTileInferer(
         tile_size=setting.tile_size,
         sw_batch_size=setting.sw_batch_size,
         amp_dtype=setting.amp_dtype,
         channels_last=setting.channels_last_input,
     )
+
+
+def seconds(setting: Setting, image: torch.Tensor, network: torch.nn.Module) -> float:
+    """Time of one image (1, 1, H, W), without the conversion of the weights."""
+    inferer = prepare(setting, network)
     _wait(image.device)
     start = time.perf_counter()
     with torch.inference_mode():

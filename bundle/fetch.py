@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def fetch(name: str, folder: str = DEFAULT_FOLDER, source: str | None = None, ov
                 "measured without them, so they stay out of training"
             )
     print(CITATION)
-    where = "" if target == Path(DEFAULT_FOLDER) else f" --dataset_dir {target / 'train'}"
+    where = "" if target == Path(DEFAULT_FOLDER) else f" --dataset_dir {shlex.quote(str(target / 'train'))}"
     print(f"next: python -m bundle run training --config_file configs/train.yaml{where}")
 
 
@@ -86,5 +87,5 @@ def _fetch_from(sources: tuple[str, ...], target: Path, overwrite: bool) -> dict
     raise RunError(
         "isbi2012 could not be had. Tried:\n" + "\n".join(failures) + "\n"
         f"By hand: put {', '.join(isbi2012.VOLUMES.values())} into a folder, or keep the challenge's zip file, then\n"
-        f"  python -m bundle fetch isbi2012 {target} --source FOLDER_OR_ZIP"
+        f"  python -m bundle fetch isbi2012 {shlex.quote(str(target))} --source FOLDER_OR_ZIP"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -45,4 +46,4 @@ def sample(folder: str, size: int = 512, train: int = 8, test: int = 4, seed: in
                 Image.fromarray(pixels).save(path)
     print(f"{target}: {train} images to train with, {test} to test with, {size} x {size} pixels, with instance labels")
     print("next: python -m bundle run training --config_file configs/train.yaml \\")
-    print(f"          --dataset_dir {target / 'train'} --label_kind instances")
+    print(f"          --dataset_dir {shlex.quote(str(target / 'train'))} --label_kind instances")

@@ -23,15 +23,28 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Args:
         path: the file to write; an existing one is replaced.
 
+    Raises:
+        OSError: the folder cannot be made or written to.
+
     Example:
         with replacing("run/curves.png") as temporary:
             figure.savefig(temporary)
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_writable(path.parent)
     temporary = temporary_path(path)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "no permission"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise OSError(f"cannot write into the folder {folder} ({reason}); set output_dir or model_dir to another one")

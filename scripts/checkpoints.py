@@ -172,5 +172,6 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
 
 def _bare(network: nn.Module) -> nn.Module:
-    """The network without its wrapper for several processes, whose state_dict has other names."""
-    return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    """The network without its wrapper for several processes or GPUs, whose state_dict has other names."""
+    wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    return network.module if isinstance(network, wrappers) else network

@@ -2,9 +2,8 @@
 
 Layouts that `find_pairs` recognises in a data set folder, in this order:
 
-1. `dataset.json`, or a path that ends in .json: a MONAI / Decathlon list, {"training": [{"image": "a.png", "label":
-"b.png"}]},
-   paths relative to it. Other keys of an item are kept.
+1. `dataset.json`, or a path that ends in .json: a MONAI / Decathlon list, paths relative to it,
+   {"training": [{"image": "a.png", "label": "b.png"}]}. Other keys of an item are kept.
 2. `images/` and `labels/` with equal names (endings may differ: `images/07.tif`, `labels/07.png`).
 3. `*-volume.tif` and `*-labels.tif`: stacks of slices, as the ISBI 2012 challenge gives them (`train-volume.tif`,
    `train-labels.tif`); volumes without labels (`test-volume.tif`) are left aside.
@@ -48,16 +47,17 @@ def find_images(path: PathLike, tiff_axes: str | None = None) -> list[dict[str, 
 
     Raises:
         FileNotFoundError: nothing there, or a folder without images.
-        ValueError: two images differ only in their ending, so that their results would have one name.
+        ValueError: no path given, or two images differ only in their ending, so that their results would have one name.
     """
-    file, page = split_address(_given(path))
-    if page is not None or file.is_file():
-        files = [file]
-    else:
-        files = _images_in(file)
-        _refuse_equal_names(files)
+    file, page = split_address(Path(_given(path)).expanduser())
+    if not file.exists():
+        raise FileNotFoundError(f"dataset_dir {file} does not exist; set dataset_dir to an image or a folder of images")
     if page is not None:
         return [{"image": plane_address(file, page)}]
+    files = [file]
+    if file.is_dir():
+        files = _images_in(file)
+        _refuse_equal_names(files)
     items = []
     for image in files:
         try:
@@ -160,22 +160,21 @@ def _from_volumes(folder: Path) -> list[dict[str, Any]]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    """Image files of a folder in natural order; never an empty list."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} does not exist; check the path")
-    files = [
-        file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".") and image_suffix(file)
-    ]
+    """Image files of a folder in natural order, never none; a link that leads nowhere counts, to be reported."""
+    files = [f for f in folder.iterdir() if not f.is_dir() and not f.name.startswith(".") and image_suffix(f)]
     if not files:
         inner = [f"{d.name}/" for d in sorted(folder.iterdir()) if d.is_dir() and any(map(image_suffix, d.iterdir()))]
-        hint = f"; there are some in {', '.join(inner[:SHOWN])}: give that folder" if inner else ""
-        raise FileNotFoundError(f"no images in {folder}; expected files that end in {', '.join(IMAGE_SUFFIXES)}{hint}")
+        remedy = f"there are some in {', '.join(inner[:SHOWN])}: set dataset_dir to that folder"
+        raise FileNotFoundError(
+            f"no images in {folder}; expected files that end in {', '.join(IMAGE_SUFFIXES)}; "
+            f"{remedy if inner else 'put them there, or set dataset_dir to another folder'}"
+        )
     return sorted(files, key=lambda file: natural_order(file.name))
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
     """Sort key that puts t2 before t10."""
-    return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", name)]
 
 
 def _refuse_equal_names(files: Sequence[Path]) -> None:

@@ -70,7 +70,7 @@ def apply_displacements(
         image: (C, H, W), any real type, any device; a MetaTensor keeps its class and meta data.
         displacements: pixels, (rows, columns): coarse (2, m, n) with the corner points on the tile's corner pixels, or
             dense (2, h, w); None: none.
-        affine: (2, 3) or (3, 3), output to input about the tile's centre, see :func:`affine_matrix`. None: identity.
+        affine: (2, 3) or (3, 3), output to input about the tile's centre, see `affine_matrix`. None: identity.
         size: (h, w) of the tile. None: the image's.
         start: (row, column) of the tile's first pixel in the image; the tile may lie beyond it. None: centred.
         mode: "bilinear", or "nearest" for labels, which keeps type and values.
@@ -108,18 +108,18 @@ def extract_tile(
 
     Args:
         image: (C, H, W).
-        displacements: of the whole input tile, as in :func:`apply_displacements`.
+        displacements: of the whole input tile, as in `apply_displacements`.
         start: (row, column) in the image of the first pixel of the *output* window, before the deformation.
         input_size: (h, w) of the tile that the network takes in; it is deformed about its centre.
         output_size: (h, w) of the window in its centre that the network puts out. None: the whole tile.
         crop_to_output: return only that window, as for labels and weights.
-        affine, mode, padding_mode: as in :func:`apply_displacements`.
+        affine, mode, padding_mode: as in `apply_displacements`.
 
     Returns:
         (C, *input_size), or (C, *output_size) with `crop_to_output`.
 
     Raises:
-        ValueError: the output is larger than the input or cannot lie in its centre; and as :func:`apply_displacements`.
+        ValueError: the output is larger than the input or cannot lie in its centre; and as `apply_displacements`.
     """
     margin = tile_margin(input_size, input_size if output_size is None else output_size)
     tile = apply_displacements(

@@ -27,7 +27,7 @@ class Field(Protocol):
 
 @dataclass(frozen=True)
 class CoarseField:
-    """The paper's field as an object that a configuration can name; arguments as in :func:`sample_displacements`."""
+    """The paper's field as an object that a configuration can name; arguments as in `sample_displacements`."""
 
     points: int | Sequence[int] = (3, 3)
     sigma: float = 10.0
@@ -43,7 +43,7 @@ class CoarseField:
 
 @dataclass(frozen=True)
 class SimardField:
-    """Simard's field as an object for a configuration; arguments as in :func:`sample_simard_displacements`."""
+    """Simard's field as an object for a configuration; arguments as in `sample_simard_displacements`."""
 
     alpha: float = 50.0
     sigma: float = 5.0

@@ -16,12 +16,12 @@ from monai.utils import convert_to_tensor, ensure_tuple, ensure_tuple_rep, fall_
 
 from scripts import geometry
 from scripts.displacements import CoarseField, Field, SimardField
-from scripts.elastic_transforms import Rand2DElasticField, Range, Tile
+from scripts.elastic_transforms import DrawnTile, Rand2DElasticField, Range
 from scripts.resampling import centre_start, check_image, tile_margin
 
 
 class Rand2DElasticFieldd(Rand2DElasticd):
-    """Dictionary version of :class:`Rand2DElasticField`: all keys are moved by the same field.
+    """Dictionary version of `Rand2DElasticField`: all keys are moved by the same field.
 
     The images of all keys must have one height and width. What is drawn does not depend on which keys there are.
     """
@@ -47,7 +47,7 @@ class Rand2DElasticFieldd(Rand2DElasticd):
         Args:
             keys: items to transform, each (C, H, W).
             field, spatial_size, prob, rotate_range, shear_range, translate_range, scale_range, flip_prob, device: as in
-                :class:`Rand2DElasticField`.
+                `Rand2DElasticField`.
             mode: "bilinear", or "nearest" for labels: one for all keys or one for each.
             padding_mode: one for all keys or one for each.
             allow_missing_keys: pass over keys that an item lacks.
@@ -88,11 +88,11 @@ class Rand2DElasticFieldd(Rand2DElasticd):
         if self._do_transform:
             self.rand_2d_elastic.randomize(data)
 
-    def draw(self, image_size: tuple[int, ...]) -> Tile:
+    def draw(self, image_size: tuple[int, ...]) -> DrawnTile:
         """Draw a tile from images of (H, W) = `image_size`."""
         size = fall_back_tuple(self.rand_2d_elastic.spatial_size, image_size)
         self.randomize(size)
-        return Tile(self.rand_2d_elastic, image_size, size, centre_start(image_size, size))
+        return DrawnTile(self.rand_2d_elastic, image_size, size, centre_start(image_size, size))
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         """Transform the items of `keys`, each (C, H, W), alike; other items are passed on.
@@ -120,7 +120,7 @@ class Rand2DElasticFieldd(Rand2DElasticd):
 
 
 class Rand2DElasticCoarsed(Rand2DElasticFieldd):
-    """Dictionary version of :class:`Rand2DElasticCoarse`, where it is told why MONAI's own does not serve as it is."""
+    """Dictionary version of `Rand2DElasticCoarse`, where it is told why MONAI's own does not serve as it is."""
 
     def __init__(
         self, keys: KeysCollection, points: int | Sequence[int] = (3, 3), sigma: float = 10.0, **kwargs: Any
@@ -129,14 +129,14 @@ class Rand2DElasticCoarsed(Rand2DElasticFieldd):
 
         Args:
             keys: items to transform, each (C, H, W).
-            points, sigma: as in :class:`Rand2DElasticCoarse`.
-            kwargs: all other arguments of :class:`Rand2DElasticFieldd`.
+            points, sigma: as in `Rand2DElasticCoarse`.
+            kwargs: all other arguments of `Rand2DElasticFieldd`.
         """
         super().__init__(keys, CoarseField(points, sigma), **kwargs)
 
 
 class Rand2DElasticSimardd(Rand2DElasticFieldd):
-    """Dictionary version of :class:`Rand2DElasticSimard` (doi 10.1109/ICDAR.2003.1227801)."""
+    """Dictionary version of `Rand2DElasticSimard` (doi 10.1109/ICDAR.2003.1227801)."""
 
     def __init__(
         self,
@@ -150,8 +150,8 @@ class Rand2DElasticSimardd(Rand2DElasticFieldd):
 
         Args:
             keys: items to transform, each (C, H, W).
-            alpha, sigma, kernel_size: as in :class:`Rand2DElasticSimard`.
-            kwargs: all other arguments of :class:`Rand2DElasticFieldd`.
+            alpha, sigma, kernel_size: as in `Rand2DElasticSimard`.
+            kwargs: all other arguments of `Rand2DElasticFieldd`.
         """
         super().__init__(keys, SimardField(alpha, sigma, kernel_size), **kwargs)
 
@@ -197,7 +197,7 @@ class Rand2DElasticTiled(Rand2DElasticFieldd):
             rotate_range: radians as in MONAI's `Rand2DElastic`. Any angle by default: ours, the paper asks for
                 "rotation invariance" without a range.
             flip_prob: probability of mirroring each axis. Ours: the paper does not name mirroring.
-            kwargs: all other arguments of :class:`Rand2DElasticFieldd` but `spatial_size`.
+            kwargs: all other arguments of `Rand2DElasticFieldd` but `spatial_size`.
 
         Raises:
             ValueError: sizes that do not fit the network or each other, or an output key that is not among `keys`.
@@ -224,14 +224,14 @@ class Rand2DElasticTiled(Rand2DElasticFieldd):
         self.margin = tile_margin(self.input_size, self.output_size)
         self.start = (0, 0)
 
-    def draw(self, image_size: tuple[int, ...]) -> Tile:
+    def draw(self, image_size: tuple[int, ...]) -> DrawnTile:
         """Draw where the output window starts, then the transform of the tile around it."""
         spare = [image - window for image, window in zip(image_size, self.output_size, strict=True)]
         row, col = (int(self.R.randint(min(0, room), max(0, room) + 1)) for room in spare)
         self.start = (row, col)
         self.randomize(self.input_size)
         first = (row - self.margin[0], col - self.margin[1])
-        return Tile(self.rand_2d_elastic, image_size, self.input_size, first, self.margin)
+        return DrawnTile(self.rand_2d_elastic, image_size, self.input_size, first, self.margin)
 
     def is_output(self, key: Hashable) -> bool:
         """Whether `key` is cut to the network's output."""

@@ -127,7 +127,7 @@ class Rand2DElasticField(Rand2DElastic):
         size = fall_back_tuple(self.spatial_size if spatial_size is None else spatial_size, image_size)
         if randomize:
             self.randomize(size)
-        tile = Tile(self, image_size, size, centre_start(image_size, size))
+        tile = DrawnTile(self, image_size, size, centre_start(image_size, size))
         return tile.read(img, self.mode if mode is None else mode, padding_mode or self.padding_mode)
 
 
@@ -153,7 +153,7 @@ class Rand2DElasticCoarse(Rand2DElasticField):
         Args:
             points: control points along the rows and the columns; the corners lie on the tile's corner pixels.
             sigma: standard deviation of the displacements in pixels.
-            kwargs: all arguments of :class:`Rand2DElasticField` but `field`, from `prob` on.
+            kwargs: all arguments of `Rand2DElasticField` but `field`, from `prob` on.
         """
         super().__init__(field=CoarseField(points, sigma), **kwargs)
 
@@ -171,12 +171,12 @@ class Rand2DElasticSimard(Rand2DElasticField):
             alpha: factor after the blur, in pixels.
             sigma: standard deviation of the blur in pixels.
             kernel_size: width of the blur's kernel in pixels, odd.
-            kwargs: all arguments of :class:`Rand2DElasticField` but `field`, from `prob` on.
+            kwargs: all arguments of `Rand2DElasticField` but `field`, from `prob` on.
         """
         super().__init__(field=SimardField(alpha, sigma, kernel_size), **kwargs)
 
 
-class Tile:
+class DrawnTile:
     """What a transform has drawn for one tile, to be read from one image after the other.
 
     Coordinates and sampling grids are computed once for all images.

@@ -56,15 +56,9 @@ class FolderEvaluator(SupervisedEvaluator):
         for failure in self.failures:
             self.logger.error("failed: %s", failure)
         more = [f"... and {len(self.failures) - SHOWN} more, see the log"] if len(self.failures) > SHOWN else []
-        raise FolderErrors(
-            "\n  ".join(
-                [
-                    f"{len(self.failures)} of {self.state.iteration} images failed, the others were segmented:",
-                    *self.failures[:SHOWN],
-                    *more,
-                ]
-            )
-        )
+        others = ", the others were segmented" if len(self.failures) < self.state.iteration else ""
+        head = f"{len(self.failures)} of {self.state.iteration} images failed{others}:"
+        raise FolderErrors("\n  ".join([head, *self.failures[:SHOWN], *more]))
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: Any) -> Any:
         failure = batchdata.get("failure") if isinstance(batchdata, dict) else None

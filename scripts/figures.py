@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -114,8 +115,8 @@ def curves_figure(rows: Sequence[Mapping[str, float | None]], title: str = "") -
         ax.set_axis_off()
     for ax, (name, lines) in zip(axes, groups, strict=False):
         for line, column in enumerate(lines):
-            _draw_line(ax, rows, column, line, mark_best=lines[0] in scores and line == 0)
-        _label_axes(ax, name, legend=len(lines) > 1 or lines[0] in scores)
+            _draw_line(ax, rows, column, line, is_key=lines[0] in scores and line == 0)
+        _label_axes(ax, name, legend=name.endswith(("scores", "error")))
         ax.set_xlim(0.5, max([float(row["epoch"] or 0) for row in rows], default=1.0) + 0.5)
     if title:
         figure.suptitle(title, fontsize=12)
@@ -185,23 +186,28 @@ def _class_key(class_names: Sequence[str], classes: np.ndarray) -> list[tuple[st
     return [*entries, (f"{class_names[0]} (untinted)", "#777777")]
 
 
-def _draw_line(ax: Axes, rows: Sequence[Mapping[str, float | None]], column: str, index: int, mark_best: bool) -> None:
+def _draw_line(ax: Axes, rows: Sequence[Mapping[str, float | None]], column: str, index: int, is_key: bool) -> None:
+    """One measure; the key metric lies above the others, and its best value is marked."""
     points = [(row["epoch"], row[column]) for row in rows if row.get(column) is not None]
     known = np.array([(e, v) for e, v in points if v == v], dtype=float).reshape(-1, 2)
     colour = _LINES[index]
-    name = column.removeprefix("val_").replace("_", " ")
-    if mark_best and len(known):
+    name = column.removeprefix("val_").replace("_", " ").replace("dice", "Dice").replace("iou", "IoU")
+    layer = 3 if is_key else 2
+    if is_key and len(known):
         epoch, value = known[np.argmax(known[:, 1])]
         name += f" (best {value:.4f}, epoch {int(epoch)})"
-        ax.plot([epoch], [value], "o", markersize=9, markerfacecolor="none", color=colour, clip_on=False)
+        ring: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "clip_on": False}
+        ax.plot([epoch], [value], "o", color=colour, zorder=layer, **ring)
     marker = "o" if len(known) <= 30 else ""
-    ax.plot(known[:, 0], known[:, 1], color=colour, marker=marker, markersize=3, linewidth=1.5, label=name)
+    width = 2.2 if is_key else 1.5
+    style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 3, "linewidth": width, "zorder": layer}
+    ax.plot(known[:, 0], known[:, 1], label=name, **style)
 
 
 def _label_axes(ax: Axes, name: str, legend: bool) -> None:
     ax.set_title(name, fontsize=11)
     ax.set_xlabel("epoch")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10], min_n_ticks=1))
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines] or [np.ones(1)])

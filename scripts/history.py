@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 
 from scripts.progress import loss_of
-from scripts.tables import read_csv, write_csv
+from scripts.tables import read_csv, six_digits, write_csv
 
 COLUMNS = ("epoch", "iteration", "lr", "loss", "seconds")
 
@@ -64,13 +64,13 @@ class HistoryCSV:
         self._record(
             state.epoch,
             iteration=state.iteration,
-            lr=_short(self._lr),
-            loss=_short(total / count) if count else None,
+            lr=six_digits(self._lr),
+            loss=six_digits(total / count) if count else None,
             seconds=round(state.times[Events.EPOCH_COMPLETED.name] or 0.0, 3),
         )
 
     def _validated(self, evaluator: Engine, trainer: Engine) -> None:
-        metrics = {k: _short(float(v)) for k, v in evaluator.state.metrics.items() if isinstance(v, Real)}
+        metrics = {k: six_digits(float(v)) for k, v in evaluator.state.metrics.items() if isinstance(v, Real)}
         if self.rows is not None:  # not before the first epoch
             self._record(trainer.state.epoch, **metrics)
 
@@ -100,8 +100,3 @@ def read_history(path: str | Path) -> list[dict[str, float | None]]:
 def _sum_over_processes(value: float) -> float:
     reduce: Callable[[float], Any] = idist.all_reduce
     return float(reduce(value))
-
-
-def _short(value: float) -> float:
-    """Six significant digits."""
-    return float(f"{value:.6g}")

@@ -19,6 +19,8 @@ import nibabel
 import numpy as np
 from PIL import Image
 
+Image.MAX_IMAGE_PIXELS = None  # Pillow takes more than 179 megapixels for an attack; a large section has more
+
 PILLOW_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 TIFF_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -82,9 +84,7 @@ class PillowFile(ImageFile):
         """Size and channels; Pillow opens without decoding."""
         with Image.open(self.path) as image:
             mode = "RGB" if image.mode in _CONVERTED else image.mode
-            deep_grey_alpha = image.mode == "RGBA" and "LA" in str(
-                image.tile
-            )  # Pillow's word for a 16-bit grey + alpha PNG
+            deep_grey_alpha = image.mode == "RGBA" and "LA" in str(image.tile)  # how Pillow opens 16-bit grey + alpha
             channels = 1 if deep_grey_alpha else len(Image.new(mode, (1, 1)).getbands()) - (mode in _WITH_ALPHA)
             return ImageHeader(planes=1, height=image.height, width=image.width, channels=channels)
 
@@ -166,13 +166,20 @@ class ItkFile(ImageFile):
     @cached_property
     def io(self) -> Any:
         """ITK's ImageIO of the file, its header read: dimensions, spacing, origin, direction."""
-        io = itk.ImageIOFactory.CreateImageIO(str(self.path), itk.CommonEnums.IOFileMode_ReadMode)
+        io = self._new_io()
+        io.ReadImageInformation()
+        return io
+
+    def _new_io(self) -> Any:
+        if self.path.suffix.lower() in (".mha", ".mhd"):
+            io = itk.MetaImageIO.New()  # ITK itself knows these endings in lower case alone
+        else:
+            io = itk.ImageIOFactory.CreateImageIO(str(self.path), itk.CommonEnums.IOFileMode_ReadMode)
         if io is None:
             raise ImageFileError(
                 f"{self.path}: no reader of ITK recognises it; check that it is a whole, undamaged image file"
             )
         io.SetFileName(str(self.path))
-        io.ReadImageInformation()
         return io
 
     @cached_property
@@ -192,16 +199,20 @@ class ItkFile(ImageFile):
 
     @cached_property
     def _volume(self) -> np.ndarray:
-        header, name = self.header, str(self.path)
+        header, name, rank = self.header, str(self.path), self.io.GetNumberOfDimensions()
         # ITK's Python images do not exist for every number type: ITK converts the others to one that holds them.
+        wide = _WIDER.get(str(self.io.GetComponentTypeAsString(self.io.GetComponentType())))
+        kind = None
         if header.channels > 1:
-            kind = itk.VectorImage[itk.F, self.io.GetNumberOfDimensions()]
-            reader = itk.ImageFileReader[kind].New(FileName=name)
+            kind = itk.VectorImage[itk.F, rank]
+        elif wide is not None:
+            kind = itk.Image[getattr(itk, wide), rank]
+        if kind is None:
+            image = itk.imread(name, imageio=self._new_io())
+        else:
+            reader = itk.ImageFileReader[kind].New(FileName=name, ImageIO=self._new_io())
             reader.Update()
             image = reader.GetOutput()
-        else:
-            wide = _WIDER.get(str(self.io.GetComponentTypeAsString(self.io.GetComponentType())))
-            image = itk.imread(name, pixel_type=getattr(itk, wide)) if wide else itk.imread(name)
         volume = np.asarray(itk.array_from_image(image))  # (z, y, x[, c]) or (y, x[, c])
         return volume.reshape(header.planes, header.height, header.width, header.channels)
 

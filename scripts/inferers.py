@@ -19,7 +19,7 @@ from tqdm import tqdm
 from scripts.memory import bytes_per_pixel, free_memory
 from scripts.orientations import ORIENTATIONS, add_tile
 from scripts.precision import amp_dtype_of, at_least_single, autocast
-from scripts.tile_jobs import cut_tiles, plan_batches
+from scripts.tile_jobs import cut_tiles, plan_batches, usable_scores
 from scripts.tiling import PADDINGS, TileRule
 
 
@@ -152,7 +152,7 @@ class OverlapTileInferer(Inferer):
                 tiles = cut_tiles(images, batch, rule.margin, self.channels_last).to(sw_device)
                 with autocast(sw_device, self.amp_dtype):
                     scores = network(tiles, *args, **kwargs)
-                scores = self._vote(_usable(scores, tiles, rule))
+                scores = self._vote(usable_scores(scores, tiles, rule))
                 if output is None:
                     output = self._new_output(images, scores)
                 for job, part in zip(batch.jobs, scores.to(output.device), strict=True):
@@ -224,24 +224,6 @@ class MixedPrecisionInferer(SimpleInferer):
         with autocast(images.device, self.amp_dtype):
             scores = network(images, *args, **kwargs)
         return _like(inputs, at_least_single(scores))
-
-
-def _usable(scores: object, tiles: torch.Tensor, rule: TileRule) -> torch.Tensor:
-    """The part of the network's output that counts, at least float32; raises where the size is not what was planned."""
-    if not isinstance(scores, torch.Tensor):
-        raise TypeError(f"OverlapTileInferer expects a network that returns one tensor, got {type(scores).__name__}")
-    height, width = tiles.shape[2:]
-    expected = (len(tiles), rule.network_output(height), rule.network_output(width))
-    got = (scores.shape[0], *scores.shape[2:])
-    if got != expected:
-        raise ValueError(
-            f"for tiles {tuple(tiles.shape)} the network gave {tuple(scores.shape)}, but with depth={rule.depth} and "
-            f"padding={rule.padding!r} the inferer expects ({expected[0]}, K, {expected[1]}, {expected[2]}); set its "
-            "`depth` to the network's number of poolings, and `padding` to 'same' if the size should stay"
-        )
-    cut = 0 if rule.padding == "valid" else rule.margin
-    scores = scores[:, :, cut : cut + rule.usable(height), cut : cut + rule.usable(width)]
-    return at_least_single(scores)
 
 
 def _plain(inputs: torch.Tensor) -> torch.Tensor:

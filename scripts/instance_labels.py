@@ -108,13 +108,13 @@ class InstanceLabelsd(MapTransform):
             "classes": values are classes 0 .. out_channels - 1 (after `class_values`); instances are the connected
             components of each class but 0.
         separation_gap: for "instances": background between touching objects in pixels (see the function of that
-            name); 0 for none. The other kinds have nothing to part: their components touch at corners at most.
+            name); 0 for none. Of the other kinds nothing is parted: components of one class touch at corners at most.
         connectivity: for "binary" and "classes", see `instances_from_mask`.
         out_channels: number of classes of the network; labels beyond it are refused.
         class_values: for "classes": which value in the file means which class, either {value: class} or the list of
             the classes' values in order, [0, 255]. By default the values are the classes.
         ignore_value: value in the file that means "not annotated"; None if there is none. Those pixels become -1 in
-            classes and instances; `WeightMapd`, which must follow then, gives them weight 0 and makes them 0.
+            classes and instances: weight 0 for `WeightMapd`, left out by the loss and the metrics of this bundle.
         allow_missing_keys: skip keys that an item lacks.
 
     Out: the class map, float32 with whole numbers so that it can be stacked with the weight map; the instances, int32.

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scripts.precision import at_least_single
+
 REDUCTIONS = ("mean", "weighted_mean", "sum", "none")
 
 
@@ -23,7 +25,8 @@ class WeightedCrossEntropyLoss(nn.Module):
         input: scores before the softmax (B, K, *spatial), any floating dtype, computed in at least float32; K = 1 is
             read as a single sigmoid output for classes 0 and 1.
         target: class of each pixel (B, 1, *spatial), any dtype, whole numbers 0 ... K - 1; a negative one counts as not
-            annotated. Or (B, 2, *spatial): class and weight stacked, since MONAI's trainer passes one target only.
+            annotated, and one of weight 0 may be any number. Or (B, 2, *spatial): class and weight stacked, since
+            MONAI's trainer passes one target only.
         weight: (B, 1, *spatial), at least 0; None: 1 everywhere, the loss is then `torch.nn.CrossEntropyLoss`.
 
     Raises:
@@ -41,13 +44,14 @@ class WeightedCrossEntropyLoss(nn.Module):
         target, weight = _split_target(input, target, weight)
         label = target.long()
         annotated = label >= 0 if weight is None else (label >= 0) & (weight > 0)
+        label = label.masked_fill(~annotated, 0)
         _check_classes(label, input.shape[1])
 
-        scores = input if input.dtype == torch.float64 else input.float()
+        scores = at_least_single(input)
         if scores.shape[1] == 1:
-            energy = F.binary_cross_entropy_with_logits(scores, label.clamp(min=0).to(scores.dtype), reduction="none")
+            energy = F.binary_cross_entropy_with_logits(scores, label.to(scores.dtype), reduction="none")
         else:
-            energy = F.cross_entropy(scores, label[:, 0].clamp(min=0), reduction="none")[:, None]  # (B, 1, *spatial)
+            energy = F.cross_entropy(scores, label[:, 0], reduction="none")[:, None]  # (B, 1, *spatial)
         w = annotated.to(scores.dtype) if weight is None else weight.to(scores.dtype) * annotated
         # 0 * inf is NaN: what is not annotated must not reach the sum at all
         energy = torch.where(annotated, energy * w, energy.new_zeros(()))
@@ -77,7 +81,7 @@ def _split_target(
 
 
 def _check_classes(label: torch.Tensor, classes: int) -> None:
-    """Refuse classes that the network does not have; on a GPU only torch's own assertion does, to spare a wait."""
+    """Refuse classes that the network does not have; on a GPU torch's own assertion does, which needs no waiting."""
     if label.device.type == "cpu" and not torch.compiler.is_compiling():
         highest = int(label.max()) if label.numel() else 0
         if highest >= max(classes, 2):

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
-from monai.utils import convert_to_numpy
+
+from scripts.engine_items import as_array
 
 
 def confusion_matrix(
@@ -159,7 +160,7 @@ class SegmentationMetric(CumulativeIterationMetric):
             raise ValueError(f"{type(self).__name__} compares with a label, got none")
         matrices = [
             confusion_matrix(to_class_map(p), label, self.num_classes, weight)
-            for p, (label, weight) in zip(_numpy(y_pred), map(split_target, _numpy(y)), strict=True)
+            for p, (label, weight) in zip(as_array(y_pred), map(split_target, as_array(y)), strict=True)
         ]
         return torch.from_numpy(np.stack(matrices))  # int64 (B, K, K)
 
@@ -252,8 +253,3 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """above / below, NaN where below is 0."""
     above = np.asarray(above, dtype=np.float64)
     return np.divide(above, below, out=np.full(above.shape, np.nan), where=np.asarray(below) != 0)
-
-
-def _numpy(batch: torch.Tensor) -> np.ndarray:
-    """The array of a tensor on any device; numpy has no bfloat16."""
-    return convert_to_numpy(batch.float() if batch.dtype == torch.bfloat16 else batch)

@@ -79,8 +79,11 @@ class RonnebergerUNet(nn.Module):
         _one_of("concat", concat, ("skip_first", "up_first"))
         if len(features) < 2 or min(features) < 1:
             raise ValueError(f"features must name at least two levels of at least one channel each, got {features}")
-        if len(up_features) != len(features) - 1:
-            raise ValueError(f"up_features must name one level less than features={features}, got {up_features}")
+        if len(up_features) != len(features) - 1 or min(up_features) < 1:
+            raise ValueError(
+                f"up_features must name one level less than features={features}, of at least one channel each, "
+                f"got {up_features}"
+            )
         if min(in_channels, out_channels) < 1:
             raise ValueError(f"in_channels and out_channels must be at least 1, got {in_channels} and {out_channels}")
         if not 0 <= dropout < 1:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-from monai.utils import convert_to_dst_type, convert_to_numpy, ensure_tuple_rep
+from monai.utils import convert_to_dst_type, ensure_tuple_rep
 from skimage.measure import label as connected_components
 from skimage.measure import regionprops_table
+
+from scripts.engine_items import as_array
 
 # column of the table -> property of skimage.measure.regionprops, and the power of a length that it is (0: none)
 _COLUMNS = {
@@ -149,9 +150,7 @@ class InstancesFromScoresd(MapTransform):
         for key, output_key in self.key_iterator(d, self.output_keys):
             scores = d[key]
             plane = scores[self.channel if scores.shape[0] > 1 else 0]
-            if isinstance(plane, torch.Tensor) and plane.dtype == torch.bfloat16:
-                plane = plane.float()  # numpy has no bfloat16
-            instances = instances_from_scores(convert_to_numpy(plane), **self.options)[None]
+            instances = instances_from_scores(as_array(plane), **self.options)[None]
             d[output_key] = convert_to_dst_type(instances, scores, dtype=np.int32)[0]
         return d
 

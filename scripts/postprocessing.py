@@ -8,6 +8,8 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from scripts.precision import at_least_single
+
 
 def probabilities(scores: torch.Tensor, channel_dim: int = 0) -> torch.Tensor:
     """Softmax over the classes (Sec. 3); a single output is a sigmoid and gives the two channels 1 - p and p.
@@ -19,7 +21,7 @@ def probabilities(scores: torch.Tensor, channel_dim: int = 0) -> torch.Tensor:
     Returns:
         float32 or float64, max(K, 2) channels that sum to 1.
     """
-    scores = scores if scores.dtype == torch.float64 else scores.float()
+    scores = at_least_single(scores)
     if scores.shape[channel_dim] == 1:
         scores = torch.cat([torch.zeros_like(scores), scores], dim=channel_dim)  # sigmoid(s) = softmax(0, s)
     return scores.softmax(dim=channel_dim)

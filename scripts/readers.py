@@ -48,11 +48,15 @@ def plane_address(path: PathLike, page: int) -> str:
 
 
 def image_suffix(path: PathLike) -> str:
-    """The ending that tells the format, lower case: ".nii.gz", ".tif"; ".dcm" for DICOM without one; "" if unknown."""
+    """The ending that tells the format, lower case: ".nii.gz", ".tif"; "" if unknown.
+
+    DICOM files are often named by a number ("1.2.840.10008"): what begins like one counts as ".dcm", but for the table
+    of contents, DICOMDIR.
+    """
     path = Path(path)
     name = path.name.lower()
     suffix = next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
-    return ".dcm" if not suffix and not path.suffix and _is_dicom(path) else suffix
+    return ".dcm" if not suffix and name != "dicomdir" and _is_dicom(path) else suffix
 
 
 def image_name(address: PathLike) -> str:
@@ -120,9 +124,8 @@ class PlaneReader(ImageReader):
     `read` by trying MONAI's other readers, which would give the first page of a stack, transposed, without a word.
 
     Metadata: "original_channel_dim" (-1, or NaN for none, as `EnsureChannelFirst` reads it), "spatial_shape" (H, W),
-        "spacing"
-    (size of a pixel along rows and columns) in "unit" ("pixel": not known, spacing 1), "affine" (the spacing as a
-    diagonal); `LoadImage` adds "filename_or_obj", the address with its page.
+    "spacing" (size of a pixel along rows and columns) in "unit" ("pixel": not known, spacing 1), "affine" (the spacing
+    as a diagonal); `LoadImage` adds "filename_or_obj", the address with its page.
 
     Args:
         tiff_axes: axes of TIFF files where what they say is wrong ("CYX": pages are channels); see
@@ -130,7 +133,7 @@ class PlaneReader(ImageReader):
 
     Raises:
         FileNotFoundError: (get_data) there is no such file.
-        ImageFileError: (get_data) the file cannot be read.
+        ImageFileError: (get_data) the file cannot be read, or holds pixels that are no finite numbers.
         ValueError: (get_data) a stack without a page, or a page that it does not have.
     """
 
@@ -187,7 +190,13 @@ class PlaneReader(ImageReader):
         if page is not None and page >= header.planes:
             raise ValueError(f"{path} has {header.planes} planes, counted from 0; got page {page}")
         with _naming(path):
-            return file.plane(page or 0), header
+            plane = file.plane(page or 0)
+        if plane.dtype.kind == "f" and not np.isfinite(plane).all():
+            raise ImageFileError(
+                f"{address} holds {np.count_nonzero(~np.isfinite(plane))} pixels that are NaN or infinite, which "
+                "normalisation would spread over the whole image: replace them, for example by the mean, and save it"
+            )
+        return plane, header
 
     def _open(self, path: Path) -> ImageFile:
         """The file, kept while planes of the same one are asked for: some formats can only be read whole."""

@@ -59,7 +59,7 @@ def sampling_coordinates(
         size: (h, w) of the tile in pixels.
         displacements: (2, h, w), or coarse (2, m, n) with corner points on the corner pixels, which are interpolated by
             cubic splines; pixels, (rows, columns). None: none.
-        affine: (2, 3) or (3, 3), output to input about the tile's centre, see :func:`affine_matrix`. None: identity.
+        affine: (2, 3) or (3, 3), output to input about the tile's centre, see `affine_matrix`. None: identity.
         device: where the coordinates are computed.
 
     Returns:
@@ -94,7 +94,7 @@ def sampling_grid(
     A cut-out keeps float32 precise in large images, and only what is read is converted to a floating type.
 
     Args:
-        coordinates: float32 (2, h, w) from :func:`sampling_coordinates`.
+        coordinates: float32 (2, h, w) from `sampling_coordinates`.
         start: (row, column) of the tile's first pixel in the image, negative allowed.
         image_size: (H, W).
         padding_mode: "reflection", "border" or "zeros".
@@ -126,11 +126,11 @@ def sampling_grid(
 def sample(
     image: torch.Tensor, window: tuple[slice, slice], grid: torch.Tensor, mode: str, padding_mode: str
 ) -> torch.Tensor:
-    """Read `image` (C, H, W) at a grid of :func:`sampling_grid`.
+    """Read `image` (C, H, W) at a grid of `sampling_grid`.
 
     Args:
         image: any real type.
-        window, grid: from :func:`sampling_grid` with the same `padding_mode`; the grid may be cut.
+        window, grid: from `sampling_grid` with the same `padding_mode`; the grid may be cut.
         mode: "bilinear", or "nearest" for labels.
         padding_mode: "reflection", "border" or "zeros".
 
@@ -166,16 +166,18 @@ def crop(
         (C, h, w).
     """
     _check_choice("padding_mode", padding_mode, PADDING_MODES)
-    out = image.to(output_dtype(image.dtype, mode))
+    wanted_dtype = output_dtype(image.dtype, mode)
+    out = image
     for axis in (1, 2):
         length = image.shape[axis]
         wanted = np.arange(start[axis - 1], start[axis - 1] + size[axis - 1])
-        inside = np.clip(wanted, 0, length - 1)
-        index = reflect_index(wanted, length) if padding_mode == "reflection" else inside
+        index = reflect_index(wanted, length) if padding_mode == "reflection" else np.clip(wanted, 0, length - 1)
         out = out.index_select(axis, torch.from_numpy(index).to(image.device))
         if padding_mode == "zeros":
-            out.index_fill_(axis, torch.from_numpy(np.flatnonzero(wanted != inside)).to(image.device), 0)
-    return out
+            first, last = np.searchsorted(wanted, (0, length))
+            out.narrow(axis, 0, first).zero_()
+            out.narrow(axis, last, len(wanted) - last).zero_()
+    return out.to(wanted_dtype)
 
 
 def output_dtype(dtype: torch.dtype, mode: str) -> torch.dtype:

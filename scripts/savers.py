@@ -19,6 +19,7 @@ from scripts.engine_items import as_array, engine_items, source_of
 from scripts.objects import object_table
 from scripts.overlays import overlay_image, save_image
 from scripts.readers import image_name, split_address
+from scripts.tables import six_digits
 from scripts.writers import SegmentationStore
 
 
@@ -77,6 +78,7 @@ class SegmentationSaver:
         evaluator.add_event_handler(Events.STARTED, self._start)
         evaluator.add_event_handler(IterationEvents.MODEL_COMPLETED, self._save)  # where FolderEvaluator catches errors
         evaluator.add_event_handler(Events.COMPLETED, self._finish)
+        evaluator.add_event_handler(Events.EXCEPTION_RAISED, self._give_up)
 
     def _start(self, _: Engine) -> None:
         self._store = SegmentationStore(self.output_dir, self.kinds, self.class_values, self.tiff_axes)
@@ -120,6 +122,14 @@ class SegmentationSaver:
         if self._table is not None:
             self._table.close()
 
+    def _give_up(self, _: Engine, error: BaseException) -> None:
+        """Leave no unfinished files behind when the run stops (Ctrl-C, a full disk); complete results stay."""
+        if self._store is not None:
+            self._store.discard()
+        if self._table is not None:
+            self._table.discard()
+        raise error  # ignite leaves that to the handlers of this event
+
 
 class ObjectsCSV:
     """A table that grows image by image in a hidden file and appears complete, at `close`.
@@ -141,7 +151,7 @@ class ObjectsCSV:
         values = [column.tolist() for column in table.values()]
         with self._rows.open("a", encoding="utf-8") as file:
             for row in zip(*values, strict=True):
-                file.write(json.dumps({"image": image, **dict(zip(table, map(_short, row), strict=True))}) + "\n")
+                file.write(json.dumps({"image": image, **dict(zip(table, map(six_digits, row), strict=True))}) + "\n")
 
     def close(self) -> None:
         """Write the table; with several processes the first writes the rows of all."""
@@ -158,7 +168,11 @@ class ObjectsCSV:
                 writer = csv.DictWriter(file, list(self.columns), lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(json.loads(line) for line in lines)
-        self._rows.unlink()
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the hidden file."""
+        self._rows.unlink(missing_ok=True)
 
 
 def spacing_of(image: Any) -> tuple[tuple[float, float] | None, str | None]:
@@ -169,8 +183,3 @@ def spacing_of(image: Any) -> tuple[tuple[float, float] | None, str | None]:
         return None, None
     height, width = (float(value) for value in np.ravel(as_array(meta["spacing"]))[:2])
     return (height, width), unit
-
-
-def _short(value: float) -> float:
-    """Six significant digits; whole numbers stay whole."""
-    return value if isinstance(value, int) else float(f"{value:.6g}")

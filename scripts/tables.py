@@ -39,6 +39,11 @@ def write_json(path: str | Path, content: Any) -> None:
         temporary.write_text(json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def six_digits(value: float) -> float:
+    """A measured number with the six digits that are worth reading; whole numbers stay whole."""
+    return value if isinstance(value, int) else float(f"{value:.6g}")
+
+
 def _without_nan(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: _without_nan(value) for key, value in content.items()}

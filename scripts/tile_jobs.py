@@ -1,4 +1,4 @@
-"""From tile plans to batches: which tiles of which images, in which orientation, go through the network together."""
+"""Batches of tiles: which go through the network together, cutting them out, and what of the answer counts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from scripts.orientations import ORIENTATIONS, Orientation, cut_tile
+from scripts.precision import at_least_single
 from scripts.tiling import Tile, TileRule, plan_tiles, smallest_tile
 
 
@@ -87,3 +88,21 @@ def cut_tiles(images: torch.Tensor, batch: TileBatch, margin: int, channels_last
         start = (job.tile.rows[0] - margin, job.tile.columns[0] - margin)
         tile.copy_(cut_tile(images[job.image], job.orientation, start, batch.tile_size))
     return tiles
+
+
+def usable_scores(scores: object, tiles: torch.Tensor, rule: TileRule) -> torch.Tensor:
+    """The part of the network's output that counts, at least float32; raises where the size is not what was planned."""
+    if not isinstance(scores, torch.Tensor):
+        raise TypeError(f"OverlapTileInferer expects a network that returns one tensor, got {type(scores).__name__}")
+    height, width = tiles.shape[2:]
+    expected = (len(tiles), rule.network_output(height), rule.network_output(width))
+    got = (scores.shape[0], *scores.shape[2:])
+    if got != expected:
+        raise ValueError(
+            f"for tiles {tuple(tiles.shape)} the network gave {tuple(scores.shape)}, but with depth={rule.depth} and "
+            f"padding={rule.padding!r} the inferer expects ({expected[0]}, K, {expected[1]}, {expected[2]}); set its "
+            "`depth` to the network's number of poolings, and `padding` to 'same' if the size should stay"
+        )
+    cut = 0 if rule.padding == "valid" else rule.margin
+    scores = scores[:, :, cut : cut + rule.usable(height), cut : cut + rule.usable(width)]
+    return at_least_single(scores)

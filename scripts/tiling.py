@@ -57,7 +57,9 @@ class TileRule:
     def tile_for(self, output: int) -> int:
         """The smallest tile length whose usable output has at least `output` pixels: 385 -> 572."""
         wanted = max(1, output) + 2 * self.margin
-        return -(-wanted // self.step) * self.step if self.padding == "same" else self._unpadded(wanted)
+        if self.padding == "same":
+            return -(-wanted // self.step) * self.step
+        return geometry.valid_input_size(wanted, self.depth)
 
     def usable(self, tile: int) -> int:
         """Usable output pixels of a tile of length `tile`: 572 -> 388."""
@@ -78,9 +80,6 @@ class TileRule:
             f"tile_size {tile} does not fit {self.depth} poolings with padding={self.padding!r}, "
             f"margin={self.margin}; the nearest that fits: {lengths} (output {self.usable(above)})"
         )
-
-    def _unpadded(self, wanted: int) -> int:
-        return geometry.valid_input_size(wanted, self.depth)
 
 
 class Tile(NamedTuple):

@@ -183,21 +183,15 @@ class WeightMapd(MapTransform):
 
     Not random, so that `CacheDataset` computes it once per image; it may equally stand after the deformation, where it
     is computed anew each time from the warped instances. Pixels that are not annotated (below 0 in label or instances)
-    get weight 0, and become 0 in label and instances, which the loss can take.
+    get weight 0; the label stays below 0, so that a deformation cannot lend them the weight of their neighbours.
 
     Args:
         keys: where to write the map: float32 (1, H, W), with the metadata of the label.
         instances_key: instances (1, H, W), 0 = background, below 0 = not annotated.
         label_key: classes (1, H, W), below 0 = not annotated.
         method: "unet": `weight_map`. "plugin": `plugin_weight_map`. "none": 1 wherever annotated.
-        w0: for "unet", as in `weight_map`.
-        sigma: for "unet", in pixels.
-        class_balance: for "unet": "per_image" (default, as Eq. 2 balances the classes), None, or one weight per class.
-        border: for "unet": "background" or "everywhere".
-        v_bal: for "plugin", as in `plugin_weight_map`.
-        sigma1: for "plugin", in pixels.
-        border_factor: for "plugin".
-        sigma2: for "plugin", in pixels.
+        w0, sigma, class_balance, border: of "unet", as in `weight_map`; but by default the classes are balanced.
+        v_bal, sigma1, border_factor, sigma2: of "plugin", as in `plugin_weight_map`.
 
     Raises:
         ValueError: at construction, for an unknown `method` or `border`; otherwise as the functions do.
@@ -233,13 +227,9 @@ class WeightMapd(MapTransform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         """Add the weight map to a copy of `data`."""
         item = dict(data)
-        label, instances = self._plane(item, self.label_key), self._plane(item, self.instances_key)
-        weight = self._weight(instances, label)
+        weight = self._weight(self._plane(item, self.instances_key), self._plane(item, self.label_key))
         for key in self.keys:
             item[key] = convert_to_dst_type(weight[None], item[self.label_key], dtype=torch.float32)[0]
-        if label.min(initial=0) < 0 or instances.min(initial=0) < 0:
-            for key in (self.label_key, self.instances_key):
-                item[key] = item[key].clip(0)
         return item
 
     def _weight(self, instances: np.ndarray, label: np.ndarray) -> np.ndarray:

@@ -1,8 +1,7 @@
 """Results of inference on disk: `<output_dir>/<kind>/<name of the image>.<ending>`, stacks as stacks.
 
 Kinds: "classes", the class of every pixel (uint8); "probabilities", one channel per class (float32); "instances",
-    object
-numbers, 0 = background (uint16, uint32 beyond 65535). `scripts.result_files` lists the formats.
+object numbers, 0 = background (uint16, uint32 beyond 65535). `scripts.result_files` lists the formats.
 """
 
 from __future__ import annotations
@@ -106,13 +105,21 @@ class SegmentationStore:
         for path in list(self._open):
             self._finish(path)
 
+    def discard(self) -> None:
+        """Give up the stacks that lack planes: nothing of them stays, and an older result is left as it was."""
+        while self._open:
+            self._open.popitem()[1].discard()
+
     def __enter__(self) -> SegmentationStore:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+        else:
+            self.discard()
 
     def _finish(self, path: Path) -> None:
         result = self._open.pop(path)

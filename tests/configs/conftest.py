@@ -35,7 +35,7 @@ def tiny_dataset(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run_bundle(monkeypatch):
-    """Run an id of one or more configurations as `monai.bundle run` does, from the bundle's root; gives the workflow."""
+    """Run an id of configurations as `monai.bundle run` does, from the bundle's root; gives the workflow."""
     monkeypatch.chdir(ROOT)
 
     def run(*names: str, run_id: str = "run", kind: str | None = None, **overrides: Any) -> ConfigWorkflow:

@@ -336,6 +336,8 @@ def test_dicom_is_known_by_its_first_bytes(tmp_path: Path):
         (tmp_path / name).write_bytes(b"\0" * 128 + b"DICM")
         assert image_suffix(tmp_path / name) == ".dcm"
         assert image_name(tmp_path / name) == name
+    (tmp_path / "IM0001").rename(tmp_path / "DICOMDIR")
+    assert image_suffix(tmp_path / "DICOMDIR") == ""  # the table of contents of a folder, no image
 
 
 def test_a_section_larger_than_pillow_expects_is_no_error(tmp_path: Path):
