@@ -125,6 +125,11 @@ def test_outputs_can_be_left_out(tiny_dataset, segment):
     assert [p.name for p in out.iterdir()] == ["classes"]
 
 
+def test_class_maps_can_be_made_visible(tiny_dataset, segment):
+    out = segment(tiny_dataset / "images" / "00.png", class_values=[0, 255])
+    assert set(np.unique(np.asarray(Image.open(out / "classes" / "00.png")))) <= {0, 255}
+
+
 def test_a_single_file_a_stack_and_a_one_pixel_image(tiny_dataset, segment, tmp_path):
     stack = np.stack([np.asarray(Image.open(p)) for p in sorted((tiny_dataset / "images").iterdir())])
     tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")

@@ -73,7 +73,7 @@ def test_equation_2_w0_is_10_and_sigma_5_pixels(recipe):
 
 
 def test_section_3_weights_have_the_deviation_of_he(network):
-    """"For a 3x3 convolution and 64 feature channels in the previous layer N = 9 * 64 = 576"."""
+    """ "For a 3x3 convolution and 64 feature channels in the previous layer N = 9 * 64 = 576"."""
     layer = network.contracting[0][2]
     assert layer.in_channels == 64
     assert layer.weight.std().item() == pytest.approx(np.sqrt(2 / 576), rel=0.02)
