@@ -22,8 +22,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minutes on two cores
 	$(PY) -m bundle sample demo/data --overwrite
-	$(BUNDLE) training --config_file "['configs/train.yaml','configs/demo.yaml']"
-	$(BUNDLE) evaluating --config_file "['configs/train.yaml','configs/demo.yaml','configs/evaluate.yaml']" \
+	$(BUNDLE) training --config_file "['configs/train.yaml','configs/variant_adam.yaml','configs/demo.yaml']"
+	$(BUNDLE) evaluating --config_file "['configs/train.yaml','configs/variant_adam.yaml','configs/demo.yaml','configs/evaluate.yaml']" \
 		--dataset_dir demo/data/test --split_rule all
 	$(BUNDLE) --config_file "['configs/inference.yaml','configs/demo_inference.yaml']"
 	@echo
