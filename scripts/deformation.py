@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from monai.utils import convert_to_dst_type
+from monai.config.type_definitions import NdarrayOrTensor
+from monai.utils import convert_to_dst_type, convert_to_tensor
 
 from scripts.displacements import (
     CoarseField,
@@ -53,7 +54,7 @@ __all__ = [
 
 
 def apply_displacements(
-    image: torch.Tensor,
+    image: NdarrayOrTensor,
     displacements: np.ndarray | torch.Tensor | None,
     *,
     affine: np.ndarray | torch.Tensor | None = None,
@@ -61,13 +62,13 @@ def apply_displacements(
     start: Sequence[int] | None = None,
     mode: str = "bilinear",
     padding_mode: str = "reflection",
-) -> torch.Tensor:
+) -> NdarrayOrTensor:
     """Deform an image, or a tile of it, in one resampling.
 
     The tile's pixel x reads the image at `start + c + affine (x - c) + d(x)`, c being the centre of the tile.
 
     Args:
-        image: (C, H, W), any real type, any device; a MetaTensor keeps its class and meta data.
+        image: (C, H, W), any real type, any device; an array gives an array, a MetaTensor keeps its meta data.
         displacements: pixels, (rows, columns): coarse (2, m, n) with the corner points on the tile's corner pixels, or
             dense (2, h, w); None: none.
         affine: (2, 3) or (3, 3), output to input about the tile's centre, see `affine_matrix`. None: identity.
@@ -82,18 +83,19 @@ def apply_displacements(
     Raises:
         ValueError: an argument of another shape, an empty image or tile, an unknown mode, displacements not finite.
     """
-    check_image(image)
-    image_size = tuple(image.shape[1:])
+    source = convert_to_tensor(image)
+    check_image(source)
+    image_size = tuple(source.shape[1:])
     size = image_size if size is None else tuple(size)
     start = centre_start(image_size, size) if start is None else start
-    coordinates = sampling_coordinates(size, displacements, affine, image.device)
+    coordinates = sampling_coordinates(size, displacements, affine, source.device)
     window, grid = sampling_grid(coordinates, start, image_size, padding_mode)
-    out = sample(torch.Tensor.as_subclass(image, torch.Tensor), window, grid, mode, padding_mode)
+    out = sample(source, window, grid, mode, padding_mode)
     return convert_to_dst_type(out, image, dtype=out.dtype)[0]
 
 
 def extract_tile(
-    image: torch.Tensor,
+    image: NdarrayOrTensor,
     displacements: np.ndarray | torch.Tensor | None,
     *,
     start: Sequence[int],
@@ -103,7 +105,7 @@ def extract_tile(
     affine: np.ndarray | torch.Tensor | None = None,
     mode: str = "bilinear",
     padding_mode: str = "reflection",
-) -> torch.Tensor:
+) -> NdarrayOrTensor:
     """One training tile: the deterministic twin of `Rand2DElasticTiled`.
 
     Args:

@@ -392,3 +392,14 @@ def test_output_window_of_a_deformed_tile_is_its_centre():
 def test_errors_say_what_was_got_and_expected(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_an_array_gives_an_array_with_the_values_of_the_tensor(dtype, mode):
+    image = np.random.RandomState(0).randint(0, 250, (2, 30, 40)).astype(dtype)
+    displacements = sample_displacements(random_state=np.random.RandomState(1))
+    out = apply_displacements(image, displacements, mode=mode)
+    expected = apply_displacements(torch.as_tensor(image.astype(np.float64)), displacements, mode=mode)
+    assert isinstance(out, np.ndarray)
+    assert np.allclose(out, expected.numpy(), atol=1e-3)
