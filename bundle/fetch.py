@@ -53,7 +53,8 @@ def fetch(name: str, folder: str = DEFAULT_FOLDER, source: str | None = None, ov
             )
     print(CITATION)
     where = "" if target == Path(DEFAULT_FOLDER) else f" --dataset_dir {shlex.quote(str(target / 'train'))}"
-    print(f"next: python -m bundle run training --config_file configs/train.yaml{where}")
+    configs = "['configs/train.yaml','configs/data_isbi2012.yaml']"
+    print(f'next: python -m bundle run training --config_file "{configs}"{where}')
 
 
 def _is_complete(target: Path) -> bool:
