@@ -1,0 +1,191 @@
+"""The warping error of the ISBI 2012 EM challenge: what is still wrong once borders may move but not break.
+
+The truth is warped towards the thresholded proposal, one pixel after the other, as long as a differing pixel is
+*simple*: turning it neither joins nor parts cells (4-connected) nor membrane (8-connected). A border shifted by up to
+its own width warps away at no cost; one shifted farther does not, since the pixels between its two places do not differ
+and stay. Of the pixels left, those that stand for a merger or a split are counted, so that the error is the share of
+pixels that would have to be corrected.
+
+References: V. Jain et al., "Boundary learning by optimization with topological constraints", CVPR 2010, doi
+10.1109/CVPR.2010.5539950, and the challenge's program, Fiji's Trainable Segmentation (`WarpingError`,
+`getMinimumSplitsAndMergersErrorValue(0.0, 0.9, 0.1, false, 20)`), whose order of pixels and classification are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.em_metrics import THRESHOLDS, checked_probability
+from scripts.thinning import cell_regions
+
+# the ring around a pixel, from the right against the clock: bit k of its code is the pixel at (dy, dx) = _RING[k]
+_RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
+
+
+@dataclass(frozen=True)
+class WarpingError:
+    """Pixels of splits and of mergers, each int (T,), over the thresholds (T,), in `pixels` pixels altogether."""
+
+    thresholds: np.ndarray
+    splits: np.ndarray
+    mergers: np.ndarray
+    pixels: int
+
+    @property
+    def errors(self) -> np.ndarray:
+        """(Splits + mergers) / pixels at every threshold, (T,)."""
+        return (self.splits + self.mergers) / self.pixels
+
+    @property
+    def best(self) -> int:
+        """Index of the first of the lowest errors."""
+        return int(self.errors.argmin())
+
+    @property
+    def best_threshold(self) -> float:
+        """Where the error is lowest, without the rounding errors of adding up 0.1."""
+        return round(float(self.thresholds[self.best]), 6)
+
+    @property
+    def error(self) -> float:
+        """The lowest error, what the challenge reports."""
+        return float(self.errors[self.best])
+
+
+def simple_points() -> np.ndarray:
+    """Which of the 256 rings of 8 neighbours make the pixel within simple; cells are 4-, membrane is 8-connected.
+
+    It is so where Yokoi's connectivity number is 1: cells touch the pixel over one stretch of the ring, which is not
+    the whole ring (S. Yokoi, J. Toriwaki, T. Fukumura, Comput. Graph. Image Process. 4, 63-73, 1975).
+
+    Returns:
+        bool (256,), by the code of the ring: bits 0, 2, 4, 6 are right, above, left, below, the others the corners
+        between.
+    """
+    ring = (np.arange(256)[:, None] >> np.arange(8)) & 1
+    edge, corner, next_edge = ring[:, 0::2], ring[:, 1::2], np.roll(ring, -2, axis=1)[:, 0::2]
+    return (edge - edge * corner * next_edge).sum(axis=1) == 1
+
+
+_IS_SIMPLE = simple_points().astype(np.uint8).tobytes()  # bytes: the fastest table to look up one by one
+
+
+def warp(truth: np.ndarray, proposal: np.ndarray, priority: np.ndarray | None = None) -> np.ndarray:
+    """Turn simple pixels of the truth into what the proposal says until none is left; beyond the image is membrane.
+
+    Args:
+        truth: bool (H, W), True = cell.
+        proposal: bool (H, W), True = cell.
+        priority: (H, W), pixels of high priority are turned first, columns from left to right where it is equal; None:
+            equal everywhere. What is left over can depend on the order.
+
+    Returns:
+        bool (H, W) with the topology of the truth.
+
+    Raises:
+        ValueError: the shapes differ or are not two-dimensional.
+
+    Example:
+        >>> truth = np.array([[1, 1, 0, 1, 1]], bool)
+        >>> warp(truth, np.array([[1, 0, 0, 1, 1]], bool)).astype(int)  # the border may grow
+        array([[1, 0, 0, 1, 1]])
+        >>> warp(truth, np.array([[1, 1, 1, 1, 1]], bool)).astype(int)  # but not vanish
+        array([[1, 1, 0, 1, 1]])
+    """
+    if truth.ndim != 2 or truth.shape != proposal.shape:
+        raise ValueError(f"expected two planes (H, W) of one shape, got {truth.shape} and {proposal.shape}")
+    width, stride = truth.shape[1], truth.shape[1] + 2
+    image = np.pad(truth.astype(np.uint8), 1)
+    codes = np.zeros_like(image)
+    for bit, (dy, dx) in enumerate(_RING):
+        codes |= np.roll(image, (-dy, -dx), axis=(0, 1)) << bit
+    columns, rows = np.nonzero((truth != proposal).T)  # columns first, as the program visits the pixels
+    if priority is not None:
+        order = np.argsort(-priority[rows, columns], kind="stable")
+        columns, rows = columns[order], rows[order]
+    pixels, rings = bytearray(image.tobytes()), bytearray(codes.tobytes())
+    # turning a pixel changes one bit in the ring of each neighbour: the bit that points back
+    around = [(dy * stride + dx, 1 << (bit + 4) % 8) for bit, (dy, dx) in enumerate(_RING)]
+    waiting, before = ((rows + 1) * stride + columns + 1).tolist(), -1
+    while len(waiting) != before:
+        before, kept = len(waiting), []
+        for pixel in waiting:
+            if _IS_SIMPLE[rings[pixel]]:
+                pixels[pixel] ^= 1
+                for offset, bit in around:
+                    rings[pixel + offset] ^= bit
+            else:
+                kept.append(pixel)
+        waiting = kept
+    return np.frombuffer(pixels, np.uint8).reshape(image.shape)[1:-1, 1 : width + 1].astype(bool)
+
+
+def splits_and_mergers(warped: np.ndarray, proposal: np.ndarray, radius: int = 20) -> tuple[int, int]:
+    """Count the pixels left over by `warp` that stand for a split or a merger.
+
+    By the regions of the warped truth among its 8 neighbours: a pixel is a merger if it is membrane and these are two
+    or more, and a split if it is a cell and these are two or more, or fall apart without it within `radius`. All
+    others (holes and objects that come or go) are not counted.
+
+    Args:
+        warped: bool (H, W).
+        proposal: bool (H, W).
+        radius: how far around, in pixels, a region may hold together in another way.
+
+    Returns:
+        Pixels of splits, pixels of mergers.
+    """
+    regions = np.pad(cell_regions(warped), 1)
+    rows, columns = np.nonzero(warped != proposal)
+    around = np.stack([regions[rows + 1 + dy, columns + 1 + dx] for dy, dx in _RING])  # (8, N)
+    objects = _count_regions(around)
+    is_cell = warped[rows, columns]
+    mergers = int((~is_cell & (objects >= 2)).sum())
+    splits = int((is_cell & (objects >= 2)).sum())
+    inside_y, inside_x = rows[:, None] + np.array(_RING)[:, 0], columns[:, None] + np.array(_RING)[:, 1]  # (N, 8)
+    in_image = (inside_y >= 0) & (inside_y < warped.shape[0]) & (inside_x >= 0) & (inside_x < warped.shape[1])
+    has_membrane = ((around.T == 0) & in_image).any(axis=1)
+    padded = np.pad(warped, radius)
+    for y, x in zip(*(axis[is_cell & (objects == 1) & has_membrane] for axis in (rows, columns)), strict=True):
+        window = padded[y : y + 2 * radius + 1, x : x + 2 * radius + 1].copy()
+        window[radius, radius] = False
+        pieces = cell_regions(window)[radius - 1 : radius + 2, radius - 1 : radius + 2]
+        splits += int(_count_regions(pieces.reshape(9, 1))[0] >= 2)
+    return splits, mergers
+
+
+def warping_error(
+    planes: Iterable[tuple[np.ndarray, np.ndarray]], thresholds: np.ndarray = THRESHOLDS[:-1], radius: int = 20
+) -> WarpingError:
+    """The warping error of a stack: the lowest over thresholds of the pixels of splits and mergers over all pixels.
+
+    Args:
+        planes: (probability, truth) of every plane, each (H, W): the probability of a cell, 0 .. 1, and not 0 = cell.
+        thresholds: (T,), by default 0.0, 0.1 ... 0.9, as the challenge leaves 1.0 out here.
+        radius: as in `splits_and_mergers`.
+
+    Raises:
+        ValueError: the shapes differ, a value is no probability, or there is no plane.
+    """
+    counts, pixels = np.zeros((len(thresholds), 2), np.int64), 0
+    for probability, truth in planes:
+        levels, cells = checked_probability(probability, truth), truth != 0
+        pixels += cells.size
+        for row, threshold in zip(counts, thresholds, strict=True):
+            proposal = levels > threshold
+            certainty = np.abs(levels - threshold).astype(np.float32)  # the surest pixels turn first
+            row += splits_and_mergers(warp(cells, proposal, certainty), proposal, radius)
+    if not pixels:
+        raise ValueError("expected at least one plane of a probability map and its truth, got none")
+    splits, mergers = counts.T
+    return WarpingError(thresholds, splits, mergers, pixels)
+
+
+def _count_regions(numbers: np.ndarray) -> np.ndarray:
+    """How many different numbers above 0 are in each column, (M, N) -> (N,)."""
+    ordered = np.sort(numbers, axis=0)
+    is_new = np.diff(ordered, axis=0, prepend=0) > 0
+    return is_new.sum(axis=0)
