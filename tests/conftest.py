@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,6 +20,18 @@ def data_root() -> Path:
         if candidate and Path(candidate).is_dir():
             return Path(candidate)
     pytest.skip("real data not found: set ORIGINAL_UNET_DATA to a folder that holds isbi2012/train/images, ...")
+
+
+@pytest.fixture(scope="session")
+def smoothed_planes(data_root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Proposals and truths of two real planes: grey values averaged over 5 x 5 pixels, the same in any program."""
+    planes = []
+    for name in ("00.png", "01.png"):
+        train = data_root / "isbi2012" / "train"
+        image, label = (np.asarray(Image.open(train / kind / name), int) for kind in ("images", "labels"))
+        total = sum(image[y : y + 256, x : x + 256] for y in range(5) for x in range(5))
+        planes.append((total / (25 * 255), label[:256, :256] > 0))
+    return planes
 
 
 @pytest.fixture(scope="session")

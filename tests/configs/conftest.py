@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,20 @@ CONFIGS = ROOT / "configs"
 SMALL = {"network_def#features": [2, 4, 8, 16, 32], "input_size": 188, "num_workers": 0, "device": "cpu"}
 
 
+def write_pairs(folder: Path, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Path:
+    """Save images and labels as PNG in the folder layout."""
+    for k, pair in enumerate(pairs):
+        for kind, pixels in zip(("images", "labels"), pair, strict=True):
+            (folder / kind).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(folder / kind / f"{k:02d}.png")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory) -> Path:
-    """Four synthetic sections of 96 x 80 pixels with instance labels, in the folder layout."""
-    folder = tmp_path_factory.mktemp("tiny")
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir()
+    """Four synthetic sections of 96 x 80 pixels with instance labels (uint16), in the folder layout."""
     rng = np.random.default_rng(0)
-    for k in range(4):
-        image, instances = synthetic_section(rng, (96, 80))
-        Image.fromarray(image).save(folder / "images" / f"{k:02d}.png")
-        Image.fromarray(instances.astype(np.uint16)).save(folder / "labels" / f"{k:02d}.png")
-    return folder
+    return write_pairs(tmp_path_factory.mktemp("tiny"), (synthetic_section(rng, (96, 80)) for _ in range(4)))
 
 
 @pytest.fixture

@@ -105,7 +105,8 @@ def test_train_and_inference_agree_on_network_intensity_and_tiles():
         images = [t for t in transforms if "image" in t.get("keys", []) and t["_target_"] != "CopyItemsd"]
         return [{**t, "keys": "image"} for t in images]
 
-    assert for_images(train["load"]["transforms"]) == for_images(inference["preprocessing"]["transforms"])
+    prepared = [train[key] for key in ("load", "channel_first", "normalize")]
+    assert for_images(prepared) == for_images(inference["preprocessing"]["transforms"])
     validation, alone = train["validate"]["inferer"], inference["inferer"]
     assert validation["_target_"] == alone["_target_"]
     defaults = {"tile_size": None, "orientations": 1, "memory_limit": 3 * 2**30}

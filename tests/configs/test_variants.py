@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from PIL import Image
 
 from scripts.history import read_history
-from tests.configs.conftest import CONFIGS
+from tests.configs.conftest import CONFIGS, write_pairs
 
 # name: (input shape, output shape for the smallest input, parameters)
 VARIANTS = {
@@ -47,14 +46,9 @@ def test_the_network_has_its_shape_and_size(name):
 @pytest.fixture(scope="session")
 def colour_dataset(tmp_path_factory) -> Path:
     """Two RGB images with labels of the classes 0 to 9."""
-    folder = tmp_path_factory.mktemp("colour")
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir()
     rng = np.random.default_rng(0)
-    for k in range(2):
-        Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(folder / "images" / f"{k}.png")
-        Image.fromarray(rng.integers(0, 10, (48, 64), dtype=np.uint8)).save(folder / "labels" / f"{k}.png")
-    return folder
+    pairs = ((rng.integers(0, 255, (48, 64, 3), np.uint8), rng.integers(0, 10, (48, 64), np.uint8)) for _ in range(2))
+    return write_pairs(tmp_path_factory.mktemp("colour"), pairs)
 
 
 @pytest.mark.slow

@@ -44,6 +44,14 @@ def trained(tiny_dataset, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("part", ["train", "validate"])
+def test_weight_maps_are_computed_once_per_image_and_kept(part, tiny_dataset, tmp_path, run_bundle):
+    workflow = run_bundle("train.yaml", **settings(tiny_dataset, tmp_path, max_epochs=1))
+    dataset = workflow.parser.get_parsed_content(f"{part}#dataset")
+    assert len(dataset._cache) == len(dataset) > 0
+    assert all(item["weight"].shape == (1, 96, 80) for item in dataset._cache)  # whole images, before any tile is drawn
+
+
 def test_training_leaves_weights_state_history_split_and_figures(trained):
     assert {p.name for p in (trained / "models").iterdir()} == {"model.pt", "training_state.pt"}
     outputs = {p.name for p in (trained / "out").iterdir()}

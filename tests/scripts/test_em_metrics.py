@@ -359,19 +359,11 @@ def test_metric_without_a_plane_is_nan_and_without_a_label_refused() -> None:
         ThinnedScore()(torch.zeros(1, 1, 2, 2))
 
 
-def smoothed_planes(root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """A proposal that can be made anywhere in whole numbers: grey values of two planes, averaged over 5 x 5 pixels."""
-    planes = []
-    for name in ("00.png", "01.png"):
-        image, label = (np.asarray(Image.open(root / "isbi2012/train" / d / name), int) for d in ("images", "labels"))
-        total = sum(image[y : y + 256, x : x + 256] for y in range(5) for x in range(5))
-        planes.append((total / (25 * 255), label[:256, :256] > 0))
-    return planes
-
-
-def test_real_planes_score_as_the_challenge_program_scores_them(data_root: Path) -> None:
+def test_real_planes_score_as_the_challenge_program_scores_them(
+    smoothed_planes: list[tuple[np.ndarray, np.ndarray]],
+) -> None:
     """Numbers of Fiji's Trainable Segmentation (commit 41c7083) for the same planes."""
-    curves = challenge_curves(smoothed_planes(data_root))
+    curves = challenge_curves(smoothed_planes)
     assert curves["v_rand"].score == pytest.approx(0.9639994870266495, abs=1e-12)
     assert curves["v_info"].score == pytest.approx(0.9534279132581615, abs=1e-12)
     assert curves["rand"].error == pytest.approx(0.21283476687208092, abs=1e-12)

@@ -210,19 +210,11 @@ def test_inputs_stay_as_they_were() -> None:
     np.testing.assert_array_equal(proposal, two_cells(slice(6, 7)))
 
 
-def smoothed_planes(root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """A proposal that can be made anywhere in whole numbers: grey values of two planes, averaged over 5 x 5 pixels."""
-    planes = []
-    for name in ("00.png", "01.png"):
-        image, label = (np.asarray(Image.open(root / "isbi2012/train" / d / name), int) for d in ("images", "labels"))
-        total = sum(image[y : y + 256, x : x + 256] for y in range(5) for x in range(5))
-        planes.append((total / (25 * 255), label[:256, :256] > 0))
-    return planes
-
-
-def test_real_planes_cost_what_the_challenge_program_counts(data_root: Path) -> None:
+def test_real_planes_cost_what_the_challenge_program_counts(
+    smoothed_planes: list[tuple[np.ndarray, np.ndarray]],
+) -> None:
     """Numbers of Fiji's Trainable Segmentation (commit 41c7083) for the same planes, thresholds 0.0, 0.1 ... 0.9."""
-    result = warping_error(smoothed_planes(data_root))
+    result = warping_error(smoothed_planes)
     assert result.splits.tolist() == [0, 0, 1, 3, 23, 235, 1408, 3238, 968, 520]
     assert result.mergers.tolist() == [3926, 3916, 3851, 2571, 274, 33, 7, 0, 0, 0]
     assert result.error == pytest.approx(0.002044677734375, abs=1e-15)
