@@ -82,11 +82,15 @@ def _message(error: BaseException) -> str:
 
 
 def _worker_message(text: str) -> str | None:
-    """The first error in the trace that a worker process of torch's DataLoader passes on as text, else None."""
+    """The cause, as `root_cause` finds it, in the trace that a worker of torch's DataLoader passes on as text."""
     if not text.startswith("Caught ") or "Original Traceback" not in text:
         return None
     blocks = re.split(r"\n\nThe above exception was the direct cause|\n\nDuring handling of the above", text)
-    lines = blocks[0].splitlines()
-    last_frame = max((i for i, line in enumerate(lines) if line.startswith("  ")), default=-1)
-    message = "\n".join(lines[last_frame + 1 :]).strip()
-    return re.sub(r"^(ValueError|RuntimeError|OSError|FileNotFoundError): ", "", message) or None
+    for block in reversed(blocks):  # the outermost error comes last
+        lines = block.splitlines()
+        last_frame = max((i for i, line in enumerate(lines) if line.startswith("  ")), default=-1)
+        message = "\n".join(lines[last_frame + 1 :]).strip()
+        message = re.sub(r"^(ValueError|RuntimeError|OSError|FileNotFoundError): ", "", message)
+        if message and not message.startswith(WRAPPERS):
+            return message
+    return None

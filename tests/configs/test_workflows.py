@@ -16,6 +16,7 @@ import tifffile
 import torch
 from PIL import Image
 
+from bundle.failures import explain
 from scripts.history import read_history
 from scripts.tables import read_csv
 from tests.configs.conftest import CONFIGS, ROOT, SMALL
@@ -176,6 +177,12 @@ def test_a_missing_folder_is_one_clear_message(name, run_id, tmp_path):
     (message,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "dataset_dir" in message
     assert "nowhere" in message
+
+
+def test_a_label_beyond_the_classes_is_reported_with_its_file(tiny_dataset, tmp_path, run_bundle):
+    with pytest.raises(RuntimeError) as raised:
+        run_bundle("train.yaml", **settings(tiny_dataset, tmp_path, label_kind="classes"))
+    assert re.search(r"label image .*\.png: found the values 2, .*Raise out_channels", explain(raised.value))
 
 
 @pytest.mark.slow
