@@ -16,7 +16,7 @@ from bundle.errors import RunError, UsageError
 
 COMMANDS = {  # name: what the list says; each lives in bundle/<name>.py as a function of that name
     "sample": "Make a synthetic electron microscopy data set; no download.",
-    "fetch": "Download a public data set and verify every slice.",
+    "fetch": "Download a public data set and verify every file that has a checksum.",
     "run": "Run a workflow like monai.bundle, but refuse unknown keys.",
 }
 PROGRAM = "python -m bundle"
@@ -97,7 +97,7 @@ def _list_commands(error: bool = False) -> None:
     console = Console(stderr=error, highlight=False, soft_wrap=True)
     console.print(f"usage: {PROGRAM} COMMAND ...\n", markup=False)
     for name, line in COMMANDS.items():
-        console.print(f"  [bold]{name:<8}[/bold]{line}")
+        console.print(f"  [bold]{name:<11}[/bold]{line}")
     console.print(f"\nthe arguments of a command: {PROGRAM} COMMAND --help", markup=False)
 
 

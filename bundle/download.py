@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import shutil
 import zipfile
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 from urllib.error import URLError
@@ -26,7 +27,7 @@ def bring(source: str, names: Collection[str], work: Path) -> Path:
     Args:
         source: folder, zip file, file:// URL of either, http(s) URL of a zip file, or one that ends in "/" and to which
             each of `names` is added.
-        names: the files wanted from an address that ends in "/".
+        names: the files wanted from an address that ends in "/"; zip files among them are unpacked.
         work: empty folder for what has to be downloaded or unpacked.
 
     Returns:
@@ -41,6 +42,8 @@ def bring(source: str, names: Collection[str], work: Path) -> Path:
         if source.endswith("/"):
             for name in names:
                 _download(source + name, work / name)
+                if name.endswith(".zip"):
+                    _unpack(work / name, work / "unpacked")
             return work
         archive = work / "download.zip"
         _download(source, archive)
@@ -76,6 +79,7 @@ def _unpack(archive: Path, folder: Path) -> Path:
     try:
         with zipfile.ZipFile(archive) as content:
             content.extractall(folder)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # no zip, unknown method, encrypted
+    # no zip or a wrong checksum, cut off, nonsense inside; unknown method, encrypted
+    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise RunError(f"{archive} cannot be unpacked as a zip file ({error}); get it anew") from error
     return folder

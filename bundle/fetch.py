@@ -1,4 +1,4 @@
-"""`python -m bundle fetch`: public data, verified slice by slice, in the folder layout that the workflows read."""
+"""`python -m bundle fetch`: public data, verified as far as checksums are known, in the layout that workflows read."""
 
 from __future__ import annotations
 
@@ -7,86 +7,97 @@ import tempfile
 from pathlib import Path
 
 from bundle import isbi2012
+from bundle.cell_tracking_sets import cell_tracking_set
+from bundle.data_sets import Checked, DataSet
+from bundle.digests import known_digests
 from bundle.download import bring
 from bundle.errors import RunError, UsageError
 from bundle.folders import check_may_write, whole_folder
 
-MIRRORS = (  # in this order; the challenge's page, imagej.net/events/isbi-2012-segmentation-challenge, names the first
-    "https://downloads.imagej.net/ISBI-2012-challenge.zip",
-    "https://raw.githubusercontent.com/alexklibisz/isbi-2012/master/data/",
-)
-DEFAULT_FOLDER = "data/isbi2012"  # where configs/train.yaml looks
-CITATION = (
-    "Public challenge data. If you publish with them, cite Cardona et al. 2010, doi 10.1371/journal.pbio.1000502,\n"
-    "and Arganda-Carreras et al. 2015, doi 10.3389/fnana.2015.00142."
-)
+DATA_SETS = {
+    "isbi2012": isbi2012.DATA_SET,
+    "phc_u373": cell_tracking_set("phc_u373", "PhC-C2DH-U373", known_digests("phc_u373")),
+    "dic_hela": cell_tracking_set("dic_hela", "DIC-C2DH-HeLa", known_digests("dic_hela")),
+}
 
 
-def fetch(name: str, folder: str = DEFAULT_FOLDER, source: str | None = None, overwrite: bool = False) -> None:
-    """Download a public data set and verify every slice.
+def fetch(name: str, folder: str | None = None, source: str | None = None, overwrite: bool = False) -> None:
+    """Download a public data set and verify every file that has a checksum.
+
+    Nothing is written before every known checksum has been compared.
 
     `isbi2012` gives FOLDER/train/images, FOLDER/train/labels and FOLDER/test/images as PNG, 512 x 512 pixels, 8 bit;
     labels are 255 inside cells and 0 on membranes. The last five labelled slices go to FOLDER/held_out and stay out of
-    training. Nothing is written before every known slice has been verified.
+    training.
+
+    `phc_u373` and `dic_hela` give FOLDER/01, FOLDER/01_GT, FOLDER/01_ST, FOLDER/02, ... with the challenge's own files.
+    Sequence 02 of the first and 01 of the second are verified; for the others no checksums are known here.
 
     Args:
-        name: isbi2012, the electron microscopy challenge of the paper.
-        folder: where to write; made if absent.
-        source: instead of the public addresses, a folder or zip file with the TIFF volumes or PNG folders, or its URL.
+        name: isbi2012, the electron microscopy challenge of the paper; phc_u373 or dic_hela, its two data sets of the
+            Cell Tracking Challenge.
+        folder: where to write; made if absent. Default: where the data set's configuration looks.
+        source: instead of the public addresses, a folder or zip file that holds the data (for isbi2012 also the TIFF
+            volumes or PNG folders), or its URL.
         overwrite: replace an earlier copy in FOLDER.
     """
-    if name != "isbi2012":
-        raise UsageError(f"unknown data set '{name}'; known is: isbi2012")
-    target = Path(str(folder))  # fire reads a bare 2024 as a number
-    if not overwrite and _is_complete(target):
-        print(f"{target} is complete, every slice verified; nothing to do")
+    data_set = DATA_SETS.get(str(name))
+    if data_set is None:
+        raise UsageError(f"unknown data set '{name}'; known are: {', '.join(DATA_SETS)}")
+    fetch_set(data_set, None if folder is None else str(folder), None if source is None else str(source), overwrite)
+
+
+def fetch_set(data_set: DataSet, folder: str | None, source: str | None, overwrite: bool) -> None:
+    """What `fetch` does, for any data set; its arguments there."""
+    target = Path(data_set.folder if folder is None else folder)
+    there = None if overwrite else _complete(data_set, target)
+    if there is not None:
+        print(f"{target} is complete, {there.verified}; nothing to do")
+        checked = there
     else:
-        check_may_write(target, overwrite, isbi2012.PARTS)  # before the download rather than after it
-        sources = MIRRORS if source is None else (str(source),)
-        counts = _fetch_from(sources, target, overwrite)
-        made = ", ".join(f"{count} {part}" for part, count in counts.items())
-        print(f"{target}: {made}; each slice compared with its published checksum where there is one")
-        if "held_out/images" in counts:
-            print(
-                f"{target / 'held_out'}: labelled slices without a checksum here; the figures of this bundle are "
-                "measured without them, so they stay out of training"
-            )
-    print(CITATION)
-    where = "" if target == Path(DEFAULT_FOLDER) else f" --dataset_dir {shlex.quote(str(target / 'train'))}"
-    configs = "['configs/train.yaml','configs/data_isbi2012.yaml']"
-    print(f'next: python -m bundle run training --config_file "{configs}"{where}')
+        check_may_write(target, overwrite, data_set.parts)  # before the download rather than after it
+        checked = _fetch_from(data_set, data_set.mirrors if source is None else (source,), target, overwrite)
+        print(f"{target}: {checked.content}; {checked.verified}")
+    for note in checked.notes:
+        print(note)
+    print(data_set.terms)
+    where = f" --dataset_dir {shlex.quote(str(target / data_set.dataset_dir))}"
+    configs = f"['configs/train.yaml','{data_set.config}']"
+    print(
+        f'next: python -m bundle run training --config_file "{configs}"'
+        f"{'' if target == Path(data_set.folder) else where}"
+    )
 
 
-def _is_complete(target: Path) -> bool:
-    """Whether the folder holds, in our layout, all slices with the right checksums."""
-    if not all((target / part).is_dir() for part in isbi2012.VOLUMES):
-        return False
+def _complete(data_set: DataSet, target: Path) -> Checked | None:
+    """The data that the folder holds, if they are in our layout, all there, and right."""
+    if not all((target / part).is_dir() for part in data_set.layout):
+        return None
     try:
-        isbi2012.verify(isbi2012.read_slices(target), str(target))
+        return data_set.check(target, str(target))
     except RunError:
-        return False
-    return True
+        return None
 
 
-def _fetch_from(sources: tuple[str, ...], target: Path, overwrite: bool) -> dict[str, int]:
-    """Take the first source whose slices are all right; number of files per folder written.
+def _fetch_from(data_set: DataSet, sources: tuple[str, ...], target: Path, overwrite: bool) -> Checked:
+    """Write the data of the first source that has all of them right.
 
     Raises:
-        RunError: none was; says why for each and what can be done by hand.
+        RunError: none had; says why for each and what can be done by hand.
     """
     failures = []
     for source in sources:
         with tempfile.TemporaryDirectory() as work:
             try:
-                slices = isbi2012.read_slices(bring(source, tuple(isbi2012.VOLUMES.values()), Path(work)))
-                isbi2012.verify(slices, source)
+                checked = data_set.check(bring(source, data_set.files, Path(work)), source)
             except RunError as error:
                 failures.append(f"  {source}\n      {error}")
                 continue
-        with whole_folder(target, overwrite, isbi2012.PARTS) as new:
-            return isbi2012.write_slices(slices, new)
+            with whole_folder(target, overwrite, data_set.parts) as new:
+                checked.write(new)
+            return checked
     raise RunError(
-        "isbi2012 could not be had. Tried:\n" + "\n".join(failures) + "\n"
-        f"By hand: put {', '.join(isbi2012.VOLUMES.values())} into a folder, or keep the challenge's zip file, then\n"
-        f"  python -m bundle fetch isbi2012 {shlex.quote(str(target))} --source FOLDER_OR_ZIP"
+        f"{data_set.name} could not be had. Tried:\n" + "\n".join(failures) + "\n"
+        f"By hand: {data_set.by_hand}, then\n"
+        f"  python -m bundle fetch {data_set.name} {shlex.quote(str(target))} --source FOLDER_OR_ZIP"
     )

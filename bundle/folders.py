@@ -63,3 +63,10 @@ def check_may_write(target: Path, overwrite: bool, parts: Collection[str]) -> No
         raise UsageError(f"{target} holds other things ({shown}), which are not touched; give an empty or new folder")
     if held and not overwrite:
         raise UsageError(f"{target} holds data already ({', '.join(held)}); give another folder, or --overwrite")
+
+
+def shallowest(folder: Path, name: str) -> Path | None:
+    """The entry of that name nearest to the top of a folder, None if there is none."""
+    if (folder / name).exists():
+        return folder / name
+    return min(folder.rglob(name), key=lambda path: (len(path.parts), path), default=None)

@@ -6,14 +6,16 @@ Challenge: Arganda-Carreras et al. 2015, doi 10.3389/fnana.2015.00142.
 
 from __future__ import annotations
 
-import hashlib
-import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageSequence
 
+from bundle.data_sets import Checked, DataSet
+from bundle.digests import known_digests, pixel_digest
 from bundle.errors import RunError
+from bundle.folders import shallowest
 
 VOLUMES = {  # folder in our layout: the challenge's own file
     "train/images": "train-volume.tif",
@@ -21,28 +23,16 @@ VOLUMES = {  # folder in our layout: the challenge's own file
     "test/images": "test-volume.tif",
 }
 PARTS = ("train", "test", "held_out")
-CHECKSUMS = Path(__file__).parent / "checksums" / "isbi2012.json"
+MIRRORS = (  # in this order; the challenge's page, imagej.net/events/isbi-2012-segmentation-challenge, names the first
+    "https://downloads.imagej.net/ISBI-2012-challenge.zip",
+    "https://raw.githubusercontent.com/alexklibisz/isbi-2012/master/data/",
+)
+TERMS = (
+    "Public challenge data. If you publish with them, cite Cardona et al. 2010, doi 10.1371/journal.pbio.1000502,\n"
+    "and Arganda-Carreras et al. 2015, doi 10.3389/fnana.2015.00142."
+)
 
 Slices = dict[str, list[np.ndarray]]  # folder in our layout: its uint8 (H, W) slices in volume order
-
-
-def slice_digest(pixels: np.ndarray) -> str:
-    """Checksum of the picture rather than of its file, so that PNG and TIFF, however compressed, agree.
-
-    Args:
-        pixels: uint8 (H, W).
-
-    Returns:
-        sha256 in hexadecimal, of the line "uint8 H W" and the pixels row by row.
-    """
-    height, width = pixels.shape
-    return hashlib.sha256(f"{pixels.dtype} {height} {width}\n".encode() + pixels.tobytes("C")).hexdigest()
-
-
-def expected_digests() -> dict[str, list[str]]:
-    """The checksum list kept in the repository: folder in our layout -> digests in volume order."""
-    digests: dict[str, list[str]] = json.loads(CHECKSUMS.read_text(encoding="utf-8"))["sha256"]
-    return digests
 
 
 def read_slices(folder: Path) -> Slices:
@@ -57,14 +47,14 @@ def read_slices(folder: Path) -> Slices:
     Raises:
         RunError: nothing of either form, a part missing, or a file that is no 8-bit grey image.
     """
-    first_volume = _shallowest(folder, VOLUMES["train/images"])
+    first_volume = shallowest(folder, VOLUMES["train/images"])
     if first_volume is not None:
         paths = {part: first_volume.with_name(name) for part, name in VOLUMES.items()}
         for path in paths.values():
             if not path.is_file():
                 raise RunError(f"{path.name} is missing beside {first_volume}; put it there")
         return {part: _pages(path) for part, path in paths.items()}
-    first_folder = _shallowest(folder, "train/images")
+    first_folder = shallowest(folder, "train/images")
     if first_folder is not None:
         root = first_folder.parent.parent
         return {part: _numbered(root / part) for part in VOLUMES}
@@ -72,13 +62,6 @@ def read_slices(folder: Path) -> Slices:
         f"no ISBI 2012 data in {folder}: expected {', '.join(VOLUMES.values())}, "
         f"or the folders {', '.join(VOLUMES)} with 00.png, 01.png, ..."
     )
-
-
-def _shallowest(folder: Path, name: str) -> Path | None:
-    """The entry of that name nearest to the top, None if there is none."""
-    if (folder / name).exists():
-        return folder / name
-    return min(folder.rglob(name), key=lambda path: len(path.parts), default=None)
 
 
 def _numbered(folder: Path) -> list[np.ndarray]:
@@ -112,12 +95,12 @@ def verify(slices: Slices, source: str) -> None:
     Raises:
         RunError: too few slices, or one that differs; names it, with both checksums.
     """
-    for part, digests in expected_digests().items():
+    for part, digests in known_digests("isbi2012").items():
         got = slices[part]
         if len(got) < len(digests):
             raise RunError(f"{part} of {source} has {len(got)} slices, expected at least {len(digests)}; get it anew")
         for number, (pixels, digest) in enumerate(zip(got, digests, strict=False)):
-            found = slice_digest(pixels)
+            found = pixel_digest(pixels)
             if found != digest:
                 raise RunError(
                     f"{part}/{number:02d}.png (slice {number} of {VOLUMES[part]}) of {source} is not as published: "
@@ -130,22 +113,63 @@ def verify(slices: Slices, source: str) -> None:
         )
 
 
-def write_slices(slices: Slices, folder: Path) -> dict[str, int]:
-    """Write PNG folders; labelled slices beyond the checksum list go to held_out/, away from training.
+def check_slices(folder: Path, source: str) -> Checked:
+    """Find the data below a folder and verify them.
 
     Args:
-        slices: verified slices.
-        folder: receives train/, test/ and, if there are more labelled slices, held_out/.
+        folder: as in `read_slices`.
+        source: where they come from, for messages.
 
     Returns:
-        number of files for each folder made.
+        the data, as PNG folders.
+
+    Raises:
+        RunError: as `read_slices` and `verify` say.
     """
-    counts: dict[str, int] = {}
-    for part, digests in expected_digests().items():
+    slices = read_slices(folder)
+    verify(slices, source)
+    placed = _placed(slices)
+    notes = (
+        "held_out: labelled slices without a checksum here; the figures of this bundle are measured without them, so "
+        "they stay out of training",
+    )
+    return Checked(
+        write=partial(_write, placed),
+        content=", ".join(f"{len(files)} {part}" for part, files in placed.items()),
+        verified="every slice verified that has a checksum here",
+        notes=notes if "held_out/images" in placed else (),
+    )
+
+
+def _placed(slices: Slices) -> dict[str, dict[str, np.ndarray]]:
+    """{folder: {file name: slice}}; labelled slices beyond the checksum list go to held_out/, away from training."""
+    placed: dict[str, dict[str, np.ndarray]] = {}
+    for part, digests in known_digests("isbi2012").items():
         kind = part.split("/")[1]
         for number, pixels in enumerate(slices[part]):
-            name = part if number < len(digests) else f"held_out/{kind}"
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(folder / name / f"{number:02d}.png")
-            counts[name] = counts.get(name, 0) + 1
-    return counts
+            folder = part if number < len(digests) else f"held_out/{kind}"
+            placed.setdefault(folder, {})[f"{number:02d}.png"] = pixels
+    return placed
+
+
+def _write(placed: dict[str, dict[str, np.ndarray]], folder: Path) -> None:
+    """Write the PNG folders."""
+    for part, files in placed.items():
+        (folder / part).mkdir(parents=True)
+        for name, pixels in files.items():
+            Image.fromarray(pixels).save(folder / part / name)
+
+
+DATA_SET = DataSet(
+    name="isbi2012",
+    mirrors=MIRRORS,
+    files=tuple(VOLUMES.values()),
+    by_hand=f"put {', '.join(VOLUMES.values())} into a folder, or keep the challenge's zip file",
+    folder="data/isbi2012",
+    parts=PARTS,
+    layout=tuple(VOLUMES),
+    check=check_slices,
+    terms=TERMS,
+    config="configs/data_isbi2012.yaml",
+    dataset_dir="train",
+)

@@ -1,4 +1,4 @@
-"""Data sets in the layout of the Cell Tracking Challenge as lists of {"image", "label"}.
+"""Data sets in the layout of the Cell Tracking Challenge as lists of {"image", "label", "markers"}.
 
     01/t000.tif                    images of the sequence 01
     01_GT/SEG/man_seg000.tif       gold: by hand, few frames, some of them partly annotated
@@ -11,12 +11,13 @@ Layout: the challenge's "Naming and file content conventions", celltrackingchall
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scripts.pair_checks import SHOWN, check_pairs, some
 from scripts.readers import PathLike
+from scripts.splits import save_split
 
 _LABELS = {"gold": ("GT/SEG", "man_seg"), "silver": ("ST/SEG", "man_seg"), "markers": ("GT/TRA", "man_track")}
 
@@ -39,7 +40,8 @@ def find_cell_tracking(
             both ends, "0-55" or "0-55, 62-83, 90", or numbers (`range(56)`). None: all.
 
     Returns:
-        items {"image": path, "label": path}, by sequence and frame.
+        items {"image": path, "label": path}, by sequence and frame, with "markers": path where the frame has them (all
+        frames do, in the challenge's own downloads): `InstanceLabelsd` tells from them what is not annotated.
 
     Raises:
         FileNotFoundError: folder, sequence, reference or an image missing.
@@ -67,7 +69,47 @@ def find_cell_tracking(
                 f"{_as_ranges(known)}"
             )
         pairs = [(frame, item) for frame, item in pairs if any(frame in numbers for numbers in wanted.values())]
-    return check_pairs([item for _, item in pairs])
+    items = [item for _, item in pairs]
+    marked = check_pairs([{"image": item["image"], "label": item["markers"]} for item in items if "markers" in item])
+    markers = {pair["image"]: {"markers": pair["label"]} for pair in marked}
+    return [item | markers.get(item["image"], {}) for item in check_pairs(items)]
+
+
+def split_cell_tracking(
+    dataset_dir: PathLike,
+    training: Mapping[str, Any],
+    validation: Mapping[str, Any],
+    output: PathLike | None = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Which frames train and which validate, both chosen by sequence and range.
+
+    Cells move and change slowly: keep frames between the two ranges, or take another sequence, so that no cell is
+    validated in the shape that it was learnt in.
+
+    Args:
+        dataset_dir: as in `find_cell_tracking`.
+        training: `sequences`, `reference` and `frames` of that function, each as there if left out.
+        validation: the same.
+        output: JSON file to write the split to, as `scripts.splits` does; None: nowhere.
+
+    Returns:
+        {"training": items, "validation": items}.
+
+    Raises:
+        ValueError: a frame is in both, or as `find_cell_tracking` says.
+        FileNotFoundError: as `find_cell_tracking` says.
+    """
+    split = {
+        "training": find_cell_tracking(dataset_dir, **training),
+        "validation": find_cell_tracking(dataset_dir, **validation),
+    }
+    both = {item["image"] for item in split["training"]} & {item["image"] for item in split["validation"]}
+    if both:
+        raise ValueError(f"frames are to train and to validate, {some(sorted(both))}; keep the ranges apart")
+    if output:
+        asked = {"training": training, "validation": validation}
+        save_split(output, split, rule={part: _plain(choice) for part, choice in asked.items()})
+    return split
 
 
 def _sequences(root: Path, asked: str | int | Sequence[str | int] | None, reference: str) -> list[str]:
@@ -104,13 +146,17 @@ def _pairs(root: Path, sequence: str, reference: str) -> list[tuple[int, dict[st
     folder, prefix = _LABELS[reference]
     labels = _by_frame(root / f"{sequence}_{folder}", prefix)
     images = _by_frame(root / sequence, "t")
+    marker_folder, marker_prefix = _LABELS["markers"]
+    marked = root / f"{sequence}_{marker_folder}"
+    markers = _by_frame(marked, marker_prefix) if marked.is_dir() else {}
     alone = [labels[frame].name for frame in sorted(labels) if frame not in images]
     if alone:
         raise FileNotFoundError(
             f"{some(alone)} of {len(labels)} labels in {root}/{sequence}_{folder} have no image in {root}/{sequence}; "
             "unpack the data set anew"
         )
-    return [(frame, {"image": str(images[frame]), "label": str(labels[frame])}) for frame in sorted(labels)]
+    files = {"image": images, "label": labels, "markers": markers}
+    return [(t, {key: str(of[t]) for key, of in files.items() if t in of}) for t in sorted(labels)]
 
 
 def _by_frame(folder: Path, prefix: str) -> dict[int, Path]:
@@ -143,6 +189,12 @@ def _ranges(frames: str | int | Iterable[int] | None) -> dict[str, Sequence[int]
             raise ValueError(f'frames must be like "0-55" or "0-55, 62-83, 90", got {frames!r}')
         ranges[part.strip()] = range(int(match[1]), int(match[2] or match[1]) + 1)
     return ranges
+
+
+def _plain(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON can say: a list in place of `range(56)`."""
+    plain = (str, int, type(None))
+    return {key: value if isinstance(value, plain) else list(value) for key, value in choice.items()}
 
 
 def _as_ranges(frames: Iterable[int]) -> str:

@@ -4,7 +4,8 @@ Layouts that `find_pairs` recognises in a data set folder, in this order:
 
 1. `dataset.json`, or a path that ends in .json: a MONAI / Decathlon list, paths relative to it,
    {"training": [{"image": "a.png", "label": "b.png"}]}. Other keys of an item are kept.
-2. `images/` and `labels/` with equal names (endings may differ: `images/07.tif`, `labels/07.png`).
+2. `images/` and `labels/` with equal names (endings may differ: `images/07.tif`, `labels/07.png`), or, where no name
+   is the same on both sides, with equal numbers in them (`raw/05.tif`, `labels/labels00000005.png`).
 3. `*-volume.tif` and `*-labels.tif`: stacks of slices, as the ISBI 2012 challenge gives them (`train-volume.tif`,
    `train-labels.tif`); volumes without labels (`test-volume.tif`) are left aside.
 4. a folder `train/` in one of these layouts.
@@ -81,8 +82,10 @@ def find_pairs(
 
     Args:
         dataset_dir: the folder, or a .json list.
-        image_dir: name of the folder of images.
-        label_dir: name of the folder of labels.
+        image_dir: name of the folder of images, in `dataset_dir`.
+        label_dir: name of the folder of labels, in `dataset_dir`. Its files pair by name with those of `image_dir`; or
+            by number, if no name is the same on both sides, each file's numbers are its own on its side, and exactly
+            the same numbers are found on the other side. A name of several numbers must agree in all of them.
         tiff_axes: axes of TIFF files where what they say is wrong; see `scripts.tiff_files`.
 
     Returns:
@@ -103,7 +106,8 @@ def find_pairs(
     if root.is_file():
         raise ValueError(f"dataset_dir {root} is a file; expected a folder or a list that ends in .json")
     raise FileNotFoundError(
-        f"dataset_dir {root} has no known layout; expected {image_dir}/ and {label_dir}/ with equal names, a pair "
+        f"dataset_dir {root} has no known layout; expected {image_dir}/ and {label_dir}/ with equal names "
+        "(folders of other names: set datalist#image_dir and datalist#label_dir), a pair "
         "like train-volume.tif and train-labels.tif, or dataset.json"
     )
 
@@ -140,12 +144,40 @@ def _from_folders(images: Path, labels: Path) -> list[dict[str, Any]]:
     _refuse_equal_names(candidates)
     by_name = {image_name(file): file for file in candidates}
     missing = [file.name for file in files if image_name(file) not in by_name]
-    if missing:
+    if not missing:
+        return [{"image": str(file), "label": str(by_name[image_name(file)])} for file in files]
+    partly = len(missing) < len(files)
+    reason = "some names are equal, so names decide" if partly else _numbers_disagree(files, candidates)
+    if reason:
         raise FileNotFoundError(
             f"{some(missing)} of {len(files)} images in {images} have no label in {labels}: expected a file of equal "
-            "name (the ending may differ); add it or take the image out"
+            f"name (the ending may differ); add it or take the image out. Not paired by number: {reason}"
         )
-    return [{"image": str(file), "label": str(by_name[image_name(file)])} for file in files]
+    by_number = {_numbers(file): file for file in candidates}
+    pairs = [(file, by_number[_numbers(file)]) for file in files]
+    first, its_label = pairs[0]
+    logger.info("paired %d images and labels by number, as %s and %s", len(pairs), first, its_label)
+    return [{"image": str(file), "label": str(label)} for file, label in pairs]
+
+
+def _numbers(file: Path) -> tuple[int, ...]:
+    """All numbers in a name: `labels00000005.png` -> (5,), `t1_05.tif` -> (1, 5)."""
+    return tuple(int(digits) for digits in re.findall("[0-9]+", image_name(file)))
+
+
+def _numbers_disagree(files: Sequence[Path], candidates: Sequence[Path]) -> str:
+    """Why images and labels do not pair by number; empty if they do."""
+    for side in (files, candidates):
+        seen: dict[tuple[int, ...], Path] = {}
+        for file in side:
+            if not _numbers(file):
+                return f"{file.name} has no number"
+            other = seen.setdefault(_numbers(file), file)
+            if other != file:
+                return f"{other.name} and {file.name} have the same"
+    numbers = [set(map(_numbers, side)) for side in (files, candidates)]
+    alone = [file.name for file in (*files, *candidates) if _numbers(file) in numbers[0] ^ numbers[1]]
+    return f"the other side lacks the numbers of {some(alone)}" if alone else ""
 
 
 def _from_volumes(folder: Path) -> list[dict[str, Any]]:

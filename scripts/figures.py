@@ -28,10 +28,10 @@ from scripts.overlays import (
     MISSED_BACKGROUND,
     NOT_ANNOTATED,
     ORANGE,
-    PALETTE,
     PURPLE,
     RED,
     SKY,
+    class_key,
     displayable,
     error_map,
     overlay_image,
@@ -49,7 +49,7 @@ def panel_figure(
     probability: np.ndarray | None = None,
     prediction: np.ndarray | None = None,
     class_names: Sequence[str] = ("membrane", "cell"),
-    probability_class: int = 1,
+    probability_class: int | None = 1,
     title: str = "",
 ) -> Figure:
     """Image | label | weight map | probability | prediction | error, side by side; what is not given is left out.
@@ -60,8 +60,9 @@ def panel_figure(
         weight: weight map (H, W).
         probability: of the class `probability_class`, (H, W).
         prediction: class map (H, W).
-        class_names: names of the classes 0 .. K - 1.
-        probability_class: which class `probability` belongs to.
+        class_names: names of the classes 0 .. K - 1. Two are tinted lightly, so that the image shines through; more of
+            them strongly, so that they are told apart.
+        probability_class: which class `probability` belongs to; None: in every pixel to the one predicted there.
         title: a line above all panels.
     """
     panels = 2 + (weight is not None) + (probability is not None) + 2 * (prediction is not None)
@@ -75,17 +76,19 @@ def panel_figure(
         ax.set_axis_off()
     free = ((axes[2 * row, column], axes[2 * row + 1, column]) for row in range(rows) for column in range(columns))
 
+    key = [*class_key(class_names), (f"{class_names[0]} (untinted)", "#777777")]
+    alpha = 0.35 if len(class_names) == 2 else 0.6
     _show(next(free), "image", displayable(image), [])
-    _show(next(free), "label", overlay_image(image, label, outline=False), _class_key(class_names, label))
+    _show(next(free), "label", overlay_image(image, label, alpha, outline=False), key)
     if weight is not None:
         shown = np.ma.masked_equal(weight, 0)
         name = "weight map (grey: not annotated)" if np.ma.is_masked(shown) else "weight map"
         _show_scale(figure, next(free), name, shown, "magma", float(np.max(weight)))
     if probability is not None:
-        _show_scale(figure, next(free), f"probability of {class_names[probability_class]}", probability, "cividis", 1.0)
+        whose = "the predicted class" if probability_class is None else class_names[probability_class]
+        _show_scale(figure, next(free), f"probability of {whose}", probability, "cividis", 1.0)
     if prediction is not None:
-        key = _class_key(class_names, prediction)
-        _show(next(free), "prediction", overlay_image(image, prediction, outline=False), key)
+        _show(next(free), "prediction", overlay_image(image, prediction, alpha, outline=False), key)
         _show_errors(next(free), error_map(prediction, label, weight), class_names[0])
     if title:
         figure.suptitle(title, fontsize=12)
@@ -98,25 +101,27 @@ def curves_figure(rows: Sequence[Mapping[str, float | None]], title: str = "") -
     Args:
         rows: one per epoch, with `epoch`, `loss`, `lr` and any metrics; None or NaN: not measured in that epoch. The
             first metric is taken for the key metric, its best value is marked. Metrics with "error" in their name (less
-            is better) are drawn apart.
+            is better) are drawn apart; so are Dice and IoU where there are more than eight scores.
         title: a line above the curves.
     """
     metrics = [name for name in dict.fromkeys(n for row in rows for n in row) if name not in _NO_METRIC]
     errors = [name for name in metrics if "error" in name]
     scores = [name for name in metrics if name not in errors]
-    counted = f"the first {_MOST_LINES} of {len(scores)} " if len(scores) > _MOST_LINES else ""
-    groups = [("training loss", ["loss"]), (f"{counted}validation scores", scores[:_MOST_LINES])]
-    groups += [("validation error", errors[:_MOST_LINES])]
-    groups = [*(g for g in groups if g[1]), ("learning rate", ["lr"])]
+    subjects = list(dict.fromkeys(map(_subject, scores)))
+    validation = [*_score_groups(scores), ("error", errors)]
+    groups = [("training loss", ["loss"]), *((f"validation {kind}", lines) for kind, lines in validation if lines)]
+    groups = [*groups, ("learning rate", ["lr"])]
     columns = min(2, len(groups))
     figure = _figure(6.4 * columns, 3.6 * -(-len(groups) // columns) + 0.3)
     axes = figure.subplots(-(-len(groups) // columns), columns, squeeze=False).ravel()
     for ax in axes[len(groups) :]:
         ax.set_axis_off()
     for ax, (name, lines) in zip(axes, groups, strict=False):
-        for line, column in enumerate(lines):
-            _draw_line(ax, rows, column, line, is_key=lines[0] in scores and line == 0)
-        _label_axes(ax, name, legend=name.endswith(("scores", "error")))
+        for line, column in enumerate(lines[:_MOST_LINES]):
+            index = subjects.index(_subject(column)) if name.endswith(("Dice", "IoU")) else line
+            _draw_line(ax, rows, column, index, is_key=column in scores[:1])
+        counted = f"the first {_MOST_LINES} of {len(lines)} " if len(lines) > _MOST_LINES else ""
+        _label_axes(ax, counted + name, legend=name.startswith("validation"))
         ax.set_xlim(0.5, max([float(row["epoch"] or 0) for row in rows], default=1.0) + 0.5)
     if title:
         figure.suptitle(title, fontsize=12)
@@ -180,17 +185,25 @@ def _show_errors(axes: tuple[Axes, Axes], errors: np.ndarray, background: str) -
     _show(axes, f"error ({share})", colours[errors], [(names[c], ERROR_COLOURS[c]) for c in shown])
 
 
-def _class_key(class_names: Sequence[str], classes: np.ndarray) -> list[tuple[str, str]]:
-    present = [c for c in np.unique(classes) if 0 < c < len(class_names)]
-    entries = [(class_names[c], PALETTE[(c - 1) % len(PALETTE)]) for c in present]
-    return [*entries, (f"{class_names[0]} (untinted)", "#777777")]
+def _score_groups(scores: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Which scores share a pair of axes: all; or, where they are too many, Dice, IoU and the others apart."""
+    if len(scores) <= _MOST_LINES:
+        return [("scores", list(scores))]
+    of_kind = {"Dice": [s for s in scores if "dice" in s], "IoU": [s for s in scores if "iou" in s]}
+    others = [s for s in scores if not any(s in lines for lines in of_kind.values())]
+    return [("scores", others), *of_kind.items()]
+
+
+def _subject(column: str) -> str:
+    """What a score is of, the same for Dice and IoU of one class, so that they have one colour."""
+    return column.replace("dice", "").replace("iou", "")
 
 
 def _draw_line(ax: Axes, rows: Sequence[Mapping[str, float | None]], column: str, index: int, is_key: bool) -> None:
     """One measure; the key metric lies above the others, and its best value is marked."""
     points = [(row["epoch"], row[column]) for row in rows if row.get(column) is not None]
     known = np.array([(e, v) for e, v in points if v == v], dtype=float).reshape(-1, 2)
-    colour = _LINES[index]
+    colour = _LINES[index % len(_LINES)]
     name = column.removeprefix("val_").replace("_", " ").replace("dice", "Dice").replace("iou", "IoU")
     layer = 3 if is_key else 2
     if is_key and len(known):
@@ -216,4 +229,6 @@ def _label_axes(ax: Axes, name: str, legend: bool) -> None:
     if name == "learning rate":
         ax.set_ylim(bottom=0)
     if legend:
-        ax.legend(fontsize=9, frameon=False)
+        many = len(ax.get_legend_handles_labels()[1]) > 5  # then beside the lines, since it would hide some
+        beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if many else {}
+        ax.legend(fontsize=9, frameon=False, **beside)

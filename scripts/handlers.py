@@ -6,15 +6,27 @@
 | `HistoryCSV`        | trainer     | `history.csv`: a row per epoch                                            |
 | `TrainingFigures`   | trainer     | `curves.png`, `panel.png`, with every validation                          |
 | `MetricsReport`     | evaluator   | `metrics_per_image.csv`, `metrics.json`                                   |
+| `EmReport`          | evaluator   | the EM challenge's measures per slice and in all, `threshold_curves.png`  |
+| `ObjectReport`      | evaluator   | SEG, DET, instance scores per object, image and in all, `object_iou.png`  |
 | `SegmentationSaver` | evaluator   | class maps, probabilities, instances, overlays, `objects.csv`             |
 """
 
 from __future__ import annotations
 
+from scripts.em_report import EmReport
 from scripts.history import HistoryCSV
+from scripts.object_report import ObjectReport
 from scripts.progress import ProgressBar
 from scripts.reports import MetricsReport
 from scripts.savers import SegmentationSaver
 from scripts.training_figures import TrainingFigures
 
-__all__ = ["HistoryCSV", "MetricsReport", "ProgressBar", "SegmentationSaver", "TrainingFigures"]
+__all__ = [
+    "EmReport",
+    "HistoryCSV",
+    "MetricsReport",
+    "ObjectReport",
+    "ProgressBar",
+    "SegmentationSaver",
+    "TrainingFigures",
+]

@@ -11,6 +11,9 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy, ensure_tuple
 from skimage.measure import label as connected_components
 
+from scripts.annotation import mark_unannotated
+from scripts.separation import separation_gap
+
 KINDS = ("binary", "instances", "classes")
 
 
@@ -36,66 +39,6 @@ def instances_from_mask(mask: np.ndarray, connectivity: int = 1) -> np.ndarray:
     return connected_components(mask, background=0, connectivity=connectivity).astype(np.int32, copy=False)
 
 
-def separation_gap(instances: np.ndarray, width: int = 1) -> np.ndarray:
-    """Part touching instances by background at least `width` pixels wide, at the cost of as few pixels as possible.
-
-    The paper says that the separation border is "computed using morphological operations", no more. Here, in the steps
-    k = 1 .. width, a pixel becomes background if k rows or columns (whichever is more) away from it lies another
-    instance. It looks only at half of that square ring: at the pixels that come before it in reading order (above, or
-    left in its own row) in the steps 1, 3, ..., and at those that come after it in the steps 2, 4, ... So each step
-    widens the gap by one pixel and not by two, taken from either side in turn. Step 1 is the rule of the same group's
-    later plugin (doi 10.1038/s41592-018-0261-2). Instances that are `width` or more pixels apart stay as they are.
-
-    No instance vanishes: one that a step would erase keeps the pixels that it had, and its neighbours give way instead
-    (on all sides), unless that would erase them. Only then, between two instances that are both as small as the gap,
-    is the gap narrower than asked, or missing.
-
-    Args:
-        instances: integer (H, W), 0 = background, each value above 0 one instance; below 0 is left alone.
-        width: of the gap, in pixels; 0 returns a copy.
-
-    Returns:
-        Array like `instances`.
-    """
-    if width < 0:
-        raise ValueError(f"the gap's width must be 0 px or more, got {width}")
-    if instances.ndim != 2:
-        raise ValueError(f"instances must be (height, width), got shape {instances.shape}")
-    parted = instances.copy()
-    for k in range(1, width + 1):
-        square = [(dy, dx) for dy in range(-k, k + 1) for dx in range(-k, k + 1)]
-        ring = [step for step in square if max(map(abs, step)) == k]
-        half = [step for step in ring if (step < (0, 0)) == bool(k % 2)]
-        parted, spared = _erase(parted, _sees_another(parted, half))
-        if spared.any():
-            parted, _ = _erase(parted, ~spared & _sees_another(parted, square, there=spared))
-    return parted
-
-
-def _sees_another(
-    instances: np.ndarray, steps: Sequence[tuple[int, int]], there: np.ndarray | None = None
-) -> np.ndarray:
-    """Pixels of an instance that have a pixel of another instance (marked in `there`, if given) one of `steps` away."""
-    result = np.zeros(instances.shape, dtype=bool)
-    height, width = instances.shape
-    other = instances if there is None else np.where(there, instances, 0)
-    for dy, dx in steps:
-        if abs(dy) >= height or abs(dx) >= width:
-            continue
-        here = slice(max(-dy, 0), height - max(dy, 0)), slice(max(-dx, 0), width - max(dx, 0))
-        away = slice(max(dy, 0), height + min(dy, 0)), slice(max(dx, 0), width + min(dx, 0))
-        result[here] |= (instances[here] > 0) & (other[away] > 0) & (instances[here] != other[away])
-    return result
-
-
-def _erase(instances: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Make `pixels` background but for instances that would lose all; returns the instances and where those are."""
-    erased = np.where(pixels, 0, instances)
-    lost = np.setdiff1d(instances[pixels], erased)
-    spared = np.isin(instances, lost) if len(lost) else np.zeros(instances.shape, dtype=bool)
-    return np.where(spared, instances, erased), spared
-
-
 class InstanceLabelsd(MapTransform):
     """Turn a label image as read into a class map (in place) and an instance map (a new key).
 
@@ -115,10 +58,15 @@ class InstanceLabelsd(MapTransform):
             the classes' values in order, [0, 255]. By default the values are the classes.
         ignore_value: value in the file that means "not annotated"; None if there is none. Those pixels become -1 in
             classes and instances: weight 0 for `WeightMapd`, left out by the loss and the metrics of this bundle.
+        markers_key: where to find a marker on every cell, (1, H, W) whole numbers, of those items that have it; around
+            cells with a marker but no mask nothing is annotated (-1, as above), see `scripts.annotation`. One for all
+            keys, since markers belong to the image. None: no markers.
+        reference_key: where to write the objects as annotated, without the gap and with -1 where not annotated: what
+            object metrics compare with. One name per key; None: nowhere.
         allow_missing_keys: skip keys that an item lacks.
 
-    Out: the class map, float32 with whole numbers so that it can be stacked with the weight map; the instances, int32.
-    Both (1, H, W), with the metadata of the label.
+    Out: the class map, float32 with whole numbers so that it can be stacked with the weight map; the instances and the
+    reference, int32. All (1, H, W), with the metadata of the label.
 
     Raises:
         ValueError: wrong shape, or a value that is no class; the message names the file and the remedy.
@@ -134,6 +82,8 @@ class InstanceLabelsd(MapTransform):
         out_channels: int = 2,
         class_values: Mapping[int, int] | Sequence[int] | None = None,
         ignore_value: int | None = None,
+        markers_key: Hashable | None = None,
+        reference_key: KeysCollection | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -146,6 +96,10 @@ class InstanceLabelsd(MapTransform):
             raise ValueError(f'class_values needs kind "classes", got {kind!r}')
         if out_channels < 2:
             raise ValueError(f"out_channels must be at least 2 (background is a class), got {out_channels}")
+        self.reference_keys = (None,) * len(self.keys) if reference_key is None else ensure_tuple(reference_key)
+        if len(self.reference_keys) != len(self.keys):
+            raise ValueError(f"reference_key must name one key per label, {self.keys}, got {self.reference_keys}")
+        self.markers_key = markers_key
         self.kind = kind
         self.gap = separation_gap
         self.connectivity = connectivity
@@ -156,40 +110,47 @@ class InstanceLabelsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         """Replace the label and add the instances, in a copy of `data`."""
         item = dict(data)
-        for key, instances_key in self.key_iterator(item, self.instances_keys):
+        markers = item.get(self.markers_key)
+        for key, instances_key, reference_key in self.key_iterator(item, self.instances_keys, self.reference_keys):
             source = item[key]
             file = getattr(source, "meta", {}).get("filename_or_obj", f"{key!r} (no file name known)")
             try:
-                classes, instances = self.convert(convert_to_numpy(source))
+                classes, objects = self.convert(
+                    convert_to_numpy(source), None if markers is None else convert_to_numpy(markers)
+                )
             except ValueError as error:
                 raise ValueError(f"label image {file}: {error}") from error
+            parted = objects
+            if self.kind == "instances":
+                parted = separation_gap(objects, self.gap)
+                classes = np.sign(parted)
             item[key] = convert_to_dst_type(classes[None], source, dtype=torch.float32)[0]
-            item[instances_key] = convert_to_dst_type(instances[None], source, dtype=torch.int32)[0]
+            item[instances_key] = convert_to_dst_type(parted[None], source, dtype=torch.int32)[0]
+            if reference_key is not None:
+                item[reference_key] = convert_to_dst_type(objects[None], source, dtype=torch.int32)[0]
         return item
 
-    def convert(self, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Classes and instances, both int32 (H, W), of a label image (1, H, W)."""
-        if label.ndim != 3 or len(label) != 1:
-            raise ValueError(
-                f"expected one channel, (1, height, width), got shape {label.shape}; a plain image needs "
-                "EnsureChannelFirstd first, a colour image must be saved as grey values, one per class or object"
-            )
-        values = np.asarray(label[0], dtype=np.float64)  # exact up to 2^53
+    def convert(self, label: np.ndarray, markers: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Classes and objects, both int32 (H, W), of a label image (1, H, W); touching objects are not parted."""
+        values = _plane(label)
         if not np.isfinite(values).all():
             raise ValueError("expected whole numbers, got NaN or infinite values")
         ignored = np.zeros(values.shape, dtype=bool) if self.ignore_value is None else values == self.ignore_value
         values[ignored] = 0
         if self.kind == "binary":
             classes = (values != 0).astype(np.int32)
-            instances = instances_from_mask(classes, self.connectivity)
+            objects = instances_from_mask(classes, self.connectivity)
         elif self.kind == "instances":
-            instances = separation_gap(_object_numbers(values), self.gap)
-            classes = (instances > 0).astype(np.int32)
+            objects = _whole_numbers(values, "object")
+            classes = np.sign(objects)
         else:
             classes = self._to_classes(values, ~ignored)
-            instances = instances_from_mask(classes, self.connectivity)
-        classes[ignored] = instances[ignored] = -1
-        return classes, instances
+            objects = instances_from_mask(classes, self.connectivity)
+        objects[ignored] = -1
+        if markers is not None:
+            objects = mark_unannotated(objects, _whole_numbers(_plane(markers), "marker"))
+        classes[objects < 0] = -1
+        return classes, objects
 
     def _to_classes(self, values: np.ndarray, annotated: np.ndarray) -> np.ndarray:
         classes = np.zeros(values.shape, dtype=np.int32)
@@ -209,11 +170,23 @@ class InstanceLabelsd(MapTransform):
         return classes
 
 
-def _object_numbers(values: np.ndarray) -> np.ndarray:
+def _plane(image: np.ndarray) -> np.ndarray:
+    """float64 (H, W), exact up to 2^53, of an image (1, H, W)."""
+    if image.ndim != 3 or len(image) != 1:
+        raise ValueError(
+            f"expected one channel, (1, height, width), got shape {image.shape}; a plain image needs "
+            "EnsureChannelFirstd first, a colour image must be saved as grey values, one per class or object"
+        )
+    return np.array(image[0], dtype=np.float64)
+
+
+def _whole_numbers(values: np.ndarray, of_what: str) -> np.ndarray:
     """int32 from whole numbers of at least 0, or an error that says what else there is."""
-    if (values < 0).any() or (values != np.rint(values)).any() or values.max(initial=0) > np.iinfo(np.int32).max:
-        wrong = values[(values < 0) | (values != np.rint(values)) | (values > np.iinfo(np.int32).max)]
-        raise ValueError(f"object numbers must be whole, from 0 to 2^31 - 1, got {wrong[0]:g}; was the image rescaled?")
+    wrong = values[(values < 0) | (values != np.rint(values)) | (values > np.iinfo(np.int32).max)]
+    if len(wrong):
+        raise ValueError(
+            f"{of_what} numbers must be whole, from 0 to 2^31 - 1, got {wrong[0]:g}; was the image rescaled?"
+        )
     return values.astype(np.int32)
 
 

@@ -1,8 +1,8 @@
-"""From scores to objects: threshold, connected components, and a table of what each object measures."""
+"""From scores to objects: threshold, connected components, and what makes whole, single objects of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,48 +10,48 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, ensure_tuple_rep
 from skimage.measure import label as connected_components
-from skimage.measure import regionprops_table
 
 from scripts.engine_items import as_array
-
-# column of the table -> property of skimage.measure.regionprops, and the power of a length that it is (0: none)
-_COLUMNS = {
-    "label": ("label", 0),
-    "area": ("area", 2),
-    "centroid_y": ("centroid-0", 1),
-    "centroid_x": ("centroid-1", 1),
-    "bbox_top": ("bbox-0", 0),
-    "bbox_left": ("bbox-1", 0),
-    "bbox_bottom": ("bbox-2", 0),
-    "bbox_right": ("bbox-3", 0),
-    "equivalent_diameter": ("equivalent_diameter_area", 1),
-    "perimeter": ("perimeter", 1),
-    "major_axis": ("axis_major_length", 1),
-    "minor_axis": ("axis_minor_length", 1),
-    "eccentricity": ("eccentricity", 0),
-}
-_UNITS = {"um": "um", "µm": "um", "μm": "um", "micron": "um", "micrometer": "um", "micrometre": "um"}
+from scripts.separation import close_gaps, split_at_necks
 
 
 def instances_from_scores(
-    scores: np.ndarray, threshold: float = 0.5, min_area: int = 0, connectivity: int = 1, fill_holes: int = 0
+    scores: np.ndarray,
+    threshold: float = 0.5,
+    min_area: int = 0,
+    connectivity: int = 1,
+    fill_holes: int = 0,
+    split: float = 0,
+    gap: int = 0,
+    field_border: int = 0,
 ) -> np.ndarray:
     """Number the objects of a probability or class map.
+
+    In this order: threshold, fill holes, connected components, split at necks, drop small objects, close gaps, drop
+    objects outside the field of interest.
 
     Args:
         scores: (H, W); floating point: the probability of being an object; integer or boolean: a class map, in which
             every class but 0 is an object and different classes never join.
         threshold: a pixel is foreground where its probability is greater; 0.5 gives the likelier of two classes.
-        min_area: objects of fewer pixels are dropped.
+        min_area: objects of fewer pixels are dropped, before gaps are closed.
         connectivity: 1: pixels join over edges, 2: over corners too.
         fill_holes: background enclosed by one object is filled up to this many pixels a hole. The limit keeps a cell
             inside another from being swallowed together with the membrane between them.
+        split: an object is cut at a neck if half of the neck's width is less than the radius of the parts it joins by
+            more than this many pixels, see `scripts.separation.split_at_necks`; 0: never.
+        gap: background up to this many pixels wide between two objects is given back to them, see
+            `scripts.separation.close_gaps`; 0: none.
+        field_border: objects that lie wholly within this many pixels of the image's edge are dropped: outside the
+            field of interest of the Cell Tracking Challenge, whose reference leaves them out (50 pixels for
+            DIC-C2DH-HeLa and PhC-C2DH-U373); 0: none.
 
     Returns:
         int32 (H, W): 0 is background, 1 .. n are the objects.
 
     Raises:
-        ValueError: `scores` is not two-dimensional, or `connectivity` is neither 1 nor 2.
+        ValueError: `scores` is not two-dimensional, `connectivity` is neither 1 nor 2, a length is negative, or the
+            border leaves nothing of the image.
     """
     if scores.ndim != 2:
         raise ValueError(f"scores must be one plane (H, W), got the shape {scores.shape}; take one channel of it")
@@ -61,51 +61,11 @@ def instances_from_scores(
     classes = (scores > threshold if is_probability else scores).astype(np.int32)
     if fill_holes > 0:
         classes = _fill_holes(classes, fill_holes, connectivity)
-    instances = connected_components(classes, background=0, connectivity=connectivity)
-    large = np.bincount(instances.ravel()) >= min_area
-    large[0] = False  # the background is no object
-    return np.where(large, np.cumsum(large), 0).astype(np.int32)[instances]
-
-
-def object_table(
-    instances: np.ndarray,
-    image: np.ndarray | None = None,
-    spacing: Sequence[float] | None = None,
-    unit: str | None = None,
-) -> dict[str, np.ndarray]:
-    """Measure every object, by scikit-image's `regionprops_table`.
-
-    Args:
-        instances: integer (H, W), 0 = background.
-        image: (H, W) or (C, H, W): adds the mean intensity, of each channel where there are several.
-        spacing: height and width of a pixel; adds areas and lengths in units beside those in pixels. The perimeter is
-            only known for square pixels.
-        unit: what `spacing` is given in, e.g. "um" or "nm": the ending of those columns; "units" if not known.
-
-    Returns:
-        Columns of equal length, a row per object: `label`, `area_px`, `centroid_y_px`, `centroid_x_px`, `bbox_top`,
-        `bbox_left`, `bbox_bottom`, `bbox_right` (end not included), `equivalent_diameter_px`, `perimeter_px`,
-        `major_axis_px`, `minor_axis_px`, `eccentricity` (of the shape in pixels); with spacing `area_um2`,
-        `centroid_y_um`, ...; with an image `mean_intensity` or `mean_intensity_0`, ... Without an object the columns
-        have length 0.
-
-    Raises:
-        ValueError: the shapes do not fit, or `spacing` is not two positive numbers.
-    """
-    if instances.ndim != 2:
-        raise ValueError(f"instances must be one plane (H, W), got the shape {instances.shape}")
-    if image is not None and (image.ndim not in (2, 3) or image.shape[-2:] != instances.shape):
-        raise ValueError(f"the image has the shape {image.shape}, the instances {instances.shape}")
-    table = _measure(instances, (1.0, 1.0), ending="px")
-    if spacing is not None:
-        height, width = (float(s) for s in spacing)
-        if not (height > 0 and width > 0):
-            raise ValueError(f"spacing must be two positive numbers (height, width of a pixel), got {spacing}")
-        in_units = _measure(instances, (height, width), ending=_UNITS.get(unit or "units", unit or "units"))
-        table |= {name: column for name, column in in_units.items() if name not in table}
-    if image is not None:
-        table |= _intensities(instances, image)
-    return table
+    instances = connected_components(classes, background=0, connectivity=connectivity).astype(np.int32)
+    instances = split_at_necks(instances, split)
+    instances = _keep(instances, np.bincount(instances.ravel()) >= min_area)
+    instances = close_gaps(instances, gap)
+    return _keep(instances, _in_field(instances, field_border))
 
 
 class InstancesFromScoresd(MapTransform):
@@ -120,6 +80,9 @@ class InstancesFromScoresd(MapTransform):
         min_area: as in `instances_from_scores`.
         connectivity: as in `instances_from_scores`.
         fill_holes: as in `instances_from_scores`.
+        split: as in `instances_from_scores`.
+        gap: as in `instances_from_scores`.
+        field_border: as in `instances_from_scores`.
         allow_missing_keys: do not raise where a key is missing.
     """
 
@@ -132,6 +95,9 @@ class InstancesFromScoresd(MapTransform):
         min_area: int = 0,
         connectivity: int = 1,
         fill_holes: int = 0,
+        split: float = 0,
+        gap: int = 0,
+        field_border: int = 0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -142,6 +108,9 @@ class InstancesFromScoresd(MapTransform):
             "min_area": min_area,
             "connectivity": connectivity,
             "fill_holes": fill_holes,
+            "split": split,
+            "gap": gap,
+            "field_border": field_border,
         }
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -169,18 +138,19 @@ def _fill_holes(classes: np.ndarray, largest: int, connectivity: int) -> np.ndar
     return filled
 
 
-def _measure(instances: np.ndarray, spacing: tuple[float, float], ending: str) -> dict[str, np.ndarray]:
-    """The columns of `object_table` in one unit of length."""
-    square = spacing[0] == spacing[1]
-    wanted = {column: p for column, p in _COLUMNS.items() if square or column != "perimeter"}
-    properties = tuple(dict.fromkeys(name.split("-")[0] for name, _ in wanted.values()))
-    found = regionprops_table(instances, properties=properties, spacing=spacing)
-    ends = {0: "", 1: f"_{ending}", 2: f"_{ending}" if ending == "px" else f"_{ending}2"}
-    return {column + ends[power]: found[name] for column, (name, power) in wanted.items()}
+def _keep(instances: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Renumber from 1 the objects that are `kept`, bool (1 + objects); the others become background."""
+    kept = kept.copy()
+    kept[0] = False  # the background is no object
+    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[instances]
 
 
-def _intensities(instances: np.ndarray, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean intensity of the objects, a column for each channel."""
-    channels = image[None] if image.ndim == 2 else image
-    means = [regionprops_table(instances, c, properties=("intensity_mean",))["intensity_mean"] for c in channels]
-    return {"mean_intensity" + (f"_{i}" if len(means) > 1 else ""): mean for i, mean in enumerate(means)}
+def _in_field(instances: np.ndarray, border: int) -> np.ndarray:
+    """Which objects have a pixel farther than `border` pixels inside the image; bool (1 + objects)."""
+    height, width = instances.shape
+    if border < 0 or (border > 0 and 2 * border >= min(height, width)):
+        raise ValueError(
+            f"field_border must be 0 px or more and leave some of the image, got {border} for {height} x {width} px"
+        )
+    field = instances[border : height - border, border : width - border]
+    return np.isin(np.arange(1 + instances.max(initial=0)), field)

@@ -1,10 +1,13 @@
 """Arrays in, colours out: images made displayable, classes and instances tinted on them, errors told apart.
 
-The colours are those of Okabe and Ito (jfly.uni-koeln.de/color), which stay apart for colour-blind readers too.
+The first seven colours are those of Okabe and Ito (jfly.uni-koeln.de/color), which stay apart for colour-blind readers
+too, in an order in which their tints do so on grey images (green, which some readers see as grey, is last). The others
+are of Paul Tol's "muted" scheme (personal.sron.nl/~pault).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,9 @@ from scripts.atomic_files import replacing
 
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#BBBBBB"
-PALETTE = (SKY, ORANGE, GREEN, PURPLE, YELLOW, BLUE, RED)  # of the classes 1, 2, ... and of instances
+INDIGO, WINE, OLIVE = "#332288", "#882255", "#999933"
+# of the classes 1, 2, ... and of instances
+PALETTE = (SKY, RED, YELLOW, BLUE, ORANGE, PURPLE, GREEN, INDIGO, WINE, OLIVE)
 
 CORRECT, FALSE_BACKGROUND, MISSED_BACKGROUND, CONFUSED, NOT_ANNOTATED = range(5)
 ERROR_COLOURS = ("#FFFFFF", RED, BLUE, PURPLE, GREY)
@@ -44,6 +49,16 @@ def error_map(prediction: np.ndarray, label: np.ndarray, valid: np.ndarray | Non
     return errors
 
 
+def class_key(class_names: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and colour of every class but class 0, which is never tinted; after ten the colours repeat.
+
+    Example:
+        >>> class_key(["membrane", "cell"])
+        [('cell', '#56B4E9')]
+    """
+    return [(name, PALETTE[index % len(PALETTE)]) for index, name in enumerate(class_names[1:])]
+
+
 def displayable(image: np.ndarray) -> np.ndarray:
     """Stretch an image (H, W) or (C, H, W) to float32 [0, 1] between its 0.5 and 99.5 percentile.
 
@@ -56,20 +71,28 @@ def displayable(image: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.broadcast_to(stretched, (3, *stretched.shape[1:])), 0, -1)
 
 
-def overlay_image(image: np.ndarray, labels: np.ndarray, alpha: float = 0.35, outline: bool = True) -> np.ndarray:
+def overlay_image(
+    image: np.ndarray,
+    labels: np.ndarray,
+    alpha: float = 0.35,
+    outline: bool = True,
+    classes: np.ndarray | None = None,
+) -> np.ndarray:
     """Tint classes or instances on an image; 0 stays untinted.
 
     Args:
         image: (H, W) or (C, H, W), any range.
-        labels: integers (H, W): a class map or an instance map. The number decides the colour, after seven they repeat.
+        labels: integers (H, W): a class map or an instance map. The number decides the colour, after ten they repeat.
         alpha: how strongly the regions are tinted.
         outline: draw their outlines, inside the regions, in full colour.
+        classes: class map (H, W) that decides the colours in place of `labels`: instances then look like their class.
 
     Returns:
         uint8 (H, W, 3).
     """
     colours = np.array([(0.0, 0.0, 0.0), *(to_rgb(c) for c in PALETTE)])
-    index = np.where(labels > 0, (labels - 1) % len(PALETTE) + 1, 0)
+    numbers = labels if classes is None else np.where(labels > 0, classes, 0)
+    index = np.where(numbers > 0, (numbers - 1) % len(PALETTE) + 1, 0)
     tinted = displayable(image).copy()
     region = index > 0
     tinted[region] = (1 - alpha) * tinted[region] + alpha * colours[index[region]]

@@ -16,10 +16,10 @@ from monai.utils import string_list_all_gather
 
 from scripts.atomic_files import replacing, temporary_path
 from scripts.engine_items import as_array, engine_items, source_of
-from scripts.objects import object_table
-from scripts.overlays import overlay_image, save_image
+from scripts.object_tables import object_table
+from scripts.overlays import class_key, overlay_image, save_image
 from scripts.readers import image_name, split_address
-from scripts.tables import six_digits
+from scripts.tables import six_digits, write_csv
 from scripts.writers import SegmentationStore
 
 
@@ -27,8 +27,9 @@ class SegmentationSaver:
     """Save what an evaluator segments: `<output_dir>/<kind>/<name of the image>.<ending>`, and `objects.csv`.
 
     Classes, probabilities and instances go through `scripts.writers.SegmentationStore`: original formats where they
-    serve, stacks as stacks. An overlay shows the instances, or the classes where there are none. The table of objects
-    grows in a hidden file and takes its name when the run is over; several processes put theirs together.
+    serve, stacks as stacks. An overlay shows the instances, or the classes where there are no instances or more than
+    two classes. The table of objects grows in a hidden file and takes its name when the run is over; several processes
+    put theirs together. `classes.csv` says which value in the class maps is which class.
 
     Args:
         output_dir: where everything goes.
@@ -36,8 +37,9 @@ class SegmentationSaver:
         probabilities: write the probabilities of all classes.
         instances: write instance maps, where there are any.
         overlays: write a PNG of the result on each image.
-        objects: write the table of objects (`scripts.objects.object_table`), where there are instances.
+        objects: write the table of objects (`scripts.object_tables.object_table`), where there are instances.
         class_values: grey value of each class in the class maps; None: its number.
+        class_names: of all classes, for `classes.csv`; None: no such file.
         tiff_axes: as given to the reader.
         image_key: the image on which overlays are drawn and intensities are measured: give the one before normalisation
             where intensities matter. Its metadata hold file name and size of a pixel.
@@ -55,6 +57,7 @@ class SegmentationSaver:
         overlays: bool = True,
         objects: bool = True,
         class_values: Sequence[int] | None = None,
+        class_names: Sequence[str] | None = None,
         tiff_axes: str | None = None,
         image_key: str = "image",
         pred_key: str = "pred",
@@ -67,6 +70,7 @@ class SegmentationSaver:
         self.overlays = overlays
         self.objects = objects
         self.class_values = class_values
+        self.class_names = class_names if classes else None
         self.tiff_axes = tiff_axes
         self.image_key = image_key
         self.keys = {"classes": pred_key, "probabilities": prob_key, "instances": instances_key}
@@ -104,7 +108,8 @@ class SegmentationSaver:
         image = as_array(item[self.image_key])
         instances = results["instances"][0] if "instances" in results else None
         if self.overlays:
-            labels = instances if instances is not None else results["classes"][0]
+            several = "probabilities" in results and len(results["probabilities"]) > 2
+            labels = results["classes"][0] if several or instances is None else instances
             save_image(overlay_image(image, labels.astype(np.int64)), self.overlay_path(source))
         if self._table is not None and instances is not None:
             spacing, unit = spacing_of(item[self.image_key])
@@ -117,6 +122,12 @@ class SegmentationSaver:
         return self.output_dir / "overlays" / (image_name(path) + ("" if page is None else f"_{page:04d}") + ".png")
 
     def _finish(self, _: Engine) -> None:
+        if self.class_names is not None and idist.get_rank() == 0:
+            values = range(len(self.class_names)) if self.class_values is None else self.class_values
+            colours = ["", *(colour for _, colour in class_key(self.class_names))]
+            rows = zip(values, self.class_names, colours, strict=True)
+            columns = ("value", "class", "overlay_colour")
+            write_csv(self.output_dir / "classes.csv", [dict(zip(columns, row, strict=True)) for row in rows])
         if self._store is not None:
             self._store.close()
         if self._table is not None:

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 PARTS = ("training", "validation")
+RULES = ("random", "last", "block", "all")
 
 
 def split_datalist(
@@ -34,6 +35,7 @@ def split_datalist(
     seed: int = 0,
     split_file: PathLike | None = None,
     output: PathLike | None = None,
+    fold: int = 0,
 ) -> dict[str, list[Item]]:
     """Part items into those that train and those that validate.
 
@@ -41,11 +43,13 @@ def split_datalist(
         items: what `find_pairs` gives.
         val_fraction: share of items for validation, rounded, at least one item on either side.
         how: "random", drawn with `seed`; "last", the block at the end: right for stacks and sequences, whose neighbours
-            resemble each other. "all": every item in both lists, to measure weights on a whole labelled folder.
+            resemble each other. "block": the same for cross-validation, the block that `fold` names of as many as
+            `val_fraction` gives. "all": every item in both lists, to measure weights on a whole labelled folder.
         seed: of the draw.
         split_file: JSON that lists the names of each part instead, as `output` is written; items it does not name are
             left out.
         output: where to write the split (several processes may do so at once); None: nowhere.
+        fold: of "block": 0 is the first block, 4 the last of five (`val_fraction` 0.2).
 
     Returns:
         {"training": items, "validation": items}, each in the order of `items`.
@@ -64,24 +68,33 @@ def split_datalist(
         split = _from_file(items, Path(split_file))
         rule: dict[str, Any] = {"how": "file", "split_file": str(split_file)}
     else:
-        if how not in ("random", "last", "all"):
-            raise ValueError(f"how must be 'random', 'last' or 'all', got {how!r}")
+        if how not in RULES:
+            raise ValueError(f"how must be one of {', '.join(RULES)}, got {how!r}")
         if not 0 < val_fraction < 1:
             raise ValueError(f"val_fraction must lie between 0 and 1, got {val_fraction}")
         held = min(max(1, round(len(items) * val_fraction)), len(items) - 1)
         # RandomState: numpy guarantees its streams for all time
         order = np.random.RandomState(seed).permutation(len(items)) if how == "random" else np.arange(len(items))
-        validation = set(order[-held:].tolist())
+        validation = set(order[-held:].tolist()) if how != "block" else _block(len(items), val_fraction, fold)
         split = {
             "training": [item for k, item in enumerate(items) if k not in validation],
             "validation": [item for k, item in enumerate(items) if k in validation],
         }
         rule = {"how": how, "val_fraction": val_fraction, **({"seed": seed} if how == "random" else {})}
+        rule |= {"fold": fold} if how == "block" else {}
         if how == "all":
             split, rule = dict.fromkeys(PARTS, items), {"how": how}
     if output:
         save_split(output, split, items, rule)
     return split
+
+
+def _block(count: int, val_fraction: float, fold: int) -> set[int]:
+    """Positions of one of the contiguous, nearly equal blocks that `count` items fall into."""
+    blocks = np.array_split(np.arange(count), min(max(2, round(1 / val_fraction)), count))
+    if not 0 <= fold < len(blocks):
+        raise ValueError(f"fold must be from 0 to {len(blocks) - 1} (val_fraction {val_fraction}), got {fold}")
+    return set(blocks[fold].tolist())
 
 
 def save_split(

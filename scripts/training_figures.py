@@ -32,7 +32,8 @@ class TrainingFigures:
         evaluator: whose images are shown.
         class_names: names of the classes 0 .. K - 1.
         pick: "first": always the first image, to see it change; "worst": the one with the largest pixel error.
-        probability_class: the class whose probability is shown.
+        probability_class: the class whose probability is shown; None: of two classes the second, of more of them, in
+            every pixel, the predicted one.
         log_dir: folder for TensorBoard's events; None: none.
         keys: of image, label, prediction (scores, probabilities or class map), probabilities and weight map. The
             last two may be missing: probabilities are then taken from a prediction with several channels.
@@ -44,7 +45,7 @@ class TrainingFigures:
         evaluator: Evaluator,
         class_names: Sequence[str],
         pick: str = "first",
-        probability_class: int = 1,
+        probability_class: int | None = None,
         log_dir: str | Path | None = None,
         keys: Sequence[str] = ("image", "label", "pred", "prob", "weight"),
     ) -> None:
@@ -54,7 +55,7 @@ class TrainingFigures:
         self.evaluator = evaluator
         self.class_names = list(class_names)
         self.pick = pick
-        self.probability_class = probability_class
+        self.probability_class = 1 if probability_class is None and len(self.class_names) == 2 else probability_class
         self.log_dir = log_dir
         self.keys = tuple(keys)
         self._picked: tuple[float, dict[str, np.ndarray | None], str] | None = None
@@ -117,7 +118,9 @@ class TrainingFigures:
             self._writer = None
 
 
-def panel_arrays(item: Mapping[str, Any], keys: Sequence[str], probability_class: int) -> dict[str, np.ndarray | None]:
+def panel_arrays(
+    item: Mapping[str, Any], keys: Sequence[str], probability_class: int | None
+) -> dict[str, np.ndarray | None]:
     """What `panel_figure` takes, from one decollated image.
 
     Args:
@@ -125,7 +128,7 @@ def panel_arrays(item: Mapping[str, Any], keys: Sequence[str], probability_class
             (1, H, W), and where present probabilities (K, H, W) and weight map (1, H, W). A label smaller than its
             image, as an unpadded network leaves it, belongs to the centre.
         keys: of image, label, prediction, probabilities, weight map.
-        probability_class: channel of the probabilities.
+        probability_class: channel of the probabilities; None: the highest in every pixel.
     """
     image, label, pred = (torch.as_tensor(as_array(item[key])) for key in keys[:3])
     image = center_crop(image[None], list(label.shape[1:]))[0]
@@ -133,7 +136,10 @@ def panel_arrays(item: Mapping[str, Any], keys: Sequence[str], probability_class
     if weight is None and keys[4] in item:
         weight = as_array(item[keys[4]])[0]
     scores = as_array(item[keys[3]]) if keys[3] in item else pred.numpy()
-    shown = scores[probability_class] if scores.shape[0] > probability_class else scores[0]
+    if probability_class is None:
+        shown = scores.max(axis=0)
+    else:
+        shown = scores[probability_class] if scores.shape[0] > probability_class else scores[0]
     is_probability = keys[3] in item or (scores.shape[0] > 1 and scores.min() >= 0 and scores.max() <= 1)
     return {
         "image": image.numpy(),

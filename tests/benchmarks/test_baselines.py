@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import deformation, inference, weight_map
+from benchmarks import deformation, inference, metrics, weight_map
 from scripts.networks import RonnebergerUNet
 
 
@@ -74,3 +74,16 @@ def test_every_setting_of_the_inference_gives_the_scores_of_the_baseline():
     for setting, got in scores.items():
         tolerance = 0.05 if setting.amp_dtype else 1e-5
         assert (got - baseline).abs().mean() < tolerance * baseline.std(), setting.name
+
+
+def test_the_literal_scores_by_hand():
+    truth = np.array([[1, 1, 0, 1, 1]]) > 0
+    assert metrics.literal_scores(truth * 1.0, truth) == (1, 1)
+    # one region over both cells: 2 x 4 of 16 pairs, so a precision of 1/2 and a recall of 1; no information
+    assert metrics.literal_scores(np.ones(truth.shape), truth) == pytest.approx((2 / 3, 0))
+
+
+def test_the_literal_seg_by_hand():
+    reference = np.array([[1, 1, 1, 0, 2, 2]])
+    assert metrics.literal_seg(np.array([[7, 7, 0, 0, 0, 8]]), reference) == pytest.approx((2 / 3 + 0) / 2)
+    assert len(np.unique(metrics.tiles_of_cells(2048)[1])) - 1 == 5329

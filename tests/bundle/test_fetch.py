@@ -6,14 +6,11 @@ The sources are local copies of the real slices, and a server on the loopback ad
 from __future__ import annotations
 
 import hashlib
-import http.server
 import re
 import shutil
-import socket
-import threading
 import zipfile
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +18,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from bundle import fetch as fetch_module
 from bundle.__main__ import main
+from bundle.digests import known_digests, pixel_digest
 from bundle.download import bring
-from bundle.isbi2012 import expected_digests, slice_digest
+from bundle.fetch import DATA_SETS
+from tests.bundle.web import closed_address, served
 
 KNOWN = {"train/images": 25, "train/labels": 25, "test/images": 30}
 VOLUMES = {"train/images": "train-volume.tif", "train/labels": "train-labels.tif", "test/images": "test-volume.tif"}
@@ -77,30 +75,25 @@ def copy(slices: Path, tmp_path: Path) -> Path:
 def web(volumes: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A web server for both forms; its address."""
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(archive.parent))) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(archive.parent) as address:
+        yield address
 
 
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> str:
     """An address at which nobody answers."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}/data.zip"
+    return closed_address() + "/data.zip"
 
 
 def fetch(*words: object) -> int:
     return main(["fetch", "isbi2012", *(str(word) for word in words)])
+
+
+def set_mirrors(monkeypatch: pytest.MonkeyPatch, *mirrors: str) -> None:
+    """Other addresses than the public ones."""
+    monkeypatch.setitem(DATA_SETS, "isbi2012", replace(DATA_SETS["isbi2012"], mirrors=mirrors))
 
 
 def assert_complete(target: Path, held_out: int) -> None:
@@ -108,7 +101,7 @@ def assert_complete(target: Path, held_out: int) -> None:
     for part, count in KNOWN.items():
         paths = sorted((target / part).iterdir())
         assert [path.name for path in paths] == [f"{number:02d}.png" for number in range(count)]
-        assert [slice_digest(np.array(Image.open(path))) for path in paths] == expected_digests()[part]
+        assert [pixel_digest(np.array(Image.open(path))) for path in paths] == known_digests("isbi2012")[part]
     for kind in ("images", "labels"):
         assert len(list((target / "held_out" / kind).glob("*.png"))) == held_out
     assert {path.name for path in target.parent.iterdir() if path.name.endswith(".tmp")} == set()
@@ -116,13 +109,20 @@ def assert_complete(target: Path, held_out: int) -> None:
 
 def test_checksums_are_of_pixels_not_of_files() -> None:
     pixels = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    assert slice_digest(pixels) == hashlib.sha256(b"uint8 2 3\n\x00\x01\x02\x03\x04\x05").hexdigest()
-    assert slice_digest(np.asfortranarray(pixels)) == slice_digest(pixels)
-    assert slice_digest(pixels.reshape(3, 2)) != slice_digest(pixels)
+    assert pixel_digest(pixels) == hashlib.sha256(b"uint8 2 3\n\x00\x01\x02\x03\x04\x05").hexdigest()
+    assert pixel_digest(np.asfortranarray(pixels)) == pixel_digest(pixels)
+    assert pixel_digest(pixels.reshape(3, 2)) != pixel_digest(pixels)
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_checksums_of_16_bit_pixels_do_not_depend_on_the_byte_order(order: str) -> None:
+    pixels = np.array([[1, 258]], order)
+    assert pixel_digest(pixels) == hashlib.sha256(b"uint16 1 2\n\x01\x00\x02\x01").hexdigest()
+    assert pixel_digest(pixels) != pixel_digest(pixels.astype(np.uint32))
 
 
 def test_the_checksum_list_knows_25_labelled_and_30_test_slices_all_different() -> None:
-    digests = expected_digests()
+    digests = known_digests("isbi2012")
     assert {part: len(of_part) for part, of_part in digests.items()} == KNOWN
     assert len({digest for of_part in digests.values() for digest in of_part}) == 80
 
@@ -156,7 +156,7 @@ def test_volumes_give_the_same_slices_and_keep_the_unverified_apart(
 def test_the_next_mirror_is_tried_when_one_fails(
     closed: str, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch_module, "MIRRORS", (closed, archive.as_uri()))
+    set_mirrors(monkeypatch, closed, archive.as_uri())
     assert fetch(tmp_path / "data") == 0
     assert_complete(tmp_path / "data", held_out=5)
 
@@ -164,7 +164,7 @@ def test_the_next_mirror_is_tried_when_one_fails(
 def test_offline_it_says_what_was_tried_and_what_to_do_by_hand(
     closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(fetch_module, "MIRRORS", (closed, closed + "/second/"))
+    set_mirrors(monkeypatch, closed, closed + "/second/")
     assert fetch(tmp_path / "data") == 1
     shown = capsys.readouterr().err
     for text in (closed, "/second/", "refused", *VOLUMES.values(), f"fetch isbi2012 {tmp_path / 'data'} --source"):
@@ -184,8 +184,8 @@ def test_one_changed_pixel_is_refused_with_the_name_of_the_slice(
     assert fetch(tmp_path / "data", "--source", copy) == 1
     shown = capsys.readouterr().err
     assert f"{part}/07.png (slice 7 of {VOLUMES[part]})" in shown
-    assert slice_digest(pixels) in shown
-    assert expected_digests()[part][7] in shown
+    assert pixel_digest(pixels) in shown
+    assert known_digests("isbi2012")[part][7] in shown
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["copy"]
 
 
@@ -224,6 +224,12 @@ def damage(copy: Path, what: str) -> Path:
     elif what == "no zip":
         (copy / "data.zip").write_bytes(b"PK nonsense")
         return copy / "data.zip"
+    elif what == "zip with nonsense inside":
+        path = Path(shutil.make_archive(str(copy / "data"), "zip", copy / "test"))
+        content = bytearray(path.read_bytes())
+        content[2000:4000] = bytes(2000)
+        path.write_bytes(content)
+        return path
     elif what == "absent":
         return copy / "elsewhere"
     return copy
@@ -242,6 +248,7 @@ def damage(copy: Path, what: str) -> Path:
         ("nothing", "no ISBI 2012 data in .*: expected train-volume.tif"),
         ("lonely volume", "train-labels.tif is missing beside"),
         ("no zip", "cannot be unpacked as a zip file"),
+        ("zip with nonsense inside", "cannot be unpacked as a zip file"),
         ("absent", "does not exist, expected a folder or a zip file"),
     ],
 )
@@ -258,7 +265,7 @@ def test_complete_data_are_left_alone_and_need_no_source(
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
     assert fetch(copy, "--source", closed) == 0
-    assert "every slice verified; nothing to do" in capsys.readouterr().out
+    assert "every slice verified that has a checksum here; nothing to do" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
 
 
@@ -288,7 +295,7 @@ def test_local_sources_may_be_paths_or_file_urls(form: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["isbi2013"], "unknown data set 'isbi2013'; known is: isbi2012"),
+        (["isbi2013"], "unknown data set 'isbi2013'; known are: isbi2012, phc_u373, dic_hela"),
         (["isbi2012", "FOLDER", "--source", "ftp://somewhere/data.zip"], "no path and no file://, http"),
     ],
 )

@@ -16,7 +16,7 @@ def test_alone_it_lists_every_command_with_one_line(capsys: pytest.CaptureFixtur
     assert main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     for name, summary in COMMANDS.items():
-        assert f"  {name:<8}{summary}" in lines
+        assert f"  {name:<11}{summary}" in lines
         assert len(summary) < 70
 
 

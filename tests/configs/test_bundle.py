@@ -95,7 +95,7 @@ def test_the_network_takes_and_gives_what_the_metadata_says(monkeypatch):
 
 def test_train_and_inference_agree_on_network_intensity_and_tiles():
     train, inference = load("train.yaml"), load("inference.yaml")
-    for key in ("in_channels", "class_names", "out_channels", "amp_dtype"):
+    for key in ("in_channels", "class_names", "out_channels", "amp_dtype", "intensity", "flatten"):
         assert train[key] == inference[key]
     networks = [{k: v for k, v in c["network_def"].items() if k != "dropout"} for c in (train, inference)]
     assert networks[0] == networks[1]
@@ -103,7 +103,7 @@ def test_train_and_inference_agree_on_network_intensity_and_tiles():
 
     def for_images(transforms: list[dict]) -> list[dict]:
         images = [t for t in transforms if "image" in t.get("keys", []) and t["_target_"] != "CopyItemsd"]
-        return [{**t, "keys": "image"} for t in images]
+        return [{k: v for k, v in t.items() if k not in ("keys", "allow_missing_keys")} for t in images]
 
     prepared = [train[key] for key in ("load", "channel_first", "normalize")]
     assert for_images(prepared) == for_images(inference["preprocessing"]["transforms"])

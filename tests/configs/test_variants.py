@@ -26,6 +26,9 @@ VARIANTS = {
     "adam": ((1, 188), (2, 4), 31_030_658),
     "simard_elastic": ((1, 188), (2, 4), 31_030_658),
     "monai_elastic": ((1, 188), (2, 4), 31_030_658),
+    "no_elastic": ((1, 188), (2, 4), 31_030_658),
+    "padded": ((1, 64), (2, 64), 31_030_658),
+    "authors_stride": ((1, 188), (2, 4), 31_030_658),
 }
 
 
@@ -66,7 +69,7 @@ def test_a_training_step_from_files(name, tiny_dataset, colour_dataset, tmp_path
         num_workers=0,
         max_epochs=1,
         val_interval=1,
-        **({"output_size": size} if name in ("padded_batch_norm", "retain_dim") else {}),
+        **({"output_size": size} if name in ("padded", "padded_batch_norm", "retain_dim") else {}),
     )
     (row,) = read_history(tmp_path / "out" / "history.csv")
     assert np.isfinite(row["loss"])

@@ -131,12 +131,14 @@ def test_a_folder_is_segmented_into_all_kinds_of_results(tiny_dataset, segment):
 def test_outputs_can_be_left_out(tiny_dataset, segment):
     none = dict.fromkeys(("save_probabilities", "save_instances", "save_overlays", "save_objects"), False)
     out = segment(tiny_dataset / "images", **none)
-    assert [p.name for p in out.iterdir()] == ["classes"]
+    assert sorted(p.name for p in out.iterdir()) == ["classes", "classes.csv"]
 
 
-def test_class_maps_can_be_made_visible(tiny_dataset, segment):
+def test_class_maps_can_be_made_visible_and_say_what_their_values_mean(tiny_dataset, segment):
     out = segment(tiny_dataset / "images" / "00.png", class_values=[0, 255])
     assert set(np.unique(np.asarray(Image.open(out / "classes" / "00.png")))) <= {0, 255}
+    rows = [(row["value"], row["class"]) for row in read_csv(out / "classes.csv")]
+    assert rows == [("0", "membrane"), ("255", "cell")]
 
 
 def test_a_single_file_a_stack_and_a_one_pixel_image(tiny_dataset, segment, tmp_path):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
-from scripts.cell_tracking import find_cell_tracking
+from scripts.cell_tracking import find_cell_tracking, split_cell_tracking
+from scripts.splits import split_datalist
 
 
 def write(path: Path, *shape: int) -> None:
@@ -43,7 +46,73 @@ def test_gold_lists_the_annotated_frames_of_all_sequences(challenge: Path) -> No
     assert items[0] == {
         "image": str(challenge / "01/t002.tif"),
         "label": str(challenge / "01_GT/SEG/man_seg002.tif"),
+        "markers": str(challenge / "01_GT/TRA/man_track002.tif"),
     }
+
+
+def test_markers_go_with_the_frames_that_have_them(challenge: Path) -> None:
+    (challenge / "01_GT/TRA/man_track003.tif").unlink()
+    items = find_cell_tracking(challenge, "01", "silver", "2-4")
+    assert [Path(item["markers"]).name if "markers" in item else None for item in items] == [
+        "man_track002.tif",
+        None,
+        "man_track004.tif",
+    ]
+    shutil.rmtree(challenge / "01_GT/TRA")
+    assert all(item.keys() == {"image", "label"} for item in find_cell_tracking(challenge, "01"))
+
+
+def test_markers_of_another_size_are_refused(challenge: Path) -> None:
+    write(challenge / "01_GT/TRA/man_track005.tif", 5, 6)
+    with pytest.raises(ValueError, match=r"t005.tif has 5 x 7 pixels .*man_track005.tif 5 x 6"):
+        find_cell_tracking(challenge, "01")
+    assert len(find_cell_tracking(challenge, "01", frames="2")) == 1  # those not asked for are not looked at
+
+
+def test_files_of_several_planes_are_listed_plane_by_plane_with_their_markers(tmp_path: Path) -> None:
+    for name in ("01/t000.tif", "01_GT/SEG/man_seg000.tif", "01_GT/TRA/man_track000.tif"):
+        write(tmp_path / name, 3, 5, 7)
+    items = find_cell_tracking(tmp_path)
+    assert items[2] == {
+        "image": f"{tmp_path / '01/t000.tif'}#page=2",
+        "label": f"{tmp_path / '01_GT/SEG/man_seg000.tif'}#page=2",
+        "markers": f"{tmp_path / '01_GT/TRA/man_track000.tif'}#page=2",
+    }
+    assert len(items) == 3
+
+
+def test_a_split_takes_its_parts_by_sequence_reference_and_frames(challenge: Path, tmp_path: Path) -> None:
+    training = {"sequences": "01", "reference": "silver", "frames": range(4)}
+    validation = {"frames": "5-9, 1"}  # gold, both sequences
+    output = tmp_path / "run/split.json"
+    split = split_cell_tracking(challenge, training, validation, output)
+    assert listed(split["training"]) == [f"01/t{t:03d}.tif" for t in range(4)]
+    assert listed(split["validation"]) == ["01/t005.tif", "01/t006.tif", "02/t001.tif"]
+    assert split["training"] == find_cell_tracking(challenge, "01", "silver", "0-3")
+    assert json.loads(output.read_text()) == {
+        "training": [f"01/t{t:03d}.tif" for t in range(4)],
+        "validation": ["01/t005.tif", "01/t006.tif", "02/t001.tif"],
+        "rule": {"training": {**training, "frames": [0, 1, 2, 3]}, "validation": validation},
+    }
+
+
+def test_a_written_split_can_be_read_again(challenge: Path, tmp_path: Path) -> None:
+    first, last = ({"sequences": "01", "frames": frames} for frames in ("2", "5-9"))
+    split = split_cell_tracking(challenge, first, last, tmp_path / "split.json")
+    assert split_datalist(find_cell_tracking(challenge, "01"), split_file=tmp_path / "split.json") == split
+
+
+def test_a_frame_that_trains_does_not_validate(challenge: Path) -> None:
+    """Whichever reference it has in either part."""
+    with pytest.raises(
+        ValueError, match=r"to train and to validate, 2 \(.*t005.tif, .*t006.tif\); keep the ranges apart"
+    ):
+        split_cell_tracking(challenge, {"sequences": 1, "reference": "silver", "frames": "4-9"}, {"sequences": 1})
+
+
+def test_a_split_that_selects_nothing_is_refused(challenge: Path) -> None:
+    with pytest.raises(ValueError, match="frames 7-9 select nothing"):
+        split_cell_tracking(challenge, {"frames": "2"}, {"frames": "7-9"})
 
 
 def test_silver_and_markers_list_all_frames(challenge: Path) -> None:
@@ -162,5 +231,7 @@ def test_the_real_sets(data_root: Path, name: str, sequence: str, gold: int, fra
     for reference in ("silver", "markers"):
         items = find_cell_tracking(folder, sequence, reference)
         assert listed(items) == [f"{sequence}/t{t:03d}.tif" for t in range(frames)]
-    training, validation = (find_cell_tracking(folder, sequence, "silver", f) for f in ("0-55", "62-83"))
-    assert (len(training), len(validation)) == (56, 22)
+    training, validation = ({"sequences": sequence, "reference": "silver", "frames": f} for f in ("0-55", "62-83"))
+    split = split_cell_tracking(folder, training, validation)
+    assert [len(items) for items in split.values()] == [56, 22]
+    assert all(item["markers"].endswith(f"man_track{item['image'][-7:]}") for item in split["training"])

@@ -163,10 +163,63 @@ def test_folders_may_have_other_names(tmp_path: Path):
     assert names(find_pairs(tmp_path, image_dir="raw", label_dir="masks")) == ["a.png"]
 
 
+def sides(root: Path, images: list[str], labels: list[str]) -> Path:
+    for folder, stems in (("raw", images), ("labels", labels)):
+        for stem in stems:
+            write(root / folder / f"{stem}.png")
+    return root
+
+
+BY_NUMBER = [  # names on either side that find_pairs gives as pairs
+    (["9", "10"], ["labels00000009", "labels00000010"]),
+    (["t1_2", "t2_1"], ["t1_2_seg", "t2_1_seg"]),  # not the last number alone: all must agree
+]
+
+
+@pytest.mark.parametrize("images, labels", BY_NUMBER)
+def test_names_that_differ_pair_by_their_numbers(
+    images: list[str], labels: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.INFO):
+        items = find_pairs(sides(tmp_path, images, labels[::-1]), image_dir="raw")
+    assert names(items) == [f"{stem}.png" for stem in images]
+    assert names(items, "label") == [f"{stem}.png" for stem in labels]
+    (message,) = caplog.messages
+    assert message.startswith("paired 2 images and labels by number, as ")
+
+
+def test_equal_names_win_over_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO):
+        items = find_pairs(sides(tmp_path, ["a1", "b1"], ["a1", "b1", "c1"]), image_dir="raw")
+    assert names(items) == names(items, "label") == ["a1.png", "b1.png"]
+    assert not caplog.messages
+
+
+NOT_BY_NUMBER = [
+    (["1", "2"], ["a1", "a3"], r"the other side lacks the numbers of 2 \(2\.png, a3\.png\)"),
+    (["1", "2"], ["a1", "a2", "a3"], r"the other side lacks the numbers of 1 \(a3\.png\)"),
+    (["0", "1"], ["a1", "a2"], r"the other side lacks the numbers of 2 \(0\.png, a2\.png\)"),  # one counted from 0
+    (["s1_5", "s1_6"], ["s2_5", "s2_6"], "the other side lacks the numbers of 4 "),  # another series
+    (["s1_5", "s2_5"], ["a5", "b5"], r"a5\.png and b5\.png have the same"),
+    (["1", "01"], ["a1", "b1"], r"0?1\.png and 0?1\.png have the same"),
+    (["1", "2"], ["left", "right"], r"left\.png has no number"),
+    (["1", "2"], ["1", "label2"], "some names are equal, so names decide"),
+]
+
+
+@pytest.mark.parametrize("images, labels, reason", NOT_BY_NUMBER)
+def test_in_doubt_nothing_is_paired_by_number(images: list[str], labels: list[str], reason: str, tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=f"have no label in .* equal name .*Not paired by number: {reason}"):
+        find_pairs(sides(tmp_path, images, labels), image_dir="raw")
+
+
 def test_the_real_sets_are_found(data_root: Path):
     items = find_pairs(data_root / "isbi2012")
     assert names(items) == names(items, "label") == [f"{k:02}.png" for k in range(25)]
     assert len(find_images(data_root / "isbi2012" / "test" / "images")) == 30
+    items = find_pairs(data_root / "drosophila-vnc", image_dir="raw")
+    assert names(items) == [f"{k:02}.tif" for k in range(15)]
+    assert names(items, "label") == [f"labels{k:08}.png" for k in range(15)]
 
 
 # ---------------------------------------------------------------- errors

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import time
 from collections import Counter
 from itertools import product
 from math import log
@@ -387,16 +386,6 @@ def test_the_truth_as_its_own_proposal_is_perfect(data_root: Path) -> None:
         curves = challenge_curves([(truth * 1.0, truth)])
         for name in ("v_rand", "v_info", "rand", "pixel"):
             np.testing.assert_allclose(curves[name].f, 1, atol=1e-12, err_msg=name)
-
-
-@pytest.mark.slow
-def test_a_plane_of_the_challenge_takes_less_than_a_second(data_root: Path) -> None:
-    truth = np.asarray(Image.open(data_root / "isbi2012/train/labels/00.png")) > 0
-    probability = ndimage.gaussian_filter(truth * 1.0, 2)
-    start = time.process_time()
-    curves = thinned_curves(probability, truth)
-    assert time.process_time() - start < 1
-    assert curves[0].score > 0.9
 
 
 @pytest.mark.parametrize("module", [scripts.em_metrics, scripts.region_scores, scripts.thinning])

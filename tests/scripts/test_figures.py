@@ -8,81 +8,13 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
 from scripts.figures import curves_figure, figure_pixels, panel_figure, save_figure
-from scripts.overlays import (
-    CONFUSED,
-    CORRECT,
-    FALSE_BACKGROUND,
-    MISSED_BACKGROUND,
-    NOT_ANNOTATED,
-    PALETTE,
-    displayable,
-    error_map,
-    overlay_image,
-    save_image,
-)
-
-
-def test_error_map_names_every_kind_of_pixel() -> None:
-    label = np.array([[0, 1, 0, 2, 1, -1, -1]])
-    found = np.array([[0, 0, 1, 1, 1, 0, 1]])
-    expected = [CORRECT, FALSE_BACKGROUND, MISSED_BACKGROUND, CONFUSED, CORRECT, NOT_ANNOTATED, NOT_ANNOTATED]
-    assert error_map(found, label).tolist() == [expected]
-    weight = np.array([[1.0, 0.0, 2.0, 0.0, 1.0, 1.0, 1.0]])
-    expected[1] = expected[3] = NOT_ANNOTATED
-    assert error_map(found, label, weight).tolist() == [expected]
-
-
-def test_error_map_marks_exactly_the_wrong_pixels() -> None:
-    generator = np.random.default_rng(0)
-    label, found = generator.integers(0, 3, (2, 30, 40))
-    np.testing.assert_array_equal(error_map(found, label) != CORRECT, found != label)
-
-
-def test_an_image_is_stretched_between_its_percentiles() -> None:
-    shown = displayable(np.linspace(100, 300, 1001).reshape(1, -1))
-    assert shown.shape == (1, 1001, 3)
-    assert shown[0, 0, 0] == 0
-    assert shown[0, -1, 0] == 1
-    assert shown[0, 500, 0] == pytest.approx(0.5, abs=1e-3)
-
-
-def test_three_channels_are_colours_and_others_show_the_first() -> None:
-    image = np.stack([np.eye(8), np.zeros((8, 8)), np.zeros((8, 8))])
-    np.testing.assert_array_equal(displayable(image)[0, 0], [1, 0, 0])
-    np.testing.assert_array_equal(displayable(image[:2])[0, 0], [1, 1, 1])
-    assert displayable(np.full((8, 8), 7.0)).max() == 0  # a flat image does not divide by zero
-
-
-def test_overlay_tints_by_number_and_leaves_the_background() -> None:
-    image = np.tile(np.linspace(0, 1, 20), (20, 1))
-    labels = np.zeros((20, 20), int)
-    labels[4:10, 4:10], labels[12:18, 12:18] = 2, 9  # 9 repeats the colour of 2 after seven
-    plain = (displayable(image) * 255).round().astype(np.uint8)
-    overlay = overlay_image(image, labels, alpha=0.5)
-    assert overlay.dtype == np.uint8
-    np.testing.assert_array_equal(overlay[labels == 0], plain[labels == 0])
-    colour = np.array(to_rgb(PALETTE[1])) * 255
-    np.testing.assert_allclose(overlay[4, 6], colour, atol=1)  # the outline, inside, in full
-    np.testing.assert_allclose(overlay[12, 14], colour, atol=1)
-    np.testing.assert_allclose(overlay[6, 6], 0.5 * plain[6, 6] + 0.5 * colour, atol=1)
-    np.testing.assert_allclose(
-        overlay_image(image, labels, 0.5, outline=False)[4, 6], 0.5 * plain[4, 6] + 0.5 * colour, atol=1
-    )
-
-
-def test_touching_instances_of_one_colour_are_parted_by_their_outlines() -> None:
-    labels = np.ones((10, 10), int)
-    labels[:, 5:] = 8  # the same colour as 1
-    overlay = overlay_image(np.arange(100.0).reshape(10, 10), labels)
-    colour = np.array(to_rgb(PALETTE[0])) * 255
-    np.testing.assert_allclose(overlay[5, 4:6], [colour, colour], atol=1)
-    assert np.abs(overlay[5, 2] - colour).max() > 5
+from scripts.overlays import save_image
 
 
 def _texts(figure: Figure) -> list[tuple[str, Bbox]]:
@@ -162,6 +94,36 @@ def test_the_error_panel_shows_the_error_map() -> None:
     assert keys[-3:] == ["false membrane", "missed membrane", "not annotated"]
 
 
+def _colour_in(axes: Axes, name: str) -> tuple[float, ...]:
+    """The colour beside a name in the key below a picture."""
+    legend = next(child.get_legend() for child in axes.figure.axes if child.get_legend() and _below(axes, child))
+    names = [text.get_text() for text in legend.get_texts()]
+    return legend.get_patches()[names.index(name)].get_facecolor()[:3]
+
+
+def _below(axes: Axes, other: Axes) -> bool:
+    one, two = axes.get_subplotspec(), other.get_subplotspec()
+    return one.rowspan.stop == two.rowspan.start and one.colspan == two.colspan
+
+
+def test_every_class_has_the_colour_that_the_key_gives_its_name() -> None:
+    names = ["membrane", "cell", "mitochondria", "synapse", "glia"]
+    label = np.repeat(np.arange(5), 40).reshape(1, -1).repeat(40, axis=0)
+    flat = np.full((1, *label.shape), 7.0)  # shown black, so that a tint is its colour, darkened
+    probability = np.full(label.shape, 0.5)
+    figure = panel_figure(flat, label, None, probability, label[:, ::-1], names, probability_class=None)
+    titles = {ax.get_title(): ax for ax in figure.axes}
+    assert "probability of the predicted class" in titles
+    for title, classes in (("label", label), ("prediction", label[:, ::-1])):
+        shown = np.asarray(titles[title].images[0].get_array())
+        for number, name in enumerate(names[1:], start=1):
+            here = np.unique(shown[classes == number], axis=0)
+            np.testing.assert_allclose(here, [0.6 * 255 * np.array(_colour_in(titles[title], name))], atol=1)
+        assert shown[classes == 0].max() == 0
+        assert _colour_in(titles[title], "membrane (untinted)")
+    _assert_readable(figure)
+
+
 def test_what_is_not_given_is_left_out() -> None:
     arrays = _arrays(30, 40)
     figure = panel_figure(arrays["image"], arrays["label"])
@@ -211,8 +173,27 @@ def test_nan_is_not_drawn() -> None:
 def test_many_scores_are_cut_and_the_title_says_so() -> None:
     rows = [{"epoch": e, "loss": 1.0, "lr": 1.0} | {f"iou_{i}": 0.5 + i / 50 for i in range(20)} for e in (1, 2)]
     ax = curves_figure(rows).axes[1]
-    assert ax.get_title() == "the first 8 of 20 validation scores"
+    assert ax.get_title() == "the first 8 of 20 validation IoU"
     assert len(ax.get_legend().get_texts()) == 8
+
+
+def test_dice_and_iou_of_several_classes_are_drawn_apart_and_alike() -> None:
+    names = ["membrane", "cell", "mitochondria", "synapse", "glia"]
+    scores = ["val_mean_dice", *(f"val_{kind}_{name}" for kind in ("dice", "iou") for name in names)]
+    rows = [
+        {"epoch": e, "loss": 1.0, "lr": 1.0} | {name: e / 9 + k / 50 for k, name in enumerate(scores)} for e in (1, 2)
+    ]
+    figure = curves_figure(rows)
+    _, dice, iou, _ = figure.axes
+    assert (dice.get_title(), iou.get_title()) == ("validation Dice", "validation IoU")
+    keys = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in (dice, iou)]
+    assert keys[0][0].startswith("mean Dice (best")
+    assert keys[0][1:] == [f"Dice {name}" for name in names]
+    assert keys[1] == [f"IoU {name}" for name in names]
+    colours = [[line.get_color() for line in ax.get_legend().get_lines()] for ax in (dice, iou)]
+    assert colours[0][1:] == colours[1]
+    assert len(set(colours[0])) == 6
+    _assert_readable(figure)
 
 
 def test_figures_and_images_are_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,31 +1,26 @@
-"""Labels as read -> classes and instances: components, the separation gap on arrays to check by eye, errors."""
+"""Labels as read -> classes and instances: components, kinds of labels, errors."""
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from skimage.io import imread, imsave
 
-from scripts.instance_labels import InstanceLabelsd, instances_from_mask, separation_gap
+from scripts.instance_labels import InstanceLabelsd, instances_from_mask
+from scripts.object_metric_handlers import InstanceScore, SegScore
 from scripts.weight_maps import WeightMapd
 
 
 def made(text: str) -> np.ndarray:
-    return np.array([[int(c) for c in row] for row in text.split()])
-
-
-def least_distance(instances: np.ndarray) -> float:
-    """Rows or columns, whichever is more, between the closest pixels of different instances; pair by pair."""
-    pixels = [(tuple(position), instances[tuple(position)]) for position in np.argwhere(instances > 0)]
-    pairs = product(pixels, pixels)
-    return min((max(abs(p[0] - q[0]), abs(p[1] - q[1])) for (p, i), (q, j) in pairs if i != j), default=np.inf)
+    """One digit per pixel, "-" for -1."""
+    return np.array([[-1 if c == "-" else int(c) for c in row] for row in text.split()])
 
 
 @pytest.mark.parametrize(
@@ -49,69 +44,8 @@ def test_touching_cells_of_a_mask_are_one_instance() -> None:
 
 
 @pytest.mark.parametrize(
-    "before, width, after",
-    [
-        ("11112222", 0, "11112222"),
-        ("11112222", 1, "11110222"),  # the later one in reading order gives way first,
-        ("11112222", 2, "11100222"),  # then the earlier one, in turn
-        ("11112222", 3, "11100022"),
-        ("11112222", 4, "11000022"),
-        ("1111 1111 2222 2222", 1, "1111 1111 0000 2222"),
-        ("1100 1100 0022 0022", 1, "1100 1100 0002 0022"),  # corners touch too
-        ("0022 0022 1100 1100", 1, "0022 0022 1000 1100"),
-        ("111022", 1, "111022"),  # wide enough already
-        ("111022", 2, "110022"),
-        ("11110000", 3, "11110000"),
-        ("0", 2, "0"),
-    ],
-)
-def test_gap_by_hand(before: str, width: int, after: str) -> None:
-    np.testing.assert_array_equal(separation_gap(made(before), width), made(after))
-
-
-@pytest.mark.parametrize(
-    "before, width, after",
-    [
-        ("11121111", 1, "11020111"),  # cell 1 gives way on both sides of the one-pixel cell 2
-        ("1111 1211 1111", 1, "0001 0201 0001"),
-        ("12", 1, "12"),  # neither can give way: no gap rather than no cell
-        ("1233", 2, "1203"),
-    ],
-)
-def test_no_instance_vanishes(before: str, width: int, after: str) -> None:
-    np.testing.assert_array_equal(separation_gap(made(before), width), made(after))
-
-
-@pytest.mark.parametrize("width", [1, 2, 3, 4])
-def test_gap_is_as_wide_as_asked_and_takes_only_what_it_must(width: int) -> None:
-    rng = np.random.default_rng(width)
-    seeds = np.array([(6, 5), (8, 22), (22, 9), (24, 26)]) + rng.integers(-2, 3, (4, 2))
-    grid = np.indices((32, 32)).transpose(1, 2, 0)
-    before = 1 + np.square(grid[:, :, None] - seeds).sum(-1).argmin(-1)  # four cells that fill the image
-    after = separation_gap(before, width)
-    assert least_distance(after) == width + 1
-    assert set(np.unique(after)) == {0, 1, 2, 3, 4}
-    assert ((after == before) | (after == 0)).all()
-    assert (separation_gap(after, width) == after).all()
-
-
-def test_every_instance_survives_any_gap() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(30):
-        before = rng.integers(0, 9, (12, 12))
-        for width in (1, 2, 3):
-            assert set(np.unique(before[before > 0])) == set(np.unique(separation_gap(before, width))) - {0}
-
-
-def test_gap_leaves_pixels_that_are_not_annotated() -> None:
-    np.testing.assert_array_equal(separation_gap(np.array([[-1, 1, 1, 2, 2, -1]])), [[-1, 1, 1, 0, 2, -1]])
-
-
-@pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: separation_gap(made("12"), -1), "0 px or more, got -1"),
-        (lambda: separation_gap(np.zeros((1, 2, 2), dtype=int)), r"\(height, width\), got shape \(1, 2, 2\)"),
         (lambda: instances_from_mask(made("12"), 4), "connectivity must be 1"),
         (lambda: instances_from_mask(np.zeros((1, 2, 2), dtype=int)), r"\(height, width\), got shape \(1, 2, 2\)"),
         (lambda: InstanceLabelsd(kind="mask"), "kind must be one of"),
@@ -119,6 +53,7 @@ def test_gap_leaves_pixels_that_are_not_annotated() -> None:
         (lambda: InstanceLabelsd(kind="classes", class_values={0: 0, 255: 2}), r"classes \[2\], but out_channels is 2"),
         (lambda: InstanceLabelsd(out_channels=1), "at least 2"),
         (lambda: InstanceLabelsd(keys=["label", "second"]), "one key per label"),
+        (lambda: InstanceLabelsd(reference_key=["reference", "second"]), "reference_key must name one key per label"),
     ],
 )
 def test_errors_of_functions_and_options(call, message: str) -> None:
@@ -150,7 +85,7 @@ def read(values: np.ndarray, dtype: torch.dtype = torch.float32) -> dict[str, Me
         ({"kind": "classes", "ignore_value": 255}, [[0, 1, 255]], [[0, 1, -1]], [[0, 1, -1]]),
     ],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.int32, torch.int64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32, torch.int64])
 def test_kinds(options, values, classes, instances, dtype) -> None:
     data = read(np.array(values), dtype)
     out = InstanceLabelsd(**options)(data)
@@ -181,6 +116,103 @@ def test_kinds(options, values, classes, instances, dtype) -> None:
 def test_values_that_mean_nothing_name_file_value_and_remedy(options, values, message) -> None:
     with pytest.raises(ValueError, match=message):
         InstanceLabelsd(**options)(read(values))
+
+
+MARKERS = "0700800003"  # the last lies on no object; the middle between it and the next is at 6.5
+
+
+@pytest.mark.parametrize(
+    "options, values, reference, label",
+    [
+        ({"kind": "instances"}, "0552200000", "0552200---", "0110100---"),
+        ({"kind": "instances", "separation_gap": 0}, "0552200000", "0552200---", "0111100---"),
+        ({"kind": "binary"}, "0550200000", "0110200---", "0110100---"),
+        ({"kind": "classes", "out_channels": 3}, "0110200000", "0110200---", "0110200---"),
+        ({"kind": "instances", "ignore_value": 9}, "9552200000", "-552200---", "-110100---"),
+        ({"kind": "binary", "ignore_value": 9}, "9550200000", "-110200---", "-110100---"),
+        ({"kind": "classes", "out_channels": 3, "ignore_value": 9}, "9110200000", "-110200---", "-110200---"),
+        (
+            {"kind": "instances", "ignore_value": 9},
+            "0552200009",
+            "055220000-",
+            "011010000-",
+        ),  # known without the marker
+    ],
+)
+def test_markers_and_reference_in_all_kinds(options: dict, values: str, reference: str, label: str) -> None:
+    data = {**read(made(values)), "markers": MetaTensor(made(MARKERS)[None]).float()}
+    out = InstanceLabelsd(markers_key="markers", reference_key="reference", **options)(data)
+    np.testing.assert_array_equal(out["reference"][0], made(reference))
+    np.testing.assert_array_equal(out["label"][0], made(label))
+    np.testing.assert_array_equal(out["instances"][0], np.where(made(label) > 0, made(reference), made(label)))
+    assert out["reference"].dtype == torch.int32
+    assert out["reference"].meta["filename_or_obj"] == "labels/03.png"
+    assert out["markers"] is data["markers"]
+    for method in ("unet", "plugin", "none"):
+        weight = WeightMapd(method=method)(out)["weight"]
+        np.testing.assert_array_equal(weight[0] == 0, made(reference) < 0)
+
+
+def test_without_markers_everything_is_annotated() -> None:
+    """The key is one of those items that have it."""
+    label = made("0552200000")
+    plain = InstanceLabelsd(kind="instances", reference_key="reference")(read(label))
+    named = InstanceLabelsd(kind="instances", reference_key="reference", markers_key="markers")(read(label))
+    marked = {**read(label), "markers": made(MARKERS)[None]}
+    unasked = InstanceLabelsd(kind="instances", reference_key="reference")(marked)
+    for item in (plain, named, unasked):
+        np.testing.assert_array_equal(item["reference"][0], label)
+        np.testing.assert_array_equal(item["label"][0], made("0110100000"))
+    assert "reference" not in InstanceLabelsd(kind="instances")(read(label))
+
+
+def test_every_label_has_a_reference_of_its_own_and_the_markers_in_common() -> None:
+    data = {
+        "first": torch.tensor(made("0552200000")[None]),
+        "second": torch.tensor(made("0552200044")[None]),
+        "markers": made(MARKERS)[None],
+    }
+    step = InstanceLabelsd(
+        ["first", "second"], ["a", "b"], kind="instances", markers_key="markers", reference_key=["c", "d"]
+    )
+    out = step(data)
+    np.testing.assert_array_equal(out["c"][0], made("0552200---"))
+    np.testing.assert_array_equal(out["d"][0], made("0552200044"))
+
+
+@pytest.mark.parametrize(
+    "markers, message",
+    [
+        (np.zeros((1, 1, 9)), r"labels/03.png: markers have the shape \(1, 9\), the objects \(1, 10\)"),
+        (np.zeros((1, 10)), r"labels/03.png: expected one channel, \(1, height, width\), got shape \(1, 10\)"),
+        (np.full((1, 1, 10), 0.5), "labels/03.png: marker numbers must be whole.*got 0.5"),
+        (np.full((1, 1, 10), np.nan), "marker numbers must be whole.*got nan"),
+    ],
+)
+def test_markers_that_do_not_fit_are_refused(markers: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        InstanceLabelsd(kind="instances", markers_key="markers")({**read(made("0552200000")), "markers": markers})
+
+
+def test_scores_leave_out_what_is_not_annotated() -> None:
+    """A cell without mask, found by the network, is not false; SEG counts the two cells with mask alone."""
+    item = InstanceLabelsd(kind="instances", markers_key="markers", reference_key="reference")(
+        {**read(made("0552200000")), "markers": made(MARKERS)[None]}
+    )
+    expected = {
+        "0112200333": (1, 1, 1),  # the third object lies where nothing is known
+        "0112200000": (1, 1, 1),
+        "0112203333": (1, 1, 1),  # by more than half
+        "0112240000": (1, 2 / 3, 1),  # on annotated background: false for the instance scores, free in SEG
+        "0110000333": (1 / 2, 1, 1 / 2),
+    }
+    for result, scores in expected.items():
+        engine = Engine(lambda _, batch: batch)
+        SegScore().attach(engine, "seg")
+        InstanceScore(measure="precision").attach(engine, "precision")
+        InstanceScore(measure="recall").attach(engine, "recall")
+        metrics = engine.run([[{**item, "pred_instances": torch.from_numpy(made(result))[None]}]]).metrics
+        assert (metrics["seg"], metrics["precision"], metrics["recall"]) == pytest.approx(scores), result
 
 
 def test_colour_and_missing_channel_name_the_file() -> None:

@@ -1,15 +1,17 @@
-"""From scores to objects and their table, on arrays that a reader can check by hand."""
+"""From scores to objects, on arrays that a reader can check by hand, and the challenge's field of interest."""
 
 from __future__ import annotations
 
-from math import pi, sqrt
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from skimage.filters import gaussian
+from skimage.io import imread
 
-from scripts.objects import InstancesFromScoresd, instances_from_scores, object_table
+from scripts.objects import InstancesFromScoresd, instances_from_scores
 
 
 def _array(*rows: str) -> np.ndarray:
@@ -103,74 +105,90 @@ def test_wrong_arguments_are_named() -> None:
         instances_from_scores(np.zeros((3, 4)), connectivity=4)
 
 
-RECTANGLE = np.zeros((8, 10), int)
-RECTANGLE[2:5, 3:9] = 1  # 3 rows x 6 columns
+NECK = _array(  # two squares of 5 x 5, joined by a neck of one row
+    "..............",
+    ".11111..11111.",
+    ".11111..11111.",
+    ".111111111111.",
+    ".11111..11111.",
+    ".11111..11111.",
+    "..............",
+)
 
 
-def test_table_of_a_rectangle_in_pixels() -> None:
-    table = object_table(RECTANGLE, image=np.arange(80.0).reshape(8, 10))
-    row = {name: column.item() for name, column in table.items()}
-    assert row == pytest.approx(
-        {
-            "label": 1,
-            "area_px": 18,
-            "centroid_y_px": 3,
-            "centroid_x_px": 5.5,
-            "bbox_top": 2,
-            "bbox_left": 3,
-            "bbox_bottom": 5,
-            "bbox_right": 9,
-            "equivalent_diameter_px": sqrt(4 * 18 / pi),
-            "perimeter_px": 14,  # through the centres of the outer pixels
-            "major_axis_px": 4 * sqrt((6**2 - 1) / 12),  # four times the standard deviation of 6 equidistant points
-            "minor_axis_px": 4 * sqrt((3**2 - 1) / 12),
-            "eccentricity": sqrt(1 - 8 / 35),
-            "mean_intensity": 35.5,  # row 3, column 5.5
-        }
+@pytest.mark.parametrize("split, count", [(0, 1), (1, 2), (1.9, 2), (2, 1), (5, 1)])
+def test_split_cuts_where_the_neck_is_narrower_than_the_parts_by_more_than_it(split: float, count: int) -> None:
+    """A square of 5 pixels is 3 pixels deep, the neck 1."""
+    instances = instances_from_scores(NECK, split=split)
+    assert instances.max() == count
+    np.testing.assert_array_equal(instances > 0, NECK > 0)  # no pixel is lost
+    if count == 2:
+        np.testing.assert_array_equal(instances[:, :6], NECK[:, :6])
+        np.testing.assert_array_equal(instances[:, 8:], 2 * NECK[:, 8:])
+
+
+def test_a_part_that_is_split_off_can_be_too_small_and_a_clump_is_not() -> None:
+    unequal = NECK.copy()
+    unequal[:, 8:] = 0
+    unequal[2:5, 8:11] = 1  # 3 x 3, 2 deep
+    assert np.bincount(instances_from_scores(unequal, min_area=20).ravel())[1:].tolist() == [25 + 2 + 9]
+    assert instances_from_scores(unequal, split=0.5, min_area=20).max() == 1
+    assert instances_from_scores(unequal, split=0.5, min_area=20)[3, 9] == 0
+
+
+def test_holes_are_filled_before_necks_are_looked_for() -> None:
+    hollow = np.pad(np.ones((9, 9), int), 1)
+    hollow[5, 5] = 0
+    assert instances_from_scores(hollow, split=0.3).max() > 1  # a ring has peaks in its corners
+    assert instances_from_scores(hollow, split=0.3, fill_holes=1).max() == 1
+
+
+def test_split_never_joins_classes() -> None:
+    classes = NECK.copy()
+    classes[:, 7:] *= 2
+    np.testing.assert_array_equal(instances_from_scores(classes, split=1), classes)
+
+
+def test_gaps_are_given_back_after_small_objects_are_dropped() -> None:
+    classes = _array("1111.1111", "1111.1111", "1111.1111", ".........", ".....1...")
+    np.testing.assert_array_equal(
+        instances_from_scores(classes, min_area=2, gap=1),
+        _array("111122222", "111122222", "111122222", ".........", "........."),
     )
+    assert instances_from_scores(classes, min_area=13, gap=1).max() == 0  # areas without the gap decide
 
 
-def test_units_are_added_where_the_spacing_is_known() -> None:
-    table = object_table(RECTANGLE, spacing=(0.5, 0.5), unit="µm")
-    assert table["area_px"] == 18
-    assert table["area_um2"] == 4.5
-    assert table["centroid_x_um"] == 2.75
-    assert table["perimeter_um"] == 7
-    assert table["major_axis_um"] == pytest.approx(2 * sqrt(35 / 12))
-    assert {n for n in object_table(RECTANGLE, spacing=(1, 1)) if n.endswith("units")} >= {"centroid_x_units"}
+FRAMED = _array(  # every object is made of the number of pixels that it reaches in from the edge
+    "2.......",
+    "22......",
+    ".....3..",
+    "...4.333",
+    "..44....",
+    "........",
+    "........",
+    ".....11.",
+)
 
 
-def test_pixels_that_are_not_square_are_measured_as_they_are() -> None:
-    table = object_table(RECTANGLE, spacing=(4.0, 2.0), unit="nm")  # 12 nm x 12 nm
-    assert table["area_nm2"] == 144
-    assert table["centroid_y_nm"] == 12
-    assert table["centroid_x_nm"] == 11
-    assert table["equivalent_diameter_nm"] == pytest.approx(sqrt(4 * 144 / pi))
-    assert "perimeter_nm" not in table
-    assert "perimeter_px" in table
+@pytest.mark.parametrize("border", [0, 1, 2, 3])
+def test_objects_wholly_within_the_border_are_dropped_and_others_are_kept_whole(border: int) -> None:
+    instances = instances_from_scores(FRAMED, field_border=border)
+    np.testing.assert_array_equal(instances > 0, border < FRAMED)
+    assert set(np.unique(instances)) - {0} == set(range(1, 5 - border))
 
 
-def test_no_object_gives_the_same_columns_without_rows() -> None:
-    image = np.zeros((8, 10))
-    empty = object_table(np.zeros((8, 10), int), image, (0.5, 0.5), "um")
-    assert list(empty) == list(object_table(RECTANGLE, image, (0.5, 0.5), "um"))
-    assert {len(column) for column in empty.values()} == {0}
+def test_a_gap_is_closed_before_the_border_is_looked_at() -> None:
+    """Object 1 gets a pixel beyond the border of 2 from the gap between it and object 2."""
+    row = np.zeros((7, 9), int)
+    row[:, :2], row[:, 4:] = 1, 1
+    assert instances_from_scores(row, field_border=2).max() == 1
+    assert instances_from_scores(row, field_border=2, gap=2).max() == 2
 
 
-def test_channels_have_a_column_each() -> None:
-    table = object_table(RECTANGLE, np.stack([np.full((8, 10), v) for v in (1.0, 2.0, 3.0)]))
-    assert [table[f"mean_intensity_{c}"].item() for c in range(3)] == [1, 2, 3]
-
-
-@pytest.mark.parametrize("spacing", [(0, 1), (1, -1)])
-def test_impossible_spacing_is_refused(spacing: tuple) -> None:
-    with pytest.raises(ValueError, match="two positive numbers"):
-        object_table(RECTANGLE, spacing=spacing)
-
-
-def test_shapes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"image has the shape \(3, 3\), the instances \(8, 10\)"):
-        object_table(RECTANGLE, np.zeros((3, 3)))
+def test_the_border_that_leaves_nothing_of_the_image_is_refused() -> None:
+    for border in (4, -1):
+        with pytest.raises(ValueError, match=f"leave some of the image, got {border} for 8 x 8 px"):
+            instances_from_scores(FRAMED, field_border=border)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -190,3 +208,40 @@ def test_the_transform_takes_a_class_map_and_arrays() -> None:
     out = InstancesFromScoresd(keys="pred")({"pred": _array("1.1")[None]})
     assert isinstance(out["instances"], np.ndarray)
     assert out["instances"].tolist() == [[[1, 0, 2]]]
+
+
+def test_the_transform_passes_every_parameter_on() -> None:
+    rng = np.random.default_rng(0)
+    blobs = gaussian(rng.random((80, 90)), 4)
+    scores = (blobs - blobs.min()) / np.ptp(blobs)
+    scores[::9, ::7] = 0  # holes
+    options = {
+        "threshold": 0.4,
+        "min_area": 30,
+        "connectivity": 2,
+        "fill_holes": 3,
+        "split": 1.5,
+        "gap": 3,
+        "field_border": 8,
+    }
+    expected = instances_from_scores(scores, **options)
+    out = InstancesFromScoresd("pred", "found", **options)({"pred": np.stack([1 - scores, scores])})
+    np.testing.assert_array_equal(out["found"][0], expected)
+    for name in options:  # each of them changes something here
+        rest = {key: value for key, value in options.items() if key != name}
+        assert not np.array_equal(instances_from_scores(scores, **rest), expected), name
+
+
+@pytest.mark.parametrize("folder, objects", [("DIC-C2DH-HeLa/01_GT", 98), ("PhC-C2DH-U373/02_GT", 110)])
+def test_no_gold_object_lies_wholly_within_the_challenge_s_border(data_root: Path, folder: str, objects: int) -> None:
+    """So dropping such objects from a result costs nothing in SEG. The border is 50 px in both data sets."""
+    found = 0
+    for file in sorted((data_root / folder / "SEG").glob("*.tif")):
+        reference = imread(file).astype(np.int32)  # each value a class: none join
+        ids = np.unique(reference[reference > 0])
+        kept = np.unique(reference[50:-50, 50:-50])
+        np.testing.assert_array_equal(ids, kept[kept > 0])
+        left = np.unique(reference[instances_from_scores(reference, field_border=50) > 0])
+        np.testing.assert_array_equal(ids, left)
+        found += len(ids)
+    assert found == objects

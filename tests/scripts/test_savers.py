@@ -69,6 +69,25 @@ def png(tmp_path: Path) -> str:
     return str(path)
 
 
+class ThreeClasses(Threshold):
+    """Dark, bright and very bright pixels are a class each."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x <= 100, (x > 100) & (x <= 180), x > 180], dim=1).float()
+
+
+def test_several_classes_have_a_colour_each_which_the_table_of_classes_names(tmp_path: Path, png: str) -> None:
+    _segment([png], tmp_path / "out", ThreeClasses(), class_names=["outside", "small", "large"], class_values=[0, 9, 5])
+    classes = (PLANE > 100).astype(int) + (PLANE > 180)  # 150: 1, 200: 2
+    expected = overlay_image(PLANE[None].astype(np.float32), classes)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "overlays" / "cells.png")), expected)
+    rows = read_csv(tmp_path / "out" / "classes.csv")
+    assert [(row["value"], row["class"]) for row in rows] == [("0", "outside"), ("9", "small"), ("5", "large")]
+    for row, (y, x) in zip(rows[1:], ((8, 12), (2, 3)), strict=True):
+        edge = "#" + "".join(f"{value:02X}" for value in expected[y, x])
+        assert row["overlay_colour"] == edge
+
+
 def test_everything_is_saved_with_the_right_content(tmp_path: Path, png: str) -> None:
     out = tmp_path / "out"
     _segment([png], out)

@@ -117,7 +117,7 @@ def test_a_split_file_that_does_not_fit_is_refused(content: str, message: str, t
 
 
 def test_values_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="how must be 'random', 'last' or 'all', got 'first'"):
+    with pytest.raises(ValueError, match="how must be one of random, last, block, all, got 'first'"):
         split_datalist(ITEMS, how="first")
     for fraction in (0, 1, -1, 2.0):
         with pytest.raises(ValueError, match=f"val_fraction must lie between 0 and 1, got {fraction}"):
@@ -130,3 +130,14 @@ def test_all_puts_every_item_in_both_lists_even_a_single_one():
     items = [{"image": "a.png", "label": "b.png"}]
     split = split_datalist(items, how="all")
     assert split == {"training": items, "validation": items}
+
+
+def test_blocks_of_a_cross_validation_cover_all_slices_once():
+    items = [{"image": f"/d/images/{k:02d}.png", "label": f"/d/labels/{k:02d}.png"} for k in range(25)]
+    splits = [split_datalist(items, how="block", fold=fold) for fold in range(5)]
+    held = [[items.index(item) for item in split["validation"]] for split in splits]
+    assert held == [list(range(first, first + 5)) for first in range(0, 25, 5)]
+    assert all(len(split["training"]) == 20 for split in splits)
+    assert splits[4] == split_datalist(items, how="last")
+    with pytest.raises(ValueError, match=r"fold must be from 0 to 4 \(val_fraction 0.2\), got 5"):
+        split_datalist(items, how="block", fold=5)

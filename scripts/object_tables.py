@@ -1,0 +1,84 @@
+"""A table of what each object measures: area, position, shape, intensity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from skimage.measure import regionprops_table
+
+# column of the table -> property of skimage.measure.regionprops, and the power of a length that it is (0: none)
+_COLUMNS = {
+    "label": ("label", 0),
+    "area": ("area", 2),
+    "centroid_y": ("centroid-0", 1),
+    "centroid_x": ("centroid-1", 1),
+    "bbox_top": ("bbox-0", 0),
+    "bbox_left": ("bbox-1", 0),
+    "bbox_bottom": ("bbox-2", 0),
+    "bbox_right": ("bbox-3", 0),
+    "equivalent_diameter": ("equivalent_diameter_area", 1),
+    "perimeter": ("perimeter", 1),
+    "major_axis": ("axis_major_length", 1),
+    "minor_axis": ("axis_minor_length", 1),
+    "eccentricity": ("eccentricity", 0),
+}
+_UNITS = {"um": "um", "µm": "um", "μm": "um", "micron": "um", "micrometer": "um", "micrometre": "um"}
+
+
+def object_table(
+    instances: np.ndarray,
+    image: np.ndarray | None = None,
+    spacing: Sequence[float] | None = None,
+    unit: str | None = None,
+) -> dict[str, np.ndarray]:
+    """Measure every object, by scikit-image's `regionprops_table`.
+
+    Args:
+        instances: integer (H, W), 0 = background.
+        image: (H, W) or (C, H, W): adds the mean intensity, of each channel where there are several.
+        spacing: height and width of a pixel; adds areas and lengths in units beside those in pixels. The perimeter is
+            only known for square pixels.
+        unit: what `spacing` is given in, e.g. "um" or "nm": the ending of those columns; "units" if not known.
+
+    Returns:
+        Columns of equal length, a row per object: `label`, `area_px`, `centroid_y_px`, `centroid_x_px`, `bbox_top`,
+        `bbox_left`, `bbox_bottom`, `bbox_right` (end not included), `equivalent_diameter_px`, `perimeter_px`,
+        `major_axis_px`, `minor_axis_px`, `eccentricity` (of the shape in pixels); with spacing `area_um2`,
+        `centroid_y_um`, ...; with an image `mean_intensity` or `mean_intensity_0`, ... Without an object the columns
+        have length 0.
+
+    Raises:
+        ValueError: the shapes do not fit, or `spacing` is not two positive numbers.
+    """
+    if instances.ndim != 2:
+        raise ValueError(f"instances must be one plane (H, W), got the shape {instances.shape}")
+    if image is not None and (image.ndim not in (2, 3) or image.shape[-2:] != instances.shape):
+        raise ValueError(f"the image has the shape {image.shape}, the instances {instances.shape}")
+    table = _measure(instances, (1.0, 1.0), ending="px")
+    if spacing is not None:
+        height, width = (float(s) for s in spacing)
+        if not (height > 0 and width > 0):
+            raise ValueError(f"spacing must be two positive numbers (height, width of a pixel), got {spacing}")
+        in_units = _measure(instances, (height, width), ending=_UNITS.get(unit or "units", unit or "units"))
+        table |= {name: column for name, column in in_units.items() if name not in table}
+    if image is not None:
+        table |= _intensities(instances, image)
+    return table
+
+
+def _measure(instances: np.ndarray, spacing: tuple[float, float], ending: str) -> dict[str, np.ndarray]:
+    """The columns of `object_table` in one unit of length."""
+    square = spacing[0] == spacing[1]
+    wanted = {column: p for column, p in _COLUMNS.items() if square or column != "perimeter"}
+    properties = tuple(dict.fromkeys(name.split("-")[0] for name, _ in wanted.values()))
+    found = regionprops_table(instances, properties=properties, spacing=spacing)
+    ends = {0: "", 1: f"_{ending}", 2: f"_{ending}" if ending == "px" else f"_{ending}2"}
+    return {column + ends[power]: found[name] for column, (name, power) in wanted.items()}
+
+
+def _intensities(instances: np.ndarray, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean intensity of the objects, a column for each channel."""
+    channels = image[None] if image.ndim == 2 else image
+    means = [regionprops_table(instances, c, properties=("intensity_mean",))["intensity_mean"] for c in channels]
+    return {"mean_intensity" + (f"_{i}" if len(means) > 1 else ""): mean for i, mean in enumerate(means)}
