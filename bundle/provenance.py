@@ -1,0 +1,69 @@
+"""What a result must be published with: program versions, hardware, checksums, commit."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+import torch
+
+PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-image")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def versions() -> dict[str, str]:
+    """Python's and the installed packages' versions, and the commit of the checkout where there is one."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a conda environment may lack the metadata
+            found[name] = "unknown"
+    commit = commit_of(ROOT)
+    return found | ({"commit": commit} if commit else {})
+
+
+def commit_of(folder: Path) -> str:
+    """The commit that is checked out, with "+ changes" where files differ from it; "" outside a git checkout."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + (" + changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def hardware() -> dict[str, str | int | float]:
+    """Processor, cores, memory in GiB, and the GPU if one is used."""
+    found: dict[str, str | int | float] = {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def _processor() -> str:
+    """The processor's name as its vendor gives it, where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,115 @@
+"""`python -m bundle report`: the results of a folder as one table, paper and board beside ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from bundle.errors import RunError
+from bundle.experiments import EXPERIMENTS, Experiment, Published
+from scripts.atomic_files import replacing
+
+RESULT, TABLE = "results.json", "table.md"
+HIDDEN = (
+    "Paper and board were measured on the challenges' hidden test data; ours on labelled data held out as said below, "
+    "since hidden labels are not public. Frames of one sequence, and slices of one volume, resemble each other: "
+    "ours flatter for that reason."
+)
+
+
+def report(results_dir: str = "results") -> None:
+    """Write and show the table of results, paper and board beside ours.
+
+    Makes RESULTS_DIR/table.md from every results.json in a folder of RESULTS_DIR.
+
+    Args:
+        results_dir: holds folders that `python -m bundle reproduce` made.
+    """
+    root = Path(str(results_dir))
+    text = results_table(read_results(root))
+    with replacing(root / TABLE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    Console().print(Markdown(text))
+    print(f"{root / TABLE}: written")
+
+
+def read_results(root: Path) -> list[dict[str, Any]]:
+    """The results below a folder, experiments in the paper's order, each before its ablations.
+
+    Raises:
+        RunError: there is none.
+    """
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(root.glob(f"*/{RESULT}"))]
+    found = [result for result in found if result.get("experiment") in EXPERIMENTS]
+    if not found:
+        raise RunError(f"no {RESULT} below {root}; make one with: python -m bundle reproduce em --results_dir {root}")
+    order = list(EXPERIMENTS)
+    return sorted(found, key=lambda r: (order.index(r["experiment"]), r["quick"], r["ablation"] or "", r["fold"] or 0))
+
+
+def results_table(results: Sequence[dict[str, Any]]) -> str:
+    """The results as Markdown: for each experiment what it is compared with, then all ways of measuring and ablations.
+
+    Args:
+        results: contents of results.json files.
+    """
+    sections = ["# The paper's experiments, reproduced", HIDDEN]
+    for name, experiment in EXPERIMENTS.items():
+        own = [result for result in results if result["experiment"] == name]
+        if own:
+            sections += [f"## {experiment.title}", f"{experiment.protocol[0].upper()}{experiment.protocol[1:]}."]
+            main = [result for result in own if not result["ablation"]]
+            sections += [_compared(experiment, result) for result in main]
+            sections.append(_all_ways(experiment, own))
+    return "\n\n".join(sections) + "\n"
+
+
+def _compared(experiment: Experiment, result: dict[str, Any]) -> str:
+    """Paper | board | ours."""
+    ways = [way for way in result["evaluations"] if not way.startswith("tiles")]
+    rows: list[list[str]] = [["measure", "paper", "board's best", *(f"ours, {way}" for way in ways)]]
+    for line in experiment.published:
+        ours = [_shown(_value(result["evaluations"][way], line), line.digits) for way in ways]
+        rows.append([line.measure, _shown(line.paper, line.digits), _shown(line.board, line.digits), *ours])
+    minutes = result["training_seconds"] / 60
+    made = (
+        f"`{result['command']}`: {result['epochs']} epochs, {result['iterations']} iterations in {minutes:.0f} minutes "
+        f"on {result['hardware'].get('gpu', result['hardware']['processor'])}, seed {result['seed']}, "
+        f"weights sha256 {result['weights']['sha256'][:12]}."
+    )
+    return made + "\n\n" + _markdown(rows)
+
+
+def _all_ways(experiment: Experiment, results: Sequence[dict[str, Any]]) -> str:
+    """Every result and every way of measuring it, a row each."""
+    rows = [["result", "measured", *(line.measure for line in experiment.published), "iterations"]]
+    for result in results:
+        kind = [result["ablation"] or "as the paper", *(["quick"] if result["quick"] else [])]
+        kind += [f"fold {result['fold']}"] if result["fold"] is not None else []
+        for way, metrics in result["evaluations"].items():
+            values = [_shown(_value(metrics, line), line.digits) for line in experiment.published]
+            rows.append([", ".join(kind).replace("_", " "), way, *values, str(result["iterations"])])
+    return _markdown(rows)
+
+
+def _value(metrics: dict[str, Any], line: Published) -> float | None:
+    """Our value of a measure; None where this evaluation lacks it."""
+    found: Any = metrics
+    for key in line.where:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, (int, float)) else None
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _markdown(rows: Iterable[Sequence[str]]) -> str:
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    rule = "|" + "---|" * (head.count("|") - 1)
+    return "\n".join([head, rule, *body])

@@ -1,0 +1,245 @@
+"""`python -m bundle reproduce`: train, measure and write down one of the paper's experiments, or an ablation of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from bundle.errors import UsageError
+from bundle.experiments import ABLATIONS, EXPERIMENTS, Evaluation, Experiment
+from bundle.overrides import check_overrides
+from bundle.provenance import ROOT, hardware, sha256_of, versions
+from bundle.report import RESULT, report
+from bundle.run import run
+from scripts.history import read_history
+from scripts.tables import write_json
+
+CONFIG = "train.yaml"  # the configuration as run, in the results folder
+REPORTS = {"classes": "metrics.json", "em": "em_metrics.json", "objects": "object_metrics.json"}
+FOLDS = 5
+# may differ when a training goes on: where things are and what runs them, nothing that changes results
+ELSEWHERE = ("bundle_root", "dataset_dir", "output_dir", "model_dir", "device", "num_workers", "resume")
+
+
+def reproduce(
+    experiment: str,
+    quick: bool = False,
+    ablation: str | list[str] | None = None,
+    dataset_dir: str | None = None,
+    results_dir: str = "results",
+    max_epochs: int | None = None,
+    fold: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Train, measure and write down one of the paper's three experiments.
+
+    Makes RESULTS_DIR/EXPERIMENT with the configuration as run, split, weights, curves, panels, every metric and
+    results.json (seed, versions, hardware, times, checksum of the weights), and RESULTS_DIR/table.md, which sets paper,
+    best of the board and all results there side by side. Interrupted, the same command goes on where it stopped.
+
+    Args:
+        experiment: em (ISBI 2012), u373 (PhC-C2DH-U373) or hela (DIC-C2DH-HeLa); data as `python -m bundle fetch` lays
+            them.
+        quick: a small network and few epochs: shows in minutes that all of it works here; the figures mean nothing.
+        ablation: no_weight_map, no_elastic or padded (several: a,b; all of them: all), with the same budget; trained
+            after the experiment itself.
+        dataset_dir: where the data are, if not where the configuration looks.
+        results_dir: where to write.
+        max_epochs: another budget. Compare only results of one budget: give each its own RESULTS_DIR.
+        fold: em only: which of the 5 blocks of 5 slices is held out, 0 to 4; by default the last.
+        seed: of weights, tiles and order.
+    """
+    if experiment not in EXPERIMENTS:
+        raise UsageError(f"unknown experiment '{experiment}'; there are {', '.join(EXPERIMENTS)}")
+    chosen = EXPERIMENTS[experiment]
+    if fold is not None and (experiment != "em" or isinstance(fold, bool) or fold not in range(FOLDS)):
+        raise UsageError(f"--fold is of em alone, 0 to {FOLDS - 1}; got {fold!r} for {experiment}")
+    if max_epochs is not None and (isinstance(max_epochs, bool) or not isinstance(max_epochs, int) or max_epochs < 1):
+        raise UsageError(f"--max_epochs is {max_epochs!r}, expected a whole number of at least 1")
+    data = Path(str(dataset_dir or chosen.dataset_dir)).expanduser()
+    if not data.is_dir():
+        raise UsageError(
+            f"no data in {data}; get them with: python -m bundle fetch {chosen.data}, or set --dataset_dir to them"
+        )
+    given: dict[str, Any] = {"max_epochs": chosen.max_epochs, "val_interval": chosen.val_interval}
+    given |= chosen.quick if quick else {}
+    given |= {} if max_epochs is None else {"max_epochs": max_epochs}
+    given |= {} if fold is None else {"split_rule": "block", "fold": fold}
+    given |= {"seed": seed, "dataset_dir": str(data.resolve())}
+    command = _command(experiment, quick, max_epochs, fold, seed)
+    for name in ("", *_ablations(ablation)):
+        parts = [experiment, name, f"fold{fold}" if fold is not None else "", "quick" if quick else ""]
+        folder = Path(str(results_dir)) / "-".join(part for part in parts if part)
+        facts = {"experiment": experiment, "ablation": name or None, "quick": quick, "fold": fold, "seed": seed}
+        facts["command"] = command + (f" --ablation {name}" if name else "")
+        reproduce_one(chosen, folder.resolve(), given, facts)
+    report(str(results_dir))
+
+
+def _command(experiment: str, quick: bool, max_epochs: int | None, fold: int | None, seed: int) -> str:
+    """The command as a reader would repeat it, without the paths of this machine."""
+    words = ["python", "-m", "bundle", "reproduce", experiment, *(["--quick"] if quick else [])]
+    for option, value, default in (("max_epochs", max_epochs, None), ("fold", fold, None), ("seed", seed, 0)):
+        words += [] if value == default else [f"--{option}", str(value)]
+    return shlex.join(words)
+
+
+def _ablations(given: str | list[str] | tuple[str, ...] | None) -> list[str]:
+    """The ablations asked for, checked."""
+    if given is None:
+        return []
+    names = given.split(",") if isinstance(given, str) else [str(name) for name in given]
+    names = list(ABLATIONS) if names == ["all"] else [name.strip() for name in names]
+    unknown = [name for name in names if name not in ABLATIONS]
+    if unknown:
+        raise UsageError(f"unknown ablation {', '.join(unknown)}; there are {', '.join(ABLATIONS)}, and all")
+    return names
+
+
+def reproduce_one(experiment: Experiment, folder: Path, given: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Train, evaluate, write results.json; what is there already is not done again.
+
+    Args:
+        experiment: what to do.
+        folder: receives everything.
+        given: overrides of the configuration; `dataset_dir` and `max_epochs` among them.
+        facts: `experiment`, `ablation`, `quick`, `fold`, `seed`, `command`, as results.json is to state them.
+
+    Raises:
+        UsageError: `folder` was begun with another configuration.
+        RunError: training or evaluation failed.
+    """
+    overlays = (*experiment.configs, *ABLATIONS.get(facts["ablation"] or "", ()))
+    files = [str(ROOT / "configs" / name) for name in ("train.yaml", *overlays)]
+    places = {"output_dir": str(folder / "train"), "model_dir": str(folder / "models")}
+    _keep_config(files, {**given, **places}, folder / CONFIG)
+    record = _Record(folder / "progress.json")
+    epochs, history = int(given["max_epochs"]), folder / "train" / "history.csv"
+    weights, state = folder / "models" / "model.pt", folder / "models" / "training_state.pt"
+    if not record.has("training"):
+        if _epochs_done(history) < epochs or not state.is_file():
+            print(f"training {folder.name}: {experiment.title}, {epochs} epochs", flush=True)
+            with record.running("training"):
+                run("training", config_file=files, **{**given, **places, "resume": state.is_file()})
+        record.done("training")
+    names = {name: evaluation for name, evaluation in experiment.evaluations.items() if not _useless(name, facts)}
+    for name, evaluation in names.items():
+        if record.has(name):
+            continue
+        print(f"measuring {folder.name}: {name}", flush=True)
+        with record.running(name):
+            _evaluate(files, evaluation, folder / "evaluation" / name, {**given, **places}, weights)
+        record.done(name)
+    rows = read_history(history)
+    other = "" if facts["fold"] is None else f"; here fold {facts['fold']}"
+    result = {
+        **facts,
+        "title": experiment.title,
+        "protocol": experiment.protocol + other,
+        "split": json.loads((folder / "train" / "split.json").read_text(encoding="utf-8")),
+        "config": CONFIG,
+        "epochs": int(rows[-1]["epoch"] or 0),
+        "iterations": int(rows[-1]["iteration"] or 0),
+        "training_seconds": round(sum(row["seconds"] or 0.0 for row in rows)),  # of its iterations
+        "steps": record.content,
+        "versions": versions(),
+        "hardware": hardware(),
+        "weights": {"file": "models/model.pt", "sha256": sha256_of(weights), "bytes": weights.stat().st_size},
+        "evaluations": {name: _metrics(folder / "evaluation" / name) for name in names},
+        "figures": sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png")),
+    }
+    write_json(folder / RESULT, result)
+    print(f"{folder / RESULT}: written", flush=True)
+
+
+def _useless(evaluation: str, facts: Mapping[str, Any]) -> bool:
+    """Strides are not an idea of a padded network, whose output is as large as its input."""
+    return facts["ablation"] == "padded" and evaluation.startswith("tiles")
+
+
+def _keep_config(files: list[str], changes: Mapping[str, Any], path: Path) -> None:
+    """Write the merged configuration; refuse to go on with another one than the folder was begun with.
+
+    Raises:
+        UsageError: names the keys that differ.
+    """
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    parser.update(check_overrides(parser.get(), changes))
+    config = parser.get()
+    if path.is_file():
+        earlier = ConfigParser.load_config_file(str(path))
+        differing = [
+            key for key in {**earlier, **config} if key not in ELSEWHERE and earlier.get(key) != config.get(key)
+        ]
+        if differing:
+            raise UsageError(
+                f"{path.parent} was begun with another configuration ({', '.join(differing[:5])} differ); give another "
+                "--results_dir, or remove that folder to begin anew"
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ConfigParser.export_config_file(config, str(path), fmt="yaml", sort_keys=False)
+
+
+def _evaluate(files: list[str], evaluation: Evaluation, folder: Path, given: Mapping[str, Any], weights: Path) -> None:
+    configs = [str(ROOT / "configs" / name) for name in ("evaluate.yaml", *evaluation.configs)]
+    changes = {**given, **evaluation.overrides, "evaluation_dir": str(folder), "ckpt_path": str(weights)}
+    run("evaluating", config_file=[*files, *configs], **changes)
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    """What the reports of an evaluation hold, without the curves, which stay in their own files."""
+    found = {}
+    for name, file in REPORTS.items():
+        if (folder / file).is_file():
+            content = json.loads((folder / file).read_text(encoding="utf-8"))
+            found[name] = {key: value for key, value in content.items() if key != "curves"}
+    return found
+
+
+def _epochs_done(history: Path) -> int:
+    """The last epoch in a training's history, 0 without one."""
+    rows = read_history(history) if history.is_file() else []
+    return int(rows[-1]["epoch"] or 0) if rows else 0
+
+
+class _Record:
+    """Which steps are done, how long each took and in how many goes; a file, so that a later call knows.
+
+    Args:
+        path: JSON file, {step: {"done": bool, "goes": [{"started": ..., "seconds": ...}]}}.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def has(self, step: str) -> bool:
+        """Whether a step is done."""
+        return bool(self.content.get(step, {}).get("done"))
+
+    def done(self, step: str) -> None:
+        """Note that a step is done."""
+        self.content.setdefault(step, {"goes": []})["done"] = True
+        write_json(self.path, self.content)
+
+    @contextmanager
+    def running(self, step: str) -> Iterator[None]:
+        """Time one go at a step, even when it is interrupted; of one that was killed `seconds` stays null."""
+        go: dict[str, Any] = {"started": datetime.now(timezone.utc).isoformat(timespec="seconds"), "seconds": None}
+        self.content.setdefault(step, {"done": False, "goes": []})["goes"].append(go)
+        write_json(self.path, self.content)
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            go["seconds"] = round(time.monotonic() - begun)
+            write_json(self.path, self.content)
