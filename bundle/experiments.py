@@ -75,9 +75,10 @@ ABLATIONS = {  # name: overlays over the experiment's own; the same budget, the 
 }
 
 SMALL_NET = {"network_def#features": [16, 32, 64, 128, 256]}
+NO_PICTURES = {"save_panels": False}
 STRIDES = {
-    "tiles of 572, stride 384": Evaluation({"validate#inferer#tile_size": 572}),
-    "tiles of 572, stride 388": Evaluation(configs=("variant_authors_stride.yaml",)),
+    "tiles of 572, stride 384": Evaluation({"validate#inferer#tile_size": 572, **NO_PICTURES}),
+    "tiles of 572, stride 388": Evaluation(NO_PICTURES, configs=("variant_authors_stride.yaml",)),
 }
 VIEWS = "mean of 8 views"
 
@@ -92,8 +93,8 @@ EXPERIMENTS = {
         val_interval=5,
         protocol="25 labelled slices, a block of 5 neighbouring slices held out (fold 4: slices 20-24), 20 train",
         evaluations={
-            "one view": Evaluation(),
-            VIEWS: Evaluation({"orientations": 8}),
+            "one view": Evaluation({"save_results": True}),
+            VIEWS: Evaluation({"orientations": 8, **NO_PICTURES}),
             **STRIDES,
         },
         published=(
@@ -114,9 +115,9 @@ EXPERIMENTS = {
         val_interval=2,
         protocol="sequence 02: frames 0-75 train on the silver reference, frames 84-114 are measured",
         evaluations={
-            "silver": Evaluation(),
+            "silver": Evaluation({"save_results": True}),
             "gold": Evaluation({"validation_frames#reference": "gold"}),
-            f"silver, {VIEWS}": Evaluation({"orientations": 8}),
+            f"silver, {VIEWS}": Evaluation({"orientations": 8, **NO_PICTURES}),
             **STRIDES,
         },
         published=(Published("SEG", SEG, paper=0.9203, board=0.931),),
@@ -131,9 +132,9 @@ EXPERIMENTS = {
         val_interval=4,
         protocol="sequence 01: frames 0-55 train on the silver reference, frames 62-83 are measured",
         evaluations={
-            "silver": Evaluation(),
+            "silver": Evaluation({"save_results": True}),
             "gold": Evaluation({"validation_frames#reference": "gold"}),
-            f"silver, {VIEWS}": Evaluation({"orientations": 8}),
+            f"silver, {VIEWS}": Evaluation({"orientations": 8, **NO_PICTURES}),
             **STRIDES,
         },
         published=(Published("SEG", SEG, paper=0.7756, board=0.887),),

@@ -51,6 +51,7 @@ def panel_figure(
     class_names: Sequence[str] = ("membrane", "cell"),
     probability_class: int | None = 1,
     title: str = "",
+    objects: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Figure:
     """Image | label | weight map | probability | prediction | error, side by side; what is not given is left out.
 
@@ -64,6 +65,8 @@ def panel_figure(
             them strongly, so that they are told apart.
         probability_class: which class `probability` belongs to; None: in every pixel to the one predicted there.
         title: a line above all panels.
+        objects: instance maps (H, W) of the label and of the prediction, drawn in place of the class maps, a colour
+            each; of all classes but 0 together.
     """
     panels = 2 + (weight is not None) + (probability is not None) + 2 * (prediction is not None)
     columns = panels if panels <= 3 else (panels + 1) // 2
@@ -78,8 +81,16 @@ def panel_figure(
 
     key = [*class_key(class_names), (f"{class_names[0]} (untinted)", "#777777")]
     alpha = 0.35 if len(class_names) == 2 else 0.6
+
+    def drawn(classes: np.ndarray, side: int) -> np.ndarray:
+        if objects is None:
+            return overlay_image(image, classes, alpha, outline=False)
+        return overlay_image(image, objects[side], 0.5)
+
+    if objects is not None:
+        key = [("objects, a colour each", "#FFFFFF")]
     _show(next(free), "image", displayable(image), [])
-    _show(next(free), "label", overlay_image(image, label, alpha, outline=False), key)
+    _show(next(free), "label", drawn(label, 0), key)
     if weight is not None:
         shown = np.ma.masked_equal(weight, 0)
         name = "weight map (grey: not annotated)" if np.ma.is_masked(shown) else "weight map"
@@ -88,7 +99,7 @@ def panel_figure(
         whose = "the predicted class" if probability_class is None else class_names[probability_class]
         _show_scale(figure, next(free), f"probability of {whose}", probability, "cividis", 1.0)
     if prediction is not None:
-        _show(next(free), "prediction", overlay_image(image, prediction, alpha, outline=False), key)
+        _show(next(free), "prediction", drawn(prediction, 1), key)
         _show_errors(next(free), error_map(prediction, label, weight), class_names[0])
     if title:
         figure.suptitle(title, fontsize=12)

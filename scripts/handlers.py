@@ -8,12 +8,14 @@
 | `MetricsReport`     | evaluator   | `metrics_per_image.csv`, `metrics.json`                                   |
 | `EmReport`          | evaluator   | the EM challenge's measures per slice and in all, `threshold_curves.png`  |
 | `ObjectReport`      | evaluator   | SEG, DET, instance scores per object, image and in all, `object_iou.png`  |
+| `EvaluationPanels`  | evaluator   | `panels/<name>.png`: label, probability, prediction and error of an image  |
 | `SegmentationSaver` | evaluator   | class maps, probabilities, instances, overlays, `objects.csv`             |
 """
 
 from __future__ import annotations
 
 from scripts.em_report import EmReport
+from scripts.evaluation_panels import EvaluationPanels
 from scripts.history import HistoryCSV
 from scripts.object_report import ObjectReport
 from scripts.progress import ProgressBar
@@ -23,6 +25,7 @@ from scripts.training_figures import TrainingFigures
 
 __all__ = [
     "EmReport",
+    "EvaluationPanels",
     "HistoryCSV",
     "MetricsReport",
     "ObjectReport",

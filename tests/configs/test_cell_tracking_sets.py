@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 from skimage.measure import regionprops
 from skimage.segmentation import expand_labels
 
@@ -60,11 +61,17 @@ def test_trains_with_seg_as_key_and_reports_what_the_challenge_counts(data, chal
     assert split["validation"] == ["01/t004.tif", "01/t005.tif"] or split["validation"] == ["t004.tif", "t005.tif"]
 
     gold = {**FRAMES, "validation_frames": {"sequences": "01", "reference": "gold"}}
-    run_bundle("train.yaml", data, "evaluate.yaml", kind="train", **places, **gold, **SMALL)
+    run_bundle("train.yaml", data, "evaluate.yaml", kind="train", save_results=True, **places, **gold, **SMALL)
     report = json.loads((tmp_path / "out" / "evaluation" / "object_metrics.json").read_text())
     assert report["images"] == 1
     assert 0 <= report["seg"] <= 1
     assert report["det"] is not None
+    with Image.open(tmp_path / "out" / "evaluation" / "panels" / "t005.png") as panel:
+        assert min(panel.size) > 500
+    found = tifffile.imread(tmp_path / "out" / "evaluation" / "instances" / "t005.tif")
+    gold_label = tifffile.imread(challenge_set / "01_GT/SEG/man_seg005.tif")
+    assert found.shape == gold_label.shape
+    assert seg_score([found], [gold_label]) == pytest.approx(report["seg"])
 
 
 @pytest.mark.slow
