@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 
 from bundle.failures import explain
+from bundle.synthetic_em import synthetic_section
 from scripts.history import read_history
 from scripts.tables import read_csv
-from tests.configs.conftest import CONFIGS, ROOT, SMALL
+from tests.configs.conftest import CONFIGS, ROOT, SMALL, write_pairs
 
 
 def settings(dataset: Path, folder: Path, **more: object) -> dict:
@@ -64,6 +65,16 @@ def test_training_leaves_weights_state_history_split_and_figures(trained):
     assert all(row["loss"] > 0 and 0 <= row["val_pixel_error"] <= 1 for row in history)
     weights = torch.load(trained / "models" / "model.pt", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
+
+
+@pytest.mark.slow
+def test_images_of_several_sizes_share_a_batch(tmp_path, run_bundle):
+    rng = np.random.default_rng(0)
+    sizes = ((96, 80), (70, 120), (64, 64))
+    data = write_pairs(tmp_path, (synthetic_section(rng, size) for size in sizes))
+    run_bundle("train.yaml", **settings(data, tmp_path / "run", max_epochs=1, batch_size=2))
+    (row,) = read_history(tmp_path / "run" / "out" / "history.csv")
+    assert (row["iteration"], row["loss"] > 0) == (1, True)
 
 
 def test_a_finished_training_goes_on_with_more_epochs(trained, tiny_dataset, tmp_path, run_bundle):
