@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from ctc_metrics import evaluate_sequence
 from skimage.measure import label as connected_components
 
 import scripts.object_metrics
 import scripts.object_overlaps
+from benchmarks.organisers import organisers
 from scripts.object_metrics import (
     det_counts,
     det_score,
@@ -118,29 +118,6 @@ def test_det_sums_the_operations_of_all_frames() -> None:
 
 
 # ---------------------------------------------------------------- the organisers' package
-
-
-def organisers(folder: Path, results: Arrays, references: Arrays, markers: Arrays) -> dict[str, float]:
-    """SEG and DET by `ctc_metrics`, from files; every object is a track of one frame, so ids are made unique.
-
-    A reference of None in a frame means that the frame has no gold label.
-    """
-    tracks: dict[str, list[str]] = {"GT/TRA/man_track": [], "RES/res_track": []}
-    for t, (result, reference, marker) in enumerate(zip(results, references, markers, strict=True)):
-        for name, labels in (("RES/mask", result), ("GT/TRA/man_track", marker), ("GT/SEG/man_seg", reference)):
-            if labels is None:
-                continue
-            ids = np.unique(labels[labels > 0])
-            unique = np.concatenate([[0], 500 * t + 1 + np.arange(len(ids))]).astype(np.uint16)
-            path = folder / f"01_{name}{t:03d}.tif"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            tifffile.imwrite(path, unique[np.searchsorted(np.append(0, ids), labels)])
-            file = name.replace("RES/mask", "RES/res_track")
-            if file in tracks:
-                tracks[file] += [f"{number} {t} {t} 0\n" for number in unique[1:]]
-    for file, lines in tracks.items():
-        (folder / f"01_{file}.txt").write_text("".join(lines))
-    return evaluate_sequence(str(folder / "01_RES"), str(folder / "01_GT"), ["SEG", "DET"], threads=1)
 
 
 def assert_equal_to_organisers(folder: Path, results: Arrays, references: Arrays, markers: Arrays) -> tuple:
