@@ -59,9 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="SEG and DET: the organisers' package beside ours.")
     parser.add_argument("results", type=Path, help="folder of one experiment, made by python -m bundle reproduce")
     parser.add_argument("--data", type=Path, required=True, help="the data set, which holds 01, 01_GT, ...")
-    parser.add_argument(
-        "--evaluation", default="silver", help="which evaluation of the experiment; it kept its results"
-    )
+    parser.add_argument("--evaluation", default="silver", help="which one; it kept its results")
     arguments = parser.parse_args()
     evaluation = arguments.results / "evaluation" / arguments.evaluation
     ours = json.loads((evaluation / "object_metrics.json").read_text())
