@@ -80,7 +80,7 @@ def compare(name: str, slow: Callable[[], Values], fast: Callable[[], Values], r
     differ = max(
         abs(a - b) for a, b in zip(np.atleast_1d(slow()).tolist(), np.atleast_1d(fast()).tolist(), strict=True)
     )
-    if differ > 1e-9:
+    if not differ <= 1e-9:  # NaN, too
         raise SystemExit(f"{name}: the results differ by {differ:.2g}, more than 1e-9")
     times = [(seconds(slow)[0], seconds(fast)[0]) for _ in range(repeats)]
     slows, fasts = zip(*times, strict=True)

@@ -34,15 +34,21 @@ def organisers(
     from ctc_metrics import evaluate_sequence  # a development dependency, not for importing this module
 
     tracks: dict[str, list[str]] = {"GT/TRA/man_track": [], "RES/res_track": []}
+    first = {"RES/mask": 1, "GT/TRA/man_track": 1, "GT/SEG/man_seg": 1}  # the next free number of each
     for t, (result, reference, marker) in enumerate(zip(results, references, markers, strict=True)):
         for name, labels in (("RES/mask", result), ("GT/TRA/man_track", marker), ("GT/SEG/man_seg", reference)):
             if labels is None:
                 continue
             ids = np.unique(labels[labels > 0])
-            unique = np.concatenate([[0], 500 * t + 1 + np.arange(len(ids))]).astype(np.uint16)
+            unique = np.append(0, first[name] + np.arange(len(ids)))
+            first[name] += len(ids)
+            if first[name] > 2**16:
+                raise ValueError(
+                    f"{first[name] - 1} objects in all frames; the challenge's files hold 65535: give fewer"
+                )
             path = folder / f"01_{name}{t:03d}.tif"
             path.parent.mkdir(parents=True, exist_ok=True)
-            tifffile.imwrite(path, unique[np.searchsorted(np.append(0, ids), labels)])
+            tifffile.imwrite(path, unique[np.searchsorted(np.append(0, ids), labels)].astype(np.uint16))
             file = name.replace("RES/mask", "RES/res_track")
             if file in tracks:
                 tracks[file] += [f"{number} {t} {t} 0\n" for number in unique[1:]]
@@ -65,6 +71,8 @@ def main() -> None:
     ours = json.loads((evaluation / "object_metrics.json").read_text())
     rule = json.loads((evaluation / "split.json").read_text())["rule"]["validation"]
     sequence, kind = rule["sequences"], {"silver": "ST", "gold": "GT"}[rule["reference"]]
+    if not isinstance(sequence, str):
+        raise SystemExit(f"measured were the sequences {sequence}; evaluate one: --validation_frames#sequences 01")
     found = sorted((evaluation / "instances").glob("t*.tif"))
     if not found:
         raise SystemExit(f"no label images in {evaluation / 'instances'}: evaluate with --save_results true")

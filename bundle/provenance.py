@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import torch
 
+from bundle.run import ROOT
+
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-image")
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def versions() -> dict[str, str]:
@@ -29,13 +30,15 @@ def versions() -> dict[str, str]:
 
 
 def commit_of(folder: Path) -> str:
-    """The commit that is checked out, with "+ changes" where files differ from it; "" outside a git checkout."""
+    """The commit checked out at a folder, with "+ changes" where files differ from it; "" where there is none."""
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != folder.resolve():
+            return ""  # an unpacked bundle inside somebody's repository
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + (" + changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shlex
 import time
@@ -14,19 +15,24 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from bundle.errors import UsageError
-from bundle.experiments import ABLATIONS, EXPERIMENTS, Evaluation, Experiment
+from bundle.experiments import ABLATIONS, EXPERIMENTS, Experiment
 from bundle.overrides import check_overrides
-from bundle.provenance import ROOT, hardware, sha256_of, versions
+from bundle.provenance import hardware, sha256_of, versions
 from bundle.report import RESULT, report
-from bundle.run import run
+from bundle.run import ROOT, run
+from scripts.atomic_files import replacing
 from scripts.history import read_history
 from scripts.tables import write_json
 
 CONFIG = "train.yaml"  # the configuration as run, in the results folder
 REPORTS = {"classes": "metrics.json", "em": "em_metrics.json", "objects": "object_metrics.json"}
 FOLDS = 5
-# may differ when a training goes on: where things are and what runs them, nothing that changes results
-ELSEWHERE = ("bundle_root", "dataset_dir", "output_dir", "model_dir", "device", "num_workers", "resume")
+MACHINE = {"versions": versions, "hardware": hardware}  # noted with each go at a step
+# may differ when an experiment goes on: where things are and what runs them, nothing that changes results
+ELSEWHERE = (
+    *("bundle_root", "dataset_dir", "output_dir", "model_dir", "evaluation_dir", "ckpt_path"),
+    *("device", "num_workers", "resume"),
+)
 
 
 def reproduce(
@@ -36,7 +42,7 @@ def reproduce(
     dataset_dir: str | None = None,
     results_dir: str = "results",
     max_epochs: int | None = None,
-    fold: int | None = None,
+    fold: int | str | None = None,
     seed: int = 0,
 ) -> None:
     """Train, measure and write down one of the paper's three experiments.
@@ -54,14 +60,14 @@ def reproduce(
         dataset_dir: where the data are, if not where the configuration looks.
         results_dir: where to write.
         max_epochs: another budget. Compare only results of one budget: give each its own RESULTS_DIR.
-        fold: em only: which of the 5 blocks of 5 slices is held out, 0 to 4; by default the last.
+        fold: em only: which of the 5 blocks of 5 slices is held out, 0 to 4, or all, one after the other; by default
+            the last.
         seed: of weights, tiles and order.
     """
     if experiment not in EXPERIMENTS:
         raise UsageError(f"unknown experiment '{experiment}'; there are {', '.join(EXPERIMENTS)}")
     chosen = EXPERIMENTS[experiment]
-    if fold is not None and (experiment != "em" or isinstance(fold, bool) or fold not in range(FOLDS)):
-        raise UsageError(f"--fold is of em alone, 0 to {FOLDS - 1}; got {fold!r} for {experiment}")
+    folds = _folds(experiment, fold)
     if max_epochs is not None and (isinstance(max_epochs, bool) or not isinstance(max_epochs, int) or max_epochs < 1):
         raise UsageError(f"--max_epochs is {max_epochs!r}, expected a whole number of at least 1")
     data = Path(str(dataset_dir or chosen.dataset_dir)).expanduser()
@@ -72,23 +78,36 @@ def reproduce(
     given: dict[str, Any] = {"max_epochs": chosen.max_epochs, "val_interval": chosen.val_interval}
     given |= chosen.quick if quick else {}
     given |= {} if max_epochs is None else {"max_epochs": max_epochs}
-    given |= {} if fold is None else {"split_rule": "block", "fold": fold}
     given |= {"seed": seed, "dataset_dir": str(data.resolve())}
-    command = _command(experiment, quick, max_epochs, fold, seed)
+    root = Path(str(results_dir)).expanduser().resolve()
     for name in ("", *_ablations(ablation)):
-        parts = [experiment, name, f"fold{fold}" if fold is not None else "", "quick" if quick else ""]
-        folder = Path(str(results_dir)) / "-".join(part for part in parts if part)
-        facts = {"experiment": experiment, "ablation": name or None, "quick": quick, "fold": fold, "seed": seed}
-        facts["command"] = command + (f" --ablation {name}" if name else "")
-        reproduce_one(chosen, folder.resolve(), given, facts)
-    report(str(results_dir))
+        for k in folds:
+            parts = [experiment, name, "" if k is None else f"fold{k}", "quick" if quick else ""]
+            folder = root / "-".join(part for part in parts if part)
+            facts = {"experiment": experiment, "ablation": name or None, "quick": quick, "fold": k, "seed": seed}
+            facts["command"] = _command(experiment, quick, max_epochs, k, seed, name)
+            block = {} if k is None else {"split_rule": "block", "fold": k}
+            reproduce_one(chosen, folder, {**given, **block}, facts)
+    report(str(root))
 
 
-def _command(experiment: str, quick: bool, max_epochs: int | None, fold: int | None, seed: int) -> str:
+def _folds(experiment: str, fold: int | str | None) -> list[int | None]:
+    """The folds asked for, checked; [None] for the configuration's own split."""
+    if fold is None:
+        return [None]
+    if experiment == "em" and fold == "all":
+        return list(range(FOLDS))
+    if experiment != "em" or isinstance(fold, bool) or not isinstance(fold, int) or fold not in range(FOLDS):
+        raise UsageError(f"--fold is of em alone, 0 to {FOLDS - 1} or all; got {fold!r} for {experiment}")
+    return [fold]
+
+
+def _command(experiment: str, quick: bool, max_epochs: int | None, fold: int | None, seed: int, ablation: str) -> str:
     """The command as a reader would repeat it, without the paths of this machine."""
     words = ["python", "-m", "bundle", "reproduce", experiment, *(["--quick"] if quick else [])]
     for option, value, default in (("max_epochs", max_epochs, None), ("fold", fold, None), ("seed", seed, 0)):
         words += [] if value == default else [f"--{option}", str(value)]
+    words += ["--ablation", ablation] if ablation else []
     return shlex.join(words)
 
 
@@ -96,6 +115,8 @@ def _ablations(given: str | list[str] | tuple[str, ...] | None) -> list[str]:
     """The ablations asked for, checked."""
     if given is None:
         return []
+    if given is True or not given:
+        raise UsageError(f"--ablation needs a name; there are {', '.join(ABLATIONS)}, and all")
     names = given.split(",") if isinstance(given, str) else [str(name) for name in given]
     names = list(ABLATIONS) if names == ["all"] else [name.strip() for name in names]
     unknown = [name for name in names if name not in ABLATIONS]
@@ -119,45 +140,53 @@ def reproduce_one(experiment: Experiment, folder: Path, given: Mapping[str, Any]
     """
     overlays = (*experiment.configs, *ABLATIONS.get(facts["ablation"] or "", ()))
     files = [str(ROOT / "configs" / name) for name in ("train.yaml", *overlays)]
-    places = {"output_dir": str(folder / "train"), "model_dir": str(folder / "models")}
-    _keep_config(files, {**given, **places}, folder / CONFIG)
+    given = {**given, "output_dir": str(folder / "train"), "model_dir": str(folder / "models")}
+    _keep_config(files, given, folder / CONFIG, begun=(folder / CONFIG).is_file())
     record = _Record(folder / "progress.json")
     epochs, history = int(given["max_epochs"]), folder / "train" / "history.csv"
     weights, state = folder / "models" / "model.pt", folder / "models" / "training_state.pt"
     if not record.has("training"):
-        if _epochs_done(history) < epochs or not state.is_file():
+        if not (_is_trained(history, epochs) and state.is_file()):
             print(f"training {folder.name}: {experiment.title}, {epochs} epochs", flush=True)
             with record.running("training"):
-                run("training", config_file=files, **{**given, **places, "resume": state.is_file()})
+                _run("training", files, {**given, "resume": state.is_file()})
         record.done("training")
     names = {name: evaluation for name, evaluation in experiment.evaluations.items() if not _useless(name, facts)}
     for name, evaluation in names.items():
-        if record.has(name):
-            continue
-        print(f"measuring {folder.name}: {name}", flush=True)
-        with record.running(name):
-            _evaluate(files, evaluation, folder / "evaluation" / name, {**given, **places}, weights)
-        record.done(name)
+        place = folder / "evaluation" / name
+        configs = [*files, *(str(ROOT / "configs" / file) for file in ("evaluate.yaml", *evaluation.configs))]
+        changes = {**given, **evaluation.overrides, "evaluation_dir": str(place), "ckpt_path": str(weights)}
+        _keep_config(configs, changes, place / "config.yaml", begun=record.has(name))
+        if not record.has(name):
+            print(f"measuring {folder.name}: {name}", flush=True)
+            with record.running(name):
+                _run("evaluating", configs, changes)
+            record.done(name)
     rows = read_history(history)
-    other = "" if facts["fold"] is None else f"; here fold {facts['fold']}"
+    goes = record.content["training"]["goes"]
+    pictures = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     result = {
         **facts,
         "title": experiment.title,
-        "protocol": experiment.protocol + other,
+        "protocol": experiment.protocol,
         "split": json.loads((folder / "train" / "split.json").read_text(encoding="utf-8")),
         "config": CONFIG,
         "epochs": int(rows[-1]["epoch"] or 0),
         "iterations": int(rows[-1]["iteration"] or 0),
-        "training_seconds": round(sum(row["seconds"] or 0.0 for row in rows)),  # of its iterations
+        "iteration_seconds": round(sum(row["seconds"] or 0.0 for row in rows)),  # without validation
         "steps": record.content,
-        "versions": versions(),
-        "hardware": hardware(),
+        **{key: goes[-1][key] if goes else make() for key, make in MACHINE.items()},
         "weights": {"file": "models/model.pt", "sha256": sha256_of(weights), "bytes": weights.stat().st_size},
         "evaluations": {name: _metrics(folder / "evaluation" / name) for name in names},
-        "figures": sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png")),
+        "figures": [name for name in pictures if "/.tmp-" not in name],
     }
     write_json(folder / RESULT, result)
     print(f"{folder / RESULT}: written", flush=True)
+
+
+def _run(run_id: str, files: list[str], changes: Mapping[str, Any]) -> None:
+    run(run_id, config_file=files, **changes)
+    gc.collect()  # a workflow's parts refer to each other: its network and worker processes stay until then
 
 
 def _useless(evaluation: str, facts: Mapping[str, Any]) -> bool:
@@ -165,8 +194,8 @@ def _useless(evaluation: str, facts: Mapping[str, Any]) -> bool:
     return facts["ablation"] == "padded" and evaluation.startswith("tiles")
 
 
-def _keep_config(files: list[str], changes: Mapping[str, Any], path: Path) -> None:
-    """Write the merged configuration; refuse to go on with another one than the folder was begun with.
+def _keep_config(files: list[str], changes: Mapping[str, Any], path: Path, begun: bool) -> None:
+    """Write the merged configuration; where something was `begun` with one, refuse to go on with another.
 
     Raises:
         UsageError: names the keys that differ.
@@ -174,25 +203,20 @@ def _keep_config(files: list[str], changes: Mapping[str, Any], path: Path) -> No
     parser = ConfigParser(ConfigParser.load_config_files(files))
     parser.update(check_overrides(parser.get(), changes))
     config = parser.get()
-    if path.is_file():
+    if begun:
         earlier = ConfigParser.load_config_file(str(path))
         differing = [
             key for key in {**earlier, **config} if key not in ELSEWHERE and earlier.get(key) != config.get(key)
         ]
         if differing:
+            told = ", ".join(f"{key}: {earlier.get(key)!r} there, {config.get(key)!r} now" for key in differing[:5])
             raise UsageError(
-                f"{path.parent} was begun with another configuration ({', '.join(differing[:5])} differ); give another "
-                "--results_dir, or remove that folder to begin anew"
+                f"{path.parent} was begun with another configuration ({told}); give another --results_dir, or remove "
+                "that folder to begin anew"
             )
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ConfigParser.export_config_file(config, str(path), fmt="yaml", sort_keys=False)
-
-
-def _evaluate(files: list[str], evaluation: Evaluation, folder: Path, given: Mapping[str, Any], weights: Path) -> None:
-    configs = [str(ROOT / "configs" / name) for name in ("evaluate.yaml", *evaluation.configs)]
-    changes = {**given, **evaluation.overrides, "evaluation_dir": str(folder), "ckpt_path": str(weights)}
-    run("evaluating", config_file=[*files, *configs], **changes)
+    with replacing(path) as temporary:
+        ConfigParser.export_config_file(config, str(temporary), fmt="yaml", sort_keys=False)
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
@@ -205,17 +229,19 @@ def _metrics(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _epochs_done(history: Path) -> int:
-    """The last epoch in a training's history, 0 without one."""
+def _is_trained(history: Path, epochs: int) -> bool:
+    """Whether the last epoch is in a training's history, validation and all."""
     rows = read_history(history) if history.is_file() else []
-    return int(rows[-1]["epoch"] or 0) if rows else 0
+    last = rows[-1] if rows else {}
+    validated = any(name.startswith("val_") and value is not None for name, value in last.items())
+    return bool((last.get("epoch") or 0) >= epochs and last["iteration"] and validated)
 
 
 class _Record:
     """Which steps are done, how long each took and in how many goes; a file, so that a later call knows.
 
     Args:
-        path: JSON file, {step: {"done": bool, "goes": [{"started": ..., "seconds": ...}]}}.
+        path: JSON file, {step: {"done": bool, "goes": [{"started", "seconds", "versions", "hardware"}]}}.
     """
 
     def __init__(self, path: Path) -> None:
@@ -234,7 +260,8 @@ class _Record:
     @contextmanager
     def running(self, step: str) -> Iterator[None]:
         """Time one go at a step, even when it is interrupted; of one that was killed `seconds` stays null."""
-        go: dict[str, Any] = {"started": datetime.now(timezone.utc).isoformat(timespec="seconds"), "seconds": None}
+        started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        go: dict[str, Any] = {"started": started, "seconds": None, **{key: make() for key, make in MACHINE.items()}}
         self.content.setdefault(step, {"done": False, "goes": []})["goes"].append(go)
         write_json(self.path, self.content)
         begun = time.monotonic()

@@ -99,6 +99,9 @@ class TrainingState:
     @staticmethod
     def _save_and_raise(trainer: Engine, error: BaseException, save: Checkpoint) -> None:
         if isinstance(error, KeyboardInterrupt):
+            state = trainer.state
+            if state.epoch_length and state.iteration and state.iteration % state.epoch_length == 0:
+                state.iteration -= 1  # stopped in a validation: leave the epoch open, so that it is validated after all
             save(trainer)
         raise error
 

@@ -9,7 +9,7 @@ from ignite.engine import Engine, Events
 
 from scripts.engine_items import as_array, engine_items, source_of
 from scripts.figures import panel_figure, save_figure
-from scripts.readers import image_name, split_address
+from scripts.result_names import ResultNames
 from scripts.training_figures import panel_arrays
 
 
@@ -41,6 +41,7 @@ class EvaluationPanels:
         self.instances_key = instances_key
         self.reference_key = reference_key
         self.image_key = image_key
+        self._names = ResultNames()
 
     def attach(self, evaluator: Engine) -> None:
         """Follow an evaluator."""
@@ -50,8 +51,7 @@ class EvaluationPanels:
         """Draw the images of this iteration."""
         shown_class = 1 if len(self.class_names) == 2 else None
         for item in engine_items(evaluator):
-            path, page = split_address(source_of(item, self.image_key) or f"image_{evaluator.state.iteration:04d}")
-            name = image_name(path) + ("" if page is None else f"_{page:04d}")
+            name = self._names.of(source_of(item, self.image_key) or f"image_{evaluator.state.iteration:04d}")
             arrays = panel_arrays(item, (self.image_key, "label", "pred", "pred", "weight"), shown_class)
             sides = (self.reference_key, self.instances_key) if self.objects else ()
             maps = tuple(as_array(item[key])[0].clip(0).astype(int) for key in sides)

@@ -18,7 +18,7 @@ from scripts.atomic_files import replacing, temporary_path
 from scripts.engine_items import as_array, engine_items, source_of
 from scripts.object_tables import object_table
 from scripts.overlays import class_key, overlay_image, save_image
-from scripts.readers import image_name, split_address
+from scripts.result_names import ResultNames
 from scripts.tables import six_digits, write_csv
 from scripts.writers import SegmentationStore
 
@@ -74,6 +74,7 @@ class SegmentationSaver:
         self.tiff_axes = tiff_axes
         self.image_key = image_key
         self.keys = {"classes": pred_key, "probabilities": prob_key, "instances": instances_key}
+        self._names = ResultNames()
         self._store: SegmentationStore | None = None
         self._table: ObjectsCSV | None = None
 
@@ -118,8 +119,7 @@ class SegmentationSaver:
 
     def overlay_path(self, source: str) -> Path:
         """Where an overlay goes: `overlays/<name>.png`, for a plane of a stack `overlays/<name>_0003.png`."""
-        path, page = split_address(source)
-        return self.output_dir / "overlays" / (image_name(path) + ("" if page is None else f"_{page:04d}") + ".png")
+        return self.output_dir / "overlays" / f"{self._names.of(source)}.png"
 
     def _finish(self, _: Engine) -> None:
         if self.class_names is not None and idist.get_rank() == 0:

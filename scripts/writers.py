@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from scripts.engine_items import as_array
-from scripts.readers import PathLike, image_name, split_address
+from scripts.readers import PathLike, split_address
 from scripts.result_files import ResultFile, create_result, result_suffix
+from scripts.result_names import ResultNames
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +57,12 @@ class SegmentationStore:
         self.tiff_axes = tiff_axes
         self.incomplete: dict[Path, list[int]] = {}
         self._open: dict[Path, ResultFile] = {}
-        self._owners: dict[Path, Path] = {}
+        self._names = ResultNames()
 
     def path_of(self, kind: str, source: PathLike) -> Path:
         """Where the result of an image goes."""
         path, _ = split_address(source)
-        return self.output_dir / kind / (image_name(path) + result_suffix(path, as_image=kind == "classes"))
+        return self.output_dir / kind / (self._names.of_file(path) + result_suffix(path, as_image=kind == "classes"))
 
     def add(self, kind: str, source: PathLike, array: Any) -> Path | None:
         """Write one plane, or the next plane of a stack.
@@ -84,9 +85,6 @@ class SegmentationStore:
             return None
         image, page = split_address(source)
         path = self.path_of(kind, image)
-        owner = self._owners.setdefault(path, image)
-        if owner != image:
-            raise ValueError(f"the results of {owner} and {image} would both be {path}: rename one of the images")
         plane = self._prepare(kind, source, array)
         result = self._open.get(path) or create_result(path, image, self.tiff_axes)
         try:

@@ -10,7 +10,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from bundle.__main__ import main
-from bundle.errors import UsageError
+from bundle.errors import RunError, UsageError
 from bundle.experiments import ABLATIONS, EXPERIMENTS, Evaluation
 from bundle.report import results_table
 from bundle.reproduce import reproduce_one
@@ -60,7 +60,7 @@ def test_one_folder_tells_all_and_a_second_call_does_nothing_again(given, tmp_pa
     )
     assert json.loads((folder / "results.json").read_text())["steps"] == steps
 
-    with pytest.raises(UsageError, match=r"begun with another configuration \(max_epochs differ\)"):
+    with pytest.raises(UsageError, match=r"begun with another configuration \(max_epochs: 2 there, 3 now\)"):
         reproduce_one(TINY, folder, {**given, "max_epochs": 3}, FACTS)
 
     config = ConfigParser.load_config_file(str(folder / "train.yaml"))
@@ -68,7 +68,7 @@ def test_one_folder_tells_all_and_a_second_call_does_nothing_again(given, tmp_pa
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_goes_on_where_it_stopped(given, tmp_path):
+def test_a_training_begun_earlier_goes_on_where_it_stopped(given, tmp_path):
     folder = tmp_path / "em"
     files = [str(CONFIGS / name) for name in ("train.yaml", *TINY.configs)]
     places = {"output_dir": str(folder / "train"), "model_dir": str(folder / "models")}
@@ -78,6 +78,41 @@ def test_an_interrupted_training_goes_on_where_it_stopped(given, tmp_path):
     rows = read_history(folder / "train" / "history.csv")
     assert rows[0] == first
     assert [row["epoch"] for row in rows] == [1, 2]
+
+
+@pytest.mark.slow
+def test_after_a_failed_evaluation_nothing_else_is_done_again(given, tmp_path):
+    folder = tmp_path / "em"
+    failing = {**TINY.evaluations, "mean of 8 views": Evaluation({"orientations": 3})}
+    with pytest.raises(RunError, match="orientations must be one of"):
+        reproduce_one(replace(TINY, evaluations=failing), folder, given, FACTS)
+    assert not (folder / "results.json").exists()
+    reproduce_one(TINY, folder, given, FACTS)
+    steps = json.loads((folder / "results.json").read_text())["steps"]
+    assert {name: len(step["goes"]) for name, step in steps.items()} == {
+        "training": 1,
+        "one view": 1,
+        "mean of 8 views": 2,
+    }
+    changed = {**TINY.evaluations, "mean of 8 views": Evaluation({"orientations": 4})}
+    with pytest.raises(UsageError, match="orientations: 8 there, 4 now"):  # other figures under the same name
+        reproduce_one(replace(TINY, evaluations=changed), folder, given, FACTS)
+
+
+def test_folds_and_ablations_have_folders_commands_and_overrides_of_their_own(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr("bundle.reproduce.reproduce_one", lambda *arguments: done.append(arguments[1:]))
+    monkeypatch.setattr("bundle.reproduce.report", lambda root: done.append(root))
+    words = ["--fold", "all", "--ablation", "no_elastic,padded", "--max_epochs", "3"]
+    assert main(["reproduce", "em", *words, "--dataset_dir", str(tmp_path), "--results_dir", str(tmp_path)]) == 0
+    *runs, last = done
+    assert last == str(tmp_path)
+    names = [f"em-{middle}fold{fold}" for middle in ("", "no_elastic-", "padded-") for fold in range(5)]
+    assert [folder.name for folder, _, _ in runs] == names
+    _, given, facts = runs[7]
+    assert (given["split_rule"], given["fold"], given["max_epochs"], given["val_interval"]) == ("block", 2, 3, 5)
+    assert (facts["ablation"], facts["fold"]) == ("no_elastic", 2)
+    assert facts["command"] == "python -m bundle reproduce em --max_epochs 3 --fold 2 --ablation no_elastic"
 
 
 def test_every_overlay_that_an_experiment_names_is_there():
@@ -90,7 +125,7 @@ def test_every_overlay_that_an_experiment_names_is_there():
 
 def test_the_experiments_state_the_papers_results():
     """Table 1 and 2 of arXiv 1505.04597."""
-    paper = {line.measure: line.paper for e in ("em",) for line in EXPERIMENTS[e].published if line.paper is not None}
+    paper = {line.measure: line.paper for line in EXPERIMENTS["em"].published if line.paper is not None}
     assert paper == {"warping error": 0.000353, "Rand error": 0.0382, "pixel error": 0.0611}
     assert [EXPERIMENTS[name].published[0].paper for name in ("u373", "hela")] == [0.9203, 0.7756]
 
@@ -99,8 +134,9 @@ def test_the_experiments_state_the_papers_results():
     "words, message",
     [
         (["mri"], "unknown experiment 'mri'; there are em, u373, hela"),
-        (["hela", "--fold", "1"], "--fold is of em alone, 0 to 4; got 1 for hela"),
+        (["hela", "--fold", "1"], "--fold is of em alone, 0 to 4 or all; got 1 for hela"),
         (["em", "--fold", "5"], "got 5 for em"),
+        (["em", "--fold", "4.0"], "got 4.0 for em"),
         (["em", "--max_epochs", "0"], "--max_epochs is 0"),
         (["u373", "--dataset_dir", "nowhere"], "no data in nowhere; get them with: python -m bundle fetch phc_u373"),
     ],
@@ -112,13 +148,16 @@ def test_what_is_refused_before_anything_runs(words, message, capsys, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_ablation_is_refused(capsys, tmp_path):
-    assert main(["reproduce", "hela", "--dataset_dir", str(tmp_path), "--ablation", "no_wheels"]) == 2
-    assert "unknown ablation no_wheels; there are no_weight_map, no_elastic, padded, and all" in capsys.readouterr().err
+@pytest.mark.parametrize("given, complaint", [("no_wheels", "unknown ablation no_wheels"), ("", "needs a name")])
+def test_an_unknown_ablation_is_refused(given, complaint, capsys, tmp_path):
+    assert main(["reproduce", "hela", "--dataset_dir", str(tmp_path), f"--ablation={given}"]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert "there are no_weight_map, no_elastic, padded, and all" in error
 
 
-def made_result(seg: float, gold: float | None = None, **facts: object) -> dict:
-    evaluations = {"silver": {"objects": {"seg": seg}}, "gold": {"objects": {} if gold is None else {"seg": gold}}}
+def made_result(seg: float, **facts: object) -> dict:
+    objects = {"seg": seg, "det": None, "instances": [{"f1": 0.9}]}
     return {
         "experiment": "hela",
         "ablation": None,
@@ -126,26 +165,51 @@ def made_result(seg: float, gold: float | None = None, **facts: object) -> dict:
         "fold": None,
         "seed": 0,
         "command": "cmd",
+        "split": {"validation": ["t062.tif", "t063.tif"]},
         "epochs": 2,
         "iterations": 112,
-        "training_seconds": 120,
+        "iteration_seconds": 120,
         "hardware": {"processor": "two cores"},
         "weights": {"sha256": "0123456789abcdef"},
-        "evaluations": evaluations,
+        "evaluations": {"silver": {"objects": objects}, "gold": {"objects": {}}, "tiles of 572": {"objects": objects}},
         **facts,
     }
 
 
 def test_the_table_sets_paper_board_and_ours_side_by_side():
-    text = results_table([made_result(0.81, 0.5), made_result(0.7, ablation="no_weight_map")])
+    text = results_table([made_result(0.81), made_result(0.7, ablation="no_weight_map")])
     assert "| measure | paper | board's best | ours, silver | ours, gold |" in text
-    assert "| SEG | 0.7756 | 0.8870 | 0.8100 | 0.5000 |" in text
-    assert "| as the paper | silver | 0.8100 | 112 |" in text
-    assert "| no weight map | gold | - | 112 |" in text
-    assert "2 epochs, 112 iterations in 2 minutes on two cores, seed 0, weights sha256 0123456789ab" in text
-    assert "frames 0-55 train on the silver reference, frames 62-83 are measured" in text
-    assert "hidden" in text
+    assert "| SEG | 0.7756 | 0.8870 | 0.8100 | - |" in text
+    assert "| F1 at IoU 0.5 | - | - | 0.9000 | - |" in text
+    assert "| all of it | silver | 0.8100 | - | 0.9000 | - | 112 |" in text
+    assert "| no weight map | gold | - | - | - | - | 112 |" in text
+    assert "Measured: 2 images, t062.tif to t063.tif." in text
+    assert "2 epochs, 112 iterations in 2 minutes, validations apart, on two cores, seed 0" in text
+    assert "Frames 0-55 train" in text or "frames 0-55 train" in text
+    for caveat in ("hidden", "was chosen on these same images", "Adam in place of the paper's SGD"):
+        assert caveat in text
     assert "ISBI" not in text
+    assert "Quick" not in text
+    assert "Quick: shows that all of it works; the figures mean nothing." in results_table(
+        [made_result(0.1, quick=True)]
+    )
+
+
+def test_folds_have_a_row_for_their_mean():
+    def em(fold: int, score: float) -> dict:
+        metrics = {"em": {"v_rand": {"score": score}, "warping_error": None}}
+        return made_result(0, experiment="em", fold=fold, evaluations={"one view": metrics})
+
+    text = results_table([em(0, 0.9), em(1, 0.8)])
+    assert "| all of it, fold 0 | one view | 0.9000 | - | - | - | - | 112 |" in text
+    assert "| all of it, mean of 2 folds | one view | 0.8500 | - | - | - | - | 112 |" in text
+
+
+def test_a_file_that_is_no_result_is_named(tmp_path, capsys):
+    (tmp_path / "em").mkdir()
+    (tmp_path / "em" / "results.json").write_text('{"experiment": "em"}')
+    assert main(["report", "--results_dir", str(tmp_path)]) == 1
+    assert "results.json is no result of reproduce (without ablation" in capsys.readouterr().err
 
 
 def test_report_without_results_says_how_to_make_one(tmp_path, capsys):

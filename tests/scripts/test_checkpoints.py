@@ -97,13 +97,32 @@ def test_a_resumed_training_equals_one_that_was_never_interrupted(tmp_path):
 def test_an_interruption_saves_the_state(tmp_path):
     trainer, _ = training(tmp_path, [0.1] * 9, epochs=9, interval=100)
 
-    @trainer.on(Events.EPOCH_COMPLETED(once=3))
+    @trainer.on(Events.ITERATION_COMPLETED(once=5))
     def press_control_c() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
-    assert torch.load(tmp_path / "training_state.pt", weights_only=True)["trainer"]["iteration"] == 6
+    assert torch.load(tmp_path / "training_state.pt", weights_only=True)["trainer"]["iteration"] == 5
+
+
+@pytest.mark.parametrize("epoch", [1, 3])  # the last of three, too
+def test_an_interrupted_validation_is_made_up_for(tmp_path, epoch):
+    scores = [0.1, 0.2, 0.3]
+    trainer, _ = training(tmp_path, scores, epochs=3, interval=1)
+
+    @trainer.on(Events.EPOCH_COMPLETED(once=epoch))
+    def press_control_c() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    again, _ = training(tmp_path, scores[epoch - 1 :], epochs=3, interval=1, resume=True)
+    validated = []
+    again.add_event_handler(Events.EPOCH_COMPLETED, lambda: validated.append(again.state.epoch))
+    again.run()
+    assert validated == list(range(epoch, 4))
+    assert again.state.best_key_metric == pytest.approx(0.3)
 
 
 def test_resuming_says_what_is_missing_or_already_done(tmp_path):

@@ -240,8 +240,9 @@ def test_errors_name_the_image_and_what_was_expected(tmp_path: Path):
             store.add("classes", f"{source}#page=0", labels())
         (tmp_path / "b").mkdir()
         namesake = image(tmp_path / "b" / "a.tif")
-        with pytest.raises(ValueError, match=r"a\.tif would both be .*: rename one"):
-            store.add("classes", namesake, labels())
+        assert store.path_of("classes", namesake).name == "b_a.tif"
+        with pytest.raises(ValueError, match=r"a\.png would both be named a: rename one"):
+            store.path_of("classes", image(tmp_path / "a.png"))
     assert everything_in(tmp_path / "out") == ["classes/a.tif"]
     with pytest.raises(ValueError, match="kinds must be a list of classes, probabilities, instances; got 'classes'"):
         SegmentationStore(tmp_path, kinds="classes")
