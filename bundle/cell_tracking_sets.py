@@ -35,7 +35,7 @@ PARTS = tuple(f"{sequence}{kind}" for sequence in SEQUENCES for kind in ("", "_G
 SUFFIXES = (".tif", ".txt")  # man_track.txt: which marker is which cell's
 UNREADABLE = (  # what Pillow raises for damaged files
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, MemoryError),
-    *(struct.error, Image.DecompressionBombError),
+    *(struct.error, OverflowError, Image.DecompressionBombError),
 )
 SHOWN = 3  # names in a message
 TERMS = (

@@ -70,3 +70,6 @@ def _processor() -> str:
 def sha256_of(path: Path) -> str:
     """Checksum of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+MACHINE = {"versions": versions, "hardware": hardware}  # what a result is noted with: its name, and how to find it

@@ -5,10 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import shlex
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import datetime, timezone
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +14,10 @@ from monai.bundle import ConfigParser
 from bundle.errors import UsageError
 from bundle.experiments import ABLATIONS, EXPERIMENTS, Experiment
 from bundle.overrides import check_overrides
-from bundle.provenance import hardware, sha256_of, versions
+from bundle.provenance import MACHINE, sha256_of
 from bundle.report import RESULT, report
 from bundle.run import ROOT, run
+from bundle.steps import StepRecord
 from scripts.atomic_files import replacing
 from scripts.history import read_history
 from scripts.tables import write_json
@@ -27,7 +25,6 @@ from scripts.tables import write_json
 CONFIG = "train.yaml"  # the configuration as run, in the results folder
 REPORTS = {"classes": "metrics.json", "em": "em_metrics.json", "objects": "object_metrics.json"}
 FOLDS = 5
-MACHINE = {"versions": versions, "hardware": hardware}  # noted with each go at a step
 # may differ when an experiment goes on: where things are and what runs them, nothing that changes results
 ELSEWHERE = (
     *("bundle_root", "dataset_dir", "output_dir", "model_dir", "evaluation_dir", "ckpt_path"),
@@ -142,7 +139,7 @@ def reproduce_one(experiment: Experiment, folder: Path, given: Mapping[str, Any]
     files = [str(ROOT / "configs" / name) for name in ("train.yaml", *overlays)]
     given = {**given, "output_dir": str(folder / "train"), "model_dir": str(folder / "models")}
     _keep_config(files, given, folder / CONFIG, begun=(folder / CONFIG).is_file())
-    record = _Record(folder / "progress.json")
+    record = StepRecord(folder / "progress.json")
     epochs, history = int(given["max_epochs"]), folder / "train" / "history.csv"
     weights, state = folder / "models" / "model.pt", folder / "models" / "training_state.pt"
     if not record.has("training"):
@@ -235,38 +232,3 @@ def _is_trained(history: Path, epochs: int) -> bool:
     last = rows[-1] if rows else {}
     validated = any(name.startswith("val_") and value is not None for name, value in last.items())
     return bool((last.get("epoch") or 0) >= epochs and last["iteration"] and validated)
-
-
-class _Record:
-    """Which steps are done, how long each took and in how many goes; a file, so that a later call knows.
-
-    Args:
-        path: JSON file, {step: {"done": bool, "goes": [{"started", "seconds", "versions", "hardware"}]}}.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-    def has(self, step: str) -> bool:
-        """Whether a step is done."""
-        return bool(self.content.get(step, {}).get("done"))
-
-    def done(self, step: str) -> None:
-        """Note that a step is done."""
-        self.content.setdefault(step, {"goes": []})["done"] = True
-        write_json(self.path, self.content)
-
-    @contextmanager
-    def running(self, step: str) -> Iterator[None]:
-        """Time one go at a step, even when it is interrupted; of one that was killed `seconds` stays null."""
-        started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        go: dict[str, Any] = {"started": started, "seconds": None, **{key: make() for key, make in MACHINE.items()}}
-        self.content.setdefault(step, {"done": False, "goes": []})["goes"].append(go)
-        write_json(self.path, self.content)
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            go["seconds"] = round(time.monotonic() - begun)
-            write_json(self.path, self.content)

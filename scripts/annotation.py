@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, mean
 
 NOT_ANNOTATED = -1
+
+
+def annotated_pixels(labels: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """Which pixels are annotated: those that are not negative and, given a mask or weight map, not 0 in it.
+
+    Args:
+        labels: of any shape; classes or objects, negative: not annotated.
+        valid: of the same shape.
+
+    Returns:
+        bool, of the same shape.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if valid is None:
+        return labels >= 0
+    if valid.shape != labels.shape:
+        raise ValueError(f"valid has the shape {valid.shape}, the labels {labels.shape}; they must be equal")
+    return (labels >= 0) & (valid != 0)
 
 
 def unmasked_markers(objects: np.ndarray, markers: np.ndarray) -> list[int]:
@@ -23,10 +43,8 @@ def unmasked_markers(objects: np.ndarray, markers: np.ndarray) -> list[int]:
     """
     if objects.shape != markers.shape:
         raise ValueError(f"markers have the shape {markers.shape}, the objects {objects.shape}; they must be equal")
-    numbers, pixels = np.unique(markers[markers > 0], return_counts=True)
-    on_background = np.searchsorted(numbers, markers[(markers > 0) & (objects == 0)])
-    outside = np.bincount(on_background, minlength=len(numbers))
-    return [int(number) for number in numbers[2 * outside >= pixels]]
+    numbers = np.unique(markers[markers > 0])
+    return [int(number) for number in numbers[mean(objects == 0, markers, numbers) >= 0.5]]
 
 
 def mark_unannotated(objects: np.ndarray, markers: np.ndarray) -> np.ndarray:

@@ -11,15 +11,18 @@ program, Fiji's Trainable Segmentation (`RandError`, `VariationOfInformation`, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 from scipy import sparse
+from skimage.measure import label as connected_components
 
+from scripts.annotation import annotated_pixels
 from scripts.engine_items import as_array
 from scripts.metrics import nan_mean, split_target
 from scripts.region_scores import Agreement, agreement, overlap_table, rand_pairs, v_info, v_rand
@@ -27,6 +30,7 @@ from scripts.thinning import cell_regions, thin_membrane
 
 # 0.1 added up, as in the challenge's program: the last stays just below 1, so that a probability of 1 is above it
 THRESHOLDS = np.cumsum([0.0] + [0.1] * 10)
+THINNED, POOLED = ("v_rand", "v_info"), ("rand", "pixel")
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ def thinned_curves(
         probability: floating (H, W), of being a cell, 0 .. 1; a pixel is a cell where it is above the threshold.
         truth: (H, W), not 0 = cell; its 4-connected regions are compared.
         thresholds: (T,), the challenge's by default.
-        valid: (H, W); pixels where it is 0 are left out, e.g. those not annotated.
+        valid: (H, W); pixels where it is 0 are left out, e.g. those not annotated. Nothing is known to join regions
+            through them: of both truth and (thinned) proposal, regions are what hangs together without them.
         measures: functions of an `overlap_table`.
 
     Returns:
@@ -82,9 +87,8 @@ def thinned_curves(
         ValueError: the shapes differ, or `probability` is not one plane of probabilities.
     """
     levels = checked_probability(probability, truth)
-    regions = cell_regions(truth)
-    if valid is not None:
-        regions = np.where(valid != 0, regions, 0)
+    inside = None if valid is None or np.all(valid) else valid != 0
+    regions = cell_regions(truth if inside is None else (truth != 0) & inside)
     agreements: list[list[Agreement]] = []
     cells = None
     for threshold in thresholds:
@@ -93,7 +97,10 @@ def thinned_curves(
             agreements.append(agreements[-1])
             continue
         cells = above
-        table = overlap_table(regions, thin_membrane(cells))
+        found = thin_membrane(cells)
+        if inside is not None:
+            found = connected_components(np.where(inside, found, 0), background=0, connectivity=1)
+        table = overlap_table(regions, found)
         agreements.append([measure(table) for measure in measures])
     return [_curve(thresholds, np.array(rows)) for rows in zip(*agreements, strict=True)]
 
@@ -139,15 +146,19 @@ def challenge_curves(
         `v_rand`, `v_info`: means over the planes that have cells; `rand`, `pixel`: of all planes' counts together. The
         older Rand and pixel error are the `error` of the last two.
     """
-    curves, counts = [], []
+    slices = []
     for probability, truth in planes:
-        curves.append([(c.precision, c.recall, c.f) for c in thinned_curves(probability, truth, thresholds)])
-        counts.append(pooled_counts(probability, truth, thresholds))
-    means = nan_mean(np.array(curves).reshape(-1, 2, 3, len(thresholds)), axis=0)  # (2, 3, T)
-    sums = np.array(counts).reshape(-1, 2, len(thresholds), 3).sum(axis=0)  # (2, T, 3)
-    thinned = {name: _curve(thresholds, mean.T) for name, mean in zip(("v_rand", "v_info"), means, strict=True)}
-    pooled = [np.array([agreement(*row) for row in rows]) for rows in sums]
-    return thinned | {name: _curve(thresholds, rows) for name, rows in zip(("rand", "pixel"), pooled, strict=True)}
+        thinned = [(c.precision, c.recall, c.f) for c in thinned_curves(probability, truth, thresholds)]
+        slices.append({"thinned": thinned, "pooled": pooled_counts(probability, truth, thresholds)})
+    return stack_curves(slices, thresholds)
+
+
+def stack_curves(slices: Sequence[Mapping[str, Any]], thresholds: np.ndarray = THRESHOLDS) -> dict[str, ThresholdCurve]:
+    """`challenge_curves` from the lines of `thinned_curves`, `thinned` (2, 3, T), and the `pooled_counts` of planes."""
+    means = nan_mean(np.array([s["thinned"] for s in slices], float).reshape(-1, 2, 3, len(thresholds)), axis=0)
+    sums = np.array([s["pooled"] for s in slices], float).reshape(-1, 2, len(thresholds), 3).sum(axis=0)
+    rows = [*means.swapaxes(1, 2), *(np.array([agreement(*row) for row in counts]) for counts in sums)]
+    return {name: _curve(thresholds, line) for name, line in zip((*THINNED, *POOLED), rows, strict=True)}
 
 
 def checked_probability(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -177,7 +188,7 @@ class ThinnedScore(CumulativeIterationMetric):
     """Accumulate the F-scores of every plane over the thresholds, over all ranks; report the highest mean.
 
     Called with probabilities (B, K, H, W), K > 1, or of cells alone (B, 1, H, W), and labels (B, 1, H, W) class maps or
-    (B, 2, H, W) class map and weight map, whose weight 0 means not annotated; or with lists without the batch axis.
+    (B, 2, H, W) class map and weight map; or with lists without the batch axis. Class < 0 or weight 0: not annotated.
 
     Args:
         measure: `v_rand` or `v_info`.
@@ -195,7 +206,8 @@ class ThinnedScore(CumulativeIterationMetric):
         rows = []
         for p, (label, weight) in zip(as_array(y_pred), map(split_target, as_array(y)), strict=True):
             probability = p[self.channel] if len(p) > 1 else p[0]
-            (curve,) = thinned_curves(probability, label == self.channel, valid=weight, measures=(self.measure,))
+            valid = annotated_pixels(label, weight)
+            (curve,) = thinned_curves(probability, label == self.channel, valid=valid, measures=(self.measure,))
             rows.append(curve.f)
         return torch.from_numpy(np.stack(rows))  # float64 (B, T)
 

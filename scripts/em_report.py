@@ -8,10 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from scripts.em_metrics import THRESHOLDS, ThresholdCurve, pooled_counts, thinned_curves
+from scripts.annotation import annotated_pixels
+from scripts.em_metrics import (
+    POOLED,
+    THINNED,
+    THRESHOLDS,
+    ThresholdCurve,
+    pooled_counts,
+    stack_curves,
+    thinned_curves,
+)
 from scripts.engine_items import as_array
 from scripts.figures import save_figure
-from scripts.metrics import nan_mean, split_target
+from scripts.metrics import split_target
 from scripts.region_scores import agreement
 from scripts.report_figures import threshold_figure
 from scripts.reports import ImageReport, lowest, rounded
@@ -30,9 +39,8 @@ DEFINITIONS = {
     "warping_error": "pixels of splits and mergers after warping the truth to the proposal, of all pixels of all "
     f"slices, lowest over thresholds; doi {DOI}",
     "per slice": "at the thresholds that are best for all slices together",
-    "null": "undefined or not measured",
+    "null": "undefined or not measured; a partly annotated slice makes the warping error of the whole stack undefined",
 }
-THINNED, POOLED = ("v_rand", "v_info"), ("rand", "pixel")
 COLUMNS = (
     *(f"{name}_{part}" for name in THINNED for part in ("precision", "recall", "f")),
     *("rand_f", "pixel_error", "warping_error"),
@@ -71,14 +79,6 @@ def measure_slice(
         "warping": None if warped is None else [warped.splits.tolist(), warped.mergers.tolist()],
         "pixels": truth.size,
     }
-
-
-def stack_curves(slices: Sequence[Mapping[str, Any]]) -> dict[str, ThresholdCurve]:
-    """What `scripts.em_metrics.challenge_curves` gives for the planes that `measure_slice` measured."""
-    thinned = np.array([s["thinned"] for s in slices], float).reshape(-1, 2, 3, len(THRESHOLDS))
-    pooled = np.array([s["pooled"] for s in slices], float).reshape(-1, 2, len(THRESHOLDS), 3).sum(axis=0)
-    lines = [*nan_mean(thinned, axis=0), *(np.array([agreement(*row) for row in counts]).T for counts in pooled)]
-    return {name: ThresholdCurve(THRESHOLDS, *line) for name, line in zip((*THINNED, *POOLED), lines, strict=True)}
 
 
 def stack_warping(slices: Sequence[Mapping[str, Any]]) -> WarpingError | None:
@@ -178,7 +178,7 @@ class EmReport(ImageReport):
         """What `measure_slice` finds."""
         pred = as_array(item[self.pred_key])
         label, weight = split_target(as_array(item[self.label_key]))
-        annotated = label >= 0 if weight is None else (label >= 0) & (weight != 0)
+        annotated = annotated_pixels(label, weight)
         probability = pred[self.channel] if len(pred) > 1 else pred[0]
         return measure_slice(probability, label == self.channel, annotated, self.warping)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,14 @@ def engine_items(engine: Engine) -> list[dict[str, Any]]:
     return [{**b, **o} for b, o in zip(loaded, output, strict=True)]
 
 
-def source_of(item: Mapping[str, Any], key: str = "image") -> str:
+def source_of(item: Mapping[Any, Any], key: Hashable = "image") -> str:
     """The address an image was loaded from, "" where nothing is known of it."""
     return str(getattr(item.get(key), "meta", {}).get("filename_or_obj", ""))
+
+
+def file_of(item: Mapping[Any, Any], *keys: Hashable) -> str:
+    """How an error names an entry: by the file of the first of `keys` that has one, else by the first key."""
+    return next(filter(None, (source_of(item, key) for key in keys)), f"{keys[0]!r} (no file name known)")
 
 
 def as_array(value: Any) -> np.ndarray:

@@ -26,11 +26,11 @@ from scripts.overlays import (
     GREEN,
     GREY,
     MISSED_BACKGROUND,
-    NOT_ANNOTATED,
     ORANGE,
     PURPLE,
     RED,
     SKY,
+    UNKNOWN,
     class_key,
     displayable,
     error_map,
@@ -39,6 +39,7 @@ from scripts.overlays import (
 
 _LINES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, "#000000", "#777777")
 _MOST_LINES = 8  # of one pair of axes
+_MOST_PIXELS = 1024  # of a side of a picture, which is shown in about 440
 _NO_METRIC = ("epoch", "iteration", "lr", "loss", "seconds")
 
 
@@ -55,6 +56,8 @@ def panel_figure(
 ) -> Figure:
     """Image | label | weight map | probability | prediction | error, side by side; what is not given is left out.
 
+    Of large images every second (third, ...) row and column is drawn, up to 1024 each; the errors of all are counted.
+
     Args:
         image: (H, W) or (C, H, W).
         label: class map (H, W); negative: not annotated.
@@ -68,12 +71,15 @@ def panel_figure(
         objects: instance maps (H, W) of the label and of the prediction, drawn in place of the class maps, a colour
             each; of all classes but 0 together.
     """
+    step = -(-max(label.shape) // _MOST_PIXELS)
+    thin = np.s_[..., ::step, ::step]
+    image = image[thin]
     panels = 2 + (weight is not None) + (probability is not None) + 2 * (prediction is not None)
     columns = panels if panels <= 3 else (panels + 1) // 2
     rows = -(-panels // columns)
     image_height = 4.2 * min(max(label.shape[0] / label.shape[1], 0.4), 2.0)
     key_height = 0.35 + 0.2 * (-(-len(class_names) // 3))
-    figure = _figure(4.4 * columns, (image_height + key_height + 0.3) * rows + 0.4)
+    figure = new_figure(4.4 * columns, (image_height + key_height + 0.3) * rows + 0.4)
     axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[image_height, key_height] * rows)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -84,23 +90,23 @@ def panel_figure(
 
     def drawn(classes: np.ndarray, side: int) -> np.ndarray:
         if objects is None:
-            return overlay_image(image, classes, alpha, outline=False)
-        return overlay_image(image, objects[side], 0.5)
+            return overlay_image(image, classes[thin], alpha, outline=False)
+        return overlay_image(image, objects[side][thin], 0.5)
 
     if objects is not None:
         key = [("objects, a colour each", "#FFFFFF")]
     _show(next(free), "image", displayable(image), [])
     _show(next(free), "label", drawn(label, 0), key)
     if weight is not None:
-        shown = np.ma.masked_equal(weight, 0)
-        name = "weight map (grey: not annotated)" if np.ma.is_masked(shown) else "weight map"
+        name = "weight map" if weight.all() else "weight map (grey: not annotated)"
+        shown = np.ma.masked_equal(weight[thin], 0)
         _show_scale(figure, next(free), name, shown, "magma", float(np.max(weight)))
     if probability is not None:
         whose = "the predicted class" if probability_class is None else class_names[probability_class]
-        _show_scale(figure, next(free), f"probability of {whose}", probability, "cividis", 1.0)
+        _show_scale(figure, next(free), f"probability of {whose}", probability[thin], "cividis", 1.0)
     if prediction is not None:
         _show(next(free), "prediction", drawn(prediction, 1), key)
-        _show_errors(next(free), error_map(prediction, label, weight), class_names[0])
+        _show_errors(next(free), error_map(prediction, label, weight), class_names[0], thin)
     if title:
         figure.suptitle(title, fontsize=12)
     return figure
@@ -123,7 +129,7 @@ def curves_figure(rows: Sequence[Mapping[str, float | None]], title: str = "") -
     groups = [("training loss", ["loss"]), *((f"validation {kind}", lines) for kind, lines in validation if lines)]
     groups = [*groups, ("learning rate", ["lr"])]
     columns = min(2, len(groups))
-    figure = _figure(6.4 * columns, 3.6 * -(-len(groups) // columns) + 0.3)
+    figure = new_figure(6.4 * columns, 3.6 * -(-len(groups) // columns) + 0.3)
     axes = figure.subplots(-(-len(groups) // columns), columns, squeeze=False).ravel()
     for ax in axes[len(groups) :]:
         ax.set_axis_off()
@@ -153,7 +159,8 @@ def figure_pixels(figure: Figure, dpi: int = 100) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty white figure of so many inches, whose parts make room for each other."""
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
     figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
@@ -186,14 +193,15 @@ def _show_scale(
     bar.ax.tick_params(labelsize=9)
 
 
-def _show_errors(axes: tuple[Axes, Axes], errors: np.ndarray, background: str) -> None:
+def _show_errors(axes: tuple[Axes, Axes], errors: np.ndarray, background: str, thin: tuple) -> None:
+    """Draw the part `thin` of an error map, with the share of wrong pixels of the whole."""
     names = ("correct", f"false {background}", f"missed {background}", "other class", "not annotated")
-    annotated = int((errors != NOT_ANNOTATED).sum())
+    annotated = int((errors != UNKNOWN).sum())
     wrong = annotated - int((errors == CORRECT).sum())
     share = f"{wrong / annotated:.2%} of pixels" if annotated else "nothing annotated"
-    shown = [FALSE_BACKGROUND, MISSED_BACKGROUND, *(c for c in (CONFUSED, NOT_ANNOTATED) if (errors == c).any())]
-    colours = np.array([to_rgb(c) for c in ERROR_COLOURS])
-    _show(axes, f"error ({share})", colours[errors], [(names[c], ERROR_COLOURS[c]) for c in shown])
+    shown = [FALSE_BACKGROUND, MISSED_BACKGROUND, *(c for c in (CONFUSED, UNKNOWN) if (errors == c).any())]
+    colours = np.array([to_rgb(c) for c in ERROR_COLOURS], np.float32)
+    _show(axes, f"error ({share})", colours[errors[thin]], [(names[c], ERROR_COLOURS[c]) for c in shown])
 
 
 def _score_groups(scores: Sequence[str]) -> list[tuple[str, list[str]]]:

@@ -11,7 +11,8 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy, ensure_tuple
 from skimage.measure import label as connected_components
 
-from scripts.annotation import mark_unannotated
+from scripts.annotation import NOT_ANNOTATED, mark_unannotated
+from scripts.engine_items import file_of
 from scripts.separation import separation_gap
 
 KINDS = ("binary", "instances", "classes")
@@ -69,7 +70,8 @@ class InstanceLabelsd(MapTransform):
     reference, int32. All (1, H, W), with the metadata of the label.
 
     Raises:
-        ValueError: wrong shape, or a value that is no class; the message names the file and the remedy.
+        ValueError: wrong shape, or a value that is no class or no number of an object, or one that float32 may have
+            rounded (from 2^24); the message names the file and the remedy.
     """
 
     def __init__(
@@ -113,13 +115,12 @@ class InstanceLabelsd(MapTransform):
         markers = item.get(self.markers_key)
         for key, instances_key, reference_key in self.key_iterator(item, self.instances_keys, self.reference_keys):
             source = item[key]
-            file = getattr(source, "meta", {}).get("filename_or_obj", f"{key!r} (no file name known)")
             try:
                 classes, objects = self.convert(
                     convert_to_numpy(source), None if markers is None else convert_to_numpy(markers)
                 )
             except ValueError as error:
-                raise ValueError(f"label image {file}: {error}") from error
+                raise ValueError(f"label image {file_of(item, key)}: {error}") from error
             parted = objects
             if self.kind == "instances":
                 parted = separation_gap(objects, self.gap)
@@ -141,15 +142,15 @@ class InstanceLabelsd(MapTransform):
             classes = (values != 0).astype(np.int32)
             objects = instances_from_mask(classes, self.connectivity)
         elif self.kind == "instances":
-            objects = _whole_numbers(values, "object")
+            objects = _whole_numbers(values, label.dtype, "object")
             classes = np.sign(objects)
         else:
             classes = self._to_classes(values, ~ignored)
             objects = instances_from_mask(classes, self.connectivity)
-        objects[ignored] = -1
+        objects[ignored] = NOT_ANNOTATED
         if markers is not None:
-            objects = mark_unannotated(objects, _whole_numbers(_plane(markers), "marker"))
-        classes[objects < 0] = -1
+            objects = mark_unannotated(objects, _whole_numbers(_plane(markers), markers.dtype, "marker"))
+        classes[objects < 0] = NOT_ANNOTATED
         return classes, objects
 
     def _to_classes(self, values: np.ndarray, annotated: np.ndarray) -> np.ndarray:
@@ -171,7 +172,7 @@ class InstanceLabelsd(MapTransform):
 
 
 def _plane(image: np.ndarray) -> np.ndarray:
-    """float64 (H, W), exact up to 2^53, of an image (1, H, W)."""
+    """float64 (H, W) of an image (1, H, W); exact where the image's own number type was, up to 2^53."""
     if image.ndim != 3 or len(image) != 1:
         raise ValueError(
             f"expected one channel, (1, height, width), got shape {image.shape}; a plain image needs "
@@ -180,12 +181,23 @@ def _plane(image: np.ndarray) -> np.ndarray:
     return np.array(image[0], dtype=np.float64)
 
 
-def _whole_numbers(values: np.ndarray, of_what: str) -> np.ndarray:
-    """int32 from whole numbers of at least 0, or an error that says what else there is."""
+def _whole_numbers(values: np.ndarray, read_as: np.dtype, of_what: str) -> np.ndarray:
+    """int32 from whole numbers of at least 0, or an error that says what else there is.
+
+    Args:
+        values: float64.
+        read_as: number type that the values had before; two numbers may have become one in it.
+        of_what: for the error.
+    """
     wrong = values[(values < 0) | (values != np.rint(values)) | (values > np.iinfo(np.int32).max)]
     if len(wrong):
         raise ValueError(
             f"{of_what} numbers must be whole, from 0 to 2^31 - 1, got {wrong[0]:g}; was the image rescaled?"
+        )
+    if read_as == np.float32 and values.max(initial=0) >= 2**24:
+        raise ValueError(
+            f"{of_what} numbers from 2^24 on are not told apart in float32, as LoadImaged reads by default, got "
+            f"{values.max():.0f}; number the {of_what}s anew from 1, or read them with its dtype int32"
         )
     return values.astype(np.int32)
 

@@ -16,6 +16,8 @@ from monai.transforms import MapTransform, NormalizeIntensity, ScaleIntensityRan
 from monai.utils import convert_to_dst_type, convert_to_numpy, convert_to_tensor
 from scipy.ndimage import gaussian_filter
 
+from scripts.engine_items import file_of
+
 METHODS = ("z_score", "percentile")
 
 
@@ -42,7 +44,8 @@ def normalize_image(
         float32, as `image` in shape, kind and metadata. A channel of one value becomes 0.
 
     Raises:
-        ValueError: an unknown method, percentiles or `flatten` out of range, or no channel axis.
+        ValueError: an unknown method, percentiles or `flatten` out of range, no channel axis, or a grey value that is
+            not finite: one of them would make its whole channel NaN.
     """
     _check(method, lower, upper, flatten)
     values = image.astype(np.float32) if isinstance(image, np.ndarray) else image  # torch warns of read-only arrays
@@ -52,6 +55,8 @@ def normalize_image(
             f"expected (channels, height, width), got the shape {tuple(channels.shape)}; a plain image needs "
             "EnsureChannelFirstd first"
         )
+    if not torch.isfinite(channels).all():
+        raise ValueError("expected finite grey values, got NaN or infinite ones; replace them in the file")
     scaled = []
     for channel in channels:
         if channel.min() == channel.max():  # nothing to see: only rounding errors would be scaled up
@@ -116,7 +121,7 @@ class NormalizeImaged(MapTransform):
         allow_missing_keys: do not raise where a key is missing.
 
     Raises:
-        ValueError: at construction, as `normalize_image`.
+        ValueError: as `normalize_image`: of the options at construction, of an image with the name of its file.
     """
 
     def __init__(
@@ -139,5 +144,8 @@ class NormalizeImaged(MapTransform):
         """Normalise the images in a copy of `data`."""
         item = dict(data)
         for key in self.key_iterator(item):
-            item[key] = normalize_image(item[key], self.method, self.lower, self.upper, self.flatten)
+            try:
+                item[key] = normalize_image(item[key], self.method, self.lower, self.upper, self.flatten)
+            except ValueError as error:
+                raise ValueError(f"image {file_of(item, key)}: {error}") from error
         return item

@@ -18,6 +18,7 @@ import torch
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 
+from scripts.annotation import annotated_pixels
 from scripts.engine_items import as_array
 
 
@@ -46,9 +47,7 @@ def confusion_matrix(
     for name, array in (("label", label), ("valid", valid)):
         if array is not None and array.shape != pred.shape:
             raise ValueError(f"{name} has the shape {array.shape}, the prediction {pred.shape}; they must be equal")
-    counted = label >= 0
-    if valid is not None:
-        counted &= valid != 0
+    counted = annotated_pixels(label, valid)
     truth = _classes(label[counted], "label", num_classes)
     found = _classes(pred[counted], "pred", num_classes)
     return np.bincount(truth * num_classes + found, minlength=num_classes**2).reshape(num_classes, num_classes)
@@ -67,7 +66,7 @@ def pixel_error(confusion: np.ndarray) -> np.ndarray:
         >>> float(pixel_error(np.array([[1, 1], [0, 2]])))
         0.25
     """
-    return 1.0 - _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
+    return 1.0 - ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
 
 
 def dice_per_class(confusion: np.ndarray) -> np.ndarray:
@@ -84,7 +83,7 @@ def dice_per_class(confusion: np.ndarray) -> np.ndarray:
         array([0.667, 0.667,   nan])
     """
     both = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return _ratio(2 * both, confusion.sum(axis=-1) + confusion.sum(axis=-2))
+    return ratio(2 * both, confusion.sum(axis=-1) + confusion.sum(axis=-2))
 
 
 def iou_per_class(confusion: np.ndarray) -> np.ndarray:
@@ -101,13 +100,19 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
         array([0.5, 0.5, nan])
     """
     both = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return _ratio(both, confusion.sum(axis=-1) + confusion.sum(axis=-2) - both)
+    return ratio(both, confusion.sum(axis=-1) + confusion.sum(axis=-2) - both)
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below, of one shape; NaN, without a warning, where below is 0."""
+    above = np.asarray(above, dtype=np.float64)
+    return np.divide(above, below, out=np.full(above.shape, np.nan), where=np.asarray(below) != 0)
 
 
 def nan_mean(values: np.ndarray, axis: int | None = None) -> np.ndarray:
     """Mean of the numbers that are not NaN; NaN, without a warning, where there is none."""
     known = ~np.isnan(values)
-    return _ratio(np.where(known, values, 0.0).sum(axis=axis), known.sum(axis=axis))
+    return ratio(np.where(known, values, 0.0).sum(axis=axis), known.sum(axis=axis))
 
 
 def to_class_map(pred: np.ndarray) -> np.ndarray:
@@ -247,9 +252,3 @@ def _classes(values: np.ndarray, name: str, num_classes: int) -> np.ndarray:
             "raise the number of classes or map the labels"
         )
     return classes
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """above / below, NaN where below is 0."""
-    above = np.asarray(above, dtype=np.float64)
-    return np.divide(above, below, out=np.full(above.shape, np.nan), where=np.asarray(below) != 0)

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from scripts.object_overlaps import overlaps
+from scripts.annotation import annotated_pixels
+from scripts.metrics import ratio
+from scripts.object_overlaps import Overlaps, overlaps
 
 Frames = Iterable[np.ndarray]  # label images (H, W) of one size each, may be read one after the other
 
@@ -39,7 +41,11 @@ def seg_jaccards(result: np.ndarray, reference: np.ndarray) -> np.ndarray:
         >>> seg_jaccards(np.array([[1, 1, 1, 0, 2, 0]]), np.array([[5, 5, 0, 0, 6, 6]]))  # 2/3; half is too little
         array([0.66666667, 0.        ])
     """
-    table = overlaps(result, reference)
+    return seg_jaccards_of(overlaps(result, reference))
+
+
+def seg_jaccards_of(table: Overlaps) -> np.ndarray:
+    """`seg_jaccards` from the table of a frame, in which all pixels count."""
     jaccards = np.zeros(len(table.reference_ids))
     jaccards[table.reference[table.covered]] = table.iou[table.covered]
     return jaccards
@@ -53,7 +59,7 @@ def seg_counts(result: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 def seg_from_counts(counts: np.ndarray) -> np.ndarray:
     """SEG from `seg_counts` (..., 2): the mean over reference objects; NaN without any."""
-    return _ratio(counts[..., 0], counts[..., 1])
+    return ratio(counts[..., 0], counts[..., 1])
 
 
 def seg_score(results: Frames, references: Frames) -> float:
@@ -97,7 +103,7 @@ def det_from_counts(counts: np.ndarray) -> np.ndarray:
     """DET = 1 - min(AOGM-D, AOGM-D0) / AOGM-D0 from `det_counts` (..., 4); NaN without a marker."""
     cost = counts[..., :3] @ np.array([SPLIT_COST, MISS_COST, FALSE_COST])
     from_nothing = MISS_COST * counts[..., 3]  # AOGM-D0: every marker added by hand
-    return 1 - _ratio(np.minimum(cost, from_nothing), from_nothing)
+    return 1 - ratio(np.minimum(cost, from_nothing), from_nothing)
 
 
 def det_score(results: Frames, markers: Frames) -> float:
@@ -144,15 +150,15 @@ def instance_counts(
         array([[1.  , 1.  , 0.  , 0.75],
                [0.  , 2.  , 1.  , 0.  ]])
     """
+    annotated = annotated_pixels(reference, valid)
+    return instance_counts_of(overlaps(result, reference, None if annotated.all() else annotated), thresholds)
+
+
+def instance_counts_of(table: Overlaps, thresholds: Sequence[float] = THRESHOLDS) -> np.ndarray:
+    """`instance_counts` from the table of a frame, in which the annotated pixels count."""
     limits = np.asarray(thresholds, dtype=float)
     if limits.ndim != 1 or not ((limits >= 0.5) & (limits < 1)).all():
         raise ValueError(f"thresholds must be a list of values from 0.5 to below 1, got {thresholds}")
-    annotated = reference >= 0
-    if valid is not None:
-        if valid.shape != reference.shape:
-            raise ValueError(f"valid has the shape {valid.shape}, the reference {reference.shape}; they must be equal")
-        annotated &= valid != 0
-    table = overlaps(result, reference, None if annotated.all() else annotated)
     iou = table.iou
     matched = iou > limits[:, None]  # (T, P)
     found = np.zeros((len(limits), len(table.result_ids)), dtype=bool)
@@ -167,10 +173,10 @@ def instance_scores_from_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
     """The scores of `instance_scores` from `instance_counts` (..., 4), by name."""
     matches, false, missed, iou = np.moveaxis(np.asarray(counts, dtype=float), -1, 0)
     return {
-        "precision": _ratio(matches, matches + false),
-        "recall": _ratio(matches, matches + missed),
-        "f1": _ratio(2 * matches, 2 * matches + false + missed),
-        "mean_matched_iou": _ratio(iou, matches),
+        "precision": ratio(matches, matches + false),
+        "recall": ratio(matches, matches + missed),
+        "f1": ratio(2 * matches, 2 * matches + false + missed),
+        "mean_matched_iou": ratio(iou, matches),
     }
 
 
@@ -207,9 +213,3 @@ def _total(count: Callable[..., np.ndarray], *frames: Frames) -> np.ndarray:
     if not counts:
         raise ValueError("no frames given; a score needs one at least")
     return np.sum(counts, axis=0)
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """above / below, where both are 0: NaN."""
-    with np.errstate(invalid="ignore"):
-        return np.divide(above, below)

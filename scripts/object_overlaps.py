@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scripts.region_scores import overlap_table
+
 
 @dataclass(frozen=True)
 class Overlaps:
@@ -56,40 +58,52 @@ def overlaps(result: np.ndarray, reference: np.ndarray, annotated: np.ndarray | 
     found, truth = _object_numbers(result, "result"), _object_numbers(reference, "reference")
     if found.min(initial=0) < 0:
         raise ValueError(f"result must hold object numbers from 0, got {found.min()}")
-    result_ids, whole_areas = _count(found)
-    result_areas = whole_areas
+    result_ids, found = _places(found)
+    whole_areas = result_areas = np.bincount(found.ravel())[1:]
     if annotated is not None:
-        found, truth = found[annotated], truth[annotated]
-        seen, areas = _count(found)
-        result_areas = np.zeros_like(whole_areas)
-        result_areas[np.searchsorted(result_ids, seen)] = areas
-    reference_ids, reference_areas = _count(truth)
-    both = (found > 0) & (truth > 0)
-    pairs, pixels = _count((truth[both] << 32) | found[both])  # a pair of numbers as one
+        found, truth = np.where(annotated, found, 0), np.where(annotated, truth, 0)
+        result_areas = np.bincount(found.ravel(), minlength=1 + len(result_ids))[1:]
+    reference_ids, truth = _places(truth)
+    pairs = overlap_table(truth, found)[1:, 1:].tocoo()
     return Overlaps(
         reference_ids,
-        reference_areas,
+        np.bincount(truth.ravel())[1:],
         result_ids,
         result_areas,
         whole_areas,
-        reference=np.searchsorted(reference_ids, pairs >> 32),
-        result=np.searchsorted(result_ids, pairs & (2**32 - 1)),
-        pixels=pixels,
+        reference=pairs.row.astype(np.int64),
+        result=pairs.col.astype(np.int64),
+        pixels=pairs.data.astype(np.int64),
     )
 
 
-def _count(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers above 0 that occur, in order, and how often."""
-    return np.unique(numbers[numbers > 0], return_counts=True)
+def _places(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers above 0 that occur, in order, and the place of each pixel's number among them, from 1; 0: none.
+
+    Looked up in a list of all numbers, which is much faster than sorting, unless the list would outgrow the image.
+
+    Returns:
+        int64 (N,), int32 like `numbers`.
+    """
+    numbers = np.maximum(numbers, 0)
+    last = int(numbers.max(initial=0))
+    if last > numbers.size:
+        ids, places = np.unique(numbers, return_inverse=True)
+        has_none = int(ids[0] == 0)
+        return ids[has_none:].astype(np.int64), (places.reshape(numbers.shape) + 1 - has_none).astype(np.int32)
+    is_there = np.zeros(last + 1, bool)
+    is_there[numbers] = True
+    is_there[0] = False
+    return np.flatnonzero(is_there), np.where(is_there, np.cumsum(is_there), 0).astype(np.int32)[numbers]
 
 
 def _object_numbers(labels: np.ndarray, name: str) -> np.ndarray:
-    """A label image as int64, checked."""
+    """A label image as integers, checked."""
     if labels.ndim < 2:
         raise ValueError(
             f"{name} must be a label image (H, W), got the shape {labels.shape}; is it in a list of frames?"
         )
-    numbers = labels.astype(np.int64)
+    numbers = labels if labels.dtype.kind in "iu" else labels.astype(np.int64)
     if labels.dtype.kind not in "biu" and not np.array_equal(numbers, labels):
         raise ValueError(f"{name} must hold whole numbers, got values such as {labels[numbers != labels][0]}")
     if numbers.max(initial=0) >= 2**31:

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from scripts.annotation import annotated_pixels
 from scripts.engine_items import as_array
 from scripts.figures import save_figure
 from scripts.object_metrics import (
     THRESHOLDS,
     det_counts,
     det_from_counts,
-    instance_counts,
+    instance_counts_of,
     instance_scores_from_counts,
     seg_from_counts,
-    seg_jaccards,
+    seg_jaccards_of,
 )
+from scripts.object_overlaps import overlaps
 from scripts.report_figures import jaccard_figure
 from scripts.reports import ImageReport, lowest, rounded
 from scripts.tables import write_csv, write_json
@@ -65,14 +67,15 @@ def measure_frame(
     Raises:
         ValueError: shapes differ, or the values are no object numbers.
     """
-    jaccards = seg_jaccards(result, reference)
-    labels, areas = np.unique(reference[reference > 0], return_counts=True)
+    whole = overlaps(result, reference)
+    annotated = annotated_pixels(reference, valid)
+    known = whole if annotated.all() else overlaps(result, reference, annotated)
     return {
-        "labels": labels.astype(int).tolist(),
-        "areas": areas.tolist(),
-        "jaccards": jaccards.tolist(),
-        "results": len(np.unique(result[result > 0])),
-        "instances": instance_counts(result, reference, valid).tolist(),
+        "labels": whole.reference_ids.tolist(),
+        "areas": whole.reference_areas.tolist(),
+        "jaccards": seg_jaccards_of(whole).tolist(),
+        "results": len(whole.result_ids),
+        "instances": instance_counts_of(known).tolist(),
         "det": None if markers is None else det_counts(result, markers).tolist(),
     }
 

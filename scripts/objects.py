@@ -11,8 +11,10 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, ensure_tuple_rep
 from skimage.measure import label as connected_components
 
-from scripts.engine_items import as_array
+from scripts.engine_items import as_array, file_of
 from scripts.separation import close_gaps, split_at_necks
+
+_ROUNDING = 1e-3  # of probabilities in half precision or blended from several windows
 
 
 def instances_from_scores(
@@ -31,8 +33,8 @@ def instances_from_scores(
     objects outside the field of interest.
 
     Args:
-        scores: (H, W); floating point: the probability of being an object; integer or boolean: a class map, in which
-            every class but 0 is an object and different classes never join.
+        scores: (H, W); floating point: the probability of being an object, 0 .. 1; integer or boolean: a class map, in
+            which every class but 0 is an object and different classes never join.
         threshold: a pixel is foreground where its probability is greater; 0.5 gives the likelier of two classes.
         min_area: objects of fewer pixels are dropped, before gaps are closed.
         connectivity: 1: pixels join over edges, 2: over corners too.
@@ -50,14 +52,20 @@ def instances_from_scores(
         int32 (H, W): 0 is background, 1 .. n are the objects.
 
     Raises:
-        ValueError: `scores` is not two-dimensional, `connectivity` is neither 1 nor 2, a length is negative, or the
-            border leaves nothing of the image.
+        ValueError: `scores` is not two-dimensional, or floating point and above 1 (scores of a network, or a class map
+            as floats, whose classes would join); `connectivity` is neither 1 nor 2, a length is negative, or the border
+            leaves nothing of the image.
     """
     if scores.ndim != 2:
         raise ValueError(f"scores must be one plane (H, W), got the shape {scores.shape}; take one channel of it")
     if connectivity not in (1, 2):
         raise ValueError(f"connectivity must be 1 (edges) or 2 (edges and corners), got {connectivity}")
     is_probability = np.issubdtype(scores.dtype, np.floating)
+    if is_probability and scores.max(initial=0) > 1 + _ROUNDING:
+        raise ValueError(
+            f"expected probabilities 0 .. 1, got up to {scores.max():g}; give a class map as integers (AsDiscreted: "
+            "dtype), network scores after ProbabilitiesFromScoresd"
+        )
     classes = (scores > threshold if is_probability else scores).astype(np.int32)
     if fill_holes > 0:
         classes = _fill_holes(classes, fill_holes, connectivity)
@@ -73,7 +81,7 @@ class InstancesFromScoresd(MapTransform):
 
     Args:
         keys: of probabilities (K, H, W), of which `channel` is taken, or of a single channel (1, H, W) of probabilities
-            or classes.
+            or of classes, these as integers (MONAI's `AsDiscreted(argmax=True)` gives floats unless told its `dtype`).
         output_keys: where the instances, int32 (1, H, W), are written.
         channel: the class whose objects are wanted, by default 1 (cell).
         threshold: as in `instances_from_scores`.
@@ -84,6 +92,9 @@ class InstancesFromScoresd(MapTransform):
         gap: as in `instances_from_scores`.
         field_border: as in `instances_from_scores`.
         allow_missing_keys: do not raise where a key is missing.
+
+    Raises:
+        ValueError: at the call, as `instances_from_scores`; the message names the file, of the scores or of "image".
     """
 
     def __init__(
@@ -119,22 +130,31 @@ class InstancesFromScoresd(MapTransform):
         for key, output_key in self.key_iterator(d, self.output_keys):
             scores = d[key]
             plane = scores[self.channel if scores.shape[0] > 1 else 0]
-            instances = instances_from_scores(as_array(plane), **self.options)[None]
-            d[output_key] = convert_to_dst_type(instances, scores, dtype=np.int32)[0]
+            try:
+                instances = instances_from_scores(as_array(plane), **self.options)
+            except ValueError as error:
+                raise ValueError(f"{file_of(d, key, 'image')}: {error}") from error
+            d[output_key] = convert_to_dst_type(instances[None], scores, dtype=np.int32)[0]
         return d
 
 
 def _fill_holes(classes: np.ndarray, largest: int, connectivity: int) -> np.ndarray:
-    """Fill the holes of up to `largest` pixels in the objects of every class; other objects in a hole stay."""
+    """Fill the holes of up to `largest` pixels in the objects of every class; other objects in a hole stay.
+
+    Where holes of several classes are nested, background belongs to the innermost, which is the smallest.
+    """
     filled = classes.copy()
+    smallest = np.full(classes.shape, largest + 1)  # pixels of the smallest hole so far around each pixel
     for c in np.unique(classes[classes != 0]):
         # where the object joins over edges only, its outside joins over corners too, and the other way round
         outside = connected_components(classes != c, background=0, connectivity=3 - connectivity)
-        is_hole = np.bincount(outside.ravel()) <= largest
-        is_hole[0] = False  # the object itself
+        areas = np.bincount(outside.ravel())
+        areas[0] = largest + 1  # the object itself
         rim = np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]])
-        is_hole[rim] = False  # open to the rim: not enclosed
-        filled[is_hole[outside] & (classes == 0)] = c
+        areas[rim] = largest + 1  # open to the rim: not enclosed
+        area = areas[outside]
+        filled[(area < smallest) & (classes == 0)] = c
+        np.minimum(smallest, area, out=smallest)
     return filled
 
 
@@ -153,4 +173,4 @@ def _in_field(instances: np.ndarray, border: int) -> np.ndarray:
             f"field_border must be 0 px or more and leave some of the image, got {border} for {height} x {width} px"
         )
     field = instances[border : height - border, border : width - border]
-    return np.isin(np.arange(1 + instances.max(initial=0)), field)
+    return np.bincount(field.ravel(), minlength=1 + instances.max(initial=0)) > 0

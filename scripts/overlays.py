@@ -23,7 +23,7 @@ INDIGO, WINE, OLIVE = "#332288", "#882255", "#999933"
 # of the classes 1, 2, ... and of instances
 PALETTE = (SKY, RED, YELLOW, BLUE, ORANGE, PURPLE, GREEN, INDIGO, WINE, OLIVE)
 
-CORRECT, FALSE_BACKGROUND, MISSED_BACKGROUND, CONFUSED, NOT_ANNOTATED = range(5)
+CORRECT, FALSE_BACKGROUND, MISSED_BACKGROUND, CONFUSED, UNKNOWN = range(5)
 ERROR_COLOURS = ("#FFFFFF", RED, BLUE, PURPLE, GREY)
 
 
@@ -37,15 +37,15 @@ def error_map(prediction: np.ndarray, label: np.ndarray, valid: np.ndarray | Non
 
     Returns:
         uint8 (H, W) of `CORRECT` (0), `FALSE_BACKGROUND` (class 0 predicted where the truth is another),
-        `MISSED_BACKGROUND` (another predicted where the truth is 0), `CONFUSED` (two other classes), `NOT_ANNOTATED`.
+        `MISSED_BACKGROUND` (another predicted where the truth is 0), `CONFUSED` (two other classes), `UNKNOWN`.
     """
     errors = np.full(label.shape, CONFUSED, np.uint8)
     errors[prediction == 0] = FALSE_BACKGROUND
     errors[label == 0] = MISSED_BACKGROUND
     errors[prediction == label] = CORRECT
-    errors[label < 0] = NOT_ANNOTATED
+    errors[label < 0] = UNKNOWN
     if valid is not None:
-        errors[valid == 0] = NOT_ANNOTATED
+        errors[valid == 0] = UNKNOWN
     return errors
 
 
@@ -67,7 +67,8 @@ def displayable(image: np.ndarray) -> np.ndarray:
     """
     planes = image if image.ndim == 3 and image.shape[0] == 3 else (image[:1] if image.ndim == 3 else image[None])
     low, high = np.percentile(planes, (0.5, 99.5))
-    stretched = np.clip((planes - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+    stretched = (planes - low) / max(high - low, 1e-12)
+    stretched = np.clip(stretched, 0, 1, out=stretched).astype(np.float32)
     return np.moveaxis(np.broadcast_to(stretched, (3, *stretched.shape[1:])), 0, -1)
 
 
@@ -90,16 +91,17 @@ def overlay_image(
     Returns:
         uint8 (H, W, 3).
     """
-    colours = np.array([(0.0, 0.0, 0.0), *(to_rgb(c) for c in PALETTE)])
+    colours = np.array([(0.0, 0.0, 0.0), *(to_rgb(c) for c in PALETTE)], np.float32)
     numbers = labels if classes is None else np.where(labels > 0, classes, 0)
-    index = np.where(numbers > 0, (numbers - 1) % len(PALETTE) + 1, 0)
+    index = np.where(numbers > 0, (numbers - 1) % len(PALETTE) + 1, 0).astype(np.uint8)
     tinted = displayable(image).copy()
     region = index > 0
-    tinted[region] = (1 - alpha) * tinted[region] + alpha * colours[index[region]]
+    tinted[region] = (1 - alpha) * tinted[region] + (alpha * colours)[index[region]]
     if outline:
         edge = region & find_boundaries(labels, mode="inner")
         tinted[edge] = colours[index[edge]]
-    return np.round(tinted * 255).astype(np.uint8)
+    tinted *= 255
+    return np.round(tinted, out=tinted).astype(np.uint8)
 
 
 def save_image(image: np.ndarray, path: str | Path) -> None:

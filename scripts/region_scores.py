@@ -53,10 +53,16 @@ def overlap_table(truth: np.ndarray, found: np.ndarray) -> sparse.csr_array:
     """
     if truth.shape != found.shape:
         raise ValueError(f"the truth has the shape {truth.shape}, the proposal {found.shape}; they must be equal")
-    inside = truth != 0
-    rows, columns = truth[inside], found[inside]
-    shape = (int(truth.max(initial=0)) + 1, int(found.max(initial=0)) + 1)
-    return sparse.coo_array((np.ones(rows.size), (rows, columns)), shape=shape).tocsr()  # adds up equal places
+    rows, columns = truth.ravel(), found.ravel()
+    is_first = np.ones(rows.size, bool)  # of a run of one pair: there are far fewer runs than pixels
+    is_first[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
+    starts = np.flatnonzero(is_first)
+    pixels = np.diff(starts, append=rows.size).astype(float)
+    inside = rows[starts] != 0
+    starts = starts[inside]
+    shape = (int(rows.max(initial=0)) + 1, int(columns.max(initial=0)) + 1)
+    table = sparse.coo_array((pixels[inside], (rows[starts], columns[starts])), shape=shape)
+    return table.tocsr()  # adds up equal places
 
 
 def v_rand(table: sparse.csr_array) -> Agreement:

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from scripts.em_metrics import ThresholdCurve
+from scripts.figures import new_figure
 from scripts.overlays import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from scripts.warping import WarpingError
 
@@ -30,7 +29,7 @@ def threshold_figure(
         title: a line above all.
     """
     rows, columns = (1, 3) if warping is None else (2, 2)
-    figure = _figure(4.6 * columns, 4.3 * rows + 0.3)
+    figure = new_figure(4.6 * columns, 4.3 * rows + 0.3)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, key, name in ((axes[0], "v_rand", "V_Rand, thinned"), (axes[1], "v_info", "V_Info, thinned")):
         curve = curves[key]
@@ -60,7 +59,7 @@ def jaccard_figure(jaccards: np.ndarray, title: str = "") -> Figure:
         jaccards: Jaccard index of every reference object (R,), 0 where no result object covers more than half of it.
         title: a line above.
     """
-    figure = _figure(7.0, 4.6)
+    figure = new_figure(7.0, 4.6)
     ax = figure.subplots()
     found = jaccards[jaccards > 0]
     missed = len(jaccards) - len(found)
@@ -80,13 +79,6 @@ def jaccard_figure(jaccards: np.ndarray, title: str = "") -> Figure:
     _finish(ax, legend_columns=3)
     if title:
         ax.set_title(title, fontsize=11)
-    return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
-    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
     return figure
 
 

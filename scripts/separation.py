@@ -33,10 +33,7 @@ def separation_gap(instances: np.ndarray, width: int = 1) -> np.ndarray:
     Returns:
         Array like `instances`.
     """
-    if width < 0:
-        raise ValueError(f"the gap's width must be 0 px or more, got {width}")
-    if instances.ndim != 2:
-        raise ValueError(f"instances must be (height, width), got shape {instances.shape}")
+    _check(instances, width, "the gap's width")
     parted = instances.copy()
     for k in range(1, width + 1):
         square = [(dy, dx) for dy in range(-k, k + 1) for dx in range(-k, k + 1)]
@@ -97,10 +94,7 @@ def close_gaps(instances: np.ndarray, width: int = 1) -> np.ndarray:
     Raises:
         ValueError: the width is negative, or `instances` is not (H, W).
     """
-    if width < 0:
-        raise ValueError(f"the gaps' width must be 0 px or more, got {width}")
-    if instances.ndim != 2:
-        raise ValueError(f"instances must be (height, width), got shape {instances.shape}")
+    _check(instances, width, "the gaps' width")
     if width == 0:
         return instances.copy()
     width += width % 2
@@ -122,7 +116,8 @@ def close_gaps(instances: np.ndarray, width: int = 1) -> np.ndarray:
 
 def _near_two(objects: np.ndarray, total: int) -> np.ndarray:
     """Pixels whose distances to the two nearest objects, in rows or columns, sum to at most `total`."""
-    none_is_last = np.where(objects > 0, objects, objects.max(initial=0) + 1)
+    last = min(int(objects.max(initial=0)) + 1, np.iinfo(objects.dtype).max)  # may be an object's, which does no harm
+    none_is_last = np.where(objects > 0, objects, last).astype(objects.dtype, copy=False)
     near = np.zeros(objects.shape, dtype=bool)
     for first in range(1, total // 2 + 1):
         second = total - first
@@ -161,20 +156,17 @@ def split_at_necks(instances: np.ndarray, depth: float) -> np.ndarray:
             returns a copy.
 
     Returns:
-        Array like `instances`, with the same background. One part of an object keeps its number, the others have
-        numbers above all there were.
+        Array like `instances`, int32 in place of narrower types, with the same background. One part of an object keeps
+        its number, the others have numbers above all there were.
 
     Raises:
         ValueError: the depth is negative, or `instances` is not (H, W).
     """
-    if depth < 0:
-        raise ValueError(f"the depth of necks must be 0 px or more, got {depth}")
-    if instances.ndim != 2:
-        raise ValueError(f"instances must be (height, width), got shape {instances.shape}")
-    split = instances.copy()
+    _check(instances, depth, "the depth of necks")
+    split = instances.astype(np.int32 if instances.dtype.itemsize < 4 else instances.dtype)  # room for more numbers
     if depth == 0:
         return split
-    last = instances.max(initial=0)
+    last = int(instances.max(initial=0))
     rimmed = np.pad(instances, 1, mode="edge")  # shows what is beside an object, and objects going on beyond the image
     for number, box in enumerate(find_objects(instances), start=1):
         if box is None:
@@ -192,3 +184,10 @@ def split_at_necks(instances: np.ndarray, depth: float) -> np.ndarray:
             split[box] = np.where(parts > 1, last + parts - 1, split[box])
             last += count - 1
     return split
+
+
+def _check(instances: np.ndarray, length: float, of_what: str) -> None:
+    if length < 0:
+        raise ValueError(f"{of_what} must be 0 px or more, got {length}")
+    if instances.ndim != 2:
+        raise ValueError(f"instances must be (height, width), got shape {instances.shape}")

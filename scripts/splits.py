@@ -47,7 +47,7 @@ def split_datalist(
             `val_fraction` gives. "all": every item in both lists, to measure weights on a whole labelled folder.
         seed: of the draw.
         split_file: JSON that lists the names of each part instead, as `output` is written; items it does not name are
-            left out.
+            left out. Only if its rule is "all" may a name be in both lists.
         output: where to write the split (several processes may do so at once); None: nowhere.
         fold: of "block": 0 is the first block, 4 the last of five (`val_fraction` 0.2).
 
@@ -55,18 +55,20 @@ def split_datalist(
         {"training": items, "validation": items}, each in the order of `items`.
 
     Raises:
-        ValueError: fewer than two items, values out of range, or a split file that does not fit; the message says how.
+        ValueError: fewer than two items ("all", split file: than one), values out of range, or a split file that does
+            not fit; the message says how.
         FileNotFoundError: no such split file.
     """
     items = list(items)
-    if len(items) < 2 and how != "all":
+    least = 1 if split_file or how == "all" else 2
+    if len(items) < least:
         raise ValueError(
-            f"{len(items)} image(s) cannot be split into training and validation; expected at least 2 with labels: "
-            "add images, or give a stack of several slices"
+            f"{len(items)} image(s) cannot be split into training and validation; expected at least {least} with "
+            "labels: add images, or give a stack of several slices"
         )
     if split_file:
-        split = _from_file(items, Path(split_file))
-        rule: dict[str, Any] = {"how": "file", "split_file": str(split_file)}
+        split, is_all = _from_file(items, Path(split_file))
+        rule: dict[str, Any] = {"how": "all" if is_all else "file", "split_file": str(split_file)}
     else:
         if how not in RULES:
             raise ValueError(f"how must be one of {', '.join(RULES)}, got {how!r}")
@@ -118,7 +120,8 @@ def save_split(
     write_json(os.fspath(path), {**content, "rule": rule or {}})
 
 
-def _from_file(items: list[Item], path: Path) -> dict[str, list[Item]]:
+def _from_file(items: list[Item], path: Path) -> tuple[dict[str, list[Item]], bool]:
+    """The split, and whether the file's rule is "all", so that images may train and validate."""
     if not path.is_file():
         raise FileNotFoundError(f"split_file {path} does not exist; check the path, or leave it out to split by a rule")
     try:
@@ -141,8 +144,10 @@ def _from_file(items: list[Item], path: Path) -> dict[str, list[Item]]:
             f"{_name(items[0], folder)!r}: correct the file"
         )
     chosen = {part: {known[name] for name in named[part]} for part in PARTS}
+    rule = content.get("rule")
+    is_all = isinstance(rule, dict) and rule.get("how") == "all"
     twice = [_name(items[k], folder) for k in sorted(chosen["training"] & chosen["validation"])]
-    if twice:
+    if twice and not is_all:
         raise ValueError(
             f"split_file {path} names {some(twice)} images for training and validation: keep each in one list"
         )
@@ -151,10 +156,10 @@ def _from_file(items: list[Item], path: Path) -> dict[str, list[Item]]:
         raise ValueError(
             f"split_file {path} names no images for {' and '.join(empty)}; expected at least one in each list"
         )
-    left_out = len(items) - sum(len(chosen[part]) for part in PARTS)
+    left_out = len(items) - len(chosen["training"] | chosen["validation"])
     if left_out:
         logger.info("split_file %s leaves out %d of %d images", path, left_out, len(items))
-    return {part: [items[k] for k in sorted(chosen[part])] for part in PARTS}
+    return {part: [items[k] for k in sorted(chosen[part])] for part in PARTS}, is_all
 
 
 def _image(item: Item) -> str:

@@ -113,6 +113,14 @@ def test_train_and_inference_agree_on_network_intensity_and_tiles():
     assert {k: inference[k] for k in defaults} == defaults  # validation leaves them at the class's defaults
 
 
+@pytest.mark.parametrize("name", ["phc_u373", "dic_hela"])
+def test_cells_are_segmented_as_they_were_validated(name):
+    trained = load("train.yaml") | load(f"data_{name}.yaml")
+    segmented = load("inference.yaml") | load(f"inference_{name}.yaml")
+    for key in ("class_names", "threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border"):
+        assert trained[key] == segmented[key], key
+
+
 @pytest.mark.parametrize("name", STANDALONE)
 def test_no_key_goes_unused(name):
     text, config = (CONFIGS / name).read_text(), load(name)

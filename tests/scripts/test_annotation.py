@@ -9,12 +9,20 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 from tifffile import imread
 
-from scripts.annotation import NOT_ANNOTATED, mark_unannotated, unmasked_markers
+from scripts.annotation import NOT_ANNOTATED, annotated_pixels, mark_unannotated, unmasked_markers
 
 
 def made(text: str) -> np.ndarray:
     """One digit per pixel, "-" for -1."""
     return np.array([[-1 if c == "-" else int(c) for c in row] for row in text.split()])
+
+
+def test_pixels_count_that_are_neither_negative_nor_masked_out() -> None:
+    labels = made("01-2-")
+    assert annotated_pixels(labels).tolist() == [[True, True, False, True, False]]
+    assert annotated_pixels(labels, np.array([[0.0, 0.5, 3, 7, 0]])).tolist() == [[False, True, False, True, False]]
+    with pytest.raises(ValueError, match=r"valid has the shape \(5,\), the labels \(1, 5\)"):
+        annotated_pixels(labels, np.ones(5))
 
 
 @pytest.mark.parametrize(

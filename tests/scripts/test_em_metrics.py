@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 from collections import Counter
+from collections.abc import Callable
 from itertools import product
 from math import log
 from pathlib import Path
@@ -28,10 +29,17 @@ from scripts.em_metrics import (
     VRand,
     challenge_curves,
     pooled_counts,
+    stack_curves,
     thinned_curves,
 )
+from scripts.em_report import measure_slice
 from scripts.region_scores import agreement, overlap_table, rand_pairs, v_info, v_rand
 from scripts.thinning import cell_regions, thin_membrane
+
+
+def made(text: str) -> np.ndarray:
+    """One digit per pixel, "-" for -1."""
+    return np.array([[-1 if c == "-" else int(c) for c in row] for row in text.split()])
 
 
 def f_score(precision: float, recall: float) -> float:
@@ -262,6 +270,34 @@ def test_not_annotated_pixels_are_left_out() -> None:
     assert thinned_curves(found, truth, valid=np.array([[1, 1, 0, 1, 0]]))[0].score == 1
 
 
+APART = made("111--111 111--111")
+CELL = np.ones(APART.shape)
+TWO_CELLS = (APART > 0) * 1.0
+
+
+@pytest.mark.parametrize(
+    "truth, proposal", [(APART > 0, CELL), (CELL, TWO_CELLS), (CELL, CELL), (APART > 0, TWO_CELLS)]
+)
+def test_nothing_joins_regions_through_what_is_not_annotated(truth: np.ndarray, proposal: np.ndarray) -> None:
+    """Two regions are all that is known, whatever the truth or the proposal say between them; so for the Rand error."""
+    valid = APART >= 0
+    rand, info = thinned_curves(proposal, truth, valid=valid)
+    assert rand.score == info.score == 1
+    curves = stack_curves([measure_slice(proposal, truth, valid)])
+    assert curves["v_rand"].score == curves["v_info"].score == curves["rand"].score == 1
+
+
+def test_a_mask_of_ones_changes_nothing() -> None:
+    truth, probability = blobs(3), ndimage.gaussian_filter(blobs(3) * 1.0, 1)
+    for plain, masked in zip(
+        thinned_curves(probability, truth),
+        thinned_curves(probability, truth, valid=np.full(truth.shape, 7)),
+        strict=True,
+    ):
+        for part in ("precision", "recall", "f"):
+            np.testing.assert_array_equal(getattr(plain, part), getattr(masked, part))
+
+
 @pytest.mark.parametrize(
     "probability, message",
     [
@@ -350,6 +386,15 @@ def test_metric_leaves_out_what_has_weight_zero() -> None:
     metric = ThinnedScore()
     metric(pred, label)
     assert float(metric.aggregate()) == 1
+
+
+@pytest.mark.parametrize("measure", [v_rand, v_info])
+def test_metric_leaves_out_negative_classes_with_and_without_a_weight(measure: Callable) -> None:
+    label, weight = torch.from_numpy(APART)[None, None], torch.full((1, 1, *APART.shape), 2)
+    for target in (label, torch.cat([label, weight], dim=1)):
+        metric = ThinnedScore(measure)
+        metric(torch.ones_like(label).float(), target)
+        assert float(metric.aggregate()) == 1
 
 
 def test_metric_without_a_plane_is_nan_and_without_a_label_refused() -> None:

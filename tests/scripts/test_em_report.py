@@ -15,8 +15,8 @@ from monai.data import MetaTensor
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from scripts.em_metrics import THRESHOLDS, VRand, challenge_curves
-from scripts.em_report import COLUMNS, measure_slice, slice_row, stack_curves, stack_warping, summarise_stack
+from scripts.em_metrics import THRESHOLDS, VRand, challenge_curves, stack_curves
+from scripts.em_report import COLUMNS, measure_slice, slice_row, stack_warping, summarise_stack
 from scripts.handlers import EmReport
 from scripts.report_figures import threshold_figure
 from scripts.tables import read_csv
@@ -141,6 +141,17 @@ def test_pixels_that_are_not_annotated_do_not_count(tmp_path: Path) -> None:
     weighted = item("0.png", [1] * 5, [1, 1, 0, 0, 1])
     weighted["label"] = torch.cat([weighted["label"], torch.tensor([[[2, 2, 2, 0, 0]]])])
     assert evaluate(tmp_path, [weighted])[0]["pixel_error"]["error"] == pytest.approx(1 / 5)
+
+
+def test_one_partly_annotated_slice_leaves_the_warping_error_of_the_stack_undefined(tmp_path: Path) -> None:
+    whole, partly = item("0.png", TWO_CELLS, TWO_CELLS), item("1.png", TWO_CELLS, [1, 1, 0, 1, -1])
+    assert evaluate(tmp_path, [whole])[0]["warping_error"]["error"] == 0
+    found, rows = evaluate(tmp_path, [whole, partly])
+    assert found["warping_error"] is None
+    assert [row["warping_error"] for row in rows] == ["", ""]
+    assert (
+        "a partly annotated slice makes the warping error of the whole stack undefined" in found["definitions"]["null"]
+    )
 
 
 def test_probabilities_of_cells_alone_and_another_channel(tmp_path: Path) -> None:

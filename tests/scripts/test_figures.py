@@ -94,6 +94,33 @@ def test_the_error_panel_shows_the_error_map() -> None:
     assert keys[-3:] == ["false membrane", "missed membrane", "not annotated"]
 
 
+@pytest.mark.parametrize(
+    "shape, drawn", [((1024, 500), (1024, 500)), ((600, 1100), (300, 550)), ((2100, 30), (700, 10))]
+)
+def test_of_large_images_every_few_pixels_are_drawn_and_all_count(
+    shape: tuple[int, int], drawn: tuple[int, int]
+) -> None:
+    arrays = _arrays(*shape)
+    step = shape[0] // drawn[0]
+    arrays["weight"][-1, -1] = 0  # not among the pixels drawn of large images
+    arrays["prediction"] = arrays["label"].copy()
+    arrays["prediction"][1:9, 1:9] = 1 - arrays["label"][1:9, 1:9]
+    objects = (arrays["label"], arrays["prediction"])
+    for more in ({}, {"objects": objects}):
+        figure = panel_figure(**arrays, **more)
+        pictures = {ax.get_title(): np.asarray(ax.images[0].get_array()) for ax in figure.axes if ax.get_title()}
+        assert len(pictures) == 6
+        assert {picture.shape[:2] for picture in pictures.values()} == {drawn}
+        np.testing.assert_array_equal(pictures["probability of cell"], arrays["probability"][::step, ::step])
+        assert "weight map (grey: not annotated)" in pictures
+        title = f"error ({64 / (np.prod(shape) - 1):.2%} of pixels)"
+        wrong = (pictures[title] != pictures[title][-2, -2]).any(axis=-1)
+        wrong[-1, -1] = False
+        np.testing.assert_array_equal(
+            np.argwhere(wrong), np.argwhere((arrays["prediction"] != arrays["label"])[::step, ::step])
+        )
+
+
 def _colour_in(axes: Axes, name: str) -> tuple[float, ...]:
     """The colour beside a name in the key below a picture."""
     legend = next(child.get_legend() for child in axes.figure.axes if child.get_legend() and _below(axes, child))

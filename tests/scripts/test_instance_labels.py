@@ -118,6 +118,20 @@ def test_values_that_mean_nothing_name_file_value_and_remedy(options, values, me
         InstanceLabelsd(**options)(read(values))
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.float64])
+def test_numbers_that_single_precision_would_join_are_refused_in_it_alone(dtype: torch.dtype) -> None:
+    """2^24 and 2^24 + 1 are one float32."""
+    step = InstanceLabelsd(kind="instances", reference_key="reference")
+    large = np.array([[2**24, 2**24 + 1, 0]])
+    np.testing.assert_array_equal(step(read(large, dtype))["reference"][0], large)
+    for data in (read(large), {**read(np.array([[5, 5, 0]])), "markers": large[None].astype(np.float32)}):
+        with pytest.raises(ValueError, match=r"labels/03\.png: .* numbers from 2\^24 on are not told apart in float32"):
+            InstanceLabelsd(kind="instances", markers_key="markers")(data)
+    below = np.array([[2**24 - 2, 2**24 - 1, 0]])
+    np.testing.assert_array_equal(step(read(below))["reference"][0], below)
+    assert InstanceLabelsd(kind="binary")(read(large))["label"].sum() == 2  # their numbers mean nothing
+
+
 MARKERS = "0700800003"  # the last lies on no object; the middle between it and the next is at 6.5
 
 

@@ -169,3 +169,18 @@ def test_an_image_without_channels_is_refused() -> None:
     """Its rows would be taken for channels, each with a scale of its own."""
     with pytest.raises(ValueError, match=r"expected \(channels, height, width\), got the shape \(5, 7\)"):
         normalize_image(np.zeros((5, 7)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_grey_value_that_is_not_finite_is_refused_with_the_file(image: np.ndarray, method: str, value: float) -> None:
+    """It would make the whole channel NaN, in which nothing would be found."""
+    broken = image.astype(np.float32)
+    broken[1, 3, 5] = value
+    with pytest.raises(ValueError, match=r"^expected finite grey values, got NaN or infinite ones; replace them"):
+        normalize_image(broken, method)
+    tensor = MetaTensor(torch.from_numpy(broken), meta={"filename_or_obj": "01/t003.tif"})
+    with pytest.raises(ValueError, match=r"^image 01/t003\.tif: expected finite grey values"):
+        NormalizeImaged(method=method)({"image": tensor})
+    with pytest.raises(ValueError, match=r"^image 'image' \(no file name known\): expected finite grey values"):
+        NormalizeImaged(method=method)({"image": broken})

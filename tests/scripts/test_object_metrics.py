@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -252,6 +253,32 @@ def test_scores_without_objects_are_nan_and_silent() -> None:
 
 
 # ---------------------------------------------------------------- the table
+
+
+@pytest.mark.parametrize("partly", [False, True])
+@pytest.mark.parametrize(
+    "kinds", [(np.int64, np.int64), (np.uint8, np.float32), (np.uint64, np.int16), (bool, np.int32)]
+)
+@pytest.mark.parametrize("far", [1, 1000, 2**29])
+def test_the_table_is_the_count_of_pairs_pixel_by_pixel(far: int, kinds: tuple, partly: bool) -> None:
+    """Numbers near each other and far apart; images with and without background."""
+    rng = np.random.default_rng(far)
+    for least in (0, 1, 3):
+        result = (rng.integers(min(least, 1), 4, (7, 9)) * (far if kinds[0] is np.int64 else 1)).astype(kinds[0])
+        reference = (rng.integers(least - 1, 4, (7, 9)) * (far if kinds[1] is np.int64 else 1)).astype(kinds[1])
+        annotated = rng.random((7, 9)) < 0.6 if partly else np.ones((7, 9), bool)
+        pixels = list(zip(reference.ravel().tolist(), result.ravel().tolist(), annotated.ravel(), strict=True))
+        truth = sorted(Counter(r for r, _, known in pixels if known and r > 0).items())
+        whole = sorted(Counter(s for _, s, _ in pixels if s > 0).items())
+        found = Counter(s for _, s, known in pixels if known)
+        both = sorted(Counter((r, s) for r, s, known in pixels if known and r > 0 and s > 0).items())
+        table = overlaps(result, reference, annotated if partly else None)
+        assert list(zip(table.reference_ids, table.reference_areas, strict=True)) == truth
+        assert list(zip(table.result_ids, table.result_whole_areas, strict=True)) == whole
+        assert table.result_areas.tolist() == [found[s] for s, _ in whole]
+        pairs = zip(table.reference_ids[table.reference], table.result_ids[table.result], strict=True)
+        assert list(zip(pairs, table.pixels, strict=True)) == both
+        assert {array.dtype for array in vars(table).values()} == {np.dtype(np.int64)}
 
 
 def test_number_types_ids_and_numbers_of_axes_do_not_matter() -> None:

@@ -17,7 +17,15 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 
 from scripts.handlers import EmReport, ObjectReport
-from scripts.object_metrics import THRESHOLDS, det_score, instance_scores, seg_score
+from scripts.object_metrics import (
+    THRESHOLDS,
+    det_counts,
+    det_score,
+    instance_counts,
+    instance_scores,
+    seg_jaccards,
+    seg_score,
+)
 from scripts.object_report import COLUMNS, measure_frame, summarise_frames
 from scripts.report_figures import jaccard_figure
 from scripts.reports import lowest
@@ -106,6 +114,21 @@ def test_the_report_equals_the_pure_functions(tmp_path: Path) -> None:
     assert np.mean(jaccards) == pytest.approx(found["seg"], abs=1e-6)
     assert jaccards == sorted(jaccards)
     assert len(rows) == found["reference_objects"] == 4 * 24
+
+
+def test_a_frame_holds_what_the_pure_functions_give_also_partly_annotated() -> None:
+    for k, (result, reference) in enumerate(frames()):
+        markers = np.where(reference > 0, reference, 0)
+        mask = np.random.default_rng(k).random(reference.shape) < 0.8
+        for valid in (None, mask, np.ones(reference.shape)):
+            for truth in (reference, markers):
+                measured = measure_frame(result, truth, markers, valid)
+                labels, areas = np.unique(truth[truth > 0], return_counts=True)
+                assert (measured["labels"], measured["areas"]) == (labels.tolist(), areas.tolist())
+                assert measured["jaccards"] == seg_jaccards(result, truth).tolist()
+                assert measured["instances"] == instance_counts(result, truth, valid).tolist()
+                assert measured["det"] == det_counts(result, markers).tolist()
+                assert measured["results"] == len(set(result[result > 0].tolist()))
 
 
 def test_what_is_not_annotated_makes_no_object_and_no_false_one(tmp_path: Path) -> None:

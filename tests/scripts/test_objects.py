@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import AsDiscreted
 from skimage.filters import gaussian
 from skimage.io import imread
 
@@ -81,6 +82,18 @@ def test_another_object_in_the_hole_stays() -> None:
     assert instances.max() == 2
     assert instances[2, 2] == 2
     assert (instances == 1).sum() == RING.size - 2  # all but the inner object and the notch at the rim
+
+
+@pytest.mark.parametrize("outer, inner", [(1, 2), (2, 1)])
+def test_of_nested_holes_the_innermost_is_filled_by_its_own_ring(outer: int, inner: int) -> None:
+    """Background between the rings is enclosed by the outer one alone, background within the inner one by both."""
+    rings = np.zeros((9, 9), int)
+    rings[:, :], rings[1:8, 1:8], rings[2:7, 2:7], rings[3:6, 3:6] = outer, 0, inner, 0
+    filled = np.ones((9, 9), int)
+    filled[2:7, 2:7] = 2
+    np.testing.assert_array_equal(instances_from_scores(rings, fill_holes=100), filled)
+    only_inner = np.where(rings == outer, 1, np.where(filled == 2, 2, 0))
+    np.testing.assert_array_equal(instances_from_scores(rings, fill_holes=9), only_inner)
 
 
 def test_a_cell_inside_a_cell_survives_when_the_limit_is_smaller_than_the_membrane() -> None:
@@ -208,6 +221,34 @@ def test_the_transform_takes_a_class_map_and_arrays() -> None:
     out = InstancesFromScoresd(keys="pred")({"pred": _array("1.1")[None]})
     assert isinstance(out["instances"], np.ndarray)
     assert out["instances"].tolist() == [[[1, 0, 2]]]
+
+
+def test_classes_as_floats_are_refused_as_they_would_join() -> None:
+    scores = torch.zeros(3, 2, 6)
+    scores[0], scores[1, :, 1:3], scores[2, :, 3:5] = 0.1, 9, 9
+    as_floats = AsDiscreted("pred", argmax=True)({"pred": MetaTensor(scores, meta={"filename_or_obj": "a.png"})})
+    with pytest.raises(ValueError, match=r"^a\.png: expected probabilities 0 \.\. 1, got up to 2; .* as integers"):
+        InstancesFromScoresd("pred")(as_floats)
+    as_integers = AsDiscreted("pred", argmax=True, dtype=torch.int32)({"pred": scores})
+    out = InstancesFromScoresd("pred")(as_integers)["instances"]
+    np.testing.assert_array_equal(out[0], _array(".1122.", ".1122."))
+
+
+def test_scores_that_are_no_probabilities_are_refused_and_rounding_is_not() -> None:
+    with pytest.raises(ValueError, match=r"0 \.\. 1, got up to 3\.5"):
+        instances_from_scores(np.array([[3.5, -2.0]]))
+    assert instances_from_scores(np.array([[1 + 1e-6]])).tolist() == [[1]]
+
+
+def test_an_image_smaller_than_the_borders_is_named() -> None:
+    step = InstancesFromScoresd("pred", field_border=50)
+    scores, meta = torch.rand(2, 90, 120), {"filename_or_obj": "01/t000.tif"}
+    known = {"pred": scores, "image": MetaTensor(torch.zeros(1), meta=meta)}
+    for item in ({"pred": MetaTensor(scores, meta=meta)}, known):
+        with pytest.raises(ValueError, match=r"^01/t000\.tif: field_border must .* got 50 for 90 x 120 px"):
+            step(item)
+    with pytest.raises(ValueError, match=r"^'pred' \(no file name known\): field_border must"):
+        step({"pred": scores})
 
 
 def test_the_transform_passes_every_parameter_on() -> None:

@@ -14,8 +14,8 @@ from scripts.overlays import (
     CORRECT,
     FALSE_BACKGROUND,
     MISSED_BACKGROUND,
-    NOT_ANNOTATED,
     PALETTE,
+    UNKNOWN,
     class_key,
     displayable,
     error_map,
@@ -26,10 +26,10 @@ from scripts.overlays import (
 def test_error_map_names_every_kind_of_pixel() -> None:
     label = np.array([[0, 1, 0, 2, 1, -1, -1]])
     found = np.array([[0, 0, 1, 1, 1, 0, 1]])
-    expected = [CORRECT, FALSE_BACKGROUND, MISSED_BACKGROUND, CONFUSED, CORRECT, NOT_ANNOTATED, NOT_ANNOTATED]
+    expected = [CORRECT, FALSE_BACKGROUND, MISSED_BACKGROUND, CONFUSED, CORRECT, UNKNOWN, UNKNOWN]
     assert error_map(found, label).tolist() == [expected]
     weight = np.array([[1.0, 0.0, 2.0, 0.0, 1.0, 1.0, 1.0]])
-    expected[1] = expected[3] = NOT_ANNOTATED
+    expected[1] = expected[3] = UNKNOWN
     assert error_map(found, label, weight).tolist() == [expected]
 
 

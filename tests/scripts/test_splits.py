@@ -141,3 +141,21 @@ def test_blocks_of_a_cross_validation_cover_all_slices_once():
     assert splits[4] == split_datalist(items, how="last")
     with pytest.raises(ValueError, match=r"fold must be from 0 to 4 \(val_fraction 0.2\), got 5"):
         split_datalist(items, how="block", fold=5)
+
+
+def test_a_written_split_of_all_items_can_be_fed_back_and_written_again(tmp_path: Path):
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    for items in (ITEMS[:4], ITEMS[:1], STACK):
+        split = split_datalist(items, how="all", output=first)
+        assert split_datalist(items, split_file=first, output=second) == split
+        assert split_datalist(items, split_file=second) == split == {"training": items, "validation": items}
+    assert json.loads(second.read_text())["rule"] == {"how": "all", "split_file": str(first)}
+
+
+@pytest.mark.parametrize("rule", ['"all"', "null", '{"how": "random"}', "[]"])
+def test_only_the_rule_all_lets_an_image_train_and_validate(rule: str, tmp_path: Path):
+    (tmp_path / "split.json").write_text(f'{{"training": ["00", "01"], "validation": ["01"], "rule": {rule}}}')
+    with pytest.raises(ValueError, match="for training and validation: keep each in one list"):
+        split_datalist(ITEMS, split_file=tmp_path / "split.json")
+    (tmp_path / "split.json").write_text(f'{{"training": ["00"], "validation": ["01"], "rule": {rule}}}')
+    assert split_datalist(ITEMS, split_file=tmp_path / "split.json")["validation"] == [ITEMS[1]]
