@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-
-from rich.console import Console
-from rich.markdown import Markdown
 
 from bundle.errors import RunError
 from bundle.experiments import EXPERIMENTS, Experiment, Published
@@ -45,7 +42,7 @@ def report(results_dir: str = "results") -> None:
     text = results_table(read_results(root))
     with replacing(root / TABLE) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    Console().print(Markdown(text))
+    print(text)
     print(f"{root / TABLE}: written")
 
 
@@ -102,7 +99,7 @@ def _compared(experiment: Experiment, result: dict[str, Any]) -> str:
     made = (QUICK + " " if result["quick"] else "") + (
         f"Measured: {len(held)} images, {held[0]} to {held[-1]}. "
         f"`{result['command']}`: {result['epochs']} epochs, {result['iterations']} iterations in {minutes:.0f} "
-        f"minutes, validations apart, on {machine.get('gpu', machine['processor'])}, seed {result['seed']}, weights "
+        f"min, validations apart, on {machine.get('gpu', machine['processor'])}, seed {result['seed']}, weights "
         f" sha256 {result['weights']['sha256'][:12]}."
     )
     return made + "\n\n" + _markdown(rows)
@@ -156,7 +153,11 @@ def _shown(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _markdown(rows: Iterable[Sequence[str]]) -> str:
-    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
-    rule = "|" + "---|" * (head.count("|") - 1)
-    return "\n".join([head, rule, *body])
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table whose columns are aligned in the source, too."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
