@@ -122,7 +122,7 @@ EXPERIMENTS = {
         data="phc_u373",
         dataset_dir="data/PhC-C2DH-U373",
         max_epochs=16,
-        val_interval=2,
+        val_interval=4,
         protocol="sequence 02: frames 0-75 train on the silver reference, frames 84-114 are measured",
         evaluations={
             "silver": Evaluation({"save_results": True}),

@@ -100,7 +100,7 @@ def _compared(experiment: Experiment, result: dict[str, Any]) -> str:
         f"Measured: {len(held)} images, {held[0]} to {held[-1]}. "
         f"`{result['command']}`: {result['epochs']} epochs, {result['iterations']} iterations in {minutes:.0f} "
         f"min, validations apart, on {machine.get('gpu', machine['processor'])}, seed {result['seed']}, weights "
-        f" sha256 {result['weights']['sha256'][:12]}."
+        f"sha256 {result['weights']['sha256'][:12]}."
     )
     return made + "\n\n" + _markdown(rows)
 
