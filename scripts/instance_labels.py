@@ -11,7 +11,7 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy, ensure_tuple
 from skimage.measure import label as connected_components
 
-from scripts.annotation import NOT_ANNOTATED, mark_unannotated
+from scripts.annotation import NOT_ANNOTATED, mark_border, mark_unannotated
 from scripts.engine_items import file_of
 from scripts.separation import separation_gap
 
@@ -62,6 +62,8 @@ class InstanceLabelsd(MapTransform):
         markers_key: where to find a marker on every cell, (1, H, W) whole numbers, of those items that have it; around
             cells with a marker but no mask nothing is annotated (-1, as above), see `scripts.annotation`. One for all
             keys, since markers belong to the image. None: no markers.
+        field_border: pixels; background this near to the image's edge is not annotated (-1, as above), since objects
+            wholly in the border were not outlined: the field of interest of the Cell Tracking Challenge.
         reference_key: where to write the objects as annotated, without the gap and with -1 where not annotated: what
             object metrics compare with. One name per key; None: nowhere.
         allow_missing_keys: skip keys that an item lacks.
@@ -85,6 +87,7 @@ class InstanceLabelsd(MapTransform):
         class_values: Mapping[int, int] | Sequence[int] | None = None,
         ignore_value: int | None = None,
         markers_key: Hashable | None = None,
+        field_border: int = 0,
         reference_key: KeysCollection | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -102,6 +105,7 @@ class InstanceLabelsd(MapTransform):
         if len(self.reference_keys) != len(self.keys):
             raise ValueError(f"reference_key must name one key per label, {self.keys}, got {self.reference_keys}")
         self.markers_key = markers_key
+        self.field_border = field_border
         self.kind = kind
         self.gap = separation_gap
         self.connectivity = connectivity
@@ -150,6 +154,7 @@ class InstanceLabelsd(MapTransform):
         objects[ignored] = NOT_ANNOTATED
         if markers is not None:
             objects = mark_unannotated(objects, _whole_numbers(_plane(markers), markers.dtype, "marker"))
+        objects = mark_border(objects, self.field_border)
         classes[objects < 0] = NOT_ANNOTATED
         return classes, objects
 

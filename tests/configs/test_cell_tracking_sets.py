@@ -85,6 +85,7 @@ def test_pixels_around_a_cell_without_mask_weigh_nothing_and_the_gap_is_not_in_t
         dataset_dir=str(challenge_set),
         output_dir=str(tmp_path),
         model_dir=str(tmp_path),
+        field_border=0,
         **FRAMES,
         **SMALL,
     )

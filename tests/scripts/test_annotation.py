@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 from tifffile import imread
 
-from scripts.annotation import NOT_ANNOTATED, annotated_pixels, mark_unannotated, unmasked_markers
+from scripts.annotation import NOT_ANNOTATED, annotated_pixels, mark_border, mark_unannotated, unmasked_markers
 
 
 def made(text: str) -> np.ndarray:
@@ -147,3 +147,22 @@ def test_most_of_a_cell_that_loses_its_mask_is_not_annotated_any_more(data_root:
     assert len(shares) > 30
     assert np.mean(shares) > 0.9
     assert min(shares) > 0.6
+
+
+def test_background_near_the_edge_is_not_annotated_where_objects_there_were_not_outlined() -> None:
+    objects = np.zeros((5, 6), np.int32)
+    objects[1:4, 0:3] = 7  # reaches in
+    objects[0, 5] = -1  # said to be unknown
+    expected = [
+        [-1, -1, -1, -1, -1, -1],
+        [7, 7, 7, 0, 0, -1],
+        [7, 7, 7, 0, 0, -1],
+        [7, 7, 7, 0, 0, -1],
+        [-1, -1, -1, -1, -1, -1],
+    ]
+    np.testing.assert_array_equal(mark_border(objects, 1), expected)
+    np.testing.assert_array_equal(mark_border(objects, 0), objects)
+    np.testing.assert_array_equal(mark_border(objects, 3), np.where(objects == 0, -1, objects))
+    assert mark_border(objects.astype(np.uint16), 1).dtype == np.int64
+    with pytest.raises(ValueError, match="0 px or more, got -1"):
+        mark_border(objects, -1)

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from skimage.io import imread, imsave
 
-from scripts.instance_labels import InstanceLabelsd, instances_from_mask
+from scripts.instance_labels import KINDS, InstanceLabelsd, instances_from_mask
 from scripts.object_metric_handlers import InstanceScore, SegScore
 from scripts.weight_maps import WeightMapd
 
@@ -280,3 +280,17 @@ def test_real_slices_have_as_many_cells_as_stated(data_root: Path) -> None:
     counts = [instances_from_mask(imread(file) > 0).max() for file in files]
     assert len(files) == 25
     assert (min(counts), max(counts)) == (88, 137)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_background_in_the_border_of_the_field_weighs_nothing(kind: str) -> None:
+    label = torch.zeros(1, 6, 6)
+    label[:, 0:3, 2:4] = 1
+    prepare = InstanceLabelsd(kind=kind, field_border=1, reference_key="reference")
+    item = WeightMapd()(prepare({"label": label}))
+    rim = np.ones((6, 6), bool)
+    rim[1:-1, 1:-1] = False
+    unknown = rim & (label[0].numpy() == 0)
+    for key in ("label", "instances", "reference"):
+        np.testing.assert_array_equal(np.asarray(item[key])[0] < 0, unknown)
+    np.testing.assert_array_equal(np.asarray(item["weight"])[0] == 0, unknown)
