@@ -82,6 +82,12 @@ STRIDES = {
     "tiles of 572, stride 388": Evaluation(NO_PICTURES, configs=("variant_authors_stride.yaml",)),
 }
 VIEWS = "mean of 8 views"
+CELL_EVALUATIONS = {
+    "silver": Evaluation({"save_results": True}),
+    "gold": Evaluation({"validation_frames#reference": "gold"}),
+    f"silver, {VIEWS}": Evaluation({"orientations": 8, **NO_PICTURES}),
+    **STRIDES,
+}
 
 
 def _cells(seg_paper: float, seg_board: float) -> tuple[Published, ...]:
@@ -124,12 +130,7 @@ EXPERIMENTS = {
         max_epochs=16,
         val_interval=4,
         protocol="sequence 02: frames 0-75 train on the silver reference, frames 84-114 are measured",
-        evaluations={
-            "silver": Evaluation({"save_results": True}),
-            "gold": Evaluation({"validation_frames#reference": "gold"}),
-            f"silver, {VIEWS}": Evaluation({"orientations": 8, **NO_PICTURES}),
-            **STRIDES,
-        },
+        evaluations=CELL_EVALUATIONS,
         published=_cells(0.9203, 0.931),
         quick={**SMALL_NET, "max_epochs": 1, "val_interval": 1},
     ),
@@ -141,12 +142,7 @@ EXPERIMENTS = {
         max_epochs=22,
         val_interval=2,
         protocol="sequence 01: frames 0-55 train on the silver reference, frames 62-83 are measured",
-        evaluations={
-            "silver": Evaluation({"save_results": True}),
-            "gold": Evaluation({"validation_frames#reference": "gold"}),
-            f"silver, {VIEWS}": Evaluation({"orientations": 8, **NO_PICTURES}),
-            **STRIDES,
-        },
+        evaluations=CELL_EVALUATIONS,
         published=_cells(0.7756, 0.887),
         quick={**SMALL_NET, "max_epochs": 2, "val_interval": 2},
     ),
