@@ -75,7 +75,14 @@ ABLATIONS = {  # name: overlays over the experiment's own; the same budget, the 
     "padded": ("variant_padded.yaml",),
 }
 
-SMALL_NET = {"network_def#features": [16, 32, 64, 128, 256]}
+LEVELS, PAPER_FEATURES, QUICK_FEATURES = 5, 64, 16  # Fig. 1: the network's levels, and the channels of its first
+
+
+def network_of(features: int) -> dict[str, list[int]]:
+    """Overrides for a network of another width, each level with twice the channels of the one above, as in Fig. 1."""
+    return {"network_def#features": [features << level for level in range(LEVELS)]}
+
+
 NO_PICTURES = {"save_panels": False}
 STRIDES = {
     "tiles of 572, stride 384": Evaluation({"validate#inferer#tile_size": 572, **NO_PICTURES}),
@@ -120,7 +127,7 @@ EXPERIMENTS = {
             Published("Rand error", ("em", "rand_error", "error"), paper=0.0382),
             Published("pixel error", ("em", "pixel_error", "error"), paper=0.0611),
         ),
-        quick={**SMALL_NET, "max_epochs": 6, "val_interval": 3},
+        quick={**network_of(QUICK_FEATURES), "max_epochs": 6, "val_interval": 3},
     ),
     "u373": Experiment(
         title="U373 cells in phase contrast, PhC-C2DH-U373",
@@ -132,7 +139,7 @@ EXPERIMENTS = {
         protocol="sequence 02: frames 0-75 train on the silver reference, frames 84-114 are measured",
         evaluations=CELL_EVALUATIONS,
         published=_cells(0.9203, 0.931),
-        quick={**SMALL_NET, "max_epochs": 1, "val_interval": 1},
+        quick={**network_of(QUICK_FEATURES), "max_epochs": 1, "val_interval": 1},
     ),
     "hela": Experiment(
         title="HeLa cells in DIC, DIC-C2DH-HeLa",
@@ -144,6 +151,6 @@ EXPERIMENTS = {
         protocol="sequence 01: frames 0-55 train on the silver reference, frames 62-83 are measured",
         evaluations=CELL_EVALUATIONS,
         published=_cells(0.7756, 0.887),
-        quick={**SMALL_NET, "max_epochs": 2, "val_interval": 2},
+        quick={**network_of(QUICK_FEATURES), "max_epochs": 2, "val_interval": 2},
     ),
 }

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from bundle.errors import RunError
-from bundle.experiments import EXPERIMENTS, Experiment, Published
+from bundle.experiments import EXPERIMENTS, PAPER_FEATURES, Experiment, Published
 from scripts.atomic_files import replacing
 
 RESULT, TABLE = "results.json", "table.md"
+REPEATS = ("fold", "seed")  # what differs between repeats of one thing
 KEYS = (
-    *("experiment", "ablation", "quick", "fold", "seed", "command", "split", "epochs", "iterations"),
-    *("iteration_seconds", "hardware", "weights", "evaluations"),
+    *("experiment", "ablation", "quick", "fold", "seed", "features", "command", "split", "epochs"),
+    *("iterations", "iteration_seconds", "hardware", "weights", "evaluations"),
 )
 HIDDEN = (
     "Paper and board were measured on the challenges' hidden test data; ours on labelled data held out as said below, "
@@ -55,8 +56,13 @@ def read_results(root: Path) -> list[dict[str, Any]]:
     found = [_read(path) for path in sorted(root.glob(f"*/{RESULT}"))]
     if not found:
         raise RunError(f"no {RESULT} below {root}; make one with: python -m bundle reproduce em --results_dir {root}")
-    order = list(EXPERIMENTS)
-    return sorted(found, key=lambda r: (order.index(r["experiment"]), r["quick"], r["ablation"] or "", r["fold"] or 0))
+    return sorted(found, key=_place)
+
+
+def _place(result: dict[str, Any]) -> tuple[Any, ...]:
+    """Where a result stands among others: the paper's network first, repeats of one thing together."""
+    kind = result["quick"], -result["features"], result["ablation"] or ""
+    return list(EXPERIMENTS).index(result["experiment"]), *kind, result["fold"] or 0, result["seed"]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -81,7 +87,9 @@ def results_table(results: Sequence[dict[str, Any]]) -> str:
         own = [result for result in results if result["experiment"] == name]
         if own:
             sections += [f"## {experiment.title}", f"{experiment.protocol[0].upper()}{experiment.protocol[1:]}."]
-            sections += [_compared(experiment, result) for result in own if not result["ablation"]]
+            first = min(result["seed"] for result in own)  # of repeats one; their mean stands below
+            whole = [result for result in own if not result["ablation"] and result["seed"] == first]
+            sections += [_compared(experiment, result) for result in whole]
             sections.append(_all_ways(experiment, own))
             sections += [PADDED] if any(result["ablation"] == "padded" for result in own) else []
     return "\n\n".join(sections) + "\n"
@@ -97,7 +105,7 @@ def _compared(experiment: Experiment, result: dict[str, Any]) -> str:
     minutes, machine = result["iteration_seconds"] / 60, result["hardware"]
     held = result["split"]["validation"]
     made = (QUICK + " " if result["quick"] else "") + (
-        f"Measured: {len(held)} images, {held[0]} to {held[-1]}. "
+        f"{result['features']} features in the first level. Measured: {len(held)} images, {held[0]} to {held[-1]}. "
         f"`{result['command']}`: {result['epochs']} epochs, {result['iterations']} iterations in {minutes:.0f} "
         f"min, validations apart, on {machine.get('gpu', machine['processor'])}, seed {result['seed']}, weights "
         f"sha256 {result['weights']['sha256'][:12]}."
@@ -106,35 +114,41 @@ def _compared(experiment: Experiment, result: dict[str, Any]) -> str:
 
 
 def _all_ways(experiment: Experiment, results: Sequence[dict[str, Any]]) -> str:
-    """Every result and every way of measuring it, a row each."""
+    """Every result and every way of measuring it, a row each; then the means of repeats."""
     rows = [["result", "measured", *(line.measure for line in experiment.published), "iterations"]]
     for result in results:
-        kind = [result["ablation"] or "all of it", *(["quick"] if result["quick"] else [])]
-        kind += [f"fold {result['fold']}"] if result["fold"] is not None else []
+        kind = [*_kind(result), *([f"fold {result['fold']}"] if result["fold"] is not None else [])]
+        kind += [f"seed {result['seed']}"] if result["seed"] else []
         for way, metrics in result["evaluations"].items():
             values = [_shown(_value(metrics, line), line.digits) for line in experiment.published]
-            rows.append([", ".join(kind).replace("_", " "), way, *values, str(result["iterations"])])
-    return _markdown([*rows, *_means_over_folds(experiment, results)])
+            rows.append([", ".join(kind), way, *values, str(result["iterations"])])
+    return _markdown([*rows, *_means(experiment, results)])
 
 
-def _means_over_folds(experiment: Experiment, results: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """A row for each way of measuring of which there are several folds: their mean."""
+def _kind(result: dict[str, Any]) -> list[str]:
+    """What a result is of, in words."""
+    kind = [(result["ablation"] or "all of it").replace("_", " "), *(["quick"] if result["quick"] else [])]
+    return kind + ([f"{result['features']} features"] if result["features"] != PAPER_FEATURES else [])
+
+
+def _means(experiment: Experiment, results: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Of what was repeated, with other folds or seeds: mean and standard deviation of a single run."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for result in results:
-        if result["fold"] is not None:
-            groups.setdefault((result["ablation"], result["quick"], result["iterations"]), []).append(result)
+        groups.setdefault((*_kind(result), result["iterations"]), []).append(result)
     rows = []
-    for (ablation, quick, iterations), folds in groups.items():
-        if len(folds) < 2:
+    for (*kind, iterations), repeats in groups.items():
+        if len(repeats) < 2:
             continue
-        name = f"{ablation or 'all of it'}{', quick' if quick else ''}, mean of {len(folds)} folds".replace("_", " ")
-        for way in folds[0]["evaluations"]:
-            found = [
-                [_value(fold["evaluations"].get(way, {}), line) for fold in folds] for line in experiment.published
-            ]
-            means = [None if None in values else fmean(v for v in values if v is not None) for values in found]
-            shown = [_shown(mean, line.digits) for mean, line in zip(means, experiment.published, strict=True)]
-            rows.append([name, way, *shown, str(iterations)])
+        varied = " and ".join(f"{name}s" for name in REPEATS if len({result[name] for result in repeats}) > 1)
+        for way in repeats[0]["evaluations"]:
+            shown = []
+            for line in experiment.published:
+                values = [_value(result["evaluations"].get(way, {}), line) for result in repeats]
+                known = [value for value in values if value is not None]
+                whole = len(known) == len(values)
+                shown.append(f"{fmean(known):.{line.digits}f} ± {stdev(known):.{line.digits}f}" if whole else "-")
+            rows.append([", ".join([*kind, f"mean of {len(repeats)} {varied}"]), way, *shown, str(iterations)])
     return rows
 
 

@@ -19,7 +19,8 @@ from bundle.run import run
 from scripts.history import read_history
 from tests.configs.conftest import CONFIGS, SMALL, tiny_dataset  # noqa: F401  # a fixture
 
-FACTS = {"experiment": "em", "ablation": None, "quick": True, "fold": None, "seed": 0, "command": "as tested"}
+FACTS = {"experiment": "em", "ablation": None, "quick": True, "fold": None, "seed": 0, "features": 16}
+FACTS |= {"command": "as tested"}
 TINY = replace(
     EXPERIMENTS["em"], evaluations={"one view": Evaluation(), "mean of 8 views": Evaluation({"orientations": 8})}
 )
@@ -116,6 +117,19 @@ def test_folds_and_ablations_have_folders_commands_and_overrides_of_their_own(tm
     assert facts["command"] == "python -m bundle reproduce em --max_epochs 3 --fold 2 --ablation no_elastic"
 
 
+def test_seeds_and_widths_have_folders_commands_and_overrides_of_their_own(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr("bundle.reproduce.reproduce_one", lambda *arguments: done.append(arguments[1:]))
+    monkeypatch.setattr("bundle.reproduce.report", lambda root: None)
+    words = ["--seed", "0,2", "--ablation", "padded", "--features", "8", "--dataset_dir", str(tmp_path)]
+    assert main(["reproduce", "hela", *words, "--results_dir", str(tmp_path)]) == 0
+    names = ["hela-features8", "hela-padded-features8", "hela-seed2-features8", "hela-padded-seed2-features8"]
+    assert [folder.name for folder, _, _ in done] == names
+    _, given, facts = done[3]
+    assert (given["seed"], given["network_def#features"]) == (2, [8, 16, 32, 64, 128])
+    assert facts["command"] == "python -m bundle reproduce hela --seed 2 --features 8 --ablation padded"
+
+
 def test_every_overlay_that_an_experiment_names_is_there():
     named = [name for overlays in ABLATIONS.values() for name in overlays]
     for experiment in EXPERIMENTS.values():
@@ -137,6 +151,8 @@ def test_the_experiments_state_the_papers_results():
         (["mri"], "unknown experiment 'mri'; there are em, u373, hela"),
         (["hela", "--fold", "1"], "--fold is of em alone, 0 to 4 or all; got 1 for hela"),
         (["em", "--fold", "5"], "got 5 for em"),
+        (["em", "--seed", "0,-1"], "--seed is 0,-1, expected a whole number of at least 0, or several: 0,1,2"),
+        (["em", "--features", "0"], "--features is 0, expected a whole number of at least 1"),
         (["em", "--fold", "4.0"], "got 4.0 for em"),
         (["em", "--max_epochs", "0"], "--max_epochs is 0"),
         (["u373", "--dataset_dir", "nowhere"], "no data in nowhere; get them with: python -m bundle fetch phc_u373"),
@@ -165,6 +181,7 @@ def made_result(seg: float, **facts: object) -> dict:
         "quick": False,
         "fold": None,
         "seed": 0,
+        "features": 64,
         "command": "cmd",
         "split": {"validation": ["t062.tif", "t063.tif"]},
         "epochs": 2,
@@ -207,7 +224,17 @@ def test_folds_have_a_row_for_their_mean():
 
     text = single_spaced(results_table([em(0, 0.9), em(1, 0.8)]))
     assert "| all of it, fold 0 | one view | 0.9000 | - | - | - | - | 112 |" in text
-    assert "| all of it, mean of 2 folds | one view | 0.8500 | - | - | - | - | 112 |" in text
+    assert "| all of it, mean of 2 folds | one view | 0.8500 ± 0.0707 | - | - | - | - | 112 |" in text
+
+
+def test_repeats_with_other_seeds_have_a_row_for_their_mean_and_spread_each_width_by_itself():
+    narrow = [made_result(seg, seed=seed, features=16) for seed, seg in enumerate((0.5, 0.6, 0.7))]
+    text = single_spaced(results_table([made_result(0.81), *narrow]))
+    assert "| all of it | silver | 0.8100 |" in text
+    assert "| all of it, 16 features, seed 2 | silver | 0.7000 |" in text
+    assert "| all of it, 16 features, mean of 3 seeds | silver | 0.6000 ± 0.1000 | - | 0.9000 ± 0.0000 |" in text
+    assert "| all of it, mean" not in text
+    assert text.count("board's best") == 2, "of repeats, only the first is set beside the paper"
 
 
 def test_a_file_that_is_no_result_is_named(tmp_path, capsys):
