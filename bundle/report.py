@@ -87,9 +87,8 @@ def results_table(results: Sequence[dict[str, Any]]) -> str:
         own = [result for result in results if result["experiment"] == name]
         if own:
             sections += [f"## {experiment.title}", f"{experiment.protocol[0].upper()}{experiment.protocol[1:]}."]
-            first = min(result["seed"] for result in own)  # of repeats one; their mean stands below
-            whole = [result for result in own if not result["ablation"] and result["seed"] == first]
-            sections += [_compared(experiment, result) for result in whole]
+            first = {(*_kind(result), result["fold"]): result for result in reversed(own) if not result["ablation"]}
+            sections += [_compared(experiment, result) for result in own if result in first.values()]  # of seeds one
             sections.append(_all_ways(experiment, own))
             sections += [PADDED] if any(result["ablation"] == "padded" for result in own) else []
     return "\n\n".join(sections) + "\n"
@@ -115,13 +114,13 @@ def _compared(experiment: Experiment, result: dict[str, Any]) -> str:
 
 def _all_ways(experiment: Experiment, results: Sequence[dict[str, Any]]) -> str:
     """Every result and every way of measuring it, a row each; then the means of repeats."""
-    rows = [["result", "measured", *(line.measure for line in experiment.published), "iterations"]]
+    rows = [["result", "measured", "images", *(line.measure for line in experiment.published), "iterations"]]
     for result in results:
         kind = [*_kind(result), *([f"fold {result['fold']}"] if result["fold"] is not None else [])]
         kind += [f"seed {result['seed']}"] if result["seed"] else []
         for way, metrics in result["evaluations"].items():
             values = [_shown(_value(metrics, line), line.digits) for line in experiment.published]
-            rows.append([", ".join(kind), way, *values, str(result["iterations"])])
+            rows.append([", ".join(kind), way, _images(metrics), *values, str(result["iterations"])])
     return _markdown([*rows, *_means(experiment, results)])
 
 
@@ -131,13 +130,20 @@ def _kind(result: dict[str, Any]) -> list[str]:
     return kind + ([f"{result['features']} features"] if result["features"] != PAPER_FEATURES else [])
 
 
+def _images(metrics: dict[str, Any]) -> str:
+    """How many images an evaluation measured: of a partly annotated reference, those with an annotation."""
+    counts = [report["images"] for report in metrics.values() if "images" in report]
+    return str(counts[0]) if counts else "-"
+
+
 def _means(experiment: Experiment, results: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Of what was repeated, with other folds or seeds: mean and standard deviation of a single run."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for result in results:
-        groups.setdefault((*_kind(result), result["iterations"]), []).append(result)
+        own_split = result["fold"] is None  # the same images as one of the folds
+        groups.setdefault((own_split, *_kind(result), result["iterations"]), []).append(result)
     rows = []
-    for (*kind, iterations), repeats in groups.items():
+    for (_, *kind, iterations), repeats in groups.items():
         if len(repeats) < 2:
             continue
         varied = " and ".join(f"{name}s" for name in REPEATS if len({result[name] for result in repeats}) > 1)
@@ -148,7 +154,7 @@ def _means(experiment: Experiment, results: Sequence[dict[str, Any]]) -> list[li
                 known = [value for value in values if value is not None]
                 whole = len(known) == len(values)
                 shown.append(f"{fmean(known):.{line.digits}f} ± {stdev(known):.{line.digits}f}" if whole else "-")
-            rows.append([", ".join([*kind, f"mean of {len(repeats)} {varied}"]), way, *shown, str(iterations)])
+            rows.append([", ".join([*kind, f"mean of {len(repeats)} {varied}"]), way, "", *shown, str(iterations)])
     return rows
 
 

@@ -130,6 +130,19 @@ def test_seeds_and_widths_have_folders_commands_and_overrides_of_their_own(tmp_p
     assert facts["command"] == "python -m bundle reproduce hela --seed 2 --features 8 --ablation padded"
 
 
+def test_a_quick_run_of_the_paper_s_width_has_the_paper_s_width(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr("bundle.reproduce.reproduce_one", lambda *arguments: done.append(arguments[1:]))
+    monkeypatch.setattr("bundle.reproduce.report", lambda root: None)
+    words = ["reproduce", "em", "--quick", "--dataset_dir", str(tmp_path), "--results_dir", str(tmp_path)]
+    assert main(words) == 0
+    assert main([*words, "--features", "64"]) == 0
+    (small, narrow, _), (wide, paper, facts) = done
+    assert (small.name, narrow["network_def#features"][0]) == ("em-quick", 16)
+    assert (wide.name, "network_def#features" in paper, facts["features"]) == ("em-quick-features64", False, 64)
+    assert narrow["max_epochs"] == paper["max_epochs"] == 6
+
+
 def test_every_overlay_that_an_experiment_names_is_there():
     named = [name for overlays in ABLATIONS.values() for name in overlays]
     for experiment in EXPERIMENTS.values():
@@ -174,7 +187,7 @@ def test_an_unknown_ablation_is_refused(given, complaint, capsys, tmp_path):
 
 
 def made_result(seg: float, **facts: object) -> dict:
-    objects = {"seg": seg, "det": None, "instances": [{"f1": 0.9}]}
+    objects = {"images": 22, "seg": seg, "det": None, "instances": [{"f1": 0.9}]}
     return {
         "experiment": "hela",
         "ablation": None,
@@ -203,8 +216,8 @@ def test_the_table_sets_paper_board_and_ours_side_by_side():
     assert "| measure | paper | board's best | ours, silver | ours, gold |" in text
     assert "| SEG | 0.7756 | 0.8870 | 0.8100 | - |" in text
     assert "| F1 at IoU 0.5 | - | - | 0.9000 | - |" in text
-    assert "| all of it | silver | 0.8100 | - | 0.9000 | - | 112 |" in text
-    assert "| no weight map | gold | - | - | - | - | 112 |" in text
+    assert "| all of it | silver | 22 | 0.8100 | - | 0.9000 | - | 112 |" in text
+    assert "| no weight map | gold | - | - | - | - | - | 112 |" in text
     assert "Measured: 2 images, t062.tif to t063.tif." in text
     assert "2 epochs, 112 iterations in 2 min, validations apart, on two cores, seed 0" in text
     assert "Frames 0-55 train" in text or "frames 0-55 train" in text
@@ -222,18 +235,21 @@ def test_folds_have_a_row_for_their_mean():
         metrics = {"em": {"v_rand": {"score": score}, "warping_error": None}}
         return made_result(0, experiment="em", fold=fold, evaluations={"one view": metrics})
 
-    text = single_spaced(results_table([em(0, 0.9), em(1, 0.8)]))
-    assert "| all of it, fold 0 | one view | 0.9000 | - | - | - | - | 112 |" in text
-    assert "| all of it, mean of 2 folds | one view | 0.8500 ± 0.0707 | - | - | - | - | 112 |" in text
+    own_split = em(0, 0.5) | {"fold": None}  # measures images of a fold once more
+    text = single_spaced(results_table([own_split, em(0, 0.9), em(1, 0.8)]))
+    assert "| all of it, fold 0 | one view | - | 0.9000 | - | - | - | - | 112 |" in text
+    assert "| all of it, mean of 2 folds | one view | | 0.8500 ± 0.0707 | - | - | - | - | 112 |" in text
 
 
 def test_repeats_with_other_seeds_have_a_row_for_their_mean_and_spread_each_width_by_itself():
     narrow = [made_result(seg, seed=seed, features=16) for seed, seg in enumerate((0.5, 0.6, 0.7))]
     text = single_spaced(results_table([made_result(0.81), *narrow]))
-    assert "| all of it | silver | 0.8100 |" in text
-    assert "| all of it, 16 features, seed 2 | silver | 0.7000 |" in text
-    assert "| all of it, 16 features, mean of 3 seeds | silver | 0.6000 ± 0.1000 | - | 0.9000 ± 0.0000 |" in text
+    assert "| all of it | silver | 22 | 0.8100 |" in text
+    assert "| all of it, 16 features, seed 2 | silver | 22 | 0.7000 |" in text
+    assert "| all of it, 16 features, mean of 3 seeds | silver | | 0.6000 ± 0.1000 | - | 0.9000 ± 0.0000 |" in text
     assert "| all of it, mean" not in text
+    later = [made_result(0.81, seed=1), *narrow]
+    assert results_table(later).count("board's best") == 2, "whatever the seeds are"
     assert text.count("board's best") == 2, "of repeats, only the first is set beside the paper"
 
 
