@@ -42,10 +42,11 @@ test: venv  ## the whole test suite
 test-fast: venv  ## without the tests marked slow
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 
-check: venv  ## ruff and mypy
+check: venv  ## ruff, mypy, and what must hold before the bundle is published
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m bundle verify
 
 format: venv  ## let ruff lay out the code
 	$(PY) -m ruff check --fix .
