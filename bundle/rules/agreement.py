@@ -7,7 +7,13 @@ from typing import Any
 
 from bundle.rules.basis import Bundle, Finding, rule
 
-SHARED = ("in_channels", "out_channels", "class_names", "intensity", "flatten", "network")
+SHARED = ("in_channels", "out_channels", "class_names", "intensity", "flatten", "amp_dtype", "network")
+PREPARATION = (
+    "load",
+    "channel_first",
+    "normalize",
+)  # train.yaml's names of what happens to an image before the network
+KEYS = ("keys", "allow_missing_keys")  # inference has images alone
 TRAINING_ALONE = ("dropout",)  # of the network's arguments; off when it predicts
 OBJECTS = ("class_names", "threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border")
 
@@ -31,12 +37,13 @@ def agreement(bundle: Bundle) -> Iterator[Finding]:
 
 
 def _preparation(train: Mapping[str, Any], inference: Mapping[str, Any]) -> Iterator[Finding]:
-    """Grey values are prepared alike: the component that normalises has the same arguments."""
-    steps = inference.get("preprocessing", {}).get("transforms", [])
-    prepared = train.get("normalize")
-    if prepared not in steps:
-        near = [step for step in steps if step.get("_target_") == (prepared or {}).get("_target_")]
-        yield _differ("normalize", prepared, near[0] if near else None, "train.yaml", "inference.yaml, preprocessing")
+    """Images are read and prepared alike: same components, same arguments."""
+    steps = [_without(step, KEYS) for step in inference.get("preprocessing", {}).get("transforms", [])]
+    for key in PREPARATION:
+        step = _without(train.get(key, {}), KEYS)
+        if step not in steps:
+            alike = [other for other in steps if other.get("_target_") == step.get("_target_")]
+            yield _differ(key, step, alike[0] if alike else None, "train.yaml", "inference.yaml, preprocessing")
 
 
 def _metadata(bundle: Bundle, inference: Mapping[str, Any]) -> Iterator[Finding]:
