@@ -15,6 +15,7 @@ from bundle.rules import RULES, agreement, card, configs, files, licences, metad
 from bundle.rules.basis import Bundle, Rule
 from bundle.verify import check
 from tests.bundle.copies import ROOT, copy_of_bundle, replace_in
+from tests.bundle.web import closed_address
 
 METADATA, TRAIN, INFERENCE = "configs/metadata.json", "configs/train.yaml", "configs/inference.yaml"
 CARD, OVERLAY = "docs/README.md", "configs/variant_adam.yaml"
@@ -162,10 +163,11 @@ def test_metadata_that_is_not_in_the_schema_s_form_is_found(copy: Path, schema: 
 
 
 def test_a_schema_out_of_reach_is_said_to_be_not_checked(copy: Path) -> None:
-    set_metadata(copy, lambda content: content.update(schema="http://127.0.0.1:9/schema.json"))
+    address = f"{closed_address()}/schema.json"
+    set_metadata(copy, lambda content: content.update(schema=address))
     reason = check(metadata.schema, Bundle(copy))
     assert isinstance(reason, str)
-    assert "127.0.0.1:9" in reason
+    assert address in reason
     assert "--schema FILE" in reason
 
 
