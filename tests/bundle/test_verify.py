@@ -107,11 +107,8 @@ BROKEN = [  # rule, what is done to the copy, what the message must say
     (agreement.agreement, edit("configs/inference_dic_hela.yaml", "min_area: 1000", "min_area: 999"), "min_area"),
     (agreement.agreement, meta(lambda m: shape(m, "inputs").update(num_channels=3)), "inputs#image#num_channels"),
     (workflows.properties, edit(TRAIN, "\ntrain:", "\ntraining_part:"), "train#trainer"),
-    (
-        workflows.properties,
-        edit(TRAIN, 'inferer: "@train#inferer"', 'inferer: "@validate#inferer"'),
-        "'@train#inferer'",
-    ),
+    (workflows.properties, edit(TRAIN, '"@train#postprocessing"', '"@load"'), "trainer#postprocessing is not"),
+    (workflows.properties, edit(TRAIN, "_target_: scripts.stability.StopOnDivergence", '"@loss"'), "cannot be made"),
     (workflows.properties, edit(INFERENCE, "key_metric: null", "best: null"), "no key_metric"),
     (
         workflows.network_in_and_out,
