@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from bundle.rules.basis import Bundle, Finding, NotChecked, rule
@@ -71,6 +71,6 @@ def _schema(bundle: Bundle) -> Any:
     try:
         with urlopen(address, timeout=TIMEOUT) as answer:
             return json.load(answer)
-    except (URLError, OSError) as error:
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: an answer, but no JSON
         reason = getattr(error, "reason", error)
         raise NotChecked(f"{address} cannot be reached ({reason}); give a copy with --schema FILE") from error
