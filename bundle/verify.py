@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-import yaml
+from rich.console import Console
 from rich.progress import track
 
 from bundle.errors import RunError, UsageError
@@ -33,7 +33,7 @@ def verify(schema: str | None = None, zoo: bool = False) -> None:
         raise UsageError(f"--schema {schema} does not exist, expected a JSON file; leave it out to ask its address")
     bundle = Bundle(ROOT, Path(str(schema)) if schema else None, zoo)
     broken = 0
-    for rule in track(RULES, description="verifying", transient=True):
+    for rule in track(RULES, "verifying", console=Console(stderr=True), transient=True):
         found = check(rule, bundle)
         broken += isinstance(found, list) and bool(found)
         print(_line(rule, found))
@@ -53,7 +53,7 @@ def check(rule: Rule, bundle: Bundle) -> list[Finding] | str:
             return list(rule.find(bundle))
     except NotChecked as reason:
         return str(reason)
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except Exception as error:  # whatever a broken bundle makes a rule stumble over is one more thing to tell
         broken = f"cannot be checked: {type(error).__name__}: {' '.join(str(error).split())}"
         return [Finding(broken, "the files that it reads", "mend what other rules find first")]
 

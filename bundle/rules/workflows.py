@@ -18,8 +18,7 @@ from PIL import Image
 from bundle.rules.basis import STANDALONE, Bundle, Finding, rule
 from bundle.synthetic_em import SMALLEST_SIDE, synthetic_section
 
-KINDS = {"train.yaml": "train", "inference.yaml": "infer"}
-SMALL = {"network_def#features": [1, 2, 3, 4, 5], "num_workers": 0, "device": "cpu"}  # only whether parts exist matters
+SMALL = {"network_def#features": [1, 2, 3, 4, 5], "device": "cpu"}  # only whether parts exist matters
 COMPUTED = (1, 2)  # n of "16*n + 172": 188 and 204 pixels, really computed
 TRACED = (1, 2, 25)  # 188, 204 and the paper's 572, where torch only works out sizes
 
@@ -28,15 +27,11 @@ TRACED = (1, 2, 25)  # 188, 204 and the paper's 572, where torch only works out 
 def properties(bundle: Bundle) -> Iterator[Finding]:
     """Every property that MONAI knows of a training and of an inference is there, under its name."""
     with tempfile.TemporaryDirectory() as folder:
-        dataset = _sections(Path(folder) / "data")
-        for name, kind in KINDS.items():
-            overrides = {**SMALL, "output_dir": folder, "model_dir": folder}
-            if kind == "infer":
-                overrides["dataset_dir"] = str(dataset / "images")
-                for key in ("num_workers", "model_dir"):
-                    del overrides[key]
-            else:
-                overrides["dataset_dir"] = str(dataset)
+        data = _sections(Path(folder) / "data")
+        training = {"dataset_dir": str(data), "model_dir": folder, "num_workers": 0}
+        inference = {"dataset_dir": str(data / "images")}
+        for name, kind, places in (("train.yaml", "train", training), ("inference.yaml", "infer", inference)):
+            overrides = {**SMALL, **places, "output_dir": folder}
             try:
                 yield from _wrong_properties(bundle, name, kind, overrides)
             except Exception as error:  # whatever a configuration raises is what is to be told
