@@ -36,7 +36,7 @@ def properties(bundle: Bundle) -> Iterator[Finding]:
                 yield from _wrong_properties(bundle, name, kind, overrides)
             except Exception as error:  # whatever a configuration raises is what is to be told
                 yield Finding(
-                    f"its parts cannot be made: {type(error).__name__}: {str(error).splitlines()[0]}",
+                    f"its parts cannot be made: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
                     f"configs/{name}",
                     "run it on a small data set, python -m bundle run --trace shows where it arose",
                 )
