@@ -23,8 +23,8 @@ from scripts.checkpoints import load_weights
 def pack(out: str = "build", weights: str | None = None, large_files: str | None = None) -> None:
     """Write the zip file to publish, in the model zoo's layout.
 
-    Makes OUT/original_unet_segmentation_vX.Y.Z.zip of configs, scripts, docs, licence and weights, the same bytes for the
-    same commit and weights. Beside the YAML configurations it holds JSON twins, which monai.bundle.load asks for.
+    Makes OUT/original_unet_segmentation_vX.Y.Z.zip of configs, scripts, docs, licence and weights: the same bytes for
+    the same commit and weights. Beside the YAML configurations it holds JSON twins, which monai.bundle.load asks for.
 
     Args:
         out: the folder to write into; made if absent.
