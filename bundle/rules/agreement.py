@@ -7,14 +7,14 @@ from typing import Any
 
 from bundle.rules.basis import Bundle, Finding, rule
 
-SHARED = ("in_channels", "out_channels", "class_names", "intensity", "flatten", "amp_dtype", "network")
+SHARED = ("in_channels", "out_channels", "class_names", "intensity", "flatten", "amp_dtype")
 PREPARATION = (
     "load",
     "channel_first",
     "normalize",
 )  # train.yaml's names of what happens to an image before the network
 KEYS = ("keys", "allow_missing_keys")  # inference has images alone
-TRAINING_ALONE = ("dropout",)  # of the network's arguments; off when it predicts
+NETWORK_ALONE = ("dropout", "_disabled_")  # of one of them: off when it predicts; an exported one in its place
 OBJECTS = ("class_names", "threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border")
 
 
@@ -25,7 +25,7 @@ def agreement(bundle: Bundle) -> Iterator[Finding]:
     for key in SHARED:
         if train.get(key) != inference.get(key):
             yield _differ(key, train.get(key), inference.get(key), "train.yaml", "inference.yaml")
-    networks = [_without(config.get("network_def", {}), TRAINING_ALONE) for config in (train, inference)]
+    networks = [_without(config.get("network_def", {}), NETWORK_ALONE) for config in (train, inference)]
     if networks[0] != networks[1]:
         yield _differ("network_def", *networks, "train.yaml", "inference.yaml")
     yield from _preparation(train, inference)

@@ -103,7 +103,7 @@ BROKEN = [  # rule, what is done to the copy, what the message must say
     (agreement.agreement, edit(INFERENCE, "[membrane, cell]", "[membrane, cells]"), "class_names"),
     (agreement.agreement, edit(INFERENCE, '    method: "@intensity"', "    method: percentile"), "normalize"),
     (agreement.agreement, edit(INFERENCE, "scripts.readers.PlaneReader", "PILReader"), "load is"),
-    (agreement.agreement, add_line(TRAIN, "network_def: {_target_: scripts.networks.RonnebergerUNet}"), "network_def"),
+    (agreement.agreement, edit(TRAIN, '  dropout: "@dropout"', "  norm: batch"), "network_def"),
     (agreement.agreement, edit("configs/inference_dic_hela.yaml", "min_area: 1000", "min_area: 999"), "min_area"),
     (agreement.agreement, meta(lambda m: shape(m, "inputs").update(num_channels=3)), "inputs#image#num_channels"),
     (workflows.properties, edit(TRAIN, "\ntrain:", "\ntraining_part:"), "train#trainer"),
