@@ -15,7 +15,7 @@ LEFT_OUT = ("__pycache__",)
 
 
 def source_files(root: Path) -> list[str]:
-    """Names of a bundle's files below its root, sorted, weights apart.
+    """Names of a bundle's files below its root, sorted.
 
     Args:
         root: a checkout, of which the files under version control count, or an unpacked bundle, of which all do.
@@ -24,11 +24,11 @@ def source_files(root: Path) -> list[str]:
     if names is None:
         found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
         names = [path.as_posix() for path in found if not _is_hidden(path)]
-    return sorted(name for name in names if name != WEIGHTS)
+    return sorted(names)
 
 
 def travelling_files(root: Path) -> list[str]:
-    """Those of the files that belong to the published bundle: configs, docs, scripts and the licence."""
+    """Those of the files that belong to the published bundle: configs, docs, scripts and the licence; weights apart."""
     return [name for name in source_files(root) if name == LICENSE or name.split("/")[0] in FOLDERS]
 
 
