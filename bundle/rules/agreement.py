@@ -25,9 +25,9 @@ def agreement(bundle: Bundle) -> Iterator[Finding]:
     for key in SHARED:
         if train.get(key) != inference.get(key):
             yield _differ(key, train.get(key), inference.get(key), "train.yaml", "inference.yaml")
-    networks = [_without(config.get("network_def", {}), NETWORK_ALONE) for config in (train, inference)]
-    if networks[0] != networks[1]:
-        yield _differ("network_def", *networks, "train.yaml", "inference.yaml")
+    one, other = (_without(config.get("network_def", {}), NETWORK_ALONE) for config in (train, inference))
+    if one != other:
+        yield _differ("network_def", one, other, "train.yaml", "inference.yaml")
     yield from _preparation(train, inference)
     yield from _metadata(bundle, inference)
     for name in bundle.overlays:

@@ -14,7 +14,7 @@ from bundle.rules.basis import STANDALONE, Bundle, Finding, rule
 from bundle.rules.expressions import ALWAYS_THERE, imported_names, references, used_names
 
 PROPERTIES = {
-    property[BundlePropertyConfig.ID].replace("::", "#")
+    str(property[BundlePropertyConfig.ID]).replace("::", "#")
     for known in (TrainProperties, InferProperties, MetaProperties)
     for property in known.values()
 }

@@ -24,9 +24,9 @@ def schema(bundle: Bundle) -> Iterator[Finding]:
         import jsonschema  # here: a tool of developers, absent where only the bundle's dependencies are
     except ImportError as error:
         raise NotChecked("jsonschema is not installed: pip install jsonschema") from error
-    for error in jsonschema.Draft7Validator(_schema(bundle)).iter_errors(bundle.metadata):
-        place = "#".join(str(part) for part in error.absolute_path) or "top level"
-        yield Finding(error.message, f"{METADATA}, {place}", "write it as the schema asks")
+    for broken in jsonschema.Draft7Validator(_schema(bundle)).iter_errors(bundle.metadata):
+        place = "#".join(str(part) for part in broken.absolute_path) or "top level"
+        yield Finding(broken.message, f"{METADATA}, {place}", "write it as the schema asks")
 
 
 @rule("versions")
