@@ -72,6 +72,8 @@ def read_configs(
             raise refusals[0]
     for kind, config in configs.items():
         config.update({id: f"$@bundle_root + '/{place}'" for id, place in IN_FOLDER[kind].items()})
+    # MONAI Label sets what trains and what validates; 3D Slicer asks it for the empty run id, which evaluates every key
+    configs["training"].update({"datalist": [], "split": {"training": [], "validation": []}})
     if "label_kind" not in overrides:
         classes = "binary" if len(configs["inference"]["class_names"]) == 2 else "classes"
         configs["training"]["label_kind"] = "instances" if configs["inference"]["served_instances"] else classes

@@ -68,7 +68,7 @@ def sections(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
 @pytest.fixture(scope="module")
 def weights(sections: dict[str, tuple[Path, np.ndarray]]) -> Path:
     """Random weights of a tiny net, with a bias that calls half of an image cell."""
-    torch.manual_seed(0)
+    torch.manual_seed(4)
     network = RonnebergerUNet(features=FEATURES).eval()
     image = torch.from_numpy(np.asarray(Image.open(sections["a.png"][0]))).float()
     with torch.no_grad():
