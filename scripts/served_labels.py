@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-from skimage.measure import approximate_polygon, find_contours, regionprops
 
 from scripts.engine_items import as_array, file_of
 
@@ -109,30 +108,3 @@ class ServedLabeld(MapTransform):
         if not small and d.get(DTYPE) in ("uint8", "int8"):
             changes[DTYPE] = None
         return changes
-
-
-def outlines(instances: np.ndarray, min_area: float = 0, tolerance: float = 0.25) -> list[list[list[float]]]:
-    """One polygon around every object, for clients that draw annotations (QuPath).
-
-    Holes are left out: a polygon is one line.
-
-    Args:
-        instances: whole numbers (H, W), 0 = background; an object that is in several parts gives a polygon for each.
-        min_area: objects of fewer pixels are left out.
-        tolerance: pixels by which a simplified line may leave the exact one.
-
-    Returns:
-        polygons of points [x, y], in the order of the objects; the first point is not repeated. The first pixel of the
-        image reaches from 0 to 1 along both axes.
-    """
-    polygons = []
-    for region in regionprops(instances.astype(np.int32)):
-        if region.area < min_area:
-            continue
-        top, left = region.bbox[:2]
-        mask = np.pad(region.image_filled, 1)  # so that a line at the image's edge is closed, too
-        for line in find_contours(mask, 0.5):
-            points = approximate_polygon(line, tolerance)[:-1] - 0.5  # 1 for the rim, 0.5 from centres to corners
-            if len(points) > 2:
-                polygons.append([[float(x + left), float(y + top)] for y, x in points])
-    return polygons

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -178,22 +180,65 @@ def test_a_label_for_3d_slicer_lies_as_the_image_does(server: Server, tmp_path: 
     assert np.array_equal(label, read(server.infer("b")))
 
 
-def test_annotations_for_qupath_are_a_polygon_around_every_object(server: Server, own: Own) -> None:
-    request = {"location": [0, 0], "size": [0, 0], "min_poly_area": 10, "params": {"min_area": 10}}
-    answer = server.call(
-        "POST", f"/infer/wsi/{NAME}?image=a&output=asap", json.dumps(request).encode(), "application/json"
-    )
+def annotations(server: Server, image: str, min_area: int) -> bytes:
+    """What QuPath's extension asks for: XML."""
+    request = {"location": [0, 0], "size": [0, 0], "min_poly_area": 10, "params": {"min_area": min_area}}
+    body = json.dumps(request).encode()
+    return server.call("POST", f"/infer/wsi/{NAME}?image={image}&output=asap", body, "application/json")
+
+
+@pytest.mark.parametrize("name", ["a", "b"])  # a TIFF, too
+def test_annotations_for_qupath_are_a_polygon_around_every_object(name: str, server: Server, own: Own) -> None:
     polygons = []
-    for annotation in ElementTree.fromstring(answer).iter("Annotation"):
+    for annotation in ElementTree.fromstring(annotations(server, name, min_area=10)).iter("Annotation"):
         assert annotation.get("Name") == "cell"
         points = [(float(point.get("X", "")), float(point.get("Y", ""))) for point in annotation.iter("Coordinate")]
         polygons.append(np.array(points))
-    objects = own("instances", min_area=10)["a"]
+    objects = own("instances", min_area=10)[name]
     assert len(polygons) == objects.max()
     for number, polygon in enumerate(polygons, start=1):
         rows, columns = np.nonzero(objects == number)
         assert polygon.min(axis=0).tolist() == [columns.min(), rows.min()]
         assert polygon.max(axis=0).tolist() == [columns.max() + 1, rows.max() + 1]
+
+
+def test_the_detector_of_cvat_gets_polygons(server: Server, sections: dict, tmp_path: Path) -> None:
+    """The plugin that MONAI Label ships for CVAT, run as CVAT's serverless functions run it, but for CVAT."""
+    python = environment_python()
+    (tmp_path / "function.py").write_text(CVAT)
+    done = subprocess.run(
+        [str(python), str(tmp_path / "function.py"), str(sections["a.png"][0])],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(python.parents[1] / "monailabel" / "plugins" / "cvat"),
+            "MONAI_LABEL_SERVER": server.url,
+            "MONAI_LABEL_MODEL": NAME,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    height, width = SIZES["a.png"]
+    assert found
+    for polygon in found:
+        assert (polygon["label"], polygon["type"]) == ("cell", "polygon")
+        assert 0 <= min(polygon["points"])
+        assert max(polygon["points"][::2]) <= width
+        assert max(polygon["points"][1::2]) <= height
+
+
+CVAT = """
+import base64, sys
+from argparse import Namespace
+from logging import getLogger
+import detector
+context = Namespace(logger=getLogger(), user_data=Namespace(), Response=lambda body, **_: body)
+detector.init_context(context)
+image = base64.b64encode(open(sys.argv[1], "rb").read())
+print(detector.handler(context, Namespace(body={"image": image})))
+"""
 
 
 def test_the_strategies_name_an_image_and_scoring_finds_the_least_certain(server: Server) -> None:
@@ -212,6 +257,17 @@ def test_all_images_are_labelled_at_once(server: Server) -> None:
     server.post(f"/batch/infer/{NAME}?run_sync=true", device="cpu", multi_gpu=False, images="all")
     assert server.get("/info/")["datastore"]["label_tags"]["original"] == len(SIZES)
     assert read(server.call("GET", "/datastore/label?label=b&tag=original")).shape == SIZES["b.tif"]
+
+
+def test_annotations_put_back_from_qupath_train_as_the_objects_they_surround(
+    server: Server, own: Own, tmp_path: Path
+) -> None:
+    (tmp_path / "e.xml").write_bytes(annotations(server, "e", min_area=10))
+    server.put_label("e", tmp_path / "e.xml")
+    objects = own("instances", min_area=10, fill_holes=10**6)["e"] > 0
+    server.post(f"/train/{NAME}?run_sync=true", max_epochs=1, device="cpu")
+    drawn = np.asarray(Image.open(server.bundle / "output" / "labels" / "e.jpg.png"))
+    assert np.array_equal(drawn > 0, objects)
 
 
 def submit(server: Server, sections: dict, folder: Path) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.served_labels import ServedLabeld, outlines
+from scripts.served_labels import ServedLabeld
 
 HEIGHT, WIDTH = 4, 6
 REQUEST = {"model": "original_unet_segmentation", "image_path": "a.png"}
@@ -105,26 +105,3 @@ def test_scoring_which_names_no_model_gets_the_probabilities():
     after = ServedLabeld()(before)
     assert after["pred"] is before["prob"]
     assert after["image"] is before["image"]
-
-
-def area(polygon: list[list[float]]) -> float:
-    """Of a polygon, by the shoelace formula."""
-    x, y = np.array(polygon).T
-    return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
-
-
-def test_an_outline_runs_along_the_edges_of_the_pixels():
-    instances = np.zeros((10, 12), np.int32)
-    instances[3:6, 7:12] = 4  # rows 3 to 5, columns 7 to 11, which is the last
-    instances[4, 9] = 0  # a hole
-    (polygon,) = outlines(instances)
-    assert np.min(polygon, axis=0).tolist() == [7, 3]
-    assert np.max(polygon, axis=0).tolist() == [12, 6]
-    assert area(polygon) == pytest.approx(15, abs=0.5)  # the hole is filled, each corner lacks an eighth of a pixel
-
-
-def test_small_objects_get_no_outline():
-    instances = np.zeros((8, 8), np.int32)
-    instances[0, 0], instances[3:6, 3:6] = 1, 2
-    assert len(outlines(instances)) == 2
-    assert len(outlines(instances, min_area=5)) == 1
