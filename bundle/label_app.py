@@ -112,5 +112,5 @@ class LabelApp(MyApp, MONAILabelApp):
         }
 
     def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> Any:
-        """Annotations of an image: MONAI Label takes every TIFF for a slide and asks for OpenSlide; none is one here."""
+        """Annotations of an image. MONAI Label takes every TIFF for a slide and asks for OpenSlide; here none is."""
         return self.infer(request, datastore)
