@@ -47,8 +47,9 @@ def read_configs(
         overrides: id -> value, for whichever of the two knows it.
 
     Returns:
-        {"inference": configuration, "training": configuration}; the kind of labels to train with is the one that is
-        served, unless the overrides name it.
+        {"inference": configuration, "training": configuration}. Unless the overrides say otherwise, the kind of labels
+        to train with is the one that is served, and a training keeps the weights that it starts from until it has found
+        better ones.
 
     Raises:
         UsageError: no such file, or a key that neither knows.
@@ -74,6 +75,8 @@ def read_configs(
         config.update({id: f"$@bundle_root + '/{place}'" for id, place in IN_FOLDER[kind].items()})
     # MONAI Label sets what trains and what validates; 3D Slicer asks it for the empty run id, which evaluates every key
     configs["training"].update({"datalist": [], "split": {"training": [], "validation": []}})
+    if "validate_first" not in overrides:
+        configs["training"]["validate_first"] = True
     if "label_kind" not in overrides:
         classes = "binary" if len(configs["inference"]["class_names"]) == 2 else "classes"
         configs["training"]["label_kind"] = "instances" if configs["inference"]["served_instances"] else classes

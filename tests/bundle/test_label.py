@@ -191,6 +191,11 @@ def test_training_expects_the_kind_of_label_that_is_served(overrides: dict, kind
     assert read_configs([INFERENCE], [TRAINING], overrides)["training"]["label_kind"] == kind
 
 
+def test_a_served_training_keeps_the_weights_it_starts_from_until_it_finds_better_ones() -> None:
+    assert read_configs([INFERENCE], [TRAINING], {})["training"]["validate_first"] is True
+    assert read_configs([INFERENCE], [TRAINING], {"validate_first": False})["training"]["validate_first"] is False
+
+
 def test_every_key_of_the_served_training_can_be_evaluated_without_data_of_its_own(
     weights: Path, tmp_path: Path
 ) -> None:

@@ -34,6 +34,10 @@ CONFIGS = ROOT / "configs"
 FEATURES = [2, 4, 8, 16, 32]
 SIZES = {"a.png": (96, 80), "b.tif": (70, 110), "c.bmp": (64, 90), "d.tiff": (80, 64), "e.jpg": (64, 72)}
 TRAINING = ["--input_size", "188", "--num_workers", "0", "--learning_rate", "0.1", "--warmup_iterations", "1"]
+TRAINING += [
+    "--validate_first",
+    "false",
+]  # else an epoch of this net may well find nothing better, and keep the weights
 
 Own = Callable[..., dict[str, np.ndarray]]
 
