@@ -22,11 +22,8 @@ class Validation(ValidationHandler):
     def attach(self, engine: Engine) -> None:
         """Follow a trainer."""
         if self.exec_at_start:
-            engine.add_event_handler(Events.STARTED, self._validate_first)
+            engine.add_event_handler(Events.STARTED, self)
         engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self._is_due), self)
-
-    def _validate_first(self) -> None:
-        self.validator.run(1)  # by the trainer's epoch, which is 0, MONAI's evaluator would go through the images twice
 
     def _is_due(self, trainer: Engine, epoch: int) -> bool:
         return epoch % self.interval == 0 or epoch == trainer.state.max_epochs

@@ -32,4 +32,4 @@ def test_weights_to_go_on_from_are_validated_first_on_request():
     Validation(interval=1, validator=evaluator, exec_at_start=True).attach(trainer)
     trainer.add_event_handler(Events.EPOCH_STARTED, lambda: evaluator.asked.append(-1))
     trainer.run([0], max_epochs=2)
-    assert evaluator.asked == [1, -1, 1, -1, 2]
+    assert evaluator.asked == [0, -1, 1, -1, 2]
