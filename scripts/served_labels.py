@@ -1,9 +1,9 @@
 """What MONAI Label is given of a segmentation: one small label image, columns first; nothing changes in other runs.
 
-MONAI Label hands a request through the transforms of the configuration and writes `pred` at the end. Its writer turns
-every label image round, since MONAI's own readers give images columns first; `scripts.readers` gives rows first, so
-that a label would be answered transposed, with a status of success. It takes nothing but (W, H) for a 2-D label, and
-writes it in the format of the image that was asked for, JPEG included.
+MONAI Label hands a request through the transforms of the configuration and writes `pred` at the end. Its writer
+transposes every label, since MONAI's own readers give images columns first; `scripts.readers` gives rows first, so that a
+label would be answered transposed, with a status of success. For a 2-D label it takes nothing but (W, H), and it writes
+the format of the image that was asked for, JPEG included.
 """
 
 from __future__ import annotations
