@@ -2,8 +2,8 @@
 
 MONAI Label hands a request through the transforms of the configuration and writes `pred` at the end. Its writer
 transposes every label, since MONAI's own readers give images columns first; `scripts.readers` gives rows first, so that
-a label would be answered transposed, with a status of success. For a 2-D label it takes nothing but (W, H), and it writes
-the format of the image that was asked for, JPEG included.
+a label would be answered transposed, with a status of success. For a 2-D label it takes nothing but (W, H), and it
+writes the format of the image that was asked for, JPEG included.
 """
 
 from __future__ import annotations
