@@ -77,7 +77,7 @@ def weights(sections: dict[str, tuple[Path, np.ndarray]]) -> Path:
     """Random weights of a tiny net, with a bias that calls half of an image cell."""
     torch.manual_seed(4)
     network = RonnebergerUNet(features=FEATURES).eval()
-    image = torch.from_numpy(np.asarray(Image.open(sections["a.png"][0]))).float()
+    image = torch.from_numpy(np.array(Image.open(sections["a.png"][0]), np.float32))
     with torch.no_grad():
         scores = OverlapTileInferer()(((image - image.mean()) / image.std())[None, None], network)
         network.scores.bias[0] += (scores[:, 1] - scores[:, 0]).median()
@@ -271,7 +271,8 @@ def test_annotations_put_back_from_qupath_train_as_the_objects_they_surround(
     (tmp_path / "e.xml").write_bytes(annotations(server, "e", min_area=10))
     server.put_label("e", tmp_path / "e.xml")
     objects = own("instances", min_area=10)["e"]
-    filled = [binary_fill_holes(objects == number) for number in range(1, objects.max() + 1)]
+    # a gap at a corner is no hole: objects join over edges, what surrounds them over corners, too
+    filled = [binary_fill_holes(objects == number, np.ones((3, 3))) for number in range(1, objects.max() + 1)]
     server.post(f"/train/{NAME}?run_sync=true", max_epochs=1, device="cpu")
     drawn = np.asarray(Image.open(server.bundle / "output" / "labels" / "e.jpg.png"))
     assert np.array_equal(drawn > 0, np.any(filled, axis=0))
