@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 BUNDLE := $(PY) -m monai.bundle run
 
-.PHONY: help venv demo test test-fast check format clean
+.PHONY: help venv label-env demo test test-fast check format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,6 +20,19 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --constraint constraints.txt ".[dev]"
 	@$(PY) -m pip install --quiet --constraint constraints.txt --no-deps --no-binary elasticdeform elasticdeform || \
 		echo "elasticdeform was not built (no C compiler?): the tests that compare with it will be skipped"
+	@touch $@
+
+# MONAI Label's server asks for Python 3.11 and older versions of packages that the bundle has newer: an environment of its own
+LABEL_PYTHON ?= python3.11
+LABEL_VENV   ?= .venv-label
+
+label-env: $(LABEL_VENV)/.ready  ## the environment of MONAI Label's server, for python -m bundle label
+
+$(LABEL_VENV)/.ready: requirements-label.txt
+	$(LABEL_PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25"
+	$(LABEL_VENV)/bin/python -m pip install --quiet $$(grep '^torch==' requirements-label.txt)
+	$(LABEL_VENV)/bin/python -m pip install --quiet --no-deps --requirement requirements-label.txt
 	@touch $@
 
 demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minutes on two cores
