@@ -1,0 +1,172 @@
+"""What the experiment trackers are told besides metrics: the settings of a run, its figures, its files.
+
+TensorBoard is written through the one `SummaryWriter` of a configuration. MLflow takes part where MONAI has been
+started with `--tracking mlflow`, which attaches an `MLFlowHandler` to each engine: what is said here goes into the run
+that this handler has open. Without it MLflow is neither needed nor imported by anything here.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import ignite.distributed as idist
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+from monai.handlers import MLFlowHandler
+from torch.utils.tensorboard import SummaryWriter
+
+from scripts.run_settings import building_parser, config_text, settings_of
+
+PARAMETERS_AT_ONCE = 100  # as many as MLflow takes in one request
+
+
+def mlflow_handler(engine: Engine) -> MLFlowHandler | None:
+    """The `MLFlowHandler` attached to an engine, None if there is none."""
+    for handler, *_ in engine._event_handlers.get(Events.STARTED, []):  # ignite lists its handlers nowhere else
+        owner = getattr(handler, "__self__", None)
+        if isinstance(owner, MLFlowHandler):
+            return owner
+    return None
+
+
+def log_metrics(engine: Engine, metrics: Mapping[str, float | None], step: int) -> None:
+    """Tell MLflow numbers, where it follows an engine; None is passed over."""
+    handler = mlflow_handler(engine)
+    if handler is not None and handler.cur_run is not None:
+        for name, value in metrics.items():
+            if value is not None:
+                handler.client.log_metric(handler.cur_run.info.run_id, name, value, step=step)
+
+
+def log_picture(engine: Engine, path: Path, step: int) -> None:
+    """Give MLflow a figure, where it follows an engine: the file, renewed, and one image a step under its name."""
+    handler = mlflow_handler(engine)
+    if handler is not None and handler.cur_run is not None:
+        from PIL import Image
+
+        run_id = handler.cur_run.info.run_id
+        handler.client.log_artifact(run_id, str(path))
+        with Image.open(path) as image:
+            handler.client.log_image(run_id, image.convert("RGB"), key=path.stem, step=step)
+
+
+class RunSettings:
+    """Write down what a run was started with, all settings as they are after overlays and command line.
+
+    To TensorBoard as two texts, `settings` (a table) and `configuration` (the YAML, which can be run again); to MLflow,
+    where it is used, as parameters and as `config.yaml`. There it also gives the run a name of its own, unless one
+    was set: MONAI would otherwise go on in any run that is still marked as running, such as that of an interrupted
+    training or one that is going on beside this one. A run that ends with an error is marked as failed.
+
+    Args:
+        title: what the name of a run begins with.
+        writer: of TensorBoard's events; None: none.
+        evaluator: of a training: the engine that validates, which tracks into the same run.
+
+    Raises:
+        RuntimeError: not built by MONAI from a configuration.
+    """
+
+    def __init__(self, title: str, writer: SummaryWriter | None = None, evaluator: Evaluator | None = None) -> None:
+        parser = building_parser()
+        if parser is None:
+            raise RuntimeError("RunSettings tells the configuration it stands in: name it in one, under handlers")
+        self.parser = parser
+        self.title = title
+        self.writer = writer
+        self.evaluator = evaluator
+        self._told = False
+
+    def attach(self, engine: Engine) -> None:
+        """Follow a trainer or evaluator; of several processes the first tells."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.STARTED, self._name)
+            engine.add_event_handler(Events.EPOCH_STARTED, self._tell)  # the run of MLflow is open by then
+
+    def _name(self, engine: Engine) -> None:
+        self._told = False
+        name = f"{self.title}_{time.strftime('%Y%m%d_%H%M%S')}_{secrets.token_hex(2)}"
+        for followed in (engine, self.evaluator):
+            handler = None if followed is None else mlflow_handler(followed)
+            if handler is not None:
+                handler.run_name = handler.run_name or name
+        if mlflow_handler(engine) is not None and not engine.has_event_handler(self._fail, Events.EXCEPTION_RAISED):
+            engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _tell(self, engine: Engine) -> None:
+        if self._told:
+            return
+        self._told = True
+        text = config_text(self.parser.get())
+        settings = settings_of(self.parser.get(), self.parser.ref_resolver.resolved_content)
+        if self.writer is not None:
+            rows = [f"| {name} | {value.replace('|', '&#124;')} |" for name, value in settings.items()]
+            self.writer.add_text("settings", "\n".join(["| setting | value |", "|---|---|", *rows]), engine.state.epoch)
+            indented = "".join(f"    {line}\n" for line in text.splitlines())  # Markdown's block of code
+            self.writer.add_text("configuration", indented, engine.state.epoch)
+            self.writer.flush()
+        handler = mlflow_handler(engine)
+        if handler is not None and handler.cur_run is not None:
+            _log_settings(handler, settings)
+            handler.client.log_text(handler.cur_run.info.run_id, text, "config.yaml")
+
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        handler = mlflow_handler(engine)
+        if handler is not None and handler.cur_run is not None:
+            handler.client.set_terminated(handler.cur_run.info.run_id, "FAILED")
+        raise error  # ignite raises it only if nothing waits for it
+
+
+class RunFiles:
+    """Give MLflow, where it is used, the files that an evaluation has written, and close its run.
+
+    Args:
+        folder: where the files are written.
+        patterns: which of them; those that were there before and did not change are left out.
+    """
+
+    def __init__(
+        self, folder: str | Path, patterns: Sequence[str] = ("*.json", "*.csv", "*.png", "panels/*.png")
+    ) -> None:
+        self.folder = Path(folder)
+        self.patterns = tuple(patterns)
+        self._before: dict[Path, int] = {}
+
+    def attach(self, evaluator: Evaluator) -> None:
+        """Follow an evaluator; the handlers that write stand before this one in the list."""
+        if idist.get_rank() == 0:
+            evaluator.add_event_handler(Events.STARTED, self._look)
+            evaluator.add_event_handler(Events.COMPLETED, self._log)
+
+    def _look(self, _: Engine) -> None:
+        self._before = self._files()
+
+    def _log(self, evaluator: Engine) -> None:
+        handler = mlflow_handler(evaluator)
+        if handler is None or handler.cur_run is None:
+            return
+        for path, changed in self._files().items():
+            if self._before.get(path) != changed:
+                place = path.relative_to(self.folder).parent.as_posix()
+                handler.client.log_artifact(handler.cur_run.info.run_id, str(path), None if place == "." else place)
+        if not handler.close_on_complete:  # as in a training, whose trainer closes the run
+            handler.close()
+
+    def _files(self) -> dict[Path, int]:
+        """The files, and when each last changed."""
+        paths = [path for pattern in self.patterns for path in sorted(self.folder.glob(pattern))]
+        return {path: path.stat().st_mtime_ns for path in paths}
+
+
+def _log_settings(handler: MLFlowHandler, settings: Mapping[str, str]) -> None:
+    """Tell settings as parameters; one that the run has already, as when it goes on, stays as it was."""
+    from mlflow.entities import Param
+
+    run_id = handler.cur_run.info.run_id
+    known = handler.client.get_run(run_id).data.params
+    new = [Param(name, value) for name, value in settings.items() if name not in known]
+    for k in range(0, len(new), PARAMETERS_AT_ONCE):
+        handler.client.log_batch(run_id, params=new[k : k + PARAMETERS_AT_ONCE])
