@@ -101,6 +101,7 @@ def test_the_configuration_is_kept_so_that_it_can_be_run_again(store, settings, 
     kept = yaml.safe_load(store.content(store.run("training_"), "config.yaml", tmp_path))
     expected = ConfigParser(yaml.safe_load((CONFIGS / "train.yaml").read_text()))
     expected.update(settings)
+    expected.parse()  # which writes every # as ::
     for key, value in expected.get().items():
         if key not in ("train", "validate"):
             assert kept[key] == value, key
