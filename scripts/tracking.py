@@ -7,10 +7,13 @@ that this handler has open. Without it MLflow is neither needed nor imported by 
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
@@ -21,6 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from scripts.run_settings import building_parser, config_text, settings_of
 
 PARAMETERS_AT_ONCE = 100  # as many as MLflow takes in one request
+ODD = re.compile(r"[^\w.\- ]")  # what MLflow refuses in names; ":" and "/" are for it to use
 
 
 def mlflow_handler(engine: Engine) -> MLFlowHandler | None:
@@ -123,6 +127,9 @@ class RunSettings:
 class RunFiles:
     """Give MLflow, where it is used, the files that an evaluation has written, and close its run.
 
+    The numbers in `metrics.json`, `object_metrics.json` and `em_metrics.json` become metrics to compare runs by:
+    `object_metrics.seg`.
+
     Args:
         folder: where the files are written.
         patterns: which of them; those that were there before and did not change are left out.
@@ -152,6 +159,9 @@ class RunFiles:
             if self._before.get(path) != changed:
                 place = path.relative_to(self.folder).parent.as_posix()
                 handler.client.log_artifact(handler.cur_run.info.run_id, str(path), None if place == "." else place)
+                if path.name.endswith("metrics.json"):
+                    content = json.loads(path.read_text(encoding="utf-8"))
+                    log_metrics(evaluator, numbers(content, path.stem), evaluator.state.epoch)
         if not handler.close_on_complete:  # as in a training, whose trainer closes the run
             handler.close()
 
@@ -161,12 +171,24 @@ class RunFiles:
         return {path: path.stat().st_mtime_ns for path in paths}
 
 
+def numbers(content: Mapping[str, Any], name: str) -> dict[str, float]:
+    """The numbers in nested dictionaries, with their keys joined by "."; those in lists are left out."""
+    found: dict[str, float] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            found |= numbers(value, f"{name}.{key}")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[ODD.sub("_", f"{name}.{key}")] = float(value)
+    return found
+
+
 def _log_settings(handler: MLFlowHandler, settings: Mapping[str, str]) -> None:
     """Tell settings as parameters; one that the run has already, as when it goes on, stays as it was."""
     from mlflow.entities import Param
 
     run_id = handler.cur_run.info.run_id
     known = handler.client.get_run(run_id).data.params
-    new = [Param(name, value) for name, value in settings.items() if name not in known]
+    allowed = {ODD.sub("_", name): value for name, value in settings.items()}
+    new = [Param(name, value) for name, value in allowed.items() if name not in known]
     for k in range(0, len(new), PARAMETERS_AT_ONCE):
         handler.client.log_batch(run_id, params=new[k : k + PARAMETERS_AT_ONCE])

@@ -187,6 +187,10 @@ def test_an_evaluation_is_a_run_of_its_own_with_metrics_reports_and_panels(store
     assert run.info.status == "FINISHED"
     report = json.loads((out / "evaluation" / "metrics.json").read_text())
     assert run.data.metrics["val_mean_dice"] == pytest.approx(report["mean"]["mean_dice"], abs=1e-4)
+    objects = json.loads((out / "evaluation" / "object_metrics.json").read_text())
+    assert run.data.metrics["object_metrics.seg"] == objects["seg"]
+    assert run.data.metrics["metrics.mean.dice_cell"] == report["mean"]["dice_cell"]
+    assert not [name for name in run.data.metrics if name.startswith("split.")]
     assert run.data.params["split_name"] == "validation"
     assert {"metrics.json", "metrics_per_image.csv", "object_metrics.json", "config.yaml"} <= store.files(run)
     assert "old.csv" not in {Path(name).name for name in store.files(run)}
