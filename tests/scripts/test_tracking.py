@@ -10,6 +10,8 @@ from ignite.engine import Engine
 
 from scripts.tracking import RunFiles, log_metrics, log_picture, mlflow_handler, numbers
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def test_numbers_of_a_report_have_the_names_of_their_keys():
     report = {"seg": 0.5, "mean": {"dice cell (dead)": 1, "n": None}, "ok": True, "curve": [1.0], "split": "whole"}
@@ -34,20 +36,19 @@ def test_only_changed_files_that_fit_the_patterns_are_found(tmp_path):
     assert found == {"metrics.json", "table.csv", "panels/00.png"}
 
 
-def test_mlflow_is_not_imported_by_the_modules_themselves():
-    """MONAI imports it where it is installed; where it is not, everything but `--tracking mlflow` must work."""
-    code = (
-        "import sys; sys.modules['mlflow'] = None\n"  # as if it were not installed
-        "import scripts.handlers, bundle.tracking\n"
-        "from bundle.errors import UsageError\n"
-        "assert bundle.tracking.tracking_keys(None) == {}\n"
-        "print('works')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).resolve().parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.strip() == "works", done.stderr[-2000:]
+WITHOUT_MLFLOW = """
+import sys
+sys.modules["mlflow"] = None  # as if it were not installed
+import bundle.tracking, scripts.handlers
+assert bundle.tracking.tracking_keys(None) == {}
+try:
+    bundle.tracking.tracking_keys("mlflow")
+except bundle.tracking.UsageError as error:
+    print(error)
+"""
+
+
+def test_all_works_without_mlflow_and_asking_for_it_says_what_to_install():
+    command = [sys.executable, "-c", WITHOUT_MLFLOW]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "pip install -c constraints.txt '.[tracking]'" in done.stdout, done.stderr[-2000:]
