@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -222,6 +223,32 @@ def test_a_segmentation_is_kept_under_the_name_that_it_is_given(store, settings,
 def test_a_misspelt_key_of_the_tracker_is_refused(bundle_run, capsys):
     assert bundle_run("training", ("train.yaml",), {"run_nam": "x"}) == 2
     assert "did you mean 'run_name'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_tracks(store, settings, tmp_path):
+    folders = {"output_dir": str(tmp_path / "out"), "model_dir": str(tmp_path / "models"), "max_epochs": 1}
+    mine = {key: value for key, value in settings.items() if key != "device"} | folders
+    mine |= {"val_fraction": 0.5, "tracking_uri": store.uri, "run_name": "together"}
+    files = "['configs/train.yaml','configs/multi_gpu_train.yaml']"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "monai.bundle",
+    ]
+    command += ["run", "training", "--config_file", files, "--tracking", "mlflow", *words(mine)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = store.run("together")
+    assert run.info.status == "FINISHED"
+    assert {"curves.png", "panel.png", "config.yaml"} <= store.files(run)
+    assert len(store.client.get_metric_history(run.info.run_id, "epoch_loss")) == 1
+    assert len(list((tmp_path / "out").glob("events.out.tfevents.*"))) == 1
 
 
 # ---------------------------------------------------------------- the ends of a run, without a training
