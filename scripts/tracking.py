@@ -19,6 +19,7 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from monai.handlers import MLFlowHandler
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from scripts.run_settings import building_parser, config_text, settings_of
@@ -36,25 +37,30 @@ def mlflow_handler(engine: Engine) -> MLFlowHandler | None:
     return None
 
 
+def open_run(engine: Engine) -> tuple[Any, str] | None:
+    """MLflow's client and the id of the run into which an engine is tracked now; None if it is not."""
+    handler = mlflow_handler(engine)
+    return None if handler is None or handler.cur_run is None else (handler.client, handler.cur_run.info.run_id)
+
+
 def log_metrics(engine: Engine, metrics: Mapping[str, float | None], step: int) -> None:
     """Tell MLflow numbers, where it follows an engine; None is passed over."""
-    handler = mlflow_handler(engine)
-    if handler is not None and handler.cur_run is not None:
+    tracked = open_run(engine)
+    if tracked is not None:
+        client, run_id = tracked
         for name, value in metrics.items():
             if value is not None:
-                handler.client.log_metric(handler.cur_run.info.run_id, name, value, step=step)
+                client.log_metric(run_id, name, value, step=step)
 
 
 def log_picture(engine: Engine, path: Path, step: int) -> None:
     """Give MLflow a figure, where it follows an engine: the file, renewed, and one image a step under its name."""
-    handler = mlflow_handler(engine)
-    if handler is not None and handler.cur_run is not None:
-        from PIL import Image
-
-        run_id = handler.cur_run.info.run_id
-        handler.client.log_artifact(run_id, str(path))
+    tracked = open_run(engine)
+    if tracked is not None:
+        client, run_id = tracked
+        client.log_artifact(run_id, str(path))
         with Image.open(path) as image:
-            handler.client.log_image(run_id, image.convert("RGB"), key=path.stem, step=step)
+            client.log_image(run_id, image.convert("RGB"), key=path.stem, step=step)
 
 
 class RunSettings:
@@ -112,15 +118,17 @@ class RunSettings:
             indented = "".join(f"    {line}\n" for line in text.splitlines())  # Markdown's block of code
             self.writer.add_text("configuration", indented, engine.state.epoch)
             self.writer.flush()
-        handler = mlflow_handler(engine)
-        if handler is not None and handler.cur_run is not None:
-            _log_settings(handler, settings)
-            handler.client.log_text(handler.cur_run.info.run_id, text, "config.yaml")
+        tracked = open_run(engine)
+        if tracked is not None:
+            client, run_id = tracked
+            _log_settings(client, run_id, settings)
+            client.log_text(run_id, text, "config.yaml")
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
-        handler = mlflow_handler(engine)
-        if handler is not None and handler.cur_run is not None:
-            handler.client.set_terminated(handler.cur_run.info.run_id, "FAILED")
+        tracked = open_run(engine)
+        if tracked is not None:
+            client, run_id = tracked
+            client.set_terminated(run_id, "FAILED")
         raise error  # ignite raises it only if nothing waits for it
 
 
@@ -152,13 +160,14 @@ class RunFiles:
         self._before = self._files()
 
     def _log(self, evaluator: Engine) -> None:
-        handler = mlflow_handler(evaluator)
-        if handler is None or handler.cur_run is None:
+        handler, tracked = mlflow_handler(evaluator), open_run(evaluator)
+        if handler is None or tracked is None:
             return
+        client, run_id = tracked
         for path, changed in self._files().items():
             if self._before.get(path) != changed:
                 place = path.relative_to(self.folder).parent.as_posix()
-                handler.client.log_artifact(handler.cur_run.info.run_id, str(path), None if place == "." else place)
+                client.log_artifact(run_id, str(path), None if place == "." else place)
                 if path.name.endswith("metrics.json"):
                     content = json.loads(path.read_text(encoding="utf-8"))
                     log_metrics(evaluator, numbers(content, path.stem), evaluator.state.epoch)
@@ -182,13 +191,12 @@ def numbers(content: Mapping[str, Any], name: str) -> dict[str, float]:
     return found
 
 
-def _log_settings(handler: MLFlowHandler, settings: Mapping[str, str]) -> None:
+def _log_settings(client: Any, run_id: str, settings: Mapping[str, str]) -> None:
     """Tell settings as parameters; one that the run has already, as when it goes on, stays as it was."""
     from mlflow.entities import Param
 
-    run_id = handler.cur_run.info.run_id
-    known = handler.client.get_run(run_id).data.params
+    known = client.get_run(run_id).data.params
     allowed = {ODD.sub("_", name): value for name, value in settings.items()}
     new = [Param(name, value) for name, value in allowed.items() if name not in known]
     for k in range(0, len(new), PARAMETERS_AT_ONCE):
-        handler.client.log_batch(run_id, params=new[k : k + PARAMETERS_AT_ONCE])
+        client.log_batch(run_id, params=new[k : k + PARAMETERS_AT_ONCE])
