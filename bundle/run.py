@@ -18,6 +18,7 @@ from monai.bundle import run as monai_run
 from bundle.errors import RunError, UsageError
 from bundle.failures import explain
 from bundle.overrides import check_overrides, close_ids
+from bundle.tracking import tracking_keys
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_ARGUMENTS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking")
@@ -50,7 +51,8 @@ def run(
         meta_file: metadata; by default metadata.json beside the config.
         config_file: YAML or JSON file, or a list "['a.yaml','b.yaml']" in which later files override earlier ones.
         logging_file: logging configuration; by default logging.conf beside the config; False for none.
-        tracking: mlflow, or a file of settings for experiment tracking.
+        tracking: mlflow, or a file of settings for experiment tracking, whose keys (tracking_uri, experiment_name,
+            run_name) can then be set, too.
         args_file: YAML or JSON file with any of these arguments and of the keys to set.
         trace: show the full trace of an error.
         override: keys of the config and their new values.
@@ -75,7 +77,8 @@ def run(
     with _importable(_bundle_roots(config, merged, files[0])), _quiet(files, trace):
         fixed = {key: merged[key] for key in FIXED if merged.get(key) is not None}
         fixed["config_file"] = files if len(files) > 1 else files[0]
-        changes = check_overrides(config, {key: value for key, value in merged.items() if key not in FIXED})
+        known = {**tracking_keys(merged.get("tracking")), **config}  # MONAI adds to the config what it lacks of these
+        changes = check_overrides(known, {key: value for key, value in merged.items() if key not in FIXED})
         try:
             monai_run(**fixed, **changes)
         except Exception as error:  # the edge of the program: whatever a workflow raises ends as one message

@@ -10,6 +10,8 @@
 | `ObjectReport`      | evaluator   | SEG, DET, instance scores per object, image and in all, `object_iou.png`  |
 | `EvaluationPanels`  | evaluator   | `panels/<name>.png`: label, probability, prediction and error of an image  |
 | `SegmentationSaver` | evaluator   | class maps, probabilities, instances, overlays, `objects.csv`             |
+| `RunSettings`       | any engine  | the configuration as run, to TensorBoard and MLflow                       |
+| `RunFiles`          | evaluator   | what an evaluation has written, to MLflow                                 |
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from scripts.object_report import ObjectReport
 from scripts.progress import ProgressBar
 from scripts.reports import MetricsReport
 from scripts.savers import SegmentationSaver
+from scripts.tracking import RunFiles, RunSettings
 from scripts.training_figures import TrainingFigures
 
 __all__ = [
@@ -30,6 +33,8 @@ __all__ = [
     "MetricsReport",
     "ObjectReport",
     "ProgressBar",
+    "RunFiles",
+    "RunSettings",
     "SegmentationSaver",
     "TrainingFigures",
 ]

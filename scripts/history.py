@@ -14,6 +14,7 @@ from monai.engines import Evaluator, Trainer
 
 from scripts.progress import loss_of
 from scripts.tables import read_csv, six_digits, write_csv
+from scripts.tracking import log_metrics
 
 COLUMNS = ("epoch", "iteration", "lr", "loss", "seconds")
 
@@ -24,7 +25,8 @@ class HistoryCSV:
     `lr` is the learning rate at the start of the epoch, `loss` the mean over its iterations and over all processes,
     `seconds` the time of its iterations without the validation. The file is replaced as a whole after every epoch and
     validation, so that a crash leaves the last complete one. A resumed training goes on in it: rows of epochs that are
-    run again are dropped. A new training keeps the file of the last one as `history.previous.csv`.
+    run again are dropped. A new training keeps the file of the last one as `history.previous.csv`. MLflow, where it is
+    used, is told lr, loss and seconds of every epoch; its own handler tells it the metrics.
 
     Args:
         output_dir: where `history.csv` is written.
@@ -61,13 +63,13 @@ class HistoryCSV:
         total = float(torch.stack(self._losses).cpu().double().sum()) if self._losses else 0.0
         total, count = _sum_over_processes(total), _sum_over_processes(float(len(self._losses)))
         state = trainer.state
-        self._record(
-            state.epoch,
-            iteration=state.iteration,
-            lr=six_digits(self._lr),
-            loss=six_digits(total / count) if count else None,
-            seconds=round(state.times[Events.EPOCH_COMPLETED.name] or 0.0, 3),
-        )
+        values = {
+            "lr": six_digits(self._lr),
+            "loss": six_digits(total / count) if count else None,
+            "seconds": round(state.times[Events.EPOCH_COMPLETED.name] or 0.0, 3),
+        }
+        self._record(state.epoch, iteration=state.iteration, **values)
+        log_metrics(trainer, {f"epoch_{name}": value for name, value in values.items()}, state.epoch)
 
     def _validated(self, evaluator: Engine, trainer: Engine) -> None:
         metrics = {k: six_digits(float(v)) for k, v in evaluator.state.metrics.items() if isinstance(v, Real)}

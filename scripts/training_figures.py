@@ -19,10 +19,11 @@ from scripts.figures import curves_figure, figure_pixels, panel_figure, save_fig
 from scripts.geometry import center_crop
 from scripts.history import read_history
 from scripts.metrics import confusion_matrix, pixel_error, split_target, to_class_map
+from scripts.tracking import log_picture
 
 
 class TrainingFigures:
-    """Renew `curves.png` and `panel.png` with every validation; to TensorBoard as well, where a folder for it is given.
+    """Renew `curves.png` and `panel.png` with every validation; to TensorBoard and MLflow too, where they are used.
 
     The curves come from `history.csv` beside them (`scripts.history.HistoryCSV`), drawn when the epoch is over and its
     row complete. The panel shows image, label, weight map, probability, prediction and error of one validation image.
@@ -34,7 +35,7 @@ class TrainingFigures:
         pick: "first": always the first image, to see it change; "worst": the one with the largest pixel error.
         probability_class: the class whose probability is shown; None: of two classes the second, of more of them, in
             every pixel, the predicted one.
-        log_dir: folder for TensorBoard's events; None: none.
+        writer: of TensorBoard's events; None: none.
         keys: of image, label, prediction (scores, probabilities or class map), probabilities and weight map. The
             last two may be missing: probabilities are then taken from a prediction with several channels.
     """
@@ -46,7 +47,7 @@ class TrainingFigures:
         class_names: Sequence[str],
         pick: str = "first",
         probability_class: int | None = None,
-        log_dir: str | Path | None = None,
+        writer: SummaryWriter | None = None,
         keys: Sequence[str] = ("image", "label", "pred", "prob", "weight"),
     ) -> None:
         if pick not in ("first", "worst"):
@@ -56,11 +57,10 @@ class TrainingFigures:
         self.class_names = list(class_names)
         self.pick = pick
         self.probability_class = 1 if probability_class is None and len(self.class_names) == 2 else probability_class
-        self.log_dir = log_dir
+        self.writer = writer
         self.keys = tuple(keys)
         self._picked: tuple[float, dict[str, np.ndarray | None], str] | None = None
         self._validated = False
-        self._writer: SummaryWriter | None = None
 
     def attach(self, trainer: Trainer) -> None:
         """Follow a trainer and its validations; only the first of several processes draws."""
@@ -72,7 +72,6 @@ class TrainingFigures:
         # only when all handlers of the end of an epoch have run is its row of the history sure to be complete
         trainer.add_event_handler(Events.EPOCH_STARTED, self._draw_curves)
         trainer.add_event_handler(Events.COMPLETED, self._draw_curves)
-        trainer.add_event_handler(Events.COMPLETED, self._close)
 
     def _forget(self, _: Engine) -> None:
         self._picked = None
@@ -94,7 +93,7 @@ class TrainingFigures:
         epoch = trainer.state.epoch
         names = {"class_names": self.class_names, "probability_class": self.probability_class}
         figure = panel_figure(**arrays, **names, title=f"{name}, epoch {epoch}".lstrip(", "))  # type: ignore[arg-type]
-        self._publish("panel", figure, epoch)
+        self._publish("panel", figure, trainer, epoch)
 
     def _draw_curves(self, trainer: Engine) -> None:
         history = self.output_dir / "history.csv"
@@ -103,19 +102,15 @@ class TrainingFigures:
         self._validated = False
         rows = read_history(history)
         last = int(rows[-1]["epoch"] or 0) if rows else 0
-        self._publish("curves", curves_figure(rows), last)
+        self._publish("curves", curves_figure(rows), trainer, last)
 
-    def _publish(self, name: str, figure: Figure, epoch: int) -> None:
-        save_figure(figure, self.output_dir / f"{name}.png")
-        if self.log_dir is not None:
-            self._writer = self._writer or SummaryWriter(log_dir=str(self.log_dir))
-            self._writer.add_image(name, figure_pixels(figure), epoch, dataformats="HWC")
-            self._writer.flush()
-
-    def _close(self, _: Engine) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+    def _publish(self, name: str, figure: Figure, trainer: Engine, epoch: int) -> None:
+        path = self.output_dir / f"{name}.png"
+        save_figure(figure, path)
+        if self.writer is not None:
+            self.writer.add_image(name, figure_pixels(figure), epoch, dataformats="HWC")
+            self.writer.flush()
+        log_picture(trainer, path, epoch)
 
 
 def panel_arrays(

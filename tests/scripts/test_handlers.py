@@ -22,6 +22,7 @@ from monai.transforms import Activationsd
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 from scripts.handlers import HistoryCSV, MetricsReport, ProgressBar, TrainingFigures
 from scripts.history import read_history
@@ -229,7 +230,7 @@ def test_a_line_every_zero_iterations_is_refused() -> None:
 
 def test_every_validation_renews_the_figures(tmp_path: Path) -> None:
     def handlers(run: Run) -> list:
-        figures = TrainingFigures(tmp_path, run.evaluator, NAMES, log_dir=tmp_path / "events")
+        figures = TrainingFigures(tmp_path, run.evaluator, NAMES, writer=SummaryWriter(str(tmp_path / "events")))
         return [figures, HistoryCSV(tmp_path, run.evaluator)]
 
     run = Run(4, 2, handlers)

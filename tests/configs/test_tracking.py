@@ -1,0 +1,289 @@
+"""A training, an evaluation and a segmentation as the trackers remember them: MLflow's store, TensorBoard's events."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from ignite.engine import Engine
+from monai.bundle import ConfigParser
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from bundle.__main__ import main
+from scripts.history import read_history
+from scripts.tables import read_csv
+from tests.configs.conftest import CONFIGS, ROOT, SMALL
+
+mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed (pip install -c constraints.txt '.[tracking]')")
+EXPERIMENT = "monai_experiment"  # MONAI's default
+
+
+def words(settings: dict[str, Any]) -> list[str]:
+    return [f"--{key}={value}" for key, value in settings.items()]
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_dataset, tmp_path_factory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("tracked")
+    paths = {"dataset_dir": str(tiny_dataset), "output_dir": str(folder / "out"), "model_dir": str(folder / "models")}
+    return {**SMALL, **paths, "label_kind": "instances", "max_epochs": 2, "val_interval": 1}
+
+
+@pytest.fixture(scope="module")
+def out(settings) -> Path:
+    """Where a tiny net has been trained, by the command of the README."""
+    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", "configs/train.yaml"]
+    command += ["--tracking", "mlflow", *words(settings)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Path(settings["output_dir"])
+
+
+class Store:
+    """What MLflow has kept, read back by its own client."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.client = mlflow.MlflowClient(tracking_uri=uri)
+        self.experiment = self.client.get_experiment_by_name(EXPERIMENT).experiment_id
+
+    def run(self, title: str) -> Any:
+        """The only run whose name begins so."""
+        (found,) = [r for r in self.client.search_runs(self.experiment) if r.info.run_name.startswith(title)]
+        return found
+
+    def files(self, run: Any, folder: str | None = None) -> set[str]:
+        return {entry.path for entry in self.client.list_artifacts(run.info.run_id, folder)}
+
+    def content(self, run: Any, name: str, to: Path) -> bytes:
+        return Path(self.client.download_artifacts(run.info.run_id, name, str(to))).read_bytes()
+
+    def course(self, run: Any, metric: str) -> dict[int, float]:
+        return {m.step: m.value for m in self.client.get_metric_history(run.info.run_id, metric)}
+
+
+@pytest.fixture(scope="module")
+def store(out) -> Store:
+    return Store(f"sqlite:///{out}/mlruns.db")
+
+
+# ---------------------------------------------------------------- MLflow: training
+
+
+def test_one_finished_run_has_a_name_of_its_own(store):
+    run = store.run("training_")
+    assert run.info.status == "FINISHED"
+    assert len(store.client.search_runs(store.experiment, filter_string="attributes.run_name LIKE 'training%'")) == 1
+
+
+def test_every_setting_as_run_is_a_parameter(store, settings):
+    params = store.run("training_").data.params
+    for name, value in settings.items():
+        assert params[name.replace("#", ".")] == str(value)
+    for name, value in yaml.safe_load((CONFIGS / "train.yaml").read_text()).items():
+        if not isinstance(value, (dict, list)) and not str(value).startswith("@"):
+            assert name in params, name
+    assert params["out_channels"] == "2"  # $len(@class_names)
+    assert params["learning_rate"] == "0.001"
+    assert params["optimizer._target_"] == "torch.optim.SGD"
+    assert params["train.handlers.Validation._target_"] == "scripts.validation.Validation"
+
+
+def test_the_configuration_is_kept_so_that_it_can_be_run_again(store, settings, tmp_path):
+    kept = yaml.safe_load(store.content(store.run("training_"), "config.yaml", tmp_path))
+    expected = ConfigParser(yaml.safe_load((CONFIGS / "train.yaml").read_text()))
+    expected.update(settings)
+    expected.parse()  # which writes every # as ::
+    for key, value in expected.get().items():
+        if key not in ("train", "validate"):
+            assert kept[key] == value, key
+    added = [handler["_target_"] for handler in kept["train"]["handlers"][len(expected["train#handlers"]) :]]
+    assert added == ["MLFlowHandler"]  # what --tracking put there, and nothing else is changed
+    assert kept["train"]["trainer"] == expected["train#trainer"]
+
+
+def test_losses_and_metrics_are_those_of_the_history(store, out):
+    run, history = store.run("training_"), read_history(out / "history.csv")
+    for metric, column in {"epoch_loss": "loss", "epoch_lr": "lr", "epoch_seconds": "seconds"}.items():
+        assert store.course(run, metric) == {row["epoch"]: pytest.approx(row[column]) for row in history}
+    names = [name for name in history[0] if name.startswith("val_")]
+    assert {"val_mean_dice", "val_pixel_error"} <= set(names)
+    for name in names:
+        if history[0][name] is not None:
+            assert store.course(run, name) == {row["epoch"]: pytest.approx(row[name], rel=1e-4) for row in history}
+    assert sorted(store.course(run, "train_loss")) == [1, 2, 3, 4, 5, 6]  # iterations
+
+
+def test_the_figures_are_kept_as_files_and_as_one_image_an_epoch(store, out, tmp_path):
+    run = store.run("training_")
+    assert {"curves.png", "panel.png", "config.yaml", "images"} <= store.files(run)
+    for name in ("curves.png", "panel.png"):
+        assert store.content(run, name, tmp_path) == (out / name).read_bytes()
+    images = sorted(name for name in store.files(run, "images") if name.endswith(".png"))
+    assert [name.split("+")[:3] for name in images] == [
+        [f"images/{kind}", "step", str(epoch)] for kind in ("curves", "panel") for epoch in (1, 2)
+    ]
+    last = tmp_path / "last.png"
+    last.write_bytes(store.content(run, images[-1], tmp_path))
+    with Image.open(last) as kept, Image.open(out / "panel.png") as drawn:
+        assert np.array_equal(np.asarray(kept), np.asarray(drawn.convert("RGB")))
+
+
+# ---------------------------------------------------------------- TensorBoard
+
+
+def test_tensorboard_has_one_file_with_scalars_images_and_settings(out, settings):
+    (path,) = out.glob("events.out.tfevents.*")
+    events = EventAccumulator(str(path)).Reload()
+    tags = events.Tags()
+    assert {"train_loss", "val_mean_dice", "val_pixel_error"} <= set(tags["scalars"])
+    history = read_history(out / "history.csv")
+    dice = {event.step: event.value for event in events.Scalars("val_mean_dice")}
+    assert dice == {row["epoch"]: pytest.approx(row["val_mean_dice"], rel=1e-4) for row in history}
+    assert {tag: [event.step for event in events.Images(tag)] for tag in tags["images"]} == {
+        "panel": [1, 2],
+        "curves": [1, 2],
+    }
+    texts = {
+        tag.split("/")[0]: events.Tensors(tag)[0].tensor_proto.string_val[0].decode()
+        for tag in tags["tensors"]
+        if tag.endswith("text_summary")
+    }
+    assert f"| dataset_dir | {settings['dataset_dir']} |" in texts["settings"]
+    assert "| max_epochs | 2 |" in texts["settings"]
+    configuration = yaml.safe_load(dedent(texts["configuration"]))
+    assert configuration["network_def"]["features"] == settings["network_def#features"]
+
+
+# ---------------------------------------------------------------- evaluating and segmenting
+
+
+@pytest.fixture
+def bundle_run(monkeypatch):
+    """`python -m bundle run` with `--tracking mlflow`, in this process."""
+    monkeypatch.chdir(ROOT)
+
+    def run(run_id: str, files: tuple[str, ...], more: dict[str, Any]) -> int:
+        names = ",".join(f"configs/{name}" for name in files)
+        return main(["run", run_id, "--config_file", f"[{names}]", "--tracking", "mlflow", *words(more)])
+
+    return run
+
+
+def test_an_evaluation_is_a_run_of_its_own_with_metrics_reports_and_panels(store, settings, out, bundle_run, tmp_path):
+    interrupted = store.client.create_run(store.experiment, run_name="training_interrupted")
+    (out / "evaluation").mkdir()
+    (out / "evaluation" / "old.csv").write_text("from before\n")
+    assert bundle_run("evaluating", ("train.yaml", "evaluate.yaml"), settings) == 0
+    run = store.run("evaluating_")
+    assert run.info.status == "FINISHED"
+    report = json.loads((out / "evaluation" / "metrics.json").read_text())
+    assert run.data.metrics["val_mean_dice"] == pytest.approx(report["mean"]["mean_dice"], abs=1e-4)
+    objects = json.loads((out / "evaluation" / "object_metrics.json").read_text())
+    assert run.data.metrics["object_metrics.seg"] == objects["seg"]
+    assert run.data.metrics["metrics.mean.dice_cell"] == report["mean"]["dice_cell"]
+    assert not [name for name in run.data.metrics if name.startswith("split.")]
+    assert run.data.params["split_name"] == "validation"
+    assert {"metrics.json", "metrics_per_image.csv", "object_metrics.json", "config.yaml"} <= store.files(run)
+    assert "old.csv" not in {Path(name).name for name in store.files(run)}
+    panels = {f"panels/{path.name}" for path in (out / "evaluation" / "panels").iterdir()}
+    assert store.files(run, "panels") == panels
+    assert len(panels) == 1
+    assert not store.client.get_run(interrupted.info.run_id).data.metrics  # left alone
+    store.client.delete_run(interrupted.info.run_id)
+
+
+def test_a_segmentation_is_kept_under_the_name_that_it_is_given(store, settings, bundle_run, tmp_path):
+    more = {
+        "network_def#features": settings["network_def#features"],
+        "device": "cpu",
+        "dataset_dir": f"{settings['dataset_dir']}/images",
+        "output_dir": str(tmp_path / "segmented"),
+        "ckpt_path": f"{settings['model_dir']}/model.pt",
+        "tracking_uri": store.uri,
+        "run_name": "first look",
+    }
+    assert bundle_run("inference", ("inference.yaml",), more) == 0
+    run = store.run("first look")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["threshold"] == "0.5"
+    assert "config.yaml" in store.files(run)
+    assert read_csv(tmp_path / "segmented" / "objects.csv")
+
+
+def test_a_misspelt_key_of_the_tracker_is_refused(bundle_run, capsys):
+    assert bundle_run("training", ("train.yaml",), {"run_nam": "x"}) == 2
+    assert "did you mean 'run_name'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_tracks(store, settings, tmp_path):
+    folders = {"output_dir": str(tmp_path / "out"), "model_dir": str(tmp_path / "models"), "max_epochs": 1}
+    mine = {key: value for key, value in settings.items() if key != "device"} | folders
+    mine |= {"val_fraction": 0.5, "tracking_uri": store.uri, "run_name": "together"}
+    files = "['configs/train.yaml','configs/multi_gpu_train.yaml']"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "monai.bundle",
+    ]
+    command += ["run", "training", "--config_file", files, "--tracking", "mlflow", *words(mine)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = store.run("together")
+    assert run.info.status == "FINISHED"
+    assert {"curves.png", "panel.png", "config.yaml"} <= store.files(run)
+    assert len(store.client.get_metric_history(run.info.run_id, "epoch_loss")) == 1
+    assert len(list((tmp_path / "out").glob("events.out.tfevents.*"))) == 1
+
+
+# ---------------------------------------------------------------- the ends of a run, without a training
+
+
+def tracked_engine(store: Store, step: Any, **more: Any) -> Engine:
+    """An engine with the handlers that a configuration and `--tracking mlflow` give it."""
+    parser = ConfigParser(
+        {
+            "answer": 42,
+            "handlers": [
+                {"_target_": "scripts.handlers.RunSettings", "title": "bare"},
+                {"_target_": "MLFlowHandler", "tracking_uri": store.uri, "iteration_log": False, **more},
+            ],
+        }
+    )
+    engine = Engine(step)
+    for handler in parser.get_parsed_content("handlers"):
+        handler.attach(engine)
+    return engine
+
+
+def test_a_run_that_fails_is_marked_as_failed(store):
+    def fail(*_: Any) -> None:
+        raise FloatingPointError("the loss is nan")
+
+    with pytest.raises(FloatingPointError, match="the loss is nan"):
+        tracked_engine(store, fail, run_name="failing").run([0])
+    assert store.run("failing").info.status == "FAILED"
+
+
+def test_under_its_name_an_interrupted_run_goes_on_and_keeps_its_parameters(store):
+    interrupted = store.client.create_run(store.experiment, run_name="named")
+    store.client.log_param(interrupted.info.run_id, "answer", 41)
+    tracked_engine(store, lambda *_: None, run_name="named", close_on_complete=True).run([0])
+    run = store.run("named")
+    assert run.info.run_id == interrupted.info.run_id
+    assert (run.info.status, run.data.params["answer"]) == ("FINISHED", "41")
