@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import warnings
 from collections.abc import Callable, Mapping
@@ -119,10 +120,21 @@ def _load_torchscript(path: Path, device: torch.device) -> tuple[Run, str]:
         try:
             script = torch.jit.load(str(path), map_location=device, _extra_files=extra)
         except RuntimeError as error:
-            if "tensorrt" in str(error).lower():  # engines can be read once their program has been imported
-                raise ImportError(f"backend: {path} holds TensorRT engines; import torch_tensorrt before") from error
-            raise
+            if "tensorrt" not in str(error).lower():
+                raise
+            _import_tensorrt(path)
+            script = torch.jit.load(str(path), map_location=device, _extra_files=extra)
     return _called(script.eval()), _text(extra[INFO])
+
+
+def _import_tensorrt(path: Path) -> None:
+    """Its import tells torch how to read engines."""
+    try:
+        importlib.import_module("torch_tensorrt")
+    except ImportError as error:
+        raise ImportError(
+            f"backend: {path} holds TensorRT engines; install torch_tensorrt in the version that belongs to torch"
+        ) from error
 
 
 def _load_pt2(path: Path, device: torch.device) -> tuple[Run, str]:
