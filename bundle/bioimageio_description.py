@@ -41,12 +41,11 @@ def description(trained: Trained, steps: list[dict[str, Any]], weights: Mapping[
     classes = network.out_channels
     names = list(trained.info["class_names"]) if classes > 1 else [trained.info["class_names"][-1]]
     channels = [f"channel_{i}" for i in range(network.in_channels)]
-    batch = {"type": "batch"}
     inputs = {
         "id": "image",
         "description": "grey values of any scale; mirror the image at its edges for an answer as large as it",
         "axes": [
-            batch,
+            {"type": "batch"},
             {"type": "channel", "channel_names": channels},
             *({"type": "space", "id": axis, "size": {"min": least, "step": step}} for axis in "yx"),
         ],
@@ -59,7 +58,7 @@ def description(trained: Trained, steps: list[dict[str, Any]], weights: Mapping[
         "id": "probabilities",
         "description": "probability of each class" + (f"; {network.margin} pixels a side are lost" if lost else ""),
         "axes": [
-            batch,
+            {"type": "batch"},
             {"type": "channel", "channel_names": names},
             *({"type": "space", "id": a, "size": {"tensor_id": "image", "axis_id": a, "offset": -lost}} for a in "yx"),
         ],

@@ -48,6 +48,7 @@ def export(
     name = f"{trained.weights.stem}_tensorrt" if format == "tensorrt" else trained.weights.stem
     path = Path(str(output)) if output is not None else trained.weights.with_name(name + kind.suffix)
     write_checked(trained, kind, path, trained.image(image))
+    print(f"{path}: written, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def write_checked(trained: Trained, kind: ExportFormat, path: Path, image: torch.Tensor) -> float:
@@ -73,10 +74,9 @@ def write_checked(trained: Trained, kind: ExportFormat, path: Path, image: torch
         differences = compare(trained.network.to(device), exported, image.to(device), kind)
         worst = max(differences, key=lambda name: differences[name][0] / differences[name][1])
         for name, (difference, allowed) in differences.items():
-            print(f"{name}: largest difference from eager float32 {difference:.1e}, allowed {allowed:.1e}")
+            print(f"{path.name}, {name}: largest difference from eager float32 {difference:.1e}, allowed {allowed:.1e}")
         if not differences[worst][0] <= differences[worst][1]:  # also of NaN
             raise RunError(f"{path} was not written: it differs too much from the network for {worst}")
-    print(f"{path}: written, {path.stat().st_size / 1e6:.1f} MB")
     return max(difference for difference, _ in differences.values())
 
 

@@ -216,7 +216,7 @@ def test_the_sizes_that_an_export_takes_are_those_of_the_network(arguments, size
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [{"padding": "same"}, {"retain_dim": True}, {"norm": "batch", "padding": "same"}])
+@pytest.mark.parametrize("arguments", [{"retain_dim": True}, {"norm": "batch", "padding": "same"}])
 @pytest.mark.parametrize("name", FREE)
 def test_relatives_of_the_network_are_exported_too(name, arguments, tmp_path):
     torch.manual_seed(0)
