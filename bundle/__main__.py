@@ -19,7 +19,7 @@ COMMANDS = {  # name: what the list says; each lives in bundle/<name>.py as a fu
     "fetch": "Download a public data set and verify every file that has a checksum.",
     "run": "Run a workflow like monai.bundle, but refuse unknown keys.",
     "reproduce": "Train, measure and write down one of the paper's three experiments.",
-    "export": "Write the trained network as ONNX, TorchScript, pt2 or TensorRT, and compare.",
+    "export": "Write the trained network as ONNX, TorchScript, pt2 or TensorRT.",
     "report": "Write and show the table of results, paper and board beside ours.",
 }
 PROGRAM = "python -m bundle"

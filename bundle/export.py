@@ -23,7 +23,7 @@ def export(
     image: str | None = None,
     **override: Any,
 ) -> None:
-    """Write the trained network as ONNX, TorchScript, pt2 or TensorRT, and compare it with the original.
+    """Write the trained network as ONNX, TorchScript, pt2 or TensorRT.
 
     The file takes any batch and any size that fits the network (16k + 60 pixels a side for the paper's; TensorRT: tiles
     of 572). It is read back and compared with the network on one image and on tiles of several sizes; a file that
