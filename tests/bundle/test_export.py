@@ -22,6 +22,8 @@ from bundle.synthetic_em import synthetic_section
 from bundle.trained import load_trained
 from scripts.backends import INFO, ExportedNetwork
 from scripts.checkpoints import save_weights
+from scripts.inferers import OverlapTileInferer
+from scripts.intensity import normalize_image
 from scripts.networks import RonnebergerUNet
 
 FREE = ("onnx", "torchscript", "pt2")  # formats that run without a GPU, for any batch and size
@@ -86,6 +88,18 @@ def test_batch_and_size_are_free(name, exported, network):
         got = runs(x)
         assert got.dtype == torch.float32
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", FREE)
+@torch.inference_mode()
+def test_a_real_slice_gets_the_same_scores(name, exported, network, data_root):
+    grey = np.asarray(Image.open(data_root / "isbi2012" / "train" / "images" / "00.png"), np.float32)[:300, :260]
+    image = torch.as_tensor(normalize_image(torch.from_numpy(grey[None])))[None]
+    inferer = OverlapTileInferer(tile_size=316)
+    expected = inferer(image, network)
+    got = inferer(image, ExportedNetwork(exported[name]))
+    assert got.shape == (1, 2, 300, 260)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("name", FREE)
