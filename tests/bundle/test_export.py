@@ -151,10 +151,11 @@ def test_the_workflow_segments_with_the_file_as_with_the_network(name, exported,
     nothing = ["--ckpt_path", str(tmp_path / "absent.pt")]
     got = segmented(bundle_root, image, tmp_path, "--backend", str(exported[name]), *nothing)
     assert got["probabilities"].shape == (2, 150, 130)
-    np.testing.assert_allclose(got["probabilities"], eager["probabilities"], atol=1e-5)
-    clear = np.abs(eager["probabilities"][0] - 0.5) > 1e-5
+    np.testing.assert_allclose(got["probabilities"], eager["probabilities"], rtol=0, atol=1e-4)
+    clear = np.abs(eager["probabilities"][0] - 0.5) > 1e-4
+    assert clear.mean() > 0.99
     np.testing.assert_array_equal(got["classes"][clear], eager["classes"][clear])
-    np.testing.assert_array_equal(got["instances"] > 0, eager["instances"] > 0)
+    np.testing.assert_array_equal((got["instances"] > 0)[clear], (eager["instances"] > 0)[clear])
     assert len(np.unique(eager["classes"])) == 2  # there was something to get wrong
 
 
