@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.export.passes import move_to_device_pass
 
 INFO = "original_unet.json"  # key of the description in a file: classes, grey values, geometry, checksum of the weights
 INPUT, OUTPUT = "image", "scores"  # names of the tensors in an ONNX file
@@ -141,7 +142,7 @@ def _load_pt2(path: Path, device: torch.device) -> tuple[Run, str]:
     extra = {INFO: ""}
     program = torch.export.load(path, extra_files=extra)
     if device.type != "cpu":
-        program = torch.export.passes.move_to_device_pass(program, device)
+        program = move_to_device_pass(program, device)
     return _called(program.module()), _text(extra[INFO])
 
 
