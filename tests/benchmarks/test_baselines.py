@@ -80,8 +80,8 @@ def test_an_exported_network_does_the_same_work_as_the_network_itself(tmp_path):
     torch.manual_seed(0)
     network = RonnebergerUNet(features=(4, 8, 16, 32, 64)).eval()
     image = torch.rand(1, 1, 200, 40)
+    ways = exports.methods(network, tmp_path, ("torchscript",))
     with torch.inference_mode():
-        ways = exports.methods(network, tmp_path, ("torchscript",))
         scores = {name: run(image) for name, run in ways.items()}
     assert list(scores) == ["network, float32", "network, bfloat16", "torchscript, float32"]
     torch.testing.assert_close(scores["torchscript, float32"], scores["network, float32"], rtol=0, atol=1e-4)
