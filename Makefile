@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 BUNDLE := $(PY) -m monai.bundle run
 
-.PHONY: help venv label-env demo test test-fast check format clean
+.PHONY: help venv label-env bioimageio-env demo test test-fast check format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,14 @@ demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minu
 	@echo "  demo/train/evaluation/                        pixel error, Dice and IoU on images it has not seen"
 	@echo "  demo/segmentation/overlays/                   what it finds in them"
 	@echo "  demo/segmentation/objects.csv                 a row for every cell"
+
+bioimageio-env: .venv-bioimageio/.ready  ## environment of the validator of bioimage.io packages, which a test then uses
+
+.venv-bioimageio/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-bioimageio
+	.venv-bioimageio/bin/python -m pip install --quiet --constraint constraints.txt torch
+	.venv-bioimageio/bin/python -m pip install --quiet --constraint constraints.txt ".[bioimageio]"
+	@touch $@
 
 # one thread each for two processes: two threads each would wait for one another on two cores
 test: venv  ## the whole test suite
