@@ -20,7 +20,9 @@ from scripts.atomic_files import replacing
 from scripts.checkpoints import load_weights
 
 
-def pack(out: str = "build", weights: str | None = None, large_files: str | None = None) -> None:
+def pack(
+    out: str = "build", weights: str | None = None, large_files: str | None = None, bioimageio: bool = False
+) -> None:
     """Write the zip file to publish, in the model zoo's layout.
 
     Makes OUT/original_unet_segmentation_vX.Y.Z.zip of configs, scripts, docs, licence and weights: the same bytes for
@@ -31,6 +33,7 @@ def pack(out: str = "build", weights: str | None = None, large_files: str | None
         weights: a file of weights that fit configs/inference.yaml; by default models/model.pt.
         large_files: address where the weights can be downloaded; they are then linked, with their checksum, in
             large_files.yml instead of packed, as the model zoo asks of files above 25 MiB.
+        bioimageio: write the model package of bioimage.io, too, for deepImageJ, ilastik and QuPath, beside the other.
     """
     given = Path(str(weights)).expanduser() if weights else None
     if given is not None and not given.is_file():
@@ -39,6 +42,11 @@ def pack(out: str = "build", weights: str | None = None, large_files: str | None
     commit = commit_of(ROOT)
     print(f"{path}: {path.stat().st_size / MEBIBYTE:.1f} MiB" + (f", commit {commit}" if commit else ""))
     print(f"sha256 {sha256_of(path)}")
+    if bioimageio:
+        from bundle.bioimageio import write_bioimageio  # its exporters are slow to import
+
+        config = str(ROOT / "configs" / "inference.yaml")
+        write_bioimageio(given or ROOT / WEIGHTS, path.with_suffix(".bioimageio.zip"), config)
 
 
 def write_package(root: Path, out: Path, weights: Path | None = None, address: str | None = None) -> Path:

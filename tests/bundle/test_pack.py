@@ -144,6 +144,15 @@ def test_the_command_says_where_and_which(monkeypatch, small: Path, tmp_path: Pa
     assert main(["pack", "--out", str(tmp_path), "--weights", "nowhere.pt"]) == 2
 
 
+def test_the_package_of_bioimage_io_is_written_beside_it(monkeypatch, small: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="onnx or onnxruntime is not installed: pip install '.[onnx]'")
+    monkeypatch.setattr("bundle.pack.ROOT", small)
+    monkeypatch.chdir(tmp_path)
+    assert main(["pack", "--out", str(tmp_path), "--bioimageio"]) == 0
+    names = names_in(tmp_path / f"{NAME}_v{VERSION}.bioimageio.zip")
+    assert {"rdf.yaml", "weights.onnx", "weights-torchscript.pt", "test_input.npy", "test_output.npy"} <= names
+
+
 IN_PYTHON = """
 import sys, warnings
 from pathlib import Path
