@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 BUNDLE := $(PY) -m monai.bundle run
 
-.PHONY: help venv demo test test-fast check format clean
+.PHONY: help venv label-env bioimageio-env demo test test-fast check format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,6 +22,19 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 		echo "elasticdeform was not built (no C compiler?): the tests that compare with it will be skipped"
 	@touch $@
 
+# MONAI Label's server asks for Python 3.11 and older versions of packages that the bundle has newer: an environment of its own
+LABEL_PYTHON ?= python3.11
+LABEL_VENV   ?= .venv-label
+
+label-env: $(LABEL_VENV)/.ready  ## the environment of MONAI Label's server, for python -m bundle label
+
+$(LABEL_VENV)/.ready: requirements-label.txt
+	$(LABEL_PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25"
+	$(LABEL_VENV)/bin/python -m pip install --quiet $$(grep '^torch==' requirements-label.txt)
+	$(LABEL_VENV)/bin/python -m pip install --quiet --no-deps --requirement requirements-label.txt
+	@touch $@
+
 demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minutes on two cores
 	$(PY) -m bundle sample demo/data --overwrite
 	$(BUNDLE) training --config_file "['configs/train.yaml','configs/variant_adam.yaml','configs/demo.yaml']"
@@ -35,6 +48,14 @@ demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minu
 	@echo "  demo/segmentation/overlays/                   what it finds in them"
 	@echo "  demo/segmentation/objects.csv                 a row for every cell"
 
+bioimageio-env: .venv-bioimageio/.ready  ## environment of the validator of bioimage.io packages, which a test then uses
+
+.venv-bioimageio/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-bioimageio
+	.venv-bioimageio/bin/python -m pip install --quiet --constraint constraints.txt torch
+	.venv-bioimageio/bin/python -m pip install --quiet --constraint constraints.txt ".[bioimageio]"
+	@touch $@
+
 # one thread each for two processes: two threads each would wait for one another on two cores
 test: venv  ## the whole test suite
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
@@ -42,10 +63,11 @@ test: venv  ## the whole test suite
 test-fast: venv  ## without the tests marked slow
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 
-check: venv  ## ruff and mypy
+check: venv  ## ruff, mypy, and what must hold before the bundle is published
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m bundle verify
 
 format: venv  ## let ruff lay out the code
 	$(PY) -m ruff check --fix .

@@ -18,7 +18,11 @@ COMMANDS = {  # name: what the list says; each lives in bundle/<name>.py as a fu
     "sample": "Make a synthetic electron microscopy data set; no download.",
     "fetch": "Download a public data set and verify every file that has a checksum.",
     "run": "Run a workflow like monai.bundle, but refuse unknown keys.",
+    "verify": "Check that the bundle is whole and agrees with itself.",
+    "pack": "Write the zip file to publish, in the model zoo's layout.",
     "reproduce": "Train, measure and write down one of the paper's three experiments.",
+    "export": "Write the trained network as ONNX, TorchScript, pt2 or TensorRT.",
+    "label": "Serve the bundle with MONAI Label, for annotation programs.",
     "report": "Write and show the table of results, paper and board beside ours.",
 }
 PROGRAM = "python -m bundle"

@@ -7,6 +7,7 @@ all 400 epochs. Here a key must exist, or be an argument that its component acce
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -136,6 +137,26 @@ def _what_there_is(config: Mapping[str, Any], parts: list[str]) -> str:
     return f"; {where} has {', '.join(keys)}" if keys else ""
 
 
+def find_component(target: str) -> Any | None:
+    """The class or function that a component names, None if it cannot be imported.
+
+    Args:
+        target: value of `_target_`: a dotted name, or the bare name of a MONAI class.
+    """
+    module = _locator().get_component_module_name(target)
+    module = module[0] if isinstance(module, list) else module
+    try:
+        return locate(f"{module}.{target}" if module else target)
+    except ErrorDuringImport:
+        return None
+
+
+@functools.cache
+def _locator() -> ComponentLocator:
+    """MONAI's table of its own names, which takes a moment to make."""
+    return ComponentLocator()
+
+
 def accepted_arguments(target: str) -> set[str] | None:
     """Names of the arguments of a component.
 
@@ -145,12 +166,9 @@ def accepted_arguments(target: str) -> set[str] | None:
     Returns:
         the names; None if anything is accepted (**kwargs) or the component cannot be inspected: then it judges itself.
     """
-    module = ComponentLocator().get_component_module_name(target)
-    module = module[0] if isinstance(module, list) else module
     try:
-        component = locate(f"{module}.{target}" if module else target)
-        parameters = inspect.signature(component).parameters.values()  # type: ignore[arg-type]  # not callable: TypeError
-    except (ErrorDuringImport, TypeError, ValueError):
+        parameters = inspect.signature(find_component(target)).parameters.values()  # type: ignore[arg-type]  # None: TypeError
+    except (TypeError, ValueError):
         return None
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
         return None

@@ -19,7 +19,8 @@ class BestWeights:
     """Keep the weights of the best validation as a flat state_dict, and stop when it no longer improves.
 
     The best score and the number of validations since then belong to the trainer's state: they are saved and restored
-    with it, so a resumed training neither overwrites better weights nor forgets how long it has waited.
+    with it, so a resumed training neither overwrites better weights nor forgets how long it has waited. A training that
+    was never validated, as MONAI Label's with one or two labels, keeps its last weights.
 
     Args:
         path: the file to write, e.g. models/model.pt; replaced atomically.
@@ -37,6 +38,7 @@ class BestWeights:
         self.evaluator = evaluator
         self.patience = patience
         self.min_gain = min_gain
+        self._judged = False
 
     def attach(self, trainer: Trainer) -> None:
         """Judge after each validation of the evaluator that this trainer starts."""
@@ -44,9 +46,17 @@ class BestWeights:
             trainer.state_dict_user_keys.append(name)
             setattr(trainer.state, name, start)
         self.evaluator.add_event_handler(Events.COMPLETED, self, trainer)
+        trainer.add_event_handler(Events.COMPLETED, self._keep_last)
+
+    def _keep_last(self, trainer: Trainer) -> None:
+        """Save what a training without a single validation ends with."""
+        if not self._judged and getattr(trainer.state, BEST) == float("-inf"):
+            save_weights(self.network, self.path)
+            trainer.logger.warning(f"nothing was validated: the weights of the last epoch are in {self.path}")
 
     def __call__(self, evaluator: Engine, trainer: Trainer) -> None:
         """Compare, save, count; `evaluator` has just finished."""
+        self._judged = True
         name = evaluator.state.key_metric_name  # type: ignore[attr-defined]  # added by MONAI's Workflow
         score = float(evaluator.state.metrics[name])
         state = trainer.state

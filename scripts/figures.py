@@ -248,6 +248,6 @@ def _label_axes(ax: Axes, name: str, legend: bool) -> None:
     if name == "learning rate":
         ax.set_ylim(bottom=0)
     if legend:
-        many = len(ax.get_legend_handles_labels()[1]) > 5  # then beside the lines, since it would hide some
+        many = len(ax.get_legend_handles_labels()[1]) > 3  # then beside the lines, since it would hide some
         beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if many else {}
         ax.legend(fontsize=9, frameon=False, **beside)

@@ -15,10 +15,14 @@ class Validation(ValidationHandler):
     Args:
         interval: epochs between two validations.
         validator: the evaluator to run.
+        exec_at_start: validate before the first epoch, too, so that a training which goes on from weights keeps them
+            until it finds better ones; list this handler after the one that loads them.
     """
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer."""
+        if self.exec_at_start:
+            engine.add_event_handler(Events.STARTED, self)
         engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self._is_due), self)
 
     def _is_due(self, trainer: Engine, epoch: int) -> bool:

@@ -8,28 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from bundle.experiments import EXPERIMENTS
-from bundle.report import read_results, results_table
+from bundle.rules.basis import Bundle
+from bundle.rules.card import results
+from bundle.verify import check
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
-CARD = ROOT / "docs" / "README.md"
 
 
-def squeezed(line: str) -> str:
-    return re.sub(r"\s+", " ", line).strip()
-
-
-def test_the_table_is_what_the_results_files_say():
-    assert (RESULTS / "table.md").read_text(encoding="utf-8") == results_table(read_results(RESULTS))
-
-
-def test_every_row_of_the_model_card_that_sets_ours_beside_the_paper_is_a_row_of_the_table():
-    table = {squeezed(line) for line in (RESULTS / "table.md").read_text(encoding="utf-8").splitlines()}
-    measures = tuple(f"| {line.measure} |" for line in EXPERIMENTS["hela"].published)
-    rows = [row for row in map(squeezed, CARD.read_text(encoding="utf-8").splitlines()) if row.startswith(measures)]
-    assert len(rows) == 2 * len(measures), "U373 and HeLa"
-    assert [row for row in rows if row not in table] == []
+def test_table_and_model_card_say_what_the_results_files_say():
+    assert check(results, Bundle(ROOT)) == []
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*/results.json")), ids=lambda p: p.parent.name)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import deformation, inference, metrics, weight_map
+from benchmarks import deformation, exports, inference, metrics, weight_map
 from scripts.networks import RonnebergerUNet
 
 
@@ -74,6 +74,18 @@ def test_every_setting_of_the_inference_gives_the_scores_of_the_baseline():
     for setting, got in scores.items():
         tolerance = 0.05 if setting.amp_dtype else 1e-5
         assert (got - baseline).abs().mean() < tolerance * baseline.std(), setting.name
+
+
+def test_an_exported_network_does_the_same_work_as_the_network_itself(tmp_path):
+    torch.manual_seed(0)
+    network = RonnebergerUNet(features=(4, 8, 16, 32, 64)).eval()
+    image = torch.rand(1, 1, 200, 40)
+    ways = exports.methods(network, tmp_path, ("torchscript",))
+    with torch.inference_mode():
+        scores = {name: run(image) for name, run in ways.items()}
+    assert list(scores) == ["network, float32", "network, bfloat16", "torchscript, float32"]
+    torch.testing.assert_close(scores["torchscript, float32"], scores["network, float32"], rtol=0, atol=1e-4)
+    assert not torch.equal(scores["network, bfloat16"], scores["network, float32"])
 
 
 def test_the_literal_scores_by_hand():

@@ -29,7 +29,15 @@ class Scripted(CumulativeIterationMetric):
         return torch.tensor(next(self.values))
 
 
-def training(folder: Path, scores: list[float], epochs: int, patience: int = 0, resume: bool = False, interval=1):
+def training(
+    folder: Path,
+    scores: list[float],
+    epochs: int,
+    patience: int = 0,
+    resume: bool = False,
+    interval=1,
+    validated: bool = True,
+):
     """A trainer of one weight that moves in every step, validated after each epoch with the scores given."""
     torch.manual_seed(0)
     network = nn.Conv2d(1, 1, 1)
@@ -38,7 +46,7 @@ def training(folder: Path, scores: list[float], epochs: int, patience: int = 0, 
     data = [{"image": torch.ones(1, 1, 2, 2), "label": torch.zeros(1, 1, 2, 2)}] * 2
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
-        val_data_loader=data[:1],
+        val_data_loader=data[:1] if validated else [],
         network=network,
         key_val_metric={"score": IgniteMetricHandler(Scripted(scores), output_transform=lambda o: (o[0]["pred"],) * 2)},
     )
@@ -78,6 +86,13 @@ def test_training_stops_after_as_many_validations_without_gain_as_the_patience(t
     trainer, _ = training(tmp_path, [0.5, 0.9, 0.8, 0.9, 0.95, 0.99], epochs=6, patience=2)
     trainer.run()
     assert trainer.state.epoch == 4
+
+
+def test_a_training_that_is_never_validated_keeps_its_last_weights(tmp_path):
+    trainer, network = training(tmp_path, [], epochs=2, validated=False)
+    with pytest.warns(UserWarning, match="`dataloader` is empty"):
+        trainer.run()
+    assert bias(tmp_path / "model.pt") == network.bias.item()
 
 
 def test_a_resumed_training_equals_one_that_was_never_interrupted(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 
 from scripts.validation import Validation
@@ -25,3 +25,11 @@ def test_the_last_epoch_is_validated_whatever_the_interval(epochs, interval, exp
     Validation(interval=interval, validator=evaluator).attach(trainer)
     trainer.run([0], max_epochs=epochs)
     assert evaluator.asked == expected
+
+
+def test_weights_to_go_on_from_are_validated_first_on_request():
+    trainer, evaluator = Engine(lambda *_: None), Counting()
+    Validation(interval=1, validator=evaluator, exec_at_start=True).attach(trainer)
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda: evaluator.asked.append(-1))
+    trainer.run([0], max_epochs=2)
+    assert evaluator.asked == [0, -1, 1, -1, 2]

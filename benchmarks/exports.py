@@ -1,0 +1,97 @@
+"""Seconds for one image with the paper's network as it is and as exported files, and how far their scores are apart.
+
+    python -m benchmarks.exports [--size 512] [--repeats 5] [--formats onnx torchscript pt2] [--device cuda]
+
+Baseline: the network itself in float32, channels-last, through the same overlap-tile inferer. Every round runs all in
+turn, so that a load from elsewhere meets them alike; a ratio is the median of the rounds' own ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from bundle.exporters import FORMATS
+from scripts.backends import ExportedNetwork
+from scripts.inferers import OverlapTileInferer
+from scripts.networks import RonnebergerUNet
+
+FREE = tuple(name for name, kind in FORMATS.items() if kind.tile_size is None)
+
+
+def methods(
+    network: RonnebergerUNet, folder: Path, formats: tuple[str, ...] = FREE, device: str = "cpu"
+) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """Ways to segment an image (1, C, H, W); the first is the baseline.
+
+    Args:
+        network: in eval mode, on the CPU.
+        folder: receives the exported files.
+        formats: which to export.
+        device: where all of them run.
+    """
+    info = {"depth": network.depth, "padding": network.padding, "retain_dim": network.retain_dim}
+    exported = {}
+    for name in formats:
+        path = folder / f"{name}{FORMATS[name].suffix}"
+        FORMATS[name].write(network, path, info)
+        exported[name] = ExportedNetwork(path, device)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
+    ways: dict[str, tuple[torch.nn.Module, OverlapTileInferer]] = {
+        "network, float32": (network, OverlapTileInferer()),
+        "network, bfloat16": (network, OverlapTileInferer(amp_dtype="bfloat16")),
+        **{f"{name}, float32": (exported[name], OverlapTileInferer()) for name in formats},
+    }
+    return {name: lambda image, way=way: way[1](image, way[0]) for name, way in ways.items()}  # type: ignore[misc]
+
+
+def main() -> None:
+    """Print a table: median seconds, how many times as fast as the baseline, largest difference of a score."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=512, help="height and width of the image")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds after one to warm up")
+    parser.add_argument("--formats", nargs="*", default=FREE, choices=FREE)
+    parser.add_argument("--features", type=int, nargs="+", default=(64, 128, 256, 512, 1024))
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+
+    torch.manual_seed(0)
+    network = RonnebergerUNet(features=arguments.features).eval()
+    image = torch.randn(1, 1, arguments.size, arguments.size).to(arguments.device)
+    with tempfile.TemporaryDirectory() as folder:
+        ways = methods(network, Path(folder), tuple(arguments.formats), arguments.device)
+    with torch.inference_mode():  # not around the exports: torch's exporter to ONNX fails under it
+        baseline = next(iter(ways.values()))(image)
+        differences = [float((run(image) - baseline).abs().max()) for run in ways.values()]  # and the warm-up
+        rounds = [[_seconds(run, image) for run in ways.values()] for _ in range(arguments.repeats)]
+
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    print(
+        f"{arguments.size} x {arguments.size}, features {tuple(arguments.features)}, {arguments.device}, "
+        f"{torch.get_num_threads()} threads{load}, median of {arguments.repeats}; largest score "
+        f"{float(baseline.abs().max()):.2f}"
+    )
+    print(f"{'way':24} {'seconds':>8} {'ratio':>6} {'difference':>11}")
+    for column, name in enumerate(ways):
+        ratio = median(times[0] / times[column] for times in rounds)
+        seconds = median(times[column] for times in rounds)
+        print(f"{name:24} {seconds:8.2f} {ratio:6.2f} {differences[column]:11.1e}")
+
+
+def _seconds(run: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) -> float:
+    start = time.perf_counter()
+    run(image)
+    if image.device.type == "cuda":  # its work is queued: let it end before the clock is read
+        torch.cuda.synchronize(image.device)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""`python -m bundle pack`: the zip file that the model zoo, MONAI and MONAI Label take."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import yaml
+from monai.bundle import ConfigParser
+
+from bundle.archive import write_archive
+from bundle.errors import RunError, UsageError
+from bundle.layout import LARGE_FILES, MEBIBYTE, NAME, WEIGHTS, ZOO_LIMIT, travelling_files
+from bundle.provenance import commit_of, sha256_of
+from bundle.run import ROOT
+from bundle.twins import json_twins
+from scripts.atomic_files import replacing
+from scripts.checkpoints import load_weights
+
+
+def pack(out: str = "build", weights: str | None = None, large_files: str | None = None) -> None:
+    """Write the zip file to publish, in the model zoo's layout.
+
+    Makes OUT/original_unet_segmentation_vX.Y.Z.zip of configs, scripts, docs, licence and weights: the same bytes for
+    the same commit and weights. Beside the YAML configurations it holds JSON twins, which monai.bundle.load asks for.
+
+    Args:
+        out: the folder to write into; made if absent.
+        weights: a file of weights that fit configs/inference.yaml; by default models/model.pt.
+        large_files: address where the weights can be downloaded; they are then linked, with their checksum, in
+            large_files.yml instead of packed, as the model zoo asks of files above 25 MiB.
+    """
+    given = Path(str(weights)).expanduser() if weights else None
+    if given is not None and not given.is_file():
+        raise UsageError(f"--weights {given} does not exist, expected a file of weights")
+    path = write_package(ROOT, Path(str(out)).expanduser(), given, large_files)
+    commit = commit_of(ROOT)
+    print(f"{path}: {path.stat().st_size / MEBIBYTE:.1f} MiB" + (f", commit {commit}" if commit else ""))
+    print(f"sha256 {sha256_of(path)}")
+
+
+def write_package(root: Path, out: Path, weights: Path | None = None, address: str | None = None) -> Path:
+    """Write a bundle's zip file.
+
+    Args:
+        root: the bundle, a checkout or a copy.
+        out: the folder to write into.
+        weights: by default the bundle's models/model.pt.
+        address: where the weights can be downloaded; they are linked instead of packed.
+
+    Returns:
+        the zip file.
+
+    Raises:
+        UsageError: neither weights nor a link to them.
+        RunError: weights that are not plain tensors, or do not fit the network of inference.yaml.
+    """
+    version = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
+    files: dict[str, Path | bytes] = {name: root / name for name in travelling_files(root)}
+    files |= {f"configs/{name}": content for name, content in json_twins(root / "configs").items()}
+    files |= _weights(root, weights, address)
+    path = out / f"{NAME}_v{version}.zip"
+    with replacing(path) as temporary:
+        write_archive(temporary, {f"{NAME}/{name}": content for name, content in files.items()})
+    return path
+
+
+def _weights(root: Path, weights: Path | None, address: str | None) -> dict[str, Path | bytes]:
+    """The weights, or large_files.yml that links them."""
+    own = root / WEIGHTS
+    weights = weights or (own if own.is_file() else None)
+    if weights is None:
+        if address:
+            raise UsageError("--large_files needs the weights for their checksum; give them with --weights FILE")
+        if not (root / LARGE_FILES).is_file():
+            raise UsageError(
+                f"no weights: neither {WEIGHTS} nor {LARGE_FILES} is there; train, or give them with --weights FILE"
+            )
+        return {LARGE_FILES: root / LARGE_FILES}
+    _check_fit(root, weights)
+    if address:
+        return {LARGE_FILES: _link(weights, address)}
+    size = weights.stat().st_size
+    if size > ZOO_LIMIT:
+        sizes = f"the weights have {size / MEBIBYTE:.0f} MiB, the model zoo takes files of {ZOO_LIMIT // MEBIBYTE}"
+        print(f"note: {sizes}; --large_files URL links them instead", file=sys.stderr)
+    return {WEIGHTS: weights}
+
+
+def _check_fit(root: Path, weights: Path) -> None:
+    """Refuse weights that inference.yaml could not load."""
+    parser = ConfigParser(ConfigParser.load_config_file(root / "configs" / "inference.yaml"))
+    with torch.device("meta"):  # sizes only
+        network = parser.get_parsed_content("network_def")
+    network = network.to_empty(device="cpu")
+    try:
+        load_weights(network, weights)
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    state = torch.load(weights, map_location="meta", weights_only=True)
+    if not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise RunError(f"{weights} holds more than weights, such as the state to go on from; give model.pt beside it")
+
+
+def _link(weights: Path, address: str) -> bytes:
+    """large_files.yml, as the zoo and `monai.bundle download_large_files` read it."""
+    entry = {"path": WEIGHTS, "url": str(address), "hash_val": sha256_of(weights), "hash_type": "sha256"}
+    return yaml.safe_dump({"large_files": [entry]}, sort_keys=False).encode()

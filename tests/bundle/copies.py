@@ -1,0 +1,28 @@
+"""Copies of the bundle to break, to change or to pack."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from bundle.layout import FOLDERS, LICENSE
+
+ROOT = Path(__file__).resolve().parents[2]
+OF_THE_REPOSITORY = ("pyproject.toml", "constraints.txt", "CHANGELOG.md")
+IGNORED = shutil.ignore_patterns("__pycache__", "*.png")
+
+
+def copy_of_bundle(target: Path) -> Path:
+    """The bundle's files and those of the repository that rules read, without pictures."""
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, target / name, ignore=IGNORED)
+    for name in (LICENSE, *OF_THE_REPOSITORY):
+        shutil.copy(ROOT / name, target / name)
+    return target
+
+
+def replace_in(path: Path, old: str, new: str) -> None:
+    """Replace a text that is there, once."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text, f"{path.name} has no {old!r}: mend the test"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")

@@ -1,0 +1,119 @@
+"""The real MONAI Label server for tests: started by `python -m bundle label`, ended with the test; and its REST API."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "original_unet_segmentation"
+SECONDS_TO_START = 240
+
+
+@dataclass
+class Server:
+    """A running server, and where its files are."""
+
+    url: str
+    studies: Path
+    app: Path
+    log: Path
+
+    @property
+    def bundle(self) -> Path:
+        return self.app / "monaibundle" / "model" / NAME
+
+    @property
+    def weights(self) -> Path:
+        return self.bundle / "models" / "model.pt"
+
+    def call(self, method: str, path: str, body: bytes | None = None, kind: str = "") -> bytes:
+        """One call; an answer other than 2xx is an error that shows what the server said and logged."""
+        request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if kind else {}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=300) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            tail = self.log.read_text(errors="replace")[-3000:]
+            raise AssertionError(f"{method} {path}: {error.code} {error.read()[:500]!r}\n{tail}") from error
+
+    def get(self, path: str) -> Any:
+        return json.loads(self.call("GET", path))
+
+    def post(self, path: str, **body: Any) -> Any:
+        return json.loads(self.call("POST", path, json.dumps(body).encode(), "application/json"))
+
+    def send(self, method: str, path: str, fields: Mapping[str, str], files: Mapping[str, Path]) -> bytes:
+        """A form with files."""
+        mark = uuid.uuid4().hex
+        parts = [f'--{mark}\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items()]
+        body = "".join(parts).encode()
+        for key, file in files.items():
+            head = f'--{mark}\r\nContent-Disposition: form-data; name="{key}"; filename="{file.name}"\r\n\r\n'
+            body += head.encode() + file.read_bytes() + b"\r\n"
+        return self.call(method, path, body + f"--{mark}--\r\n".encode(), f"multipart/form-data; boundary={mark}")
+
+    def infer(self, image: str, file: Path | None = None, output: str = "image", **params: Any) -> bytes:
+        """The label image of an image by its name in the studies, or of a file."""
+        query = urllib.parse.urlencode({"output": output, **({} if file else {"image": image})})
+        files = {"file": file} if file else {}
+        return self.send("POST", f"/infer/{NAME}?{query}", {"params": json.dumps(params)}, files)
+
+    def put_label(self, image: str, file: Path) -> None:
+        self.send("PUT", f"/datastore/label?image={image}", {"params": "{}"}, {"label": file})
+
+
+@contextmanager
+def serving(studies: Path, app: Path, *words: str, **environment: str) -> Iterator[Server]:
+    """Start the server by the command of the guide; end it and whatever it started, come what may."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = app.parent / "server.log"
+    command = [sys.executable, "-m", "bundle", "label", str(studies), "--app", str(app), "--port", str(port), *words]
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        )
+    server = Server(f"http://127.0.0.1:{port}", studies, app, log)
+    try:
+        _wait(server, process)
+        yield server
+    finally:
+        for sign in (signal.SIGTERM, signal.SIGKILL):  # the whole session: a training in the background, too
+            try:
+                os.killpg(process.pid, sign)
+                process.wait(20)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+
+
+def _wait(server: Server, process: subprocess.Popen) -> None:
+    end = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise AssertionError(f"the server ended with {process.returncode}:\n{server.log.read_text()[-3000:]}")
+        try:
+            with urllib.request.urlopen(server.url + "/info/", timeout=60):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"no answer within {SECONDS_TO_START} s:\n{server.log.read_text()[-3000:]}")
