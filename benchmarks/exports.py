@@ -1,6 +1,6 @@
 """Seconds for one image with the paper's network as it is and as exported files, and how far their scores are apart.
 
-    python -m benchmarks.exports [--size 512] [--repeats 5] [--formats onnx torchscript pt2] [--device cuda]
+    python -m benchmarks.exports [--size 512] [--repeats 5] [--formats onnx torchscript pt2] [--device cuda] [--cpu_time]
 
 Baseline: the network itself in float32, channels-last, through the same overlap-tile inferer. Every round runs all in
 turn, so that a load from elsewhere meets them alike; a ratio is the median of the rounds' own ratios.
@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("--formats", nargs="*", default=FREE, choices=FREE)
     parser.add_argument("--features", type=int, nargs="+", default=(64, 128, 256, 512, 1024))
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cpu_time", action="store_true", help="seconds of this process, for a machine under load")
     arguments = parser.parse_args()
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
 
     torch.manual_seed(0)
     network = RonnebergerUNet(features=arguments.features).eval()
@@ -70,7 +72,7 @@ def main() -> None:
     with torch.inference_mode():  # not around the exports: torch's exporter to ONNX fails under it
         baseline = next(iter(ways.values()))(image)
         differences = [float((run(image) - baseline).abs().max()) for run in ways.values()]  # and the warm-up
-        rounds = [[_seconds(run, image) for run in ways.values()] for _ in range(arguments.repeats)]
+        rounds = [[_seconds(run, image, clock) for run in ways.values()] for _ in range(arguments.repeats)]
 
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     print(
@@ -78,19 +80,19 @@ def main() -> None:
         f"{torch.get_num_threads()} threads{load}, median of {arguments.repeats}; largest score "
         f"{float(baseline.abs().max()):.2f}"
     )
-    print(f"{'way':24} {'seconds':>8} {'ratio':>6} {'difference':>11}")
+    print(f"{'way':24} {'cpu s' if arguments.cpu_time else 'seconds':>8} {'ratio':>6} {'difference':>11}")
     for column, name in enumerate(ways):
         ratio = median(times[0] / times[column] for times in rounds)
         seconds = median(times[column] for times in rounds)
         print(f"{name:24} {seconds:8.2f} {ratio:6.2f} {differences[column]:11.1e}")
 
 
-def _seconds(run: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) -> float:
-    start = time.perf_counter()
+def _seconds(run: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, clock: Callable[[], float]) -> float:
+    start = clock()
     run(image)
     if image.device.type == "cuda":  # its work is queued: let it end before the clock is read
         torch.cuda.synchronize(image.device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 if __name__ == "__main__":

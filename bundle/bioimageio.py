@@ -148,7 +148,7 @@ def _write_weights(
                 "dependencies": {"source": "environment.yaml"},
             }
         else:
-            made = path.with_name("made" + FORMATS[name].suffix)  # a suffix by which it can be read back
+            made = path.with_suffix(FORMATS[name].suffix)  # by which it can be read back
             write_checked(trained, FORMATS[name], made, image)
             made.rename(path)
         entry |= {"opset_version": _opset(path)} if name == "onnx" else {"pytorch_version": _torch_version()}

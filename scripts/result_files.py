@@ -119,10 +119,12 @@ class ResultFile(ABC):
         self._last_plane = like
 
     @abstractmethod
-    def _put(self, plane: np.ndarray) -> None: ...
+    def _put(self, plane: np.ndarray) -> None:
+        """Take the next plane."""
 
     @abstractmethod
-    def _save(self) -> None: ...
+    def _save(self) -> None:
+        """Put the file in its place, after the last plane."""
 
 
 class PngResult(ResultFile):
