@@ -1,6 +1,6 @@
 """Seconds for one image with the paper's network as it is and as exported files, and how far their scores are apart.
 
-    python -m benchmarks.exports [--size 512] [--repeats 5] [--formats onnx torchscript pt2] [--device cuda] [--cpu_time]
+    python -m benchmarks.exports [--size 512] [--repeats 5] [--formats onnx torchscript pt2] [--cpu_time]
 
 Baseline: the network itself in float32, channels-last, through the same overlap-tile inferer. Every round runs all in
 turn, so that a load from elsewhere meets them alike; a ratio is the median of the rounds' own ratios.
