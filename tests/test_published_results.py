@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from bundle.provenance import sha256_of
 from bundle.rules.basis import Bundle
 from bundle.rules.card import results
 from bundle.verify import check
@@ -24,3 +26,20 @@ def test_table_and_model_card_say_what_the_results_files_say():
 def test_a_result_names_no_place_of_the_machine_it_was_made_on(path):
     strings = re.findall(r'"((?:[^"\\]|\\.)*)"', json.dumps(json.loads(path.read_text(encoding="utf-8"))))
     assert [text for text in strings if text.startswith(("/", "~"))] == []
+
+
+def test_the_metadata_s_scores_are_those_of_the_published_em_result():
+    stated = json.loads((ROOT / "configs" / "metadata.json").read_text())["eval_metrics"]
+    em = json.loads((RESULTS / "em" / "results.json").read_text())["evaluations"]["one view"]["em"]
+    scores = {name: em[name].get("score", em[name].get("error")) for name in stated}
+    assert stated == {name: round(scores[name], 6 if name == "warping_error" else 4) for name in stated}
+
+
+def test_the_published_weights_are_those_of_the_published_em_result():
+    """Of the file itself: the figures that it gives are measured by the workflow on the data, not here."""
+    card = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    trained = json.loads((RESULTS / "em" / "results.json").read_text())["weights"]["sha256"]
+    assert f"sha256 {sha256_of(ROOT / 'models' / 'model.pt')[:12]}, made from {trained[:12]}" in card
+    state = torch.load(ROOT / "models" / "model.pt", weights_only=True)
+    assert {value.dtype for value in state.values()} == {torch.bfloat16}
+    assert sum(value.numel() for value in state.values()) == 31_030_658
