@@ -22,6 +22,14 @@ def test_table_and_model_card_say_what_the_results_files_say():
     assert check(results, Bundle(ROOT)) == []
 
 
+def test_every_mean_over_trainings_in_the_model_card_is_in_the_table():
+    spread = re.compile(r"0\.\d{4} ± 0\.\d{4}")
+    card = spread.findall((ROOT / "docs" / "README.md").read_text(encoding="utf-8"))
+    table = spread.findall((RESULTS / "table.md").read_text(encoding="utf-8"))
+    assert len(card) >= 12
+    assert set(card) <= set(table)
+
+
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*/results.json")), ids=lambda p: p.parent.name)
 def test_a_result_names_no_place_of_the_machine_it_was_made_on(path):
     strings = re.findall(r'"((?:[^"\\]|\\.)*)"', json.dumps(json.loads(path.read_text(encoding="utf-8"))))
