@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from monaibundle import MyApp
 from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.tasks.activelearning.epistemic import Epistemic
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
@@ -21,6 +22,39 @@ from monailabel.utils.others.label_colors import get_color
 
 # `scripts`, the served bundle's own, is imported in methods: MONAI Label puts it on the path while it builds the tasks
 OUTPUT = "output"  # in a request: asap, dsa or json, for clients that draw annotations
+EVALUATED = ("$", "@", "%")  # what a text in a configuration begins with that MONAI evaluates or follows
+OPTIONS = ("instances", "orientations", "threshold", "min_area", "fill_holes", "split_necks", "close_gaps")
+
+
+def refuse_programs(request: Any, name: str = "request") -> None:
+    """Refuse a request that would put a program into the configuration.
+
+    MONAI Label writes options and device of a request into the bundle's configuration, and a configuration is
+    evaluated: `{"threshold": "$..."}` would run as code, whoever sends it.
+
+    Raises:
+        MONAILabelException: a text that MONAI would evaluate, a component, an option that is no number, or a name of
+            weights that is a path.
+    """
+    if isinstance(request, dict):
+        for key, value in request.items():
+            if str(key).startswith("_") and str(key).endswith("_"):
+                raise _refusal(f"{name}: '{key}' is of configurations, not of requests")
+            if key in OPTIONS and not isinstance(value, (bool, int, float)):
+                raise _refusal(f"{name}: option '{key}' is {value!r}, expected a number or true or false")
+            if key == "model_filename" and Path(str(value)).name != value:
+                raise _refusal(f"{name}: '{key}' is {value!r}, expected a plain file name")
+            refuse_programs(key, f"{name}, a key")
+            refuse_programs(value, f"{name}, '{key}'")
+    elif isinstance(request, (list, tuple, set)):
+        for value in request:
+            refuse_programs(value, name)
+    elif isinstance(request, str) and request.lstrip().startswith(EVALUATED):
+        raise _refusal(f"{name}: {request[:40]!r} would be evaluated; texts must not begin with {' '.join(EVALUATED)}")
+
+
+def _refusal(message: str) -> MONAILabelException:
+    return MONAILabelException(MONAILabelError.INVALID_INPUT, message)
 
 
 class LabelTask(BundleInferTask):
@@ -60,7 +94,10 @@ class LabelTraining(BundleTrainTask):
 
         classes = [name.lower() for name in self.bundle_config["class_names"]]
         polygons = []
-        for number, annotation in enumerate(ElementTree.parse(item["label"]).iter("Annotation"), start=1):
+        text = Path(item["label"]).read_text(encoding="utf-8")
+        if "<!DOCTYPE" in text.upper():  # entities can make a short file fill the memory
+            raise ValueError(f"{item['label']}: annotations must not hold a document type")
+        for number, annotation in enumerate(ElementTree.fromstring(text).iter("Annotation"), start=1):
             name = annotation.get("Name", "").lower()
             if name not in classes[1:]:
                 raise ValueError(
@@ -110,6 +147,31 @@ class LabelApp(MyApp, MONAILabelApp):
             name: OneByOne(method.infer_task, method.max_samples, method.simulation_size)
             for name, method in super().init_scoring_methods().items()
         }
+
+    def infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
+        """The label of an image; `batch_infer` comes here, too."""
+        refuse_programs(request)
+        return super().infer(request, datastore)
+
+    def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
+        """The labels of several images."""
+        refuse_programs(request)
+        return super().batch_infer(request, datastore)
+
+    def scoring(self, request: dict[str, Any], datastore: Any = None) -> Any:
+        """How uncertain the network is of each image."""
+        refuse_programs(request)
+        return super().scoring(request, datastore)
+
+    def train(self, request: dict[str, Any]) -> Any:
+        """Train on the labels that were submitted."""
+        refuse_programs(request)
+        return super().train(request)
+
+    def next_sample(self, request: dict[str, Any]) -> Any:
+        """The image to annotate next."""
+        refuse_programs(request)
+        return super().next_sample(request)
 
     def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> Any:
         """Annotations of an image. MONAI Label takes every TIFF for a slide and asks for OpenSlide; here none is."""

@@ -111,12 +111,14 @@ def prepare_app(app: Path, python: Path) -> Path:
         the folder of the app.
 
     Raises:
+        UsageError: a folder of that name that this command did not make.
         RunError: MONAI Label could not be run.
     """
     folder = app / APP
     theirs = folder / f"{APP}.py"
     if not theirs.is_file():
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():  # somebody's own app, or what is left of one: it may hold weights
+            raise UsageError(f"{folder} is there and was not made by this command; choose another --app, or remove it")
         command = [str(python), "-m", "monailabel.main", "apps", "--download", "--name", APP, "--output", str(app)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not (folder / "main.py").is_file():

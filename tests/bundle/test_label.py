@@ -17,7 +17,7 @@ from PIL import Image
 from bundle.__main__ import main
 from bundle.errors import UsageError
 from bundle.label import ENVIRONMENT, check_images, server_environment
-from bundle.label_folder import prepare_bundle, read_configs
+from bundle.label_folder import prepare_app, prepare_bundle, read_configs
 from scripts.networks import RonnebergerUNet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,6 +205,15 @@ def test_every_key_of_the_served_training_can_be_evaluated_without_data_of_its_o
     training = yaml.safe_load((served / "configs" / "train.yaml").read_text())
     assert training["datalist"] == []
     assert training["split"] == {"training": [], "validation": []}
+
+
+def test_an_app_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    theirs = tmp_path / "monaibundle" / "model" / "mine" / "models" / "model.pt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"trained")
+    with pytest.raises(UsageError, match="was not made by this command"):
+        prepare_app(tmp_path, Path("python"))
+    assert theirs.read_bytes() == b"trained"
 
 
 def test_the_server_lists_all_formats_and_does_not_reload_scripts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,6 +171,26 @@ def test_what_a_client_sets_changes_the_label_for_that_request_alone(server: Ser
     assert np.array_equal(read(server.infer("b")), plain)
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"threshold": "$__import__('pathlib').Path('PLACE').touch()"},
+        {"device": "$__import__('pathlib').Path('PLACE').touch()"},
+        {"threshold": {"_target_": "pathlib.Path.touch", "self": "PLACE"}},
+        {"min_area": "@threshold"},
+    ],
+)
+def test_a_request_cannot_bring_a_program(params: dict, server: Server, tmp_path: Path) -> None:
+    """MONAI Label writes options of a request into a configuration, which is evaluated."""
+    place = tmp_path / "touched"
+    sent = json.loads(json.dumps(params).replace("PLACE", str(place)))
+    with pytest.raises(AssertionError, match="500"):
+        server.infer("a", **sent)
+    with pytest.raises(AssertionError, match=r"500|404"):
+        server.post(f"/train/{NAME}?run_sync=true", **sent)
+    assert not place.exists()
+
+
 def test_objects_are_numbered_on_request(server: Server, own: Own) -> None:
     label = read(server.infer("a", instances=True, min_area=3))
     assert np.array_equal(label, own("instances", min_area=3)["a"])
