@@ -69,7 +69,8 @@ class RunSettings:
     To TensorBoard as two texts, `settings` (a table) and `configuration` (the YAML, which can be run again); to MLflow,
     where it is used, as parameters and as `config.yaml`. There it also gives the run a name of its own, unless one
     was set: MONAI would otherwise go on in any run that is still marked as running, such as that of an interrupted
-    training or one that is going on beside this one. A run that ends with an error is marked as failed.
+    training or one that is going on beside this one. A run that ends with an error is marked as failed, one that is
+    interrupted stays open to go on in.
 
     Args:
         title: what the name of a run begins with.
@@ -105,6 +106,8 @@ class RunSettings:
                 handler.run_name = handler.run_name or name
         if mlflow_handler(engine) is not None and not engine.has_event_handler(self._fail, Events.EXCEPTION_RAISED):
             engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+            handlers = engine._event_handlers[Events.EXCEPTION_RAISED]
+            handlers.insert(0, handlers.pop())  # first: those of other handlers end by raising the error
 
     def _tell(self, engine: Engine) -> None:
         if self._told:
@@ -126,10 +129,11 @@ class RunSettings:
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
         tracked = open_run(engine)
-        if tracked is not None:
+        if tracked is not None and not isinstance(error, KeyboardInterrupt):
             client, run_id = tracked
             client.set_terminated(run_id, "FAILED")
-        raise error  # ignite raises it only if nothing waits for it
+        if len(engine._event_handlers[Events.EXCEPTION_RAISED]) == 1:
+            raise error  # ignite leaves that to whoever waits for it
 
 
 class RunFiles:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
@@ -19,6 +20,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bundle.__main__ import main
+from scripts.checkpoints import TrainingState
 from scripts.history import read_history
 from scripts.tables import read_csv
 from tests.configs.conftest import CONFIGS, ROOT, SMALL
@@ -271,13 +273,22 @@ def tracked_engine(store: Store, step: Any, **more: Any) -> Engine:
     return engine
 
 
-def test_a_run_that_fails_is_marked_as_failed(store):
+@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize("error, status", [(FloatingPointError, "FAILED"), (KeyboardInterrupt, "RUNNING")])
+def test_a_run_that_fails_is_marked_as_failed_and_an_interrupted_one_stays_open(
+    error, status, with_state, store, tmp_path
+):
     def fail(*_: Any) -> None:
-        raise FloatingPointError("the loss is nan")
+        raise error("in the midst")
 
-    with pytest.raises(FloatingPointError, match="the loss is nan"):
-        tracked_engine(store, fail, run_name="failing").run([0])
-    assert store.run("failing").info.status == "FAILED"
+    name = f"{error.__name__} {with_state}"
+    engine = tracked_engine(store, fail, run_name=name)
+    if with_state:  # which waits for errors, too, and raises them anew
+        TrainingState(tmp_path / "training_state.pt", {"optimizer": torch.optim.SGD([torch.zeros(1)])}).attach(engine)
+    with pytest.raises(error, match="in the midst"):
+        engine.run([0])
+    assert store.run(name).info.status == status
+    assert (tmp_path / "training_state.pt").is_file() == (with_state and error is KeyboardInterrupt)
 
 
 def test_under_its_name_an_interrupted_run_goes_on_and_keeps_its_parameters(store):
