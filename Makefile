@@ -73,5 +73,5 @@ format: venv  ## let ruff lay out the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-clean:  ## remove what the demo and the tools made
-	rm -rf demo output .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+clean:  ## remove what the demo and the tools made; what annotators trained, in output/label, stays
+	rm -rf demo output/train output/segmentation .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -185,7 +185,7 @@ def _environment(trained: Trained) -> dict[str, Any]:
     """What the state_dict's network needs, as a conda environment."""
     versions = trained.parser["_meta_"]
     packages = [f"pytorch=={_torch_version()}", "pip", {"pip": [f"monai=={versions['monai_version']}"]}]
-    return {"name": "original-unet", "channels": ["conda-forge"], "dependencies": ["python >=3.10", *packages]}
+    return {"name": "original-unet", "channels": ["conda-forge"], "dependencies": ["python >=3.11", *packages]}
 
 
 def _zip(folder: Path, path: Path) -> None:

@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 
 from bundle.archive import write_archive
 from bundle.errors import RunError, UsageError
+from bundle.exporters import check_installed
 from bundle.layout import LARGE_FILES, MEBIBYTE, NAME, WEIGHTS, ZOO_LIMIT, travelling_files
 from bundle.provenance import commit_of, sha256_of
 from bundle.run import ROOT
@@ -38,6 +39,8 @@ def pack(
     given = Path(str(weights)).expanduser() if weights else None
     if given is not None and not given.is_file():
         raise UsageError(f"--weights {given} does not exist, expected a file of weights")
+    if bioimageio:
+        check_installed("onnx")
     path = write_package(ROOT, Path(str(out)).expanduser(), given, large_files)
     commit = commit_of(ROOT)
     print(f"{path}: {path.stat().st_size / MEBIBYTE:.1f} MiB" + (f", commit {commit}" if commit else ""))

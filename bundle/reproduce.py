@@ -62,7 +62,7 @@ def reproduce(
             the last.
         seed: of weights, tiles and order; several (0,1,2) one after the other, for the spread between repeats.
         features: channels of the network's first level, the paper's 64; each level below has twice as many. 16 trains
-            about nine times as fast: for comparing variants.
+            about ten times as fast: for comparing variants.
     """
     if experiment not in EXPERIMENTS:
         raise UsageError(f"unknown experiment '{experiment}'; there are {', '.join(EXPERIMENTS)}")
