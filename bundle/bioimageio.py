@@ -7,10 +7,8 @@ is told by its axes: inputs of 188 + 16 n pixels, outputs smaller by 184.
 from __future__ import annotations
 
 import inspect
-import io
 import re
 import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import torch
 import yaml
 from PIL import Image
 
+from bundle.archive import write_archive
 from bundle.bioimageio_description import description, documentation, preprocessing
 from bundle.errors import UsageError
 from bundle.export import write_checked
@@ -37,7 +36,6 @@ WEIGHT_FILES = {  # format: its file; in the order of preference, the first of t
     "onnx": "weights.onnx",
 }
 TEST_SIZE = (396, 412)  # px, about: unequal, so that exchanged axes do not pass
-EPOCH = (1980, 1, 1, 0, 0, 0)  # of files in the zip, so that the same weights give the same package
 
 
 def write_bioimageio(
@@ -86,7 +84,7 @@ def write_bioimageio(
             encoding="utf-8",
         )
         with replacing(out) as temporary:
-            _zip(folder, temporary)
+            write_archive(temporary, {file.name: file for file in folder.iterdir()})
     print(f"{out}: written, {out.stat().st_size / 1e6:.1f} MB")
 
 
@@ -186,14 +184,3 @@ def _environment(trained: Trained) -> dict[str, Any]:
     versions = trained.parser["_meta_"]
     packages = [f"pytorch=={_torch_version()}", "pip", {"pip": [f"monai=={versions['monai_version']}"]}]
     return {"name": "original-unet", "channels": ["conda-forge"], "dependencies": ["python >=3.11", *packages]}
-
-
-def _zip(folder: Path, path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as package:
-        for file in sorted(folder.iterdir()):
-            entry = zipfile.ZipInfo(file.name, EPOCH)
-            is_text = file.suffix in (".md", ".yaml", ".py")
-            entry.compress_type = zipfile.ZIP_DEFLATED if is_text else zipfile.ZIP_STORED  # weights do not get smaller
-            with file.open("rb") as source, package.open(entry, "w", force_zip64=True) as target:
-                while block := source.read(io.DEFAULT_BUFFER_SIZE * 128):
-                    target.write(block)

@@ -173,7 +173,11 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and end-of-file errors here
-        raise ValueError(f"weights: {path} is not a file of plain tensors: {str(error).splitlines()[0]}") from error
+        reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+        raise ValueError(
+            f"weights: {path} is not a file of plain tensors ({reason}); expected a state_dict, as a "
+            "training writes it to models/model.pt"
+        ) from error
     state = state.get("model", state)
     try:
         _bare(network).load_state_dict(state)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -24,20 +23,15 @@ from PIL import Image
 from bundle.bioimageio import TEST_SIZE, network_source, write_bioimageio
 from bundle.bioimageio_description import citation, preprocessing
 from bundle.errors import UsageError
-from bundle.exporters import FORMATS
 from scripts.checkpoints import save_weights
 from scripts.intensity import normalize_image
 from scripts.networks import RonnebergerUNet
+from tests.optional import needs_onnx
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = str(ROOT / "configs" / "inference.yaml")
 FEATURES = (3, 4, 5, 6, 7)
 SMALL = {"network_def#features": list(FEATURES)}
-
-needs_onnx = pytest.mark.skipif(
-    not all(importlib.util.find_spec(name) for name in FORMATS["onnx"].needs),
-    reason="onnx, onnxscript or onnxruntime is not installed: pip install '.[onnx]'",
-)
 
 
 @pytest.fixture(scope="module")

@@ -25,16 +25,14 @@ from scripts.checkpoints import save_weights
 from scripts.inferers import OverlapTileInferer
 from scripts.intensity import normalize_image
 from scripts.networks import RonnebergerUNet
+from tests.optional import needs_onnx
 
 FREE = ("onnx", "torchscript", "pt2")  # formats that run without a GPU, for any batch and size
 SMALL = ["--network_def#features", "[4,6,8,10,12]"]  # the paper's depth
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning"),
-    pytest.mark.skipif(
-        not all(importlib.util.find_spec(name) for name in FORMATS["onnx"].needs),
-        reason="onnx, onnxscript or onnxruntime is not installed: pip install '.[onnx]'",
-    ),
+    needs_onnx,
 ]
 
 

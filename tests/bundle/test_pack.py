@@ -25,6 +25,7 @@ from bundle.sample import sample
 from bundle.twins import TWINS, json_twins
 from scripts.networks import RonnebergerUNet
 from tests.bundle.copies import ROOT, copy_of_bundle, replace_in
+from tests.optional import needs_onnx
 
 FEATURES = [2, 4, 8, 16, 32]
 SMALL = f'  out_channels: "@out_channels"\n  features: {FEATURES}\n'
@@ -144,8 +145,8 @@ def test_the_command_says_where_and_which(monkeypatch, small: Path, tmp_path: Pa
     assert main(["pack", "--out", str(tmp_path), "--weights", "nowhere.pt"]) == 2
 
 
+@needs_onnx
 def test_the_package_of_bioimage_io_is_written_beside_it(monkeypatch, small: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="onnx or onnxruntime is not installed: pip install '.[onnx]'")
     monkeypatch.setattr("bundle.pack.ROOT", small)
     monkeypatch.chdir(tmp_path)
     assert main(["pack", "--out", str(tmp_path), "--bioimageio"]) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import runpy
 import sys
 from pathlib import Path
@@ -16,11 +15,9 @@ from bundle.exporters import FORMATS
 from scripts.inferers import OverlapTileInferer
 from scripts.intensity import normalize_image
 from scripts.networks import RonnebergerUNet
+from tests.optional import needs_onnx
 
-pytestmark = pytest.mark.skipif(
-    not all(importlib.util.find_spec(name) for name in FORMATS["onnx"].needs),
-    reason="onnx, onnxscript or onnxruntime is not installed: pip install '.[onnx]'",
-)
+pytestmark = needs_onnx
 INFO = {"padding": "valid", "intensity": "z_score", "flatten": 0, "depth": 2, "margin": 20, "class_names": ["a", "b"]}
 
 

@@ -194,6 +194,10 @@ def test_weights_of_another_network_are_refused_with_its_difference(tmp_path):
     save_weights(nn.Conv2d(1, 2, 1), tmp_path / "model.pt")
     with pytest.raises(ValueError, match=r"does not fit the network.*size mismatch for weight"):
         load_weights(nn.Conv2d(1, 1, 1), tmp_path / "model.pt")
-    (tmp_path / "model.pt").write_bytes(b"not weights")
-    with pytest.raises(ValueError, match="not a file of plain tensors"):
+
+
+@pytest.mark.parametrize("content, reason", [(b"not weights", "Error"), (b"", "EOFError"), (b"hello\n", "KeyError")])
+def test_a_file_that_holds_no_weights_is_refused_with_the_kind_of_the_error(content, reason, tmp_path):
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"not a file of plain tensors \(\w*{reason}\b.*expected a state_dict"):
         load_weights(nn.Conv2d(1, 1, 1), tmp_path / "model.pt")

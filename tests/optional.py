@@ -1,0 +1,14 @@
+"""What a test needs that the environment may lack: it is skipped then, and says so."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from bundle.exporters import FORMATS
+
+needs_onnx = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in FORMATS["onnx"].needs),
+    reason="onnx, onnxscript or onnxruntime is not installed: pip install '.[onnx]'",
+)
