@@ -11,6 +11,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from bundle.archive import write_archive
+from bundle.bioimageio import write_bioimageio
 from bundle.errors import RunError, UsageError
 from bundle.exporters import check_installed
 from bundle.layout import LARGE_FILES, MEBIBYTE, NAME, WEIGHTS, ZOO_LIMIT, travelling_files
@@ -46,8 +47,6 @@ def pack(
     print(f"{path}: {path.stat().st_size / MEBIBYTE:.1f} MiB" + (f", commit {commit}" if commit else ""))
     print(f"sha256 {sha256_of(path)}")
     if bioimageio:
-        from bundle.bioimageio import write_bioimageio  # its exporters are slow to import
-
         config = str(ROOT / "configs" / "inference.yaml")
         write_bioimageio(given or ROOT / WEIGHTS, path.with_suffix(".bioimageio.zip"), config)
 
