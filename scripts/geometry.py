@@ -72,7 +72,18 @@ def nearest_valid_input_sizes(n: int, depth: int = 4) -> tuple[int | None, int]:
 
 
 def center_crop(x: torch.Tensor, size: list[int]) -> torch.Tensor:
-    """Cut the centre of the given spatial size out of a tensor (B, C, *spatial): the copy-and-crop arrow of Fig. 1."""
+    """Cut the centre of the given spatial size out of a tensor (B, C, *spatial): the copy-and-crop arrow of Fig. 1.
+
+    Returns a view, or a copy where a gradient will flow back. The gradient of a view is contiguous whatever the layout
+    of `x`, so that on its way down every operation meets two layouts; that of padding by a negative width is laid out
+    as the gradient that came, channels-last in a training (a sixth of the time of a step on a CPU).
+    """
+    if x.requires_grad:
+        cut: list[int] = []
+        for i in range(len(size) - 1, -1, -1):  # torch pads the last axis first
+            before = (x.shape[i + 2] - size[i]) // 2
+            cut += [-before, before + size[i] - x.shape[i + 2]]
+        return torch.nn.functional.pad(x, cut)
     for i, wanted in enumerate(size):
         x = x.narrow(i + 2, (x.shape[i + 2] - wanted) // 2, wanted)
     return x

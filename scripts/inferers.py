@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from scripts.memory import bytes_per_pixel, free_memory
 from scripts.orientations import ORIENTATIONS, add_tile
-from scripts.precision import amp_dtype_of, at_least_single, autocast
+from scripts.precision import amp_dtype_of, at_least_single, autocast, check_amp_dtype
 from scripts.tile_jobs import cut_tiles, plan_batches, usable_scores
 from scripts.tiling import PADDINGS, TileRule
 
@@ -55,7 +55,8 @@ class OverlapTileInferer(Inferer):
         device: where the output is stitched and returned; None: the device of the inputs, or the CPU, see `cpu_thresh`.
         cpu_thresh: height * width above which the output is stitched and left on the CPU; None: never. 2^26 pixels, the
             default, are 0.5 GiB for two classes.
-        amp_dtype: "bfloat16" or "float16" to run the network under `torch.autocast`, on CPU or GPU; None: as it is.
+        amp_dtype: "bfloat16" or "float16" to run the network under `torch.autocast`, on CPU or GPU; "auto": bfloat16
+            where the device has instructions for it; None: as it is.
         channels_last: lay tiles out as channels-last, which suits convolutions best where the weights are as well
             (`network.to(memory_format=torch.channels_last)`).
         progress: show a bar that counts tiles.
@@ -107,7 +108,7 @@ class OverlapTileInferer(Inferer):
         self.sw_device = sw_device
         self.device = device
         self.cpu_thresh = cpu_thresh
-        self.amp_dtype = amp_dtype_of(amp_dtype)
+        self.amp_dtype = check_amp_dtype(amp_dtype)
         self.channels_last = channels_last
         self.progress = progress
 
@@ -135,13 +136,14 @@ class OverlapTileInferer(Inferer):
             )
         images = _plain(inputs)
         sw_device = torch.device(self.sw_device or images.device)
+        amp_dtype = amp_dtype_of(self.amp_dtype, sw_device)
         rule = self._rule(network)
         batches = plan_batches(
             images.shape,
             rule,
             self.tile_size,
             memory_limit=free_memory(sw_device) // 2 if isinstance(self.memory_limit, str) else int(self.memory_limit),
-            pixel_bytes=bytes_per_pixel(network, self.amp_dtype or images.dtype),
+            pixel_bytes=bytes_per_pixel(network, amp_dtype or images.dtype),
             sw_batch_size=self.sw_batch_size,
             orientations=self.orientations,
             authors_stride=self.authors_stride,
@@ -150,7 +152,7 @@ class OverlapTileInferer(Inferer):
         with tqdm(total=sum(len(batch.jobs) for batch in batches), unit="tile", disable=not self.progress) as bar:
             for batch in batches:
                 tiles = cut_tiles(images, batch, rule.margin, self.channels_last).to(sw_device)
-                with autocast(sw_device, self.amp_dtype):
+                with autocast(sw_device, amp_dtype):
                     scores = network(tiles, *args, **kwargs)
                 scores = self._vote(usable_scores(scores, tiles, rule))
                 if output is None:
@@ -205,13 +207,13 @@ class MixedPrecisionInferer(SimpleInferer):
     gradients in float16 can underflow without a scaler.
 
     Args:
-        amp_dtype: "bfloat16", "float16", or None for no autocast.
+        amp_dtype: "auto", "bfloat16", "float16", or None for no autocast; see `OverlapTileInferer`.
         channels_last: lay inputs out as channels-last; see `OverlapTileInferer`.
     """
 
     def __init__(self, amp_dtype: str | None = "bfloat16", channels_last: bool = True) -> None:
         super().__init__()
-        self.amp_dtype = amp_dtype_of(amp_dtype)
+        self.amp_dtype = check_amp_dtype(amp_dtype)
         self.channels_last = channels_last
 
     def __call__(
@@ -221,7 +223,7 @@ class MixedPrecisionInferer(SimpleInferer):
         images = _plain(inputs)
         if self.channels_last and images.ndim == 4:
             images = images.to(memory_format=torch.channels_last)
-        with autocast(images.device, self.amp_dtype):
+        with autocast(images.device, amp_dtype_of(self.amp_dtype, images.device)):
             scores = network(images, *args, **kwargs)
         return _like(inputs, at_least_single(scores))
 

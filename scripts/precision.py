@@ -6,20 +6,48 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+AUTO = "auto"
 AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def amp_dtype_of(name: str | None) -> torch.dtype | None:
-    """The type to autocast to, by its name in a configuration; None for none.
+def check_amp_dtype(name: str | None) -> str | None:
+    """Give a name of a configuration back.
 
     Raises:
-        ValueError: a name other than "bfloat16" and "float16".
+        ValueError: a name other than "auto", "bfloat16" and "float16".
     """
-    if name is None:
-        return None
-    if name not in AMP_DTYPES:
-        raise ValueError(f"amp_dtype must be None or one of {', '.join(AMP_DTYPES)}, got {name!r}")
-    return AMP_DTYPES[name]
+    if name not in (None, AUTO, *AMP_DTYPES):
+        raise ValueError(f"amp_dtype must be None or one of {', '.join((AUTO, *AMP_DTYPES))}, got {name!r}")
+    return name
+
+
+def amp_dtype_of(name: str | None, device: torch.device) -> torch.dtype | None:
+    """The type to autocast to on a device, by its name in a configuration; None for none.
+
+    Args:
+        name: "bfloat16", "float16", None, or "auto": bfloat16 where the device computes in it, else None.
+        device: where the network runs.
+
+    Raises:
+        ValueError: another name.
+    """
+    if check_amp_dtype(name) == AUTO:
+        return torch.bfloat16 if computes_in_bfloat16(device) else None
+    return None if name is None else AMP_DTYPES[name]
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for products of bfloat16, so that they are faster than those of float32.
+
+    Without them a convolution is computed all the same, but slower than in float32: 2.5 to 3 times with AVX-512 alone
+    and 9 times with AVX2, which is what most laptops have.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # what torch itself asks
+        return False
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch: nothing known, so float32
+    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:

@@ -65,3 +65,17 @@ def test_a_single_pixel_is_repeated_when_mirrored():
 def test_center_crop_keeps_the_middle():
     x = torch.arange(36).reshape(1, 1, 6, 6)
     assert geometry.center_crop(x, [2, 4])[0, 0].tolist() == [[13, 14, 15, 16], [19, 20, 21, 22]]
+
+
+@pytest.mark.parametrize("size", [[2, 4], [3, 5], [4, 6]])
+def test_center_crop_has_the_gradient_of_a_slice_and_keeps_its_layout(size):
+    x = torch.randn(2, 3, 4, 6).to(memory_format=torch.channels_last).requires_grad_()
+    rows, columns = (slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip((4, 6), size, strict=True))
+    factor = torch.randn(2, 3, *size).to(memory_format=torch.channels_last)
+    ours, sliced = geometry.center_crop(x, size), x[:, :, rows, columns]
+    assert torch.equal(ours, sliced)
+    gradients = [torch.autograd.grad((crop * factor).sum(), x)[0] for crop in (ours, sliced)]
+    assert torch.equal(*gradients)
+    assert gradients[0].is_contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert geometry.center_crop(x.detach(), size).data_ptr() == x[:, :, rows, columns].data_ptr()  # no copy

@@ -1,0 +1,47 @@
+"""Which precision "auto" is, on this processor and on one that is told to do without its newer instructions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from scripts.precision import amp_dtype_of, computes_in_bfloat16
+
+CPU = torch.device("cpu")
+
+
+def flags() -> set[str]:
+    """What the kernel says of the processor."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or not flags(), reason="needs the flags of an x86 processor")
+def test_auto_is_bfloat16_where_the_processor_multiplies_it():
+    expected = bool(flags() & {"avx512_bf16", "amx_bf16"})
+    assert computes_in_bfloat16(CPU) == expected
+    assert amp_dtype_of("auto", CPU) == (torch.bfloat16 if expected else None)
+
+
+def test_auto_is_single_precision_where_the_library_may_not_use_such_instructions():
+    code = "import torch; from scripts.precision import amp_dtype_of; print(amp_dtype_of('auto', torch.device('cpu')))"
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "None", done.stderr
+
+
+def test_auto_is_single_precision_on_devices_nobody_has_measured():
+    assert amp_dtype_of("auto", torch.device("meta")) is None
+
+
+@pytest.mark.parametrize("name, dtype", [("bfloat16", torch.bfloat16), ("float16", torch.float16), (None, None)])
+def test_a_name_is_taken_at_its_word(name, dtype):
+    assert amp_dtype_of(name, CPU) is dtype
