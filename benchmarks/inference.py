@@ -1,109 +1,203 @@
-"""Seconds for one image with the paper's network: tiles, memory layout, precision.
+"""Images of several sizes through the overlap-tile inferer, and one image in eight orientations.
 
-    python -m benchmarks.inference [--size 512] [--repeats 5] [--device cuda]
-
-Baseline: tiles of 572 as in the paper, one at a time, float32, NCHW. Every round runs all settings in turn, so that a
-load from elsewhere meets them alike; a ratio is the median of the rounds' own ratios.
+Baseline: what the paper's figures suggest: the image mirrored by 92 pixels, tiles of 572 one after the other, float32,
+NCHW. Ours: the settings of `configs/inference.yaml`. Limit: products of large matrices with as many operations.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import product
 from statistics import median
-from typing import NamedTuple
 
+import numpy as np
 import torch
 
+from benchmarks.measure import Goal, MatrixProducts, Row, Setup, Times, Way, take_turns
+from benchmarks.step import operations_of
 from scripts.inferers import OverlapTileInferer
 from scripts.networks import RonnebergerUNet
+from scripts.orientations import ORIENTATIONS, Orientation, turn
+from scripts.precision import computes_in_bfloat16
+from scripts.tiling import plan_tiles
+
+TILE, OUTPUT, STEP, MARGIN = 572, 388, 384, 92  # by 384 and not 388: poolings then meet the same pixels everywhere
+SAMPLED = 8  # tiles of the baseline that are timed where there are more; their time is scaled up
 
 
-class Setting(NamedTuple):
-    """One way to run the network over an image; the first of `SETTINGS` is the baseline."""
-
-    name: str
-    tile_size: int | None = None
-    sw_batch_size: int | None = 1
-    amp_dtype: str | None = None
-    channels_last_input: bool = False
-    channels_last_weights: bool = False
-
-
-SETTINGS = (
-    Setting("572 tiles, one by one", tile_size=572),
-    Setting("572 tiles, one batch", tile_size=572, sw_batch_size=None),
-    Setting("572 tiles, channels-last", tile_size=572, channels_last_input=True, channels_last_weights=True),
-    Setting("least work"),
-    Setting("least work, channels-last input", channels_last_input=True),
-    Setting("least work, channels-last weights", channels_last_weights=True),
-    Setting("least work, channels-last", channels_last_input=True, channels_last_weights=True),
-    Setting("572 tiles, bfloat16", tile_size=572, amp_dtype="bfloat16"),
-    Setting("least work, bfloat16", amp_dtype="bfloat16"),
-    Setting(
-        "least work, bfloat16, channels-last",
-        amp_dtype="bfloat16",
-        channels_last_input=True,
-        channels_last_weights=True,
-    ),
-)
-
-
-def prepare(setting: Setting, network: torch.nn.Module) -> OverlapTileInferer:
-    """Lay the network's weights out as the setting says, and give its inferer."""
-    layout = torch.channels_last if setting.channels_last_weights else torch.contiguous_format
-    network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks this form
-    return OverlapTileInferer(
-        tile_size=setting.tile_size,
-        sw_batch_size=setting.sw_batch_size,
-        amp_dtype=setting.amp_dtype,
-        channels_last=setting.channels_last_input,
-    )
-
-
-def seconds(setting: Setting, image: torch.Tensor, network: torch.nn.Module) -> float:
-    """Time of one image (1, 1, H, W), without the conversion of the weights."""
-    inferer = prepare(setting, network)
-    _wait(image.device)
-    start = time.perf_counter()
+def rows(setup: Setup) -> Iterator[Row]:
+    """One image in the precision that the configuration chooses here and in float32; larger ones; orientations."""
     with torch.inference_mode():
-        inferer(image, network)
-    _wait(image.device)
-    return time.perf_counter() - start
+        yield from _one_image(setup)
+        yield from _sizes(setup)
+        yield from _orientations(setup)
 
 
-def main() -> None:
-    """Print a table: median seconds, and how many times as fast as the baseline."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=512, help="height and width of the image")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds after one to warm up")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--features", type=int, nargs="+", default=(64, 128, 256, 512, 1024))
-    arguments = parser.parse_args()
+def _one_image(setup: Setup) -> Iterator[Row]:
+    size = 128 if setup.quick else 512
+    ours, plain = networks(setup)
+    x = image(size, setup.device)
+    native = computes_in_bfloat16(setup.device)
+    for amp_dtype in ("bfloat16", "float32") if native else ("float32",):
+        inferer = OverlapTileInferer(amp_dtype=amp_dtype)
+        products = MatrixProducts(getattr(torch, amp_dtype), setup.device, 256 if setup.quick else 4096)
+        ways: dict[str, Way] = {
+            "ours": partial(inferer, x, ours),
+            "plain": partial(tile_by_tile, x, plain),
+            "products": products,
+        }
+        times = take_turns(ways, setup.repeats)
+        operations = operations_of(ways["ours"])
+        height, width = plan_tiles((size, size)).tile_size
+        yield Row(
+            f"image of {size} x {size}, {amp_dtype}",
+            Times(f"one tile of {height} x {width}, channels-last, {amp_dtype}", times["ours"]),
+            Times(f"{tiles_of(size)} tiles of {TILE}, one by one, float32, NCHW", times["plain"]),
+            products.limit(times["products"], operations),
+            (Goal("times", 7.5), Goal("share", 0.95)) if amp_dtype == "bfloat16" else (Goal("share", 0.95),),
+            f"{operations / 1e12:.3g} TFLOP; {size**2 / 1e6 / median(times['ours']):.3g} megapixels/s",
+        )
 
-    torch.manual_seed(0)
-    network = RonnebergerUNet(features=arguments.features).eval().to(arguments.device)
-    image = torch.rand(1, 1, arguments.size, arguments.size, device=arguments.device)
-    rounds = [[seconds(setting, image, network) for setting in SETTINGS] for _ in range(arguments.repeats + 1)][1:]
 
-    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    print(
-        f"{arguments.size} x {arguments.size}, features {tuple(arguments.features)}, {arguments.device}, "
-        f"{torch.get_num_threads()} threads{load}, median of {arguments.repeats}"
+def _sizes(setup: Setup) -> Iterator[Row]:
+    """Time per pixel that the network reads, which leaves the mirrored border out of the comparison."""
+    ours, plain = networks(setup)
+    inferer = OverlapTileInferer(amp_dtype="auto")
+    dtype = torch.bfloat16 if computes_in_bfloat16(setup.device) else torch.float32
+    products = MatrixProducts(dtype, setup.device, 256 if setup.quick else 4096)
+    per_pixel: list[float] = []
+    for size in (128, 400) if setup.quick else (512, 2048, 8192):
+        x = image(size, setup.device)
+        repeats = 1 if size > 4096 else min(setup.repeats, 3)
+        share = min(1.0, SAMPLED / tiles_of(size))
+        ways: dict[str, Way] = {
+            "ours": partial(inferer, x, ours),
+            "plain": partial(tile_by_tile, x, plain, SAMPLED),
+            "products": products,
+        }
+        turns = 1 if size > 4096 else repeats + 1  # the first warms up
+        with tiles_seen(ours) as shapes:
+            times = take_turns(ways, repeats, warm_up=turns - repeats)
+        operations = operations_on(shapes, setup.features) / turns
+        read = sum(shape.numel() for shape in shapes) / turns
+        per_pixel.append(median(times["ours"]) / read)
+        deviation = max(abs(value / per_pixel[0] - 1) for value in per_pixel)
+        sampled = f", from the time of {SAMPLED}" if share < 1 else ""
+        yield Row(
+            f"image of {size} x {size}",
+            Times(f"tiles within 3 GiB, {dtype}".replace("torch.", ""), times["ours"]),
+            Times(
+                f"{tiles_of(size)} tiles of {TILE}, one by one, float32, NCHW{sampled}",
+                [second / share for second in times["plain"]],
+            ),
+            products.limit(times["products"], operations),
+            () if len(per_pixel) == 1 else (Goal("deviation", 0.10),),
+            f"{size**2 / 1e6 / median(times['ours']):.3g} megapixels/s; {read / size**2:.2f} pixels read for one; "
+            f"{1e9 * per_pixel[-1]:.0f} ns for one read",
+            {"deviation": deviation},
+        )
+
+
+def _orientations(setup: Setup) -> Iterator[Row]:
+    size = 128 if setup.quick else 512
+    ours, _ = networks(setup)
+    x = image(size, setup.device)
+    single = OverlapTileInferer(amp_dtype="auto")
+    averaging = OverlapTileInferer(amp_dtype="auto", orientations=8)
+    dtype = torch.bfloat16 if computes_in_bfloat16(setup.device) else torch.float32
+    products = MatrixProducts(dtype, setup.device, 256 if setup.quick else 4096)
+    ways: dict[str, Way] = {
+        "ours": partial(averaging, x, ours),
+        "passes": partial(turned_passes, x, ours, single),
+        "products": products,
+    }
+    times = take_turns(ways, setup.repeats)
+    yield Row(
+        f"mean over 8 orientations, {size} x {size}",
+        Times("one call, tiles gathered from the one image", times["ours"]),
+        Times("8 passes over turned images, turned back and averaged", times["passes"]),
+        products.limit(times["products"], operations_of(ways["ours"])),
+        (Goal("not_slower", 0.02),),
     )
-    print(f"{'setting':40} {'seconds':>8} {'ratio':>6}")
-    for column, setting in enumerate(SETTINGS):
-        times = [times_of_round[column] for times_of_round in rounds]
-        ratio = median(times_of_round[0] / times_of_round[column] for times_of_round in rounds)
-        print(f"{setting.name:40} {median(times):8.2f} {ratio:6.2f}")
 
 
-def _wait(device: torch.device) -> None:
-    """GPU work is queued: let it end before the clock is read."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def networks(setup: Setup) -> tuple[RonnebergerUNet, RonnebergerUNet]:
+    """The same network twice: channels-last, and as torch makes it."""
+    torch.manual_seed(0)
+    ours, plain = (RonnebergerUNet(features=setup.features).eval().to(setup.device) for _ in range(2))
+    plain.load_state_dict(ours.state_dict())
+    return ours.to(memory_format=torch.channels_last), plain  # type: ignore[call-overload]  # torch's stub lacks it
 
 
-if __name__ == "__main__":
-    main()
+def image(size: int, device: torch.device) -> torch.Tensor:
+    """Noise (1, 1, size, size), normalised as images are."""
+    return torch.randn(1, 1, size, size, generator=torch.Generator().manual_seed(2)).to(device)
+
+
+def starts_of(length: int) -> list[int]:
+    """First pixels of an axis that the tiles of 572 answer for."""
+    return list(range(0, max(length - OUTPUT, 0) + STEP, STEP))
+
+
+def tiles_of(size: int) -> int:
+    """Tiles of 572 that a square image takes."""
+    return len(starts_of(size)) ** 2
+
+
+def tile_by_tile(x: torch.Tensor, network: torch.nn.Module, at_most: int | None = None) -> torch.Tensor:
+    """Scores (1, K, H, W) from tiles of 572, one after the other, out of a mirrored copy of the image.
+
+    Args:
+        x: (1, C, H, W).
+        network: unpadded, four poolings.
+        at_most: compute no more tiles than these; the rest stays 0.
+    """
+    size = x.shape[2:]
+    beyond = [starts_of(n)[-1] + OUTPUT + MARGIN - n for n in size]
+    widths = ((0, 0), (0, 0), (MARGIN, beyond[0]), (MARGIN, beyond[1]))
+    padded = torch.from_numpy(np.pad(x.cpu().numpy(), widths, mode="reflect")).to(x.device)
+    scores: torch.Tensor | None = None
+    for row, column in list(product(*map(starts_of, size)))[:at_most]:
+        part = network(padded[:, :, row : row + TILE, column : column + TILE])
+        if scores is None:
+            scores = part.new_zeros(1, part.shape[1], *size)
+        target = scores[:, :, row : row + OUTPUT, column : column + OUTPUT]
+        target.copy_(part[:, :, : target.shape[2], : target.shape[3]])
+    assert scores is not None  # an image has at least one pixel
+    return scores
+
+
+def turned_passes(x: torch.Tensor, network: torch.nn.Module, inferer: OverlapTileInferer) -> torch.Tensor:
+    """Mean of the scores of 8 turned images, each turned back."""
+    views = [turn_back(inferer(turn(x, view).contiguous(), network), view) for view in ORIENTATIONS[8]]
+    return torch.stack(views).mean(dim=0)
+
+
+def turn_back(turned: torch.Tensor, orientation: Orientation) -> torch.Tensor:
+    """Undo `scripts.orientations.turn`: the flips first, then the axes."""
+    axes = [axis for axis, flip in ((-2, orientation.flip_rows), (-1, orientation.flip_columns)) if flip]
+    image = turned.flip(axes) if axes else turned
+    return image.transpose(-2, -1) if orientation.transpose else image
+
+
+@contextmanager
+def tiles_seen(network: torch.nn.Module) -> Iterator[list[torch.Size]]:
+    """Shapes of all tiles that a network gets meanwhile."""
+    shapes: list[torch.Size] = []
+    hook = network.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
+    try:
+        yield shapes
+    finally:
+        hook.remove()
+
+
+def operations_on(shapes: Iterable[torch.Size], features: tuple[int, ...]) -> float:
+    """Floating point operations of the paper's network on tiles, counted once a shape where nothing is computed."""
+    network = RonnebergerUNet(features=features).eval().to("meta")
+    total = 0
+    for shape, count in Counter(shapes).items():
+        total += count * operations_of(partial(network, torch.empty(shape, device="meta")))
+    return float(total)

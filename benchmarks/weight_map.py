@@ -33,6 +33,8 @@ def copied(mask: np.ndarray, w0: float = 10.0, sigma: float = 5.0) -> np.ndarray
     """The widely copied method; float64 (H, W)."""
     cells = label(mask, connectivity=1)
     numbers = np.unique(cells)[1:]
+    if len(numbers) < 2:
+        return np.ones(mask.shape)  # no second cell to be far from
     stack = np.zeros((*mask.shape, len(numbers)))
     for layer, number in enumerate(numbers):
         stack[..., layer] = distance_transform_edt(cells != number)

@@ -56,7 +56,7 @@ class OverlapTileInferer(Inferer):
         cpu_thresh: height * width above which the output is stitched and left on the CPU; None: never. 2^26 pixels, the
             default, are 0.5 GiB for two classes.
         amp_dtype: "bfloat16" or "float16" to run the network under `torch.autocast`, on CPU or GPU; "auto": bfloat16
-            where the device has instructions for it; None: as it is.
+            where the device has instructions for it; "float32" or None: as it is.
         channels_last: lay tiles out as channels-last, which suits convolutions best where the weights are as well
             (`network.to(memory_format=torch.channels_last)`).
         progress: show a bar that counts tiles.
@@ -207,7 +207,7 @@ class MixedPrecisionInferer(SimpleInferer):
     gradients in float16 can underflow without a scaler.
 
     Args:
-        amp_dtype: "auto", "bfloat16", "float16", or None for no autocast; see `OverlapTileInferer`.
+        amp_dtype: "auto", "bfloat16", "float16", or "float32" for no autocast; see `OverlapTileInferer`.
         channels_last: lay inputs out as channels-last; see `OverlapTileInferer`.
     """
 

@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 AUTO = "auto"
-AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+AMP_DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}  # None: no autocast
 
 
 def check_amp_dtype(name: str | None) -> str | None:
     """Give a name of a configuration back.
 
     Raises:
-        ValueError: a name other than "auto", "bfloat16" and "float16".
+        ValueError: a name other than "auto", "float32", "bfloat16" and "float16".
     """
     if name not in (None, AUTO, *AMP_DTYPES):
         raise ValueError(f"amp_dtype must be None or one of {', '.join((AUTO, *AMP_DTYPES))}, got {name!r}")
@@ -25,7 +25,7 @@ def amp_dtype_of(name: str | None, device: torch.device) -> torch.dtype | None:
     """The type to autocast to on a device, by its name in a configuration; None for none.
 
     Args:
-        name: "bfloat16", "float16", None, or "auto": bfloat16 where the device computes in it, else None.
+        name: "bfloat16", "float16", "float32" or None, or "auto": bfloat16 where the device computes in it, else None.
         device: where the network runs.
 
     Raises:

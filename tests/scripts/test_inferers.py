@@ -413,7 +413,7 @@ def test_a_network_that_returns_several_outputs_is_refused():
         ({"memory_limit": "4GB"}, "memory_limit must be one of 'auto', 'a number of bytes', got '4GB'"),
         ({"sw_batch_size": 0}, "sw_batch_size must be at least 1 tile, got 0"),
         ({"tile_size": (1, 2, 3)}, r"one length or \(height, width\), got \(1, 2, 3\)"),
-        ({"amp_dtype": "half"}, "amp_dtype must be None or one of auto, bfloat16, float16, got 'half'"),
+        ({"amp_dtype": "half"}, "amp_dtype must be None or one of auto, float32, bfloat16, float16, got 'half'"),
     ],
     ids=str,
 )

@@ -42,6 +42,8 @@ def test_auto_is_single_precision_on_devices_nobody_has_measured():
     assert amp_dtype_of("auto", torch.device("meta")) is None
 
 
-@pytest.mark.parametrize("name, dtype", [("bfloat16", torch.bfloat16), ("float16", torch.float16), (None, None)])
+@pytest.mark.parametrize(
+    "name, dtype", [("bfloat16", torch.bfloat16), ("float16", torch.float16), ("float32", None), (None, None)]
+)
 def test_a_name_is_taken_at_its_word(name, dtype):
     assert amp_dtype_of(name, CPU) is dtype

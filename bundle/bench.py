@@ -1,0 +1,203 @@
+"""`python -m bundle bench`: what a user waits for, beside what else there is and what the machine could do."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import tempfile
+from datetime import datetime, timezone
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from rich.console import Console
+
+from bundle.errors import RunError, UsageError
+from bundle.provenance import MACHINE
+from scripts.atomic_files import replacing
+from scripts.tables import write_json
+
+BENCHMARKS = {  # name: module in benchmarks/ with a function `rows`, and what it measures
+    "weight_map": "the weight map of Eq. 2",
+    "augmentation": "a training tile with its elastic deformation",
+    "step": "the training step alone, and its share of the machine's rate",
+    "training": "training from images to steps",
+    "inference": "images of several sizes, and its share of the machine's rate; eight orientations",
+    "folder": "a folder of images, read, segmented and written",
+    "start": "from the command line to the first iteration and the first prediction",
+    "metrics": "the challenge's measures",
+    "gpu": "a GPU beside the published figures of another; nothing where there is none",
+}
+JSON, TABLE = "bench.json", "bench.md"
+
+
+def bench(
+    *names: str,
+    repeats: int = 5,
+    quick: bool = False,
+    data: str = "data",
+    device: str | None = None,
+    threads: int | None = None,
+    output: str = "output/bench",
+) -> None:
+    """Measure speeds as ratios, and write them as JSON and as a Markdown table.
+
+    Every row compares our seconds with a baseline's and with the least that this machine needs, which take turns in one
+    run. All of it takes half an hour on two cores; close other programs first.
+
+    Args:
+        names: what to measure: weight_map, augmentation, step, training, inference, folder, start, metrics, gpu; by
+            default all.
+        repeats: rounds; the table has their median, least and largest.
+        quick: small networks and images, one round: shows in a minute that all of it runs, and measures nothing.
+        data: folder with isbi2012, as python -m bundle fetch makes it; without it synthetic sections serve.
+        device: where networks run, e.g. cuda:0; by default a GPU where there is one.
+        threads: of torch; by default its own choice.
+        output: folder for bench.json and bench.md; rows of other benchmarks that they hold already stay.
+    """
+    chosen = _chosen(names)
+    if not isinstance(repeats, int) or repeats < 1:
+        raise UsageError(f"--repeats must be a whole number of rounds, at least 1; got {repeats!r}")
+    where = _device(device)
+    if threads is not None:
+        if not isinstance(threads, int) or threads < 1:
+            raise UsageError(f"--threads must be a whole number, at least 1; got {threads!r}")
+        torch.set_num_threads(threads)
+    from benchmarks.measure import Setup  # here: benchmarks use what this package offers
+
+    console = Console()
+    folder = Path(str(output))
+    folder.mkdir(parents=True, exist_ok=True)
+    content = _new_content(folder / JSON, bool(quick), where)
+    if content["load"] > 0.5:
+        console.print(f"other programs are running (load {content['load']}): times will be too long, ratios uncertain")
+    isbi2012 = Path(str(data)) / "isbi2012"
+    with tempfile.TemporaryDirectory() as scratch:
+        setup = Setup(
+            repeats=1 if quick else repeats,
+            device=where,
+            data=isbi2012 if isbi2012.is_dir() else None,
+            scratch=Path(scratch),
+            quick=bool(quick),
+        )
+        if setup.data is None:
+            console.print(f"no {isbi2012}: synthetic sections serve in place of real ones")
+        for name in chosen:
+            console.print(f"[bold]{name}[/bold]: {BENCHMARKS[name]}", highlight=False)
+            rows = content["rows"][name] = []
+            for row in importlib.import_module(f"benchmarks.{name}").rows(setup):
+                rows.append(row.as_json())
+                console.print("  " + _line(rows[-1]), markup=False, highlight=False, soft_wrap=True)
+                _write(folder, content)
+    console.print(f"\n{folder / TABLE}: the table; {folder / JSON}: every round")
+
+
+def _chosen(names: tuple[str, ...]) -> list[str]:
+    """Names to run, in the order of the table."""
+    for name in names:
+        if name not in BENCHMARKS:
+            near = get_close_matches(str(name), BENCHMARKS, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(BENCHMARKS)}"
+            raise UsageError(f"no benchmark '{name}'; {hint}")
+    return [name for name in BENCHMARKS if not names or name in names]
+
+
+def _device(name: str | None) -> torch.device:
+    """The device asked for, or the one that the configurations would choose."""
+    try:
+        device = torch.device(name or ("cuda:0" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # an unknown name; torch without CUDA; no such GPU
+        raise UsageError(f"--device {name}: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _new_content(path: Path, quick: bool, device: torch.device) -> dict[str, Any]:
+    """The head of a result, with the rows of an earlier one of the same machine; those of another are not mixed in."""
+    head = {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "quick": quick,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "load": round(psutil.getloadavg()[0] / (os.cpu_count() or 1), 2),
+        **{key: make() for key, make in MACHINE.items()},
+    }
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for key in ("hardware", "device", "threads", "quick"):
+        if earlier and earlier.get(key) != head[key]:
+            raise RunError(
+                f"{path} holds times with {key} {earlier.get(key)}, this run has {head[key]}; give another --output"
+            )
+    return head | {"rows": earlier.get("rows", {})}
+
+
+def _write(folder: Path, content: dict[str, Any]) -> None:
+    write_json(folder / JSON, content)
+    with replacing(folder / TABLE) as temporary:
+        temporary.write_text(table(content), encoding="utf-8")
+
+
+def table(content: dict[str, Any]) -> str:
+    """The result as Markdown: the machine, and a line for every row.
+
+    Args:
+        content: of bench.json.
+    """
+    hardware, versions = content["hardware"], content["versions"]
+    machine = ", ".join([hardware["processor"], f"{hardware['cores']} cores", f"{hardware['memory_gib']} GiB"])
+    machine += f", {hardware['gpu']}" if "gpu" in hardware else ""
+    lines = [
+        f"{machine}; {content['threads']} threads, device {content['device']}; torch {versions['torch']}, MONAI "
+        f"{versions['monai']}, Python {versions['python']}; {content['started'][:10]}. Medians, in brackets the least "
+        "and the largest of the rounds.",
+        "",
+        "| work | ours | baseline | times as fast | limit | share of it | goal | reached |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    if content["quick"]:
+        lines.insert(0, "**Quick: small networks and images, nothing measured.**\n")
+    for name in BENCHMARKS:
+        lines += [_table_line(row) for row in content["rows"].get(name, [])]
+    return "\n".join(lines) + "\n"
+
+
+def _table_line(row: dict[str, Any]) -> str:
+    baseline, limit = row["baseline"], row["limit"]
+    cells = [
+        row["what"] + (f"; {row['note']}" if row["note"] else ""),
+        f"**{_seconds(row['ours']['median_seconds'])}** {row['ours']['name']}",
+        f"{_seconds(baseline['median_seconds'])} {baseline['name']}" if baseline else "",
+        _ratio(row["times_as_fast"]),
+        f"{_seconds(limit['median_seconds'])} {limit['name']}" if limit else "",
+        _percent(row["share_of_limit"]),
+        ", ".join(row["goals"]),
+        {True: "yes", False: "**no**", None: ""}[row["reached"]],
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _line(row: dict[str, Any]) -> str:
+    """A row as it is shown while the others are measured."""
+    parts = [f"{row['what']}: {_seconds(row['ours']['median_seconds'])}"]
+    if row["times_as_fast"]:
+        parts.append(f"{_ratio(row['times_as_fast'])} as fast as {row['baseline']['name']}")
+    if row["share_of_limit"]:
+        parts.append(f"{_percent(row['share_of_limit'])} of the limit ({row['limit']['name']})")
+    if row["reached"] is not None:
+        parts.append(f"goal {', '.join(row['goals'])}: {'reached' if row['reached'] else 'not reached'}")
+    return "; ".join([*parts, *([row["note"]] if row["note"] else [])])
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms"
+
+
+def _ratio(ratio: dict[str, float] | None) -> str:
+    return "" if ratio is None else f"{ratio['median']:.3g} x ({ratio['low']:.3g} .. {ratio['high']:.3g})"
+
+
+def _percent(ratio: dict[str, float] | None) -> str:
+    return "" if ratio is None else f"{ratio['median']:.0%} ({ratio['low']:.0%} .. {ratio['high']:.0%})"
