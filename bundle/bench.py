@@ -68,7 +68,7 @@ def bench(
         torch.set_num_threads(threads)
     from benchmarks.measure import Setup  # here: benchmarks use what this package offers
 
-    console = Console()
+    console = Console(highlight=False, soft_wrap=True)
     folder = Path(str(output))
     folder.mkdir(parents=True, exist_ok=True)
     content = _new_content(folder / JSON, bool(quick), where)
@@ -86,12 +86,13 @@ def bench(
         if setup.data is None:
             console.print(f"no {isbi2012}: synthetic sections serve in place of real ones")
         for name in chosen:
-            console.print(f"[bold]{name}[/bold]: {BENCHMARKS[name]}", highlight=False)
+            console.print(f"[bold]{name}[/bold]: {BENCHMARKS[name]}")
             rows = content["rows"][name] = []
             for row in importlib.import_module(f"benchmarks.{name}").rows(setup):
                 rows.append(row.as_json())
-                console.print("  " + _line(rows[-1]), markup=False, highlight=False, soft_wrap=True)
+                console.print("  " + _line(rows[-1]), markup=False)
                 _write(folder, content)
+            _write(folder, content)
     console.print(f"\n{folder / TABLE}: the table; {folder / JSON}: every round")
 
 

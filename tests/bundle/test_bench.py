@@ -1,0 +1,103 @@
+"""`python -m bundle bench`: whole rows, a table that says what the JSON says, mistakes in one message."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from bundle.__main__ import main
+from bundle.bench import BENCHMARKS, table
+
+
+@pytest.fixture(autouse=True)
+def as_many_threads_as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def bench(folder, *words) -> int:
+    return main(["bench", *words, "--output", str(folder), "--data", str(folder / "no data")])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_runs_and_its_rows_are_whole(name, tmp_path):
+    assert bench(tmp_path, name, "--quick") == 0
+    content = json.loads((tmp_path / "bench.json").read_text())
+    rows = content["rows"][name]
+    assert rows or (name == "gpu" and content["device"] == "cpu")
+    for row in rows:
+        assert min(row["ours"]["seconds"]) > 0
+        assert row["baseline"] or row["limit"], row["what"]
+    text = (tmp_path / "bench.md").read_text()
+    assert text.startswith("**Quick")
+    assert all(row["what"] in text for row in rows)
+
+
+def test_rows_of_other_benchmarks_stay_and_a_repeated_one_is_replaced(tmp_path, capsys):
+    for _ in range(2):
+        assert bench(tmp_path, "step", "--quick") == 0
+    first = json.loads((tmp_path / "bench.json").read_text())["rows"]["step"]
+    assert bench(tmp_path, "gpu", "--quick") == 0
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert rows["step"] == first
+    assert "training step" in capsys.readouterr().out
+
+
+def test_times_of_different_machines_or_settings_are_not_mixed(tmp_path, capsys):
+    assert bench(tmp_path, "gpu", "--quick", "--threads", "1") == 0
+    before = (tmp_path / "bench.json").read_bytes()
+    assert bench(tmp_path, "gpu", "--quick", "--threads", "2") == 1
+    assert "holds times with threads 1, this run has 2; give another --output" in capsys.readouterr().err
+    assert (tmp_path / "bench.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["stp"], "no benchmark 'stp'; did you mean 'step'?"),
+        (["qqq"], "no benchmark 'qqq'; there are weight_map, "),
+        (["step", "--repeats", "0"], "--repeats must be a whole number of rounds, at least 1; got 0"),
+        (["step", "--repeats", "many"], "--repeats must be a whole number of rounds, at least 1; got 'many'"),
+        (["step", "--threads", "0"], "--threads must be a whole number, at least 1; got 0"),
+        (["step", "--device", "tpu9"], "--device tpu9: "),
+    ],
+)
+def test_a_mistake_is_one_message_and_nothing_runs(words, message, tmp_path, capsys):
+    assert bench(tmp_path, *words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "bench.json").exists()
+
+
+def test_the_table_by_hand():
+    row = {
+        "what": "image",
+        "ours": {"name": "one tile", "median_seconds": 0.5, "seconds": [0.5]},
+        "baseline": {"name": "four tiles", "median_seconds": 4.0, "seconds": [4.0]},
+        "limit": {"name": "products", "median_seconds": 0.45, "seconds": [0.45]},
+        "times_as_fast": {"median": 8.0, "low": 7.5, "high": 8.25},
+        "share_of_limit": {"median": 0.9, "low": 0.85, "high": 0.95},
+        "goals": ["7.5 x", "95% of the limit"],
+        "reached": False,
+        "note": "0.5 megapixels/s",
+    }
+    content = {
+        "started": "2026-01-02T03:04:05+00:00",
+        "quick": False,
+        "device": "cpu",
+        "threads": 2,
+        "hardware": {"processor": "P", "cores": 2, "memory_gib": 8.0},
+        "versions": {"torch": "1", "monai": "2", "python": "3"},
+        "rows": {"inference": [row], "step": []},
+    }
+    text = table(content)
+    assert text.startswith("P, 2 cores, 8.0 GiB; 2 threads, device cpu; torch 1, MONAI 2, Python 3; 2026-01-02.")
+    assert text.splitlines()[-1] == (
+        "| image; 0.5 megapixels/s | **500 ms** one tile | 4 s four tiles | 8 x (7.5 .. 8.25) | 450 ms products "
+        "| 90% (85% .. 95%) | 7.5 x, 95% of the limit | **no** |"
+    )
