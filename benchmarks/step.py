@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from unittest.mock import patch
 
 import torch
 from torch.nn import functional as F
@@ -65,8 +66,15 @@ def tile(size: int, device: torch.device, batch: int = 1) -> tuple[torch.Tensor,
     return torch.randn(batch, 1, size, size).to(device), target.to(device)
 
 
+def center_slice(x: torch.Tensor, size: list[int]) -> torch.Tensor:
+    """The skip's crop as implementations of the paper have it: a view."""
+    for axis, wanted in enumerate(size, start=2):
+        x = x.narrow(axis, (x.shape[axis] - wanted) // 2, wanted)
+    return x
+
+
 class PlainStep:
-    """A step as torch's tutorials write it."""
+    """A step as torch's tutorials write it, skips cropped by slices."""
 
     def __init__(self, network: RonnebergerUNet, x: torch.Tensor, target: torch.Tensor) -> None:
         self.network, self.x, self.target = network, x, target
@@ -75,7 +83,9 @@ class PlainStep:
     def __call__(self) -> float:
         """One step; the loss."""
         self.optimizer.zero_grad()
-        energy = F.cross_entropy(self.network(self.x), self.target[:, 0].long(), reduction="none")
+        with patch("scripts.networks.center_crop", center_slice):
+            scores = self.network(self.x)
+        energy = F.cross_entropy(scores, self.target[:, 0].long(), reduction="none")
         loss = (energy * self.target[:, 1]).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_NORM)
