@@ -127,8 +127,8 @@ def growth(action: Callable[[], object]) -> int:
 
 def in_fresh_process(function: Callable[..., Result], *arguments: object) -> Result:
     """Call a function in a new process, so that its peak is its own."""
-    context = get_context("forkserver")  # from a server that has imported what is needed, and run nothing
-    context.set_forkserver_preload([__spec__.name])
+    context = get_context("forkserver")  # of a server that has imported what takes long, and run nothing
+    context.set_forkserver_preload(["monai.engines"])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
 
