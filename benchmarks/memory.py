@@ -1,17 +1,17 @@
 """Peak memory of a training step, by tile size and batch, and of inference, by memory limit; the paper's network, CPU.
 
-    python -m benchmarks.memory [--sizes 316 444 572 700 956] [--batches 1 2 4] [--limits 512 1024 3072]
+    python -m benchmarks.memory [--tables counted steps inference pixels]
 
-Every number comes from a process of its own: how far the peak of its resident memory (VmHWM, Linux) lies above what it
-had, with the network in place, before the first step. A training step is one of MONAI's trainer with the pieces of
-configs/train.yaml, and not the first: gradients and momentum, which stay from then on, are counted. Steps that would
-take more than `--most`, reckoned from the one before, are passed over.
+"counted" are the bytes of all tensors at once (`benchmarks.live_bytes`): the same everywhere, and there in seconds. All
+other numbers are measured, each in a process of its own: how far the peak of its resident memory (VmHWM, Linux) lies
+above what it had, with the network in place, before the first step. A training step is one of MONAI's trainer with the
+pieces of configs/train.yaml, and not the first: gradients and momentum, which stay from then on, are counted. Steps
+that would take more than `--most`, reckoned from the one before, are passed over.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -21,8 +21,8 @@ from typing import TypeVar
 import torch
 from monai.engines import SupervisedTrainer
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
+from benchmarks.live_bytes import PAPER, SMALLEST, live_bytes_of_step, recompute_stages
 from scripts.geometry import output_size
 from scripts.inferers import MixedPrecisionInferer, OverlapTileInferer
 from scripts.losses import WeightedCrossEntropyLoss
@@ -30,28 +30,8 @@ from scripts.memory import KeepFreedMemory
 from scripts.networks import RonnebergerUNet
 
 PRECISIONS = (None, "bfloat16")
-SMALLEST = 188  # pixels; valid for the paper's network
-PAPER = (64, 128, 256, 512, 1024)
+TABLES = ("counted", "steps", "inference", "pixels")
 Result = TypeVar("Result")
-
-
-class Recomputed(nn.Module):
-    """A stage of the network that keeps its inputs alone and is computed anew on the way back."""
-
-    def __init__(self, stage: nn.Module) -> None:
-        super().__init__()
-        self.stage = stage
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """As the stage."""
-        return checkpoint(self.stage, *inputs, use_reentrant=False)
-
-
-def recompute_stages(network: RonnebergerUNet) -> RonnebergerUNet:
-    """Wrap every stage in `Recomputed`, in place: activation checkpointing, as a trial."""
-    network.contracting = nn.ModuleList(map(Recomputed, network.contracting))
-    network.expansive = nn.ModuleList(map(Recomputed, network.expansive))
-    return network
 
 
 def train(network: nn.Module, batches: list[dict[str, torch.Tensor]], amp_dtype: str | None) -> None:
@@ -139,8 +119,15 @@ def _status(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
-def table_of_steps(sizes: list[int], batches: list[int], most: int) -> None:
-    """Print GiB for every tile size, precision and batch, and with activation checkpointing for the smallest batch."""
+def table_of_steps(sizes: list[int], batches: list[int], most: int, counted: bool) -> None:
+    """Print GiB for every tile size, precision and batch, and with activation checkpointing for the smallest batch.
+
+    Args:
+        sizes: of the tiles in pixels.
+        batches: tiles of a step.
+        most: bytes; larger steps are passed over.
+        counted: count the tensors in place of measuring.
+    """
     ways = [(precision, False, batch) for precision in PRECISIONS for batch in batches]
     ways += [(precision, True, min(batches)) for precision in PRECISIONS]
     names = [f"{p or 'float32'}{', recomputed' if recompute else ''}, batch {batch}" for p, recompute, batch in ways]
@@ -150,15 +137,14 @@ def table_of_steps(sizes: list[int], batches: list[int], most: int) -> None:
     for size in sorted(sizes):
         cells = []
         for precision, recompute, batch in ways:
-            pixels = batch * size**2
-            if not recompute and pixel_bytes.get(precision, 0) * pixels > most:
+            if not recompute and pixel_bytes.get(precision, 0) * batch * size**2 > most:
                 cells.append(f"above {most / 2**30:.0f}")
                 continue
-            peak = in_fresh_process(step_peak, size, batch, precision, recompute)
+            step = (size, batch, precision, recompute)
+            peak = live_bytes_of_step(*step) if counted else in_fresh_process(step_peak, *step)
             if not recompute:
-                pixel_bytes[precision] = peak / pixels
+                pixel_bytes[precision] = peak / (batch * size**2)
             cells.append(f"{peak / 2**30:.2f}")
-            print(size, batch, precision, recompute, peak, file=sys.stderr, flush=True)
         print(f"| {size} | {' | '.join(cells)} |", flush=True)
 
 
@@ -188,9 +174,9 @@ def table_of_pixels(sizes: list[int]) -> None:
 
 
 def main() -> None:
-    """Print three tables: training steps, inference, bytes per pixel."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", nargs="+", default=["steps", "inference", "pixels"])
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=["counted"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[316, 444, 572, 700, 956], help="tiles of a step")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--most", type=float, default=20.0, help="GiB; larger steps are passed over")
@@ -199,8 +185,8 @@ def main() -> None:
     parser.add_argument("--tile_sizes", type=int, nargs="+", default=[380, 572, 1004], help="of bytes per pixel")
     arguments = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    if "steps" in arguments.tables:
-        table_of_steps(arguments.sizes, arguments.batches, int(arguments.most * 2**30))
+    for name in {"counted", "steps"}.intersection(arguments.tables):
+        table_of_steps(arguments.sizes, arguments.batches, int(arguments.most * 2**30), counted=name == "counted")
     if "inference" in arguments.tables:
         table_of_inference(arguments.image_size, arguments.limits)
     if "pixels" in arguments.tables:
