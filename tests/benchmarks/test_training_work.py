@@ -109,9 +109,10 @@ def watched_tile(size: int) -> Watch:
         ["image", "label", "weight"], output_keys=["label", "weight"], mode=["bilinear", "nearest", "bilinear"]
     )
     tile.set_random_state(0)
+    image = item(size)
     tile(item(64))  # what it keeps for all tiles
     with Watch() as watch:
-        tile(item(size))
+        tile(image)
     return watch
 
 
