@@ -23,6 +23,7 @@ from scripts.deformation import Rand2DElasticTiled, apply_displacements
 from scripts.instance_labels import InstanceLabelsd, instances_from_mask
 from scripts.losses import WeightedCrossEntropyLoss
 from scripts.weight_maps import WeightMapd, balance_classes, plugin_weight_map, weight_map
+from tests.work import pixels_looked_at
 
 
 def literal_distances(instances: np.ndarray, everywhere: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -222,35 +223,15 @@ def test_errors_say_what_was_expected(arguments: dict, message: str) -> None:
 
 def test_work_grows_with_pixels_not_with_pixels_times_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts the pixels looked at, at a fixed density of cells: four times the image is four times the work."""
-    work = []
-    row_step = cell_distances._two_nearest_in_row
-
-    def count_rows(labels: np.ndarray):
-        work.append(labels.size)
-        return row_step(labels)
-
-    class CountingNumpy:
-        def __getattr__(self, name: str):
-            return getattr(np, name)
-
-        @staticmethod
-        def flatnonzero(array: np.ndarray) -> np.ndarray:
-            work.append(array.size)  # once for every row that is looked at, by the pixels that still look
-            return np.flatnonzero(array)
-
-    monkeypatch.setattr(cell_distances, "_two_nearest_in_row", count_rows)
-    monkeypatch.setattr(cell_distances, "np", CountingNumpy())
     tile = random_cells(seed=2, size=(256, 256), cells=60)
 
-    def pixels_looked_at(repeats: int) -> int:
-        work.clear()
+    def work(repeats: int) -> int:
         blocks = [
             [np.where(tile > 0, tile + 10**6 * (repeats * i + j), 0) for j in range(repeats)] for i in range(repeats)
         ]
-        weight_map(np.block(blocks))
-        return sum(work)
+        return pixels_looked_at(monkeypatch, lambda: weight_map(np.block(blocks)))
 
-    one, four, sixteen = (pixels_looked_at(n) for n in (1, 2, 4))
+    one, four, sixteen = (work(n) for n in (1, 2, 4))
     assert 3.5 < four / one < 5
     assert 3.5 < sixteen / four < 5
 

@@ -1,0 +1,124 @@
+"""Bytes of the tensors that live at once, counted and the same on any machine; full-size networks without computing.
+
+What a machine takes is more: libraries' buffers and layouts of their own, see `benchmarks.memory`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
+
+from scripts.geometry import output_size
+from scripts.inferers import MixedPrecisionInferer
+from scripts.networks import RonnebergerUNet
+
+SMALLEST = 188  # pixels; the smallest tile of the paper's network
+PAPER = (64, 128, 256, 512, 1024)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Count the bytes of all tensors that were made while this was entered and are still there.
+
+    Attributes:
+        live: bytes now.
+        peak: the most bytes so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+        self.peak = 0
+        self._known: dict[int, weakref.finalize] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {storage._cdata for storage in _storages((args, kwargs))}  # of a view, or changed in place
+        for storage in _storages(out):
+            key = storage._cdata
+            if key not in self._known and key not in given:
+                self.live += storage.nbytes()
+                self._known[key] = weakref.finalize(storage, self._freed, key, storage.nbytes())
+        self.peak = max(self.peak, self.live)
+        return out
+
+    def _freed(self, key: int, size: int) -> None:
+        del self._known[key]
+        self.live -= size
+
+
+class Recomputed(nn.Module):
+    """A stage of the network that keeps its inputs alone and is computed anew on the way back."""
+
+    def __init__(self, stage: nn.Module) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """As the stage."""
+        return checkpoint(self.stage, *inputs, use_reentrant=False)
+
+
+def recompute_stages(network: RonnebergerUNet) -> RonnebergerUNet:
+    """Wrap every stage in `Recomputed`, in place: activation checkpointing, as a trial."""
+    network.contracting = nn.ModuleList(map(Recomputed, network.contracting))
+    network.expansive = nn.ModuleList(map(Recomputed, network.expansive))
+    return network
+
+
+def live_bytes_of_step(
+    size: int,
+    batch: int,
+    amp_dtype: str | None,
+    recompute: bool = False,
+    features: tuple[int, ...] = PAPER,
+    fake: bool = True,
+) -> int:
+    """Most bytes that tensors of a training step take at once beyond weights and batch: not the first step, so that
+    gradients and momentum are there. Without the loss, which holds a few bytes a pixel of the output.
+
+    Args:
+        size: of the tiles in pixels.
+        batch: tiles of a step.
+        amp_dtype: of `MixedPrecisionInferer`.
+        recompute: with activation checkpointing.
+        features: of the network.
+        fake: tensors know their shape alone, and nothing is computed.
+    """
+    with FakeTensorMode() if fake else nullcontext():
+        network = RonnebergerUNet(features=features)
+        if recompute:
+            recompute_stages(network)
+        optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.99)
+        inferer, counter = MixedPrecisionInferer(amp_dtype), LiveBytes()
+        for length, count in ((SMALLEST, 1), (size, batch)):
+            image = torch.randn(count, 1, length, length)
+            gradient = torch.randn(count, 2, output_size(length), output_size(length))
+            counter.peak = counter.live
+            with counter:
+                optimizer.zero_grad(set_to_none=False)  # as MONAI's trainer
+                scores = inferer(image, network)
+                scores.backward(gradient)
+                del scores
+                optimizer.step()
+    return counter.peak
+
+
+def live_bytes_of_pass(size: int, amp_dtype: str | None, padding: str = "valid") -> int:
+    """Most bytes that tensors of one pass without gradients take at once beyond weights and tile; nothing computed."""
+    with FakeTensorMode(), torch.no_grad():
+        network, tile, counter = RonnebergerUNet(padding=padding).eval(), torch.randn(1, 1, size, size), LiveBytes()
+        with counter:
+            MixedPrecisionInferer(amp_dtype)(tile, network)
+    return counter.peak
+
+
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]

@@ -1,0 +1,197 @@
+"""Peak memory of a training step, by tile size and batch, and of inference, by memory limit; the paper's network, CPU.
+
+    python -m benchmarks.memory [--tables counted steps inference pixels]
+
+"counted" are the bytes of all tensors at once (`benchmarks.live_bytes`): the same everywhere, and there in seconds. All
+other numbers are measured, each in a process of its own: how far the peak of its resident memory (VmHWM, Linux) lies
+above what it had, with the network in place, before the first step. A training step is one of MONAI's trainer with the
+pieces of configs/train.yaml, and not the first: gradients and momentum, which stay from then on, are counted. Steps
+that would take more than `--most`, reckoned from the one before, are passed over.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from monai.engines import SupervisedTrainer
+from torch import nn
+
+from benchmarks.live_bytes import PAPER, SMALLEST, live_bytes_of_step, recompute_stages
+from scripts.geometry import output_size
+from scripts.inferers import MixedPrecisionInferer, OverlapTileInferer
+from scripts.losses import WeightedCrossEntropyLoss
+from scripts.memory import KeepFreedMemory
+from scripts.networks import RonnebergerUNet
+
+PRECISIONS = (None, "bfloat16")
+TABLES = ("counted", "steps", "inference", "pixels")
+Result = TypeVar("Result")
+
+
+def train(network: nn.Module, batches: list[dict[str, torch.Tensor]], amp_dtype: str | None) -> None:
+    """One step for each batch, with the pieces of configs/train.yaml."""
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=batches,
+        network=network,
+        loss_function=WeightedCrossEntropyLoss(),
+        optimizer=torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.99),
+        inferer=MixedPrecisionInferer(amp_dtype),
+        train_handlers=[KeepFreedMemory()],
+    )
+    trainer.logger.disabled = True
+    trainer.run()
+
+
+def made_batch(size: int, batch: int) -> dict[str, torch.Tensor]:
+    """A batch as training hands it to the trainer: images, and class and weight stacked."""
+    output = output_size(size)
+    target = torch.stack([torch.randint(2, (batch, output, output)).float(), 1 + torch.rand(batch, output, output)], 1)
+    return {"image": torch.randn(batch, 1, size, size), "label": target}
+
+
+def step_peak(
+    size: int,
+    batch: int,
+    amp_dtype: str | None,
+    recompute: bool = False,
+    features: tuple[int, ...] = PAPER,
+) -> int:
+    """Bytes that training steps with tiles of `size` take at their peak, beyond network and batch; in this process."""
+    torch.manual_seed(0)
+    network = RonnebergerUNet(features=features)
+    if recompute:
+        recompute_stages(network)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
+    batches = [made_batch(SMALLEST, 1), made_batch(size, batch)]
+    return growth(lambda: train(network, batches, amp_dtype))
+
+
+def inference_peak(image_size: int, memory_limit: int, amp_dtype: str | None) -> int:
+    """Bytes that segmenting an image takes at its peak beyond network and image; in this process."""
+    network = RonnebergerUNet().eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    image = torch.randn(1, 1, image_size, image_size)
+    inferer = OverlapTileInferer(memory_limit=memory_limit, amp_dtype=amp_dtype)
+    with torch.inference_mode():
+        return growth(lambda: inferer(image, network))
+
+
+def forward_peak(size: int, amp_dtype: str | None, padding: str = "valid", channels_last: bool = True) -> int:
+    """Bytes that one tile takes at its peak beyond network and tile; in this process, after a small one.
+
+    What `scripts.memory.BYTES_PER_PIXEL` estimates.
+    """
+    warm_up = SMALLEST if padding == "valid" else 192
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    network = RonnebergerUNet(padding=padding).eval().to(memory_format=layout)  # type: ignore[call-overload]
+    tile = torch.randn(1, 1, size, size)
+    inferer = MixedPrecisionInferer(amp_dtype, channels_last)
+    with torch.inference_mode():
+        inferer(tile[..., :warm_up, :warm_up], network)
+        return growth(lambda: inferer(tile, network))
+
+
+def growth(action: Callable[[], object]) -> int:
+    """How far the peak of this process' resident memory rises above what it has now, in bytes."""
+    before = _status("VmRSS")
+    action()
+    return _status("VmHWM") - before
+
+
+def in_fresh_process(function: Callable[..., Result], *arguments: object) -> Result:
+    """Call a function in a new process, so that its peak is its own."""
+    context = get_context("forkserver")  # of a server that has imported what takes long, and run nothing
+    context.set_forkserver_preload(["monai.engines"])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _status(field: str) -> int:
+    """A size of this process in bytes, as Linux tells it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def table_of_steps(sizes: list[int], batches: list[int], most: int, counted: bool) -> None:
+    """Print GiB for every tile size, precision and batch, and with activation checkpointing for the smallest batch.
+
+    Args:
+        sizes: of the tiles in pixels.
+        batches: tiles of a step.
+        most: bytes; larger steps are passed over.
+        counted: count the tensors in place of measuring.
+    """
+    ways = [(precision, False, batch) for precision in PRECISIONS for batch in batches]
+    ways += [(precision, True, min(batches)) for precision in PRECISIONS]
+    names = [f"{p or 'float32'}{', recomputed' if recompute else ''}, batch {batch}" for p, recompute, batch in ways]
+    print(f"| tile | {' | '.join(names)} |")
+    print(f"|---:|{'---:|' * len(ways)}")
+    pixel_bytes: dict[str | None, float] = {}  # of the precision's last step, the largest so far
+    for size in sorted(sizes):
+        cells = []
+        for precision, recompute, batch in ways:
+            if not recompute and pixel_bytes.get(precision, 0) * batch * size**2 > most:
+                cells.append(f"above {most / 2**30:.0f}")
+                continue
+            step = (size, batch, precision, recompute)
+            peak = live_bytes_of_step(*step) if counted else in_fresh_process(step_peak, *step)
+            if not recompute:
+                pixel_bytes[precision] = peak / (batch * size**2)
+            cells.append(f"{peak / 2**30:.2f}")
+        print(f"| {size} | {' | '.join(cells)} |", flush=True)
+
+
+def table_of_inference(image_size: int, limits: list[int]) -> None:
+    """Print MiB at the peak for every `memory_limit`, each with output and all that is not the network's."""
+    print(f"| memory_limit, MiB | {image_size} x {image_size}, float32 | bfloat16 |")
+    print("|---:|---:|---:|")
+    for limit in limits:
+        peaks = [in_fresh_process(inference_peak, image_size, limit * 2**20, precision) for precision in PRECISIONS]
+        print(f"| {limit} | {' | '.join(f'{peak / 2**20:.0f}' for peak in peaks)} |", flush=True)
+
+
+def table_of_pixels(sizes: list[int]) -> None:
+    """Print bytes per input pixel of one forward pass, which `scripts.memory.BYTES_PER_PIXEL` must not be below."""
+    print("| tile | precision | unpadded | unpadded, NCHW | padded | padded, NCHW |")
+    print("|---:|---|---:|---:|---:|---:|")
+    for size in sizes:
+        for precision in PRECISIONS:
+            peaks = [
+                # of a padded network the next multiple of 16
+                in_fresh_process(forward_peak, length, precision, padding, channels_last) / length**2
+                for padding, length in (("valid", size), ("same", -(-size // 16) * 16))
+                for channels_last in (True, False)
+            ]
+            row = " | ".join(f"{peak:.0f}" for peak in peaks)
+            print(f"| {size} | {precision or 'float32'} | {row} |", flush=True)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=["counted"])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[316, 444, 572, 700, 956], help="tiles of a step")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--most", type=float, default=20.0, help="GiB; larger steps are passed over")
+    parser.add_argument("--image_size", type=int, default=1024, help="of inference")
+    parser.add_argument("--limits", type=int, nargs="+", default=[512, 1024, 3072], help="memory_limit, MiB")
+    parser.add_argument("--tile_sizes", type=int, nargs="+", default=[380, 572, 1004], help="of bytes per pixel")
+    arguments = parser.parse_args()
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    for name in {"counted", "steps"}.intersection(arguments.tables):
+        table_of_steps(arguments.sizes, arguments.batches, int(arguments.most * 2**30), counted=name == "counted")
+    if "inference" in arguments.tables:
+        table_of_inference(arguments.image_size, arguments.limits)
+    if "pixels" in arguments.tables:
+        table_of_pixels(arguments.tile_sizes)
+
+
+if __name__ == "__main__":
+    main()

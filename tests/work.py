@@ -1,0 +1,110 @@
+"""Counters of work that are the same on any machine: torch's operations, their tensors, pixels that a search visits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from scripts import cell_distances
+
+COPYING = ("aten.copy_", "aten._to_copy", "aten.clone")
+
+
+class Described(NamedTuple):
+    """A tensor without its values."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    bytes: int
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+
+class Operation(NamedTuple):
+    """An operation that torch ran: which one, what it read, what it wrote or made, without views of what was there."""
+
+    name: str
+    inputs: tuple[Described, ...]
+    made: tuple[Described, ...]
+
+
+class Watch(TorchDispatchMode):
+    """While entered, remember every operation, those of the way back too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        inputs = _described((args, kwargs))
+        out = func(*args, **(kwargs or {}))
+        returned = out if isinstance(out, tuple | list) else (out,)
+        is_view = [item.alias_info is not None and not item.alias_info.is_write for item in func._schema.returns]
+        made = _described([item for item, view in zip(returned, is_view, strict=False) if not view])
+        self.operations.append(Operation(func._schema.name.replace("::", "."), inputs, made))
+        return out
+
+    def count(self, name: str) -> int:
+        """How often an operation ran."""
+        return sum(operation.name == name for operation in self.operations)
+
+    def copied(self) -> int:
+        """Bytes written by operations that do nothing but copy, or convert to another type or layout."""
+        return sum(made.bytes for operation in self.operations if operation.name in COPYING for made in operation.made)
+
+    def made(self) -> list[Described]:
+        """Every tensor that was made, those in place left out."""
+        return [made for operation in self.operations if not operation.name.endswith("_") for made in operation.made]
+
+
+def _described(tree: Any) -> tuple[Described, ...]:
+    tensors = (leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor))
+    return tuple(Described(tuple(t.shape), t.stride(), t.numel() * t.element_size()) for t in tensors)
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
+    """Let a function or method run as before and note its first argument, or a method's second, at every call."""
+    function, calls = getattr(owner, name), []
+
+    @wraps(function)
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args[1] if isinstance(owner, type) else args[0])
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, noted)
+    return calls
+
+
+def pixels_looked_at(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> int:
+    """Pixels that the search for the two nearest cells visits: once in their row, once for every row they look at."""
+    work = []
+    row_step = cell_distances._two_nearest_in_row
+
+    def count_rows(labels: np.ndarray) -> Any:
+        work.append(labels.size)
+        return row_step(labels)
+
+    class CountingNumpy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(np, name)
+
+        @staticmethod
+        def flatnonzero(array: np.ndarray) -> np.ndarray:
+            work.append(array.size)  # once for every row that is looked at, by the pixels that still look
+            return np.flatnonzero(array)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cell_distances, "_two_nearest_in_row", count_rows)
+        patch.setattr(cell_distances, "np", CountingNumpy())
+        action()
+    return sum(work)
