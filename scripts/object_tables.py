@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from skimage.measure import regionprops_table
+from scipy.ndimage import mean
 
-# column of the table -> property of skimage.measure.regionprops, and the power of a length that it is (0: none)
+from scripts.object_shapes import object_shapes
+
+# column of the table -> name in object_shapes, and the power of a length that it is (0: none)
 _COLUMNS = {
     "label": ("label", 0),
     "area": ("area", 2),
@@ -32,7 +34,7 @@ def object_table(
     spacing: Sequence[float] | None = None,
     unit: str | None = None,
 ) -> dict[str, np.ndarray]:
-    """Measure every object, by scikit-image's `regionprops_table`.
+    """Measure every object, by the definitions of scikit-image's `regionprops_table`.
 
     Args:
         instances: integer (H, W), 0 = background.
@@ -63,7 +65,7 @@ def object_table(
         in_units = _measure(instances, (height, width), ending=_UNITS.get(unit or "units", unit or "units"))
         table |= {name: column for name, column in in_units.items() if name not in table}
     if image is not None:
-        table |= _intensities(instances, image)
+        table |= _intensities(instances, image, table["label"])
     return table
 
 
@@ -71,14 +73,14 @@ def _measure(instances: np.ndarray, spacing: tuple[float, float], ending: str) -
     """The columns of `object_table` in one unit of length."""
     square = spacing[0] == spacing[1]
     wanted = {column: p for column, p in _COLUMNS.items() if square or column != "perimeter"}
-    properties = tuple(dict.fromkeys(name.split("-")[0] for name, _ in wanted.values()))
-    found = regionprops_table(instances, properties=properties, spacing=spacing)
+    found = object_shapes(instances, spacing)
     ends = {0: "", 1: f"_{ending}", 2: f"_{ending}" if ending == "px" else f"_{ending}2"}
     return {column + ends[power]: found[name] for column, (name, power) in wanted.items()}
 
 
-def _intensities(instances: np.ndarray, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean intensity of the objects, a column for each channel."""
+def _intensities(instances: np.ndarray, image: np.ndarray, numbers: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean intensity of the objects with these numbers, a column for each channel, floats with the image's digits."""
     channels = image[None] if image.ndim == 2 else image
-    means = [regionprops_table(instances, c, properties=("intensity_mean",))["intensity_mean"] for c in channels]
-    return {"mean_intensity" + (f"_{i}" if len(means) > 1 else ""): mean for i, mean in enumerate(means)}
+    digits = image.dtype if np.issubdtype(image.dtype, np.floating) else np.float64
+    means = [mean(channel, instances, numbers).astype(digits) for channel in channels]
+    return {"mean_intensity" + (f"_{i}" if len(means) > 1 else ""): column for i, column in enumerate(means)}
