@@ -1,13 +1,20 @@
-"""A table of what each object measures: area, position, shape, intensity."""
+"""A table of what each object measures: area, position, shape, intensity; and its file, which grows image by image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import ignite.distributed as idist
 import numpy as np
+from monai.utils import string_list_all_gather
 from scipy.ndimage import mean
 
+from scripts.atomic_files import replacing, temporary_path
 from scripts.object_shapes import object_shapes
+from scripts.tables import six_digits
 
 # column of the table -> name in object_shapes, and the power of a length that it is (0: none)
 _COLUMNS = {
@@ -67,6 +74,50 @@ def object_table(
     if image is not None:
         table |= _intensities(instances, image, table["label"])
     return table
+
+
+class ObjectsCSV:
+    """A table that grows image by image in a hidden file and appears complete, at `close`.
+
+    Args:
+        path: the table; its first column is `image`, the others are those of any of the added tables.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.columns: dict[str, None] = {"image": None}
+        self._rows = temporary_path(path.with_suffix(f".{idist.get_rank()}.jsonl"))  # rows whose columns may still grow
+        self._rows.parent.mkdir(parents=True, exist_ok=True)
+        self._rows.write_text("", encoding="utf-8")
+
+    def add(self, image: str, table: Mapping[str, np.ndarray]) -> None:
+        """Append the objects of one image."""
+        self.columns |= dict.fromkeys(table)
+        values = [column.tolist() for column in table.values()]
+        with self._rows.open("a", encoding="utf-8") as file:
+            for row in zip(*values, strict=True):
+                file.write(json.dumps({"image": image, **dict(zip(table, map(six_digits, row), strict=True))}) + "\n")
+
+    def close(self) -> None:
+        """Write the table; with several processes the first writes the rows of all."""
+        if idist.get_world_size() > 1:
+            rows = string_list_all_gather(self._rows.read_text(encoding="utf-8").splitlines(), delimiter="\n")
+            self.columns = dict.fromkeys(string_list_all_gather(list(self.columns)))
+            self._rows.write_text("".join(f"{row}\n" for row in rows if row), encoding="utf-8")
+        if idist.get_rank() == 0:
+            with (
+                self._rows.open(encoding="utf-8") as lines,
+                replacing(self.path) as temporary,
+                temporary.open("w", newline="", encoding="utf-8") as file,
+            ):
+                writer = csv.DictWriter(file, list(self.columns), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(json.loads(line) for line in lines)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the hidden file."""
+        self._rows.unlink(missing_ok=True)
 
 
 def _measure(instances: np.ndarray, spacing: tuple[float, float], ending: str) -> dict[str, np.ndarray]:
