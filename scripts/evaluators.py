@@ -11,6 +11,7 @@ from monai.utils import CommonKeys, ensure_tuple
 from scripts.datasets import describe_failure
 
 SHOWN = 5
+OF_ONE_IMAGE = (RuntimeError, ValueError)  # errors that say nothing about the other images
 
 
 class FolderErrors(RuntimeError):
@@ -28,6 +29,7 @@ class FolderEvaluator(SupervisedEvaluator):
 
     For a handler: MODEL_COMPLETED is not fired for an image that failed before it, so whatever saves results belongs
     there; at ITERATION_COMPLETED such an image has an empty list for `engine.state.output` and `engine.state.batch`.
+    A handler that goes on with an image while the next one is computed reports its failure by `note_failure`.
 
     Args:
         args: as of `SupervisedEvaluator`.
@@ -60,13 +62,17 @@ class FolderEvaluator(SupervisedEvaluator):
         head = f"{len(self.failures)} of {self.state.iteration} images failed{others}:"
         raise FolderErrors("\n  ".join([head, *self.failures[:SHOWN], *more]))
 
+    def note_failure(self, name: str, error: BaseException) -> None:
+        """Note that an image failed, of which a handler learns when another is at work; at the latest at COMPLETED."""
+        self.failures.append(describe_failure(name, error))
+
     def _iteration(self, engine: SupervisedEvaluator, batchdata: Any) -> Any:
         failure = batchdata.get("failure") if isinstance(batchdata, dict) else None
         if failure is not None:
             return self._pass_over(engine, str(ensure_tuple(failure)[0]))
         try:
             return super()._iteration(engine, batchdata)
-        except (RuntimeError, ValueError) as error:
+        except OF_ONE_IMAGE as error:
             return self._pass_over(engine, describe_failure(_name(batchdata), error))
 
     def _pass_over(self, engine: SupervisedEvaluator, failure: str) -> list[Any]:

@@ -1,13 +1,22 @@
-"""A table of what each object measures: area, position, shape, intensity."""
+"""A table of what each object measures: area, position, shape, intensity; and its file, which grows image by image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import ignite.distributed as idist
 import numpy as np
-from skimage.measure import regionprops_table
+from monai.utils import string_list_all_gather
+from scipy.ndimage import mean
 
-# column of the table -> property of skimage.measure.regionprops, and the power of a length that it is (0: none)
+from scripts.atomic_files import replacing, temporary_path
+from scripts.object_shapes import object_shapes
+from scripts.tables import six_digits
+
+# column of the table -> name in object_shapes, and the power of a length that it is (0: none)
 _COLUMNS = {
     "label": ("label", 0),
     "area": ("area", 2),
@@ -32,7 +41,7 @@ def object_table(
     spacing: Sequence[float] | None = None,
     unit: str | None = None,
 ) -> dict[str, np.ndarray]:
-    """Measure every object, by scikit-image's `regionprops_table`.
+    """Measure every object, by the definitions of scikit-image's `regionprops_table`.
 
     Args:
         instances: integer (H, W), 0 = background.
@@ -63,22 +72,66 @@ def object_table(
         in_units = _measure(instances, (height, width), ending=_UNITS.get(unit or "units", unit or "units"))
         table |= {name: column for name, column in in_units.items() if name not in table}
     if image is not None:
-        table |= _intensities(instances, image)
+        table |= _intensities(instances, image, table["label"])
     return table
+
+
+class ObjectsCSV:
+    """A table that grows image by image in a hidden file and appears complete, at `close`.
+
+    Args:
+        path: the table; its first column is `image`, the others are those of any of the added tables.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.columns: dict[str, None] = {"image": None}
+        self._rows = temporary_path(path.with_suffix(f".{idist.get_rank()}.jsonl"))  # rows whose columns may still grow
+        self._rows.parent.mkdir(parents=True, exist_ok=True)
+        self._rows.write_text("", encoding="utf-8")
+
+    def add(self, image: str, table: Mapping[str, np.ndarray]) -> None:
+        """Append the objects of one image."""
+        self.columns |= dict.fromkeys(table)
+        values = [column.tolist() for column in table.values()]
+        with self._rows.open("a", encoding="utf-8") as file:
+            for row in zip(*values, strict=True):
+                file.write(json.dumps({"image": image, **dict(zip(table, map(six_digits, row), strict=True))}) + "\n")
+
+    def close(self) -> None:
+        """Write the table; with several processes the first writes the rows of all."""
+        if idist.get_world_size() > 1:
+            rows = string_list_all_gather(self._rows.read_text(encoding="utf-8").splitlines(), delimiter="\n")
+            self.columns = dict.fromkeys(string_list_all_gather(list(self.columns)))
+            self._rows.write_text("".join(f"{row}\n" for row in rows if row), encoding="utf-8")
+        if idist.get_rank() == 0:
+            with (
+                self._rows.open(encoding="utf-8") as lines,
+                replacing(self.path) as temporary,
+                temporary.open("w", newline="", encoding="utf-8") as file,
+            ):
+                writer = csv.DictWriter(file, list(self.columns), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(json.loads(line) for line in lines)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the hidden file."""
+        self._rows.unlink(missing_ok=True)
 
 
 def _measure(instances: np.ndarray, spacing: tuple[float, float], ending: str) -> dict[str, np.ndarray]:
     """The columns of `object_table` in one unit of length."""
     square = spacing[0] == spacing[1]
     wanted = {column: p for column, p in _COLUMNS.items() if square or column != "perimeter"}
-    properties = tuple(dict.fromkeys(name.split("-")[0] for name, _ in wanted.values()))
-    found = regionprops_table(instances, properties=properties, spacing=spacing)
+    found = object_shapes(instances, spacing)
     ends = {0: "", 1: f"_{ending}", 2: f"_{ending}" if ending == "px" else f"_{ending}2"}
     return {column + ends[power]: found[name] for column, (name, power) in wanted.items()}
 
 
-def _intensities(instances: np.ndarray, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean intensity of the objects, a column for each channel."""
+def _intensities(instances: np.ndarray, image: np.ndarray, numbers: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean intensity of the objects with these numbers, a column for each channel, floats with the image's digits."""
     channels = image[None] if image.ndim == 2 else image
-    means = [regionprops_table(instances, c, properties=("intensity_mean",))["intensity_mean"] for c in channels]
-    return {"mean_intensity" + (f"_{i}" if len(means) > 1 else ""): mean for i, mean in enumerate(means)}
+    digits = image.dtype if np.issubdtype(image.dtype, np.floating) else np.float64
+    means = [mean(channel, instances, numbers).astype(digits) for channel in channels]
+    return {"mean_intensity" + (f"_{i}" if len(means) > 1 else ""): column for i, column in enumerate(means)}

@@ -94,17 +94,23 @@ def overlay_image(
     colours = np.array([(0.0, 0.0, 0.0), *(to_rgb(c) for c in PALETTE)], np.float32)
     numbers = labels if classes is None else np.where(labels > 0, classes, 0)
     index = np.where(numbers > 0, (numbers - 1) % len(PALETTE) + 1, 0).astype(np.uint8)
-    tinted = displayable(image).copy()
-    region = index > 0
-    tinted[region] = (1 - alpha) * tinted[region] + (alpha * colours)[index[region]]
     if outline:
-        edge = region & find_boundaries(labels, mode="inner")
-        tinted[edge] = colours[index[edge]]
-    tinted *= 255
-    return np.round(tinted, out=tinted).astype(np.uint8)
+        index[find_boundaries(labels, mode="inner") & (index > 0)] += len(PALETTE)
+    # by index: untinted, the tints, the outlines
+    shares = np.repeat(np.array([1, 1 - alpha, 0], np.float32), [1, len(PALETTE), len(PALETTE)])
+    added = np.vstack([alpha * colours, colours[1:]])
+    shown, share = displayable(image), shares[index]
+    tinted = np.empty(shown.shape, np.uint8)
+    for channel, values in enumerate(added.T):
+        tinted[..., channel] = np.round((shown[..., channel] * share + values[index]) * 255)
+    return tinted
 
 
 def save_image(image: np.ndarray, path: str | Path) -> None:
-    """Write a uint8 image (H, W, 3); atomic."""
+    """Write a uint8 image (H, W, 3); atomic.
+
+    The lowest level of compression takes a quarter of the time of the usual one, and the file is no larger for grain
+    such as a microscope's.
+    """
     with replacing(path) as temporary:
-        Image.fromarray(image).save(temporary)
+        Image.fromarray(image).save(temporary, compress_level=1)

@@ -172,6 +172,9 @@ class TiffResult(ResultFile):
             page.astype(self._dtype, copy=False),
             contiguous=False,
             compression="zlib",
+            compressionargs={
+                "level": 1 if self._dtype.kind == "f" else 6
+            },  # the digits of a probability are noise to it
             photometric="minisblack",
             metadata=None,  # the description is ours
             description=self._description,

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
-from monai.utils import string_list_all_gather
 
-from scripts.atomic_files import replacing, temporary_path
+from scripts.background import Background
 from scripts.engine_items import as_array, engine_items, source_of
-from scripts.object_tables import object_table
+from scripts.evaluators import OF_ONE_IMAGE, FolderEvaluator
+from scripts.object_tables import ObjectsCSV, object_table
 from scripts.overlays import class_key, overlay_image, save_image
 from scripts.result_names import ResultNames
-from scripts.tables import six_digits, write_csv
+from scripts.tables import write_csv
 from scripts.writers import SegmentationStore
+
+BESIDE_BYTES = 2**28  # results of more than this, those of an image of 3600 x 3600, are not kept beside the next image
+
+
+class ImageResults(NamedTuple):
+    """What is to be saved of one image.
+
+    Args:
+        source: address of the image.
+        image: (C, H, W).
+        maps: "classes" (1, H, W), "probabilities" (K, H, W), "instances" (1, H, W), as far as there are such.
+        spacing: height and width of a pixel, None if not known.
+        unit: of `spacing`.
+    """
+
+    source: str
+    image: np.ndarray
+    maps: dict[str, np.ndarray]
+    spacing: tuple[float, float] | None
+    unit: str | None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take."""
+        return self.image.nbytes + sum(result.nbytes for result in self.maps.values())
 
 
 class SegmentationSaver:
@@ -77,6 +100,8 @@ class SegmentationSaver:
         self._names = ResultNames()
         self._store: SegmentationStore | None = None
         self._table: ObjectsCSV | None = None
+        self._background: Background | None = None
+        self._at_work = ""  # the image that it writes
 
     def attach(self, evaluator: Engine) -> None:
         """Follow an evaluator."""
@@ -88,40 +113,66 @@ class SegmentationSaver:
     def _start(self, _: Engine) -> None:
         self._store = SegmentationStore(self.output_dir, self.kinds, self.class_values, self.tiff_axes)
         self._table = ObjectsCSV(self.output_dir / "objects.csv") if self.objects else None
+        self._background = Background()
 
     def _save(self, evaluator: Engine) -> None:
+        assert self._background is not None  # made when the run started
         for item in engine_items(evaluator):
-            self.save(item)
+            results = self._results(item)
+            self._wait(evaluator)
+            self._at_work = results.source
+            self._background.do(self._write, results)
+            if results.nbytes > BESIDE_BYTES:
+                self._wait(evaluator)
+
+    def _wait(self, evaluator: Engine) -> None:
+        """Wait until the image before is written; errors of it are noted where they concern it alone, else raised."""
+        try:
+            if self._background is not None:
+                self._background.wait()
+        except OF_ONE_IMAGE as error:
+            if not isinstance(evaluator, FolderEvaluator):
+                raise
+            evaluator.note_failure(self._at_work, error)
 
     def save(self, item: Mapping[str, Any]) -> None:
-        """Save the results of one image.
+        """Save the results of one image, at once.
 
         Raises:
             ValueError: the image does not know the file it comes from.
         """
+        self._write(self._results(item))
+
+    def _results(self, item: Mapping[str, Any]) -> ImageResults:
+        """Arrays in main memory of what an engine gives."""
         source = source_of(item, self.image_key)
         if not source:
             raise ValueError(f'"{self.image_key}" has no metadata that name its file; load it with LoadImaged')
-        results = {kind: as_array(item[key]) for kind, key in self.keys.items() if key in item}
+        maps = {kind: as_array(item[key]) for kind, key in self.keys.items() if key in item}
+        return ImageResults(source, as_array(item[self.image_key]), maps, *spacing_of(item[self.image_key]))
+
+    def _write(self, found: ImageResults) -> None:
+        """Measure, draw and write."""
+        image, maps = found.image, found.maps
         if self._store is not None:
-            for kind, result in results.items():
-                self._store.add(kind, source, result)
-        image = as_array(item[self.image_key])
-        instances = results["instances"][0] if "instances" in results else None
+            for kind, result in maps.items():
+                self._store.add(kind, found.source, result)
+        instances = maps["instances"][0] if "instances" in maps else None
         if self.overlays:
-            several = "probabilities" in results and len(results["probabilities"]) > 2
-            labels = results["classes"][0] if several or instances is None else instances
-            save_image(overlay_image(image, labels.astype(np.int64)), self.overlay_path(source))
+            several = "probabilities" in maps and len(maps["probabilities"]) > 2
+            labels = maps["classes"][0] if several or instances is None else instances
+            save_image(overlay_image(image, labels.astype(np.int64)), self.overlay_path(found.source))
         if self._table is not None and instances is not None:
-            spacing, unit = spacing_of(item[self.image_key])
             channels = image[0] if image.shape[0] == 1 else image
-            self._table.add(Path(source).name, object_table(instances, channels, spacing, unit))
+            table = object_table(instances, channels, found.spacing, found.unit)
+            self._table.add(Path(found.source).name, table)
 
     def overlay_path(self, source: str) -> Path:
         """Where an overlay goes: `overlays/<name>.png`, for a plane of a stack `overlays/<name>_0003.png`."""
         return self.output_dir / "overlays" / f"{self._names.of(source)}.png"
 
-    def _finish(self, _: Engine) -> None:
+    def _finish(self, evaluator: Engine) -> None:
+        self._wait(evaluator)
         if self.class_names is not None and idist.get_rank() == 0:
             values = range(len(self.class_names)) if self.class_values is None else self.class_values
             colours = ["", *(colour for _, colour in class_key(self.class_names))]
@@ -132,58 +183,20 @@ class SegmentationSaver:
             self._store.close()
         if self._table is not None:
             self._table.close()
+        if self._background is not None:
+            self._background.close()
 
     def _give_up(self, _: Engine, error: BaseException) -> None:
         """Leave no unfinished files behind when the run stops (Ctrl-C, a full disk); complete results stay."""
-        if self._store is not None:
-            self._store.discard()
-        if self._table is not None:
-            self._table.discard()
+        try:
+            if self._background is not None:
+                self._background.close()
+        finally:  # even where waiting is interrupted, too
+            if self._store is not None:
+                self._store.discard()
+            if self._table is not None:
+                self._table.discard()
         raise error  # ignite leaves that to the handlers of this event
-
-
-class ObjectsCSV:
-    """A table that grows image by image in a hidden file and appears complete, at `close`.
-
-    Args:
-        path: the table; its first column is `image`, the others are those of any of the added tables.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.columns: dict[str, None] = {"image": None}
-        self._rows = temporary_path(path.with_suffix(f".{idist.get_rank()}.jsonl"))  # rows whose columns may still grow
-        self._rows.parent.mkdir(parents=True, exist_ok=True)
-        self._rows.write_text("", encoding="utf-8")
-
-    def add(self, image: str, table: Mapping[str, np.ndarray]) -> None:
-        """Append the objects of one image."""
-        self.columns |= dict.fromkeys(table)
-        values = [column.tolist() for column in table.values()]
-        with self._rows.open("a", encoding="utf-8") as file:
-            for row in zip(*values, strict=True):
-                file.write(json.dumps({"image": image, **dict(zip(table, map(six_digits, row), strict=True))}) + "\n")
-
-    def close(self) -> None:
-        """Write the table; with several processes the first writes the rows of all."""
-        if idist.get_world_size() > 1:
-            rows = string_list_all_gather(self._rows.read_text(encoding="utf-8").splitlines(), delimiter="\n")
-            self.columns = dict.fromkeys(string_list_all_gather(list(self.columns)))
-            self._rows.write_text("".join(f"{row}\n" for row in rows if row), encoding="utf-8")
-        if idist.get_rank() == 0:
-            with (
-                self._rows.open(encoding="utf-8") as lines,
-                replacing(self.path) as temporary,
-                temporary.open("w", newline="", encoding="utf-8") as file,
-            ):
-                writer = csv.DictWriter(file, list(self.columns), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(json.loads(line) for line in lines)
-        self.discard()
-
-    def discard(self) -> None:
-        """Remove the hidden file."""
-        self._rows.unlink(missing_ok=True)
 
 
 def spacing_of(image: Any) -> tuple[tuple[float, float] | None, str | None]:

@@ -71,6 +71,23 @@ def test_overlay_tints_by_number_and_leaves_the_background() -> None:
     )
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_pixel_is_its_image_its_tint_or_its_outline(channels: int) -> None:
+    """Pixel by pixel, as the definition says it."""
+    generator = np.random.default_rng(channels)
+    image = generator.random((channels, 24, 30)).astype(np.float32)
+    labels = np.kron(generator.integers(0, 30, (4, 5)), np.ones((6, 6), int))
+    plain, overlay = displayable(image), overlay_image(image, labels)
+    for y, x in np.ndindex(labels.shape):
+        beside = labels[max(y - 1, 0) : y + 2, x].tolist() + labels[y, max(x - 1, 0) : x + 2].tolist()
+        colour = np.array(to_rgb(PALETTE[(labels[y, x] - 1) % len(PALETTE)]), np.float32)
+        value = plain[y, x]
+        if labels[y, x] > 0:
+            on_edge = set(beside) != {labels[y, x]}
+            value = colour if on_edge else np.float32(0.65) * value + np.float32(0.35) * colour
+        np.testing.assert_array_equal(overlay[y, x], np.round(value * 255).astype(np.uint8))
+
+
 def test_touching_instances_of_one_colour_are_parted_by_their_outlines() -> None:
     labels = np.ones((10, 10), int)
     labels[:, 5:] = 1 + len(PALETTE)  # the same colour as 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import AsDiscreted
 
-from scripts.postprocessing import ProbabilitiesFromScoresd, probabilities
+from scripts.postprocessing import LikeliestClassd, ProbabilitiesFromScoresd, probabilities
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
@@ -28,3 +29,13 @@ def test_half_precision_scores_give_float32_and_keep_their_metadata():
     out = ProbabilitiesFromScoresd(keys="pred")({"pred": scores})["pred"]
     assert out.dtype == torch.float32
     assert out.meta["filename_or_obj"] == "a.tif"
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_the_likeliest_class_is_that_of_monai_and_the_first_of_equal_ones(classes):
+    coarse = torch.randint(0, 4, (classes, 30, 40)) / 4  # many are equal
+    scores = MetaTensor(coarse, meta={"filename_or_obj": "a.tif"})
+    expected = AsDiscreted("pred", argmax=True)({"pred": scores.clone()})["pred"]
+    found = LikeliestClassd()({"pred": scores})["pred"]
+    torch.testing.assert_close(found.as_tensor(), expected.as_tensor(), rtol=0, atol=0)
+    assert found.meta["filename_or_obj"] == "a.tif"
