@@ -162,7 +162,7 @@ def dense_displacements(
         torch.tensor(spline_basis(points, length), device=device)
         for points, length in zip(field.shape[1:], size, strict=True)
     )
-    return down @ field @ across.T  # (h, m) @ (2, m, n) @ (n, w) -> (2, h, w)
+    return down @ (field @ across.T)  # (h, m) @ ((2, m, n) @ (n, w)) -> (2, h, w)
 
 
 def _random(random_state: Random | int | None) -> Random:

@@ -179,7 +179,7 @@ class Rand2DElasticSimard(Rand2DElasticField):
 class DrawnTile:
     """What a transform has drawn for one tile, to be read from one image after the other.
 
-    Coordinates and sampling grids are computed once for all images.
+    The sampling grid is computed once for all images of one padding mode.
     """
 
     def __init__(
@@ -204,7 +204,6 @@ class DrawnTile:
         self.size = size
         self.start = start
         self.margin = margin
-        self._coordinates: torch.Tensor | None = None
         self._grids: dict[str, tuple[tuple[slice, slice], torch.Tensor]] = {}
 
     def read(self, image: torch.Tensor, mode: str | int, padding_mode: str, to_output: bool = False) -> torch.Tensor:
@@ -222,8 +221,7 @@ class DrawnTile:
 
     def _grid(self, padding_mode: str, device: torch.device) -> tuple[tuple[slice, slice], torch.Tensor]:
         if padding_mode not in self._grids:
-            if self._coordinates is None:
-                device = self.drawn.device or device
-                self._coordinates = sampling_coordinates(self.size, self.drawn.displacements, self.drawn.affine, device)
-            self._grids[padding_mode] = sampling_grid(self._coordinates, self.start, self.image_size, padding_mode)
+            device = self.drawn.device or device
+            coordinates = sampling_coordinates(self.size, self.drawn.displacements, self.drawn.affine, device)
+            self._grids[padding_mode] = sampling_grid(coordinates, self.start, self.image_size, padding_mode)
         return self._grids[padding_mode]

@@ -63,7 +63,7 @@ def sampling_coordinates(
         device: where the coordinates are computed.
 
     Returns:
-        float32 (2, h, w), pixels.
+        float32 (2, h, w), pixels, in torch's order: along the columns (x), along the rows (y). New memory each time.
 
     Raises:
         ValueError: a tile without pixels, or displacements or an affine map of another shape.
@@ -78,12 +78,15 @@ def sampling_coordinates(
     rows = torch.arange(height, dtype=torch.float32, device=device) - centre[0]
     cols = torch.arange(width, dtype=torch.float32, device=device) - centre[1]
     offset = matrix[:2, 2] + centre
-    along_rows = torch.stack([rows * a + b for a, b in zip(matrix[:2, 0], offset, strict=True)])
-    along_cols = torch.stack([cols * a for a in matrix[:2, 1]])
     if displacements is None:
-        return along_rows[:, :, None] + along_cols[:, None, :]
-    dense = dense_displacements(displacements, size, device)
-    return (dense + along_rows[:, :, None]).add_(along_cols[:, None, :])
+        planes = torch.zeros((2, height, width), dtype=torch.float32, device=device)
+    else:
+        flipped = torch.as_tensor(displacements, dtype=torch.float32, device=device).flip(0)  # a copy, small if coarse
+        planes = dense_displacements(flipped, size, device)
+    for axis, plane in enumerate((planes[1], planes[0])):  # in place: memory is what this takes time for
+        plane += (rows * matrix[axis, 0] + offset[axis])[:, None]
+        plane += cols * matrix[axis, 1]
+    return planes
 
 
 def sampling_grid(
@@ -94,7 +97,7 @@ def sampling_grid(
     A cut-out keeps float32 precise in large images, and only what is read is converted to a floating type.
 
     Args:
-        coordinates: float32 (2, h, w) from `sampling_coordinates`.
+        coordinates: float32 (2, h, w) from `sampling_coordinates`; they become the grid, in place.
         start: (row, column) of the tile's first pixel in the image, negative allowed.
         image_size: (H, W).
         padding_mode: "reflection", "border" or "zeros".
@@ -107,20 +110,19 @@ def sampling_grid(
     """
     _check_choice("padding_mode", padding_mode, PADDING_MODES)
     reflecting = padding_mode == "reflection"
-    lowest, highest = coordinates.amin((1, 2)).tolist(), coordinates.amax((1, 2)).tolist()
-    if not all(map(math.isfinite, lowest + highest)):
-        raise ValueError("the sampling coordinates are not finite: check the displacements and the affine map for NaN")
-    planes = torch.empty_like(coordinates)
     window = []
-    for axis, length in enumerate(image_size):
-        low, high = math.floor(lowest[axis]) + start[axis], math.ceil(highest[axis]) + start[axis]
+    for plane, first_pixel, length in zip(coordinates.unbind()[::-1], start, image_size, strict=True):
+        lowest, highest = (float(value) for value in plane.aminmax())
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            raise ValueError("the sampling coordinates are not finite: check the displacements and the affine for NaN")
+        low, high = math.floor(lowest) + first_pixel, math.ceil(highest) + first_pixel
         first, last = _touched(low, high, length, reflecting)
         # reflection mirrors about the centres of the edge pixels; half an interval is 0 where there is only one pixel
         half = (last - first) / 2 if reflecting else (last - first + 1) / 2
-        plane = torch.add(coordinates[axis], start[axis] - first - (last - first) / 2, out=planes[1 - axis])
-        plane.mul_(1 / half if half else 0.0)
+        plane += first_pixel - first - (last - first) / 2
+        plane *= 1 / half if half else 0.0
         window.append(slice(first, last + 1))
-    return (window[0], window[1]), planes.permute(1, 2, 0)[None]
+    return (window[0], window[1]), coordinates.permute(1, 2, 0)[None]
 
 
 def sample(
