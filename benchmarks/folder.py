@@ -1,19 +1,13 @@
-"""Seconds for a folder of images, reading and writing included, beside those of the network alone.
+"""A folder of images, reading and writing included, beside the network alone.
 
-    python -m benchmarks.folder IMAGES WEIGHTS [--images 200] [--repeats 1]
-
-The images are repeated to as many as are asked for. Both run in one process with the same network, inferer and images:
-the network alone on images in memory, the half of them before and the half after the folder, so that a load from
-elsewhere meets both alike.
+Both run in one process with the same network, inferer and images: the network alone on images in memory, the half of
+them before and the half after the folder, so that a load from elsewhere meets both alike.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -23,11 +17,13 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
+from benchmarks.measure import Goal, Row, Setup, Times
+from benchmarks.training import training_data
+from bundle.run import ROOT
 from scripts.checkpoints import load_weights
 from scripts.datalists import find_images
+from scripts.networks import RonnebergerUNet
 from scripts.readers import PlaneReader
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 class Seconds(NamedTuple):
@@ -40,6 +36,29 @@ class Seconds(NamedTuple):
     def ratio(self) -> float:
         """How many times the network's own."""
         return self.whole / self.network
+
+
+def rows(setup: Setup) -> Iterator[Row]:
+    """A folder of 200 images with every kind of result, or of 4 where it is quick."""
+    count = 4 if setup.quick else 200
+    images, results = setup.scratch / "folder", setup.scratch / "results"
+    fill_folder(training_data(setup) / "images", images, count)
+    weights = setup.scratch / "folder.pt"
+    torch.manual_seed(0)
+    torch.save(RonnebergerUNet(features=setup.features).state_dict(), weights)
+    trained = ROOT / "models" / "model.pt"
+    if not setup.quick and trained.is_file():
+        weights = trained  # whose objects are as many as there are
+    settings: dict[str, Any] = {"network_def#features": list(setup.features), "device": setup.device}
+    found = folder_seconds(images, results, weights, **settings)
+    written = sum(path.stat().st_size for path in results.rglob("*") if path.is_file())
+    yield Row(
+        f"folder of {count} images of 512 x 512: read, segmented, written",
+        Times("inference.yaml, all results", [seconds.whole for seconds in found]),
+        limit=Times("the network alone", [seconds.network for seconds in found]),
+        goals=(Goal("share", 1 / 1.1),),
+        note=f"{median(seconds.whole for seconds in found) / count:.3g} s an image; {written / 1e6:.0f} MB written",
+    )
 
 
 def fill_folder(images: str | Path, folder: Path, count: int) -> None:
@@ -97,23 +116,3 @@ def _network_seconds(inferer: Any, network: torch.nn.Module, images: Sequence[to
     if scores.is_cuda:
         torch.cuda.synchronize(scores.device)  # GPU work is queued
     return time.perf_counter() - begun
-
-
-def main() -> None:
-    """Print seconds and ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="images")
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--repeats", type=int, default=1)
-    a = parser.parse_args()
-    logging.disable(logging.INFO)
-    with tempfile.TemporaryDirectory() as scratch:
-        fill_folder(a.folder, Path(scratch) / "in", a.images)
-        times = folder_seconds(Path(scratch) / "in", Path(scratch) / "out", a.weights, a.repeats)
-    whole, network = median(t.whole for t in times), median(t.network for t in times)
-    print(f"{a.images} images: {whole:.1f} s, the network alone {network:.1f} s: {median(t.ratio for t in times):.3f}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,29 +1,26 @@
-"""Seconds from a command line to the first call of the network, beside those of `import torch, monai` alone.
+"""From a command line to the first call of the network, beside `import torch, monai` alone.
 
-    python -m benchmarks.start TRAINING_SET IMAGES [--repeats 3]
-
-TRAINING_SET holds images/ and labels/. Every round runs the import, a training and a segmentation in turn, each in a
-process of its own, so that a load from elsewhere meets them alike. A small network by default: what is measured is
-what comes before it.
+Each in a process of its own. A small network, since what is measured is what comes before it.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
 import torch
 
+from benchmarks.measure import Goal, Row, Setup, Times, take_turns
+from benchmarks.training import training_data
+from bundle.run import ROOT
 from scripts.networks import RonnebergerUNet
 
-ROOT = Path(__file__).resolve().parents[1]
 SMALL = (8, 16, 32, 64, 128)
 CLOCK = "BENCHMARK_START_CLOCK"  # names the file in which a process says when it got there
 IMPORT = f"import torch, monai, os, pathlib, time; pathlib.Path(os.environ['{CLOCK}']).write_text(str(time.time()))"
@@ -37,6 +34,33 @@ class FirstCall(RonnebergerUNet):
         now = time.time()
         Path(os.environ[CLOCK]).write_text(str(now))
         os._exit(0)
+
+
+def rows(setup: Setup) -> Iterator[Row]:
+    """To the first iteration of a training, and to the first prediction."""
+    data = training_data(setup)
+    images = data / "images"
+    times = take_turns(
+        {
+            "import": import_seconds,
+            "training": lambda: training_seconds(data),
+            "prediction": lambda: prediction_seconds(images),
+        },
+        setup.repeats,
+        warm_up=0 if setup.quick else 1,
+        measures_itself=True,
+    )
+    for name, work in (
+        ("training", f"command line to first iteration, {len(list(images.iterdir()))} images"),
+        ("prediction", "command line to first prediction"),
+    ):
+        yield Row(
+            work,
+            Times("python -m monai.bundle run", times[name]),
+            limit=Times("import torch, monai", times["import"]),
+            goals=(Goal("seconds_more", 3),),
+            note=f"{median(times[name]) - median(times['import']):.2f} s more",
+        )
 
 
 def import_seconds() -> float:
@@ -91,26 +115,3 @@ def _seconds_until_noted(command: list[str]) -> float:
             log.seek(0)
             raise RuntimeError(f"{' '.join(command)} did not get to the network:\n{log.read()[-2000:]}")
         return float(clock.read_text()) - begun
-
-
-def main() -> None:
-    """Print the median seconds, and what is added to the import."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset_dir", type=Path)
-    parser.add_argument("images", type=Path)
-    parser.add_argument("--repeats", type=int, default=3, help="rounds after one that fills the caches")
-    parser.add_argument("--features", type=int, nargs="+", default=SMALL)
-    a = parser.parse_args()
-    rounds = [
-        (import_seconds(), training_seconds(a.dataset_dir, a.features), prediction_seconds(a.images, a.features))
-        for _ in range(a.repeats + 1)
-    ][1:]
-    alone, training, prediction = zip(*rounds, strict=True)
-    print(f"import torch, monai            {median(alone):6.2f} s")
-    for name, times in (("first training iteration", training), ("first prediction", prediction)):
-        added = median(t - t0 for t, t0 in zip(times, alone, strict=True))
-        print(f"{name:30} {median(times):6.2f} s, {added:+.2f} s")
-
-
-if __name__ == "__main__":
-    main()
