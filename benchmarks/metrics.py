@@ -1,68 +1,132 @@
-"""The challenge metrics, ours against their definitions taken literally: `python -m benchmarks.metrics [--data DIR]`.
+"""The challenges' measures of one slice, ours against their definitions taken literally.
 
-Baselines: V_Rand and V_Info by a Python loop over the pixels, counting (truth, region) in a dictionary, after the same
-thinning; SEG by comparing the mask of every reference object with that of every object it meets. Both must agree to
-1e-9 with ours before they are timed. Medians of the repeats; the spread is the range. The warping error has no baseline
-here: it is timed alone.
+Both must agree to 1e-9 before they are timed. Limit: numbering the connected regions at every threshold, without which
+no measure of regions can begin.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections import Counter
-from collections.abc import Callable
-from math import log
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
-from skimage.io import imread
-from skimage.measure import label
+from scipy.ndimage import label
 
-from benchmarks.weight_map import seconds, spread
-from scripts.em_metrics import THRESHOLDS, thinned_curves
+from benchmarks import literal_metrics
+from benchmarks.em_slice import SIDE, em_slice, proposal_of
+from benchmarks.measure import Goal, Row, Setup, Times, take_turns
+from scripts.em_metrics import THRESHOLDS, pooled_counts, thinned_curves
 from scripts.object_metrics import det_score, instance_scores, seg_score
-from scripts.thinning import thin_membrane
+from scripts.region_scores import agreement
+from scripts.thinning import cell_regions, thin_membrane
 from scripts.warping import warping_error
 
-Values = float | tuple[float, ...]
+
+class Measure(NamedTuple):
+    """One measure twice; each gives the same numbers."""
+
+    ours: Callable[[], tuple[float, ...]]
+    literal: Callable[[], tuple[float, ...]]
 
 
-def literal_scores(probability: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """V_Rand and V_Info of one plane, highest over the thresholds, pixel by pixel."""
-    cells = label(truth, connectivity=1)
-    pairs = [_literal_pair(cells, thin_membrane(probability > t)) for t in THRESHOLDS]
-    return max(rand for rand, _ in pairs), max(info for _, info in pairs)
-
-
-def _literal_pair(truth: np.ndarray, found: np.ndarray) -> tuple[float, float]:
-    pixels = [
-        (t, p or -k)
-        for k, (t, p) in enumerate(zip(truth.ravel().tolist(), found.ravel().tolist(), strict=True), 1)
-        if t
-    ]
-    n = len(pixels)
-    of_truth, of_found = Counter(t for t, _ in pixels), Counter(p for _, p in pixels)
-    of_both = Counter(pixels)
-    both, in_truth, in_found = (sum(c * c for c in table.values()) for table in (of_both, of_truth, of_found))
-    h_truth, h_found, h_both = (
-        -sum(c / n * log(c / n) for c in table.values()) for table in (of_truth, of_found, of_both)
+def rows(setup: Setup) -> Iterator[Row]:
+    """Every measure of one slice, all of them together, and a large frame of the Cell Tracking Challenge's kind."""
+    side = 96 if setup.quick else SIDE
+    image, mask = (plane[:side, :side] for plane in em_slice(setup.data))
+    proposal = proposal_of(image)
+    table = measures(proposal, mask)
+    limit = {"limit": partial(regions_at_all_thresholds, proposal)}
+    sums: dict[str, np.ndarray] = {}
+    for name, measure in table.items():
+        differ = max(abs(a - b) for a, b in zip(measure.ours(), measure.literal(), strict=True))
+        if not differ <= 1e-9:  # NaN, too
+            raise ValueError(f"{name}: the two differ by {differ:.2g}, more than 1e-9: not the same work")
+        times = take_turns(
+            {"ours": measure.ours, "literal": measure.literal, **limit}, min(setup.repeats, 3), warm_up=0
+        )
+        for way, seconds in times.items():
+            sums[way] = sums.get(way, 0) + np.array(seconds)
+        yield Row(
+            f"{name}, {side} x {side}",
+            Times("ours", times["ours"]),
+            Times("the definition, pixel by pixel", times["literal"]),
+            Times("connected regions at 11 thresholds", times["limit"]),
+        )
+    yield Row(
+        f"all of these measures, {side} x {side}",
+        Times("ours", sums["ours"].tolist()),
+        Times("the definitions, pixel by pixel", sums["literal"].tolist()),
+        Times("connected regions at 11 thresholds", (sums["limit"] / len(table)).tolist()),
+        (Goal("times", 50),),
     )
-    return 2 * both / (in_truth + in_found), 2 * (h_truth + h_found - h_both) / (h_truth + h_found)
+    yield _by_pieces(proposal, mask, 32 if setup.quick else 128)
+    result, reference = tiles_of_cells(256 if setup.quick else 2048)
+
+    def of_objects() -> None:
+        seg_score([result], [reference])
+        det_score([result], [reference])
+        instance_scores([result], [reference])
+
+    times = take_turns({"ours": of_objects, "limit": partial(label, reference)}, setup.repeats)
+    yield Row(
+        f"SEG, DET and F1, {len(reference)} x {len(reference)}, {reference.max()} objects",
+        Times("ours", times["ours"]),
+        limit=Times("connected regions of one frame", times["limit"]),
+    )
 
 
-def literal_seg(result: np.ndarray, reference: np.ndarray) -> float:
-    """SEG by whole-image masks of every pair of objects that meet."""
-    total = 0.0
-    numbers = np.unique(reference[reference > 0])
-    for number in numbers:
-        mask = reference == number
-        for other in np.unique(result[mask]):
-            here = result == other
-            common = int((mask & here).sum())
-            if other > 0 and 2 * common > mask.sum():
-                total += common / int((mask | here).sum())
-    return total / len(numbers)
+def _by_pieces(proposal: np.ndarray, mask: np.ndarray, side: int) -> Row:
+    """The warping error of a corner by the very definition of its simple points, too slow for a whole slice."""
+    corner = proposal[:side, :side], mask[:side, :side]
+    times = take_turns(
+        {
+            "ours": lambda: warping_error([corner]),
+            "literal": lambda: literal_metrics.warping_error(*corner, literal_metrics.simple_by_pieces),
+            "limit": partial(regions_at_all_thresholds, corner[0]),
+        },
+        repeats=1,
+        warm_up=0,
+    )
+    return Row(
+        f"warping error, {side} x {side}",
+        Times("ours", times["ours"]),
+        Times("the definition, pieces counted around every pixel", times["literal"]),
+        Times("connected regions at 11 thresholds", times["limit"]),
+    )
+
+
+def measures(proposal: np.ndarray, mask: np.ndarray) -> dict[str, Measure]:
+    """Name -> the measure of a probability map (H, W) and the mask of the cells (H, W)."""
+
+    def regions() -> tuple[float, ...]:
+        return tuple(curve.score for curve in thinned_curves(proposal, mask))
+
+    def errors() -> tuple[float, ...]:
+        curves = pooled_counts(proposal, mask)  # (rand and pixel, thresholds, 3)
+        return tuple(float(1 - max(agreement(*row).f for row in counts)) for counts in curves)
+
+    def literal_errors() -> tuple[float, ...]:
+        return literal_metrics.rand_error(proposal, mask), literal_metrics.pixel_error(proposal, mask)
+
+    found, truth = thin_membrane(proposal > 0.55), cell_regions(mask)
+    return {
+        "V_Rand and V_Info": Measure(regions, lambda: literal_metrics.v_rand_and_v_info(proposal, mask)),
+        "Rand error and pixel error": Measure(errors, literal_errors),
+        "warping error": Measure(
+            lambda: (warping_error([(proposal, mask)]).error,),
+            lambda: (literal_metrics.warping_error(proposal, mask),),
+        ),
+        f"SEG, {truth.max()} objects": Measure(
+            lambda: (seg_score([found], [truth]),), lambda: (literal_metrics.seg(found, truth),)
+        ),
+    }
+
+
+def regions_at_all_thresholds(proposal: np.ndarray) -> None:
+    """Number them, and no more."""
+    for threshold in THRESHOLDS:
+        label(proposal > threshold)
 
 
 def tiles_of_cells(side: int, spacing: int = 28) -> tuple[np.ndarray, np.ndarray]:
@@ -71,66 +135,5 @@ def tiles_of_cells(side: int, spacing: int = 28) -> tuple[np.ndarray, np.ndarray
     cell[2:-2, 2:-2] = 1
     count = side // spacing
     reference = np.zeros((side, side), np.int32)
-    reference[: count * spacing, : count * spacing] = label(np.kron(np.ones((count, count), int), cell))
+    reference[: count * spacing, : count * spacing] = label(np.kron(np.ones((count, count), int), cell))[0]
     return np.roll(reference, (3, 2), (0, 1)), reference
-
-
-def compare(name: str, slow: Callable[[], Values], fast: Callable[[], Values], repeats: int) -> None:
-    """One line: both times, their ratio, and how far the values are apart."""
-    differ = max(
-        abs(a - b) for a, b in zip(np.atleast_1d(slow()).tolist(), np.atleast_1d(fast()).tolist(), strict=True)
-    )
-    if not differ <= 1e-9:  # NaN, too
-        raise SystemExit(f"{name}: the results differ by {differ:.2g}, more than 1e-9")
-    times = [(seconds(slow)[0], seconds(fast)[0]) for _ in range(repeats)]
-    slows, fasts = zip(*times, strict=True)
-    ratio = np.median([a / b for a, b in times])
-    print(f"{name:44}{spread(slows, 2):22}{spread(fasts, 3):26}{ratio:7.1f}{differ:10.0e}")
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description="Challenge metrics: ours against their literal definitions.")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/isbi2012"), help="holds train/labels/*.png")
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
-    print(f"{'what':44}{'literal, s':22}{'ours, s':26}{'ratio':>7}{'differ':>10}")
-    file = arguments.data / "train" / "labels" / "00.png"
-    if file.is_file():
-        truth, image = imread(file) > 0, imread(arguments.data / "train" / "images" / "00.png")
-        proposal = gaussian_filter(image / 255, 1.5)
-
-        def both() -> tuple[float, float]:
-            rand, info = thinned_curves(proposal, truth)
-            return rand.score, info.score
-
-        compare(
-            "V_Rand + V_Info, 512 x 512, 11 thresholds",
-            lambda: literal_scores(proposal, truth),
-            both,
-            arguments.repeats,
-        )
-        walls = [seconds(lambda: warping_error([(proposal, truth)]))[0] for _ in range(arguments.repeats)]
-        print(f"{'warping error, 512 x 512, 10 thresholds':44}{'-':22}{spread(walls, 2)}")
-    else:
-        print(f"no slice at {file}: give the folder that holds train/labels/*.png with --data")
-    small = tiles_of_cells(512)
-    compare(
-        "SEG, 512 x 512, 324 objects",
-        lambda: literal_seg(*small),
-        lambda: seg_score([small[0]], [small[1]]),
-        arguments.repeats,
-    )
-    result, reference = tiles_of_cells(2048)
-
-    def all_scores() -> None:
-        seg_score([result], [reference])
-        det_score([result], [reference])
-        instance_scores([result], [reference])
-
-    walls = [seconds(all_scores)[0] for _ in range(arguments.repeats)]
-    print(f"{'SEG + DET + F1, 2048 x 2048, 5329 objects':44}{'-':22}{spread(walls, 2)}")
-
-
-if __name__ == "__main__":
-    main()

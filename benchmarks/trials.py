@@ -9,8 +9,7 @@ Trials take turns in one run; a ratio is the median of the rounds' own ratios to
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -22,7 +21,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks.inference import image, networks, tile_by_tile
-from benchmarks.measure import Setup, Way, take_turns
+from benchmarks.measure import Setup, Way, take_turns, threads
 from benchmarks.step import LEARNING_RATE, MOMENTUM, PlainStep, Step, center_slice, network, tile
 from scripts.inferers import OverlapTileInferer
 from scripts.memory import keep_freed_memory
@@ -166,17 +165,6 @@ def on_threads(count: int, run: Way) -> Way:
             run()
 
     return limited
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Torch's threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 KINDS: Mapping[str, Callable[[Setup], dict[str, Trial]]] = {"step": step_trials, "image": image_trials}

@@ -1,32 +1,27 @@
-"""The weight map of Eq. 2, ours against the widely copied method: `python -m benchmarks.weight_map [--data DIR]`.
+"""The weight map of Eq. 2, ours against the widely copied method.
 
 The copied method, written anew from what it does: label the connected components of a binary mask, take one distance
 map of the full image for each cell, stack them, sort the stack along the cells, and put its first two layers into the
 formula. Both methods get the same mask, components included in the time, and must agree to 1e-5 before they are timed.
-
-Both are measured in turn in one run and use one core. The ratio is given for the medians of the wall time, which other
-work on the machine disturbs, and of the processor time. The spread is the range.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import platform
-import statistics
-import time
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from statistics import median
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
-from skimage.io import imread
 from skimage.measure import label
 
+from benchmarks.em_slice import SIDE, em_slice
+from benchmarks.measure import Goal, Row, Setup, Times, Way, take_turns
 from scripts.instance_labels import instances_from_mask
 from scripts.weight_maps import weight_map
+
+CELLS = 10_000  # on 4096 x 4096; on smaller maps as many to a pixel
 
 
 def copied(mask: np.ndarray, w0: float = 10.0, sigma: float = 5.0) -> np.ndarray:
@@ -46,18 +41,6 @@ def copied(mask: np.ndarray, w0: float = 10.0, sigma: float = 5.0) -> np.ndarray
 def ours(mask: np.ndarray) -> np.ndarray:
     """The same from this project's functions."""
     return weight_map(instances_from_mask(mask))
-
-
-def seconds(function: Callable[[], object]) -> tuple[float, float]:
-    """Wall time and processor time of one call."""
-    wall, processor = time.perf_counter(), time.process_time()
-    function()
-    return time.perf_counter() - wall, time.process_time() - processor
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Median and range: "1.20 (1.13 .. 1.70)"."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} .. {max(values):.{digits}f})"
 
 
 def peak_memory(function: Callable[[], object]) -> float:
@@ -83,55 +66,43 @@ def nuclei(size: int, count: int, seed: int = 0) -> np.ndarray:
     return instances
 
 
-def compare(file: Path, repeats: int) -> None:
-    """Print one line of the comparison on a label image."""
-    mask = imread(file) > 0
-    difference = np.abs(copied(mask) - ours(mask)).max()
+def rows(setup: Setup) -> Iterator[Row]:
+    """A slice with the copied method beside it, and made maps up to 4096 x 4096 with 10,000 cells."""
+    mask = em_slice(setup.data)[1][: 128 if setup.quick else SIDE]
+    difference = float(np.abs(copied(mask) - ours(mask)).max())
     if difference > 1e-5:
-        raise SystemExit(f"{file}: the two methods differ by {difference:.2g}, more than 1e-5")
-    slow: list[tuple[float, float]] = []
-    fast: list[tuple[float, float]] = []
-    for _ in range(repeats):
-        slow.append(seconds(lambda: copied(mask)))
-        fast.extend(seconds(lambda: ours(mask)) for _ in range(5))
-    slow_wall, slow_processor = zip(*slow, strict=True)
-    fast_wall, fast_processor = zip(*fast, strict=True)
-    wall = statistics.median(slow_wall) / statistics.median(fast_wall)
-    processor = statistics.median(slow_processor) / statistics.median(fast_processor)
-    print(
-        f"{file.name:8}{instances_from_mask(mask).max():6d}  {spread(slow_wall, 2):21}"
-        f"{spread([1e3 * t for t in fast_wall], 1):24}{wall:7.1f}{processor:11.1f}"
-        f"{peak_memory(lambda: copied(mask)):11.1f}{peak_memory(lambda: ours(mask)):9.1f}{difference:12.1e}"
+        raise ValueError(f"the two methods differ by {difference:.2g}, more than 1e-5: not the same work")
+    ways: dict[str, Way] = {
+        "ours": partial(ours, mask),
+        "copied": partial(copied, mask),
+        "limit": partial(distance_transform_edt, ~mask),
+    }
+    times = take_turns(ways, setup.repeats)
+    yield Row(
+        f"weight map, EM slice of {mask.shape[0]} x {mask.shape[1]}, {instances_from_mask(mask).max()} cells",
+        Times("search from row to row", times["ours"]),
+        Times("a distance map for each cell, sorted", times["copied"]),
+        Times("one distance transform", times["limit"]),
+        (Goal("times", 70),),
+        f"{peak_memory(ways['ours']):.0f} MB, the baseline {peak_memory(ways['copied']):.0f} MB; largest difference "
+        f"{difference:.0e}",
     )
-
-
-def main() -> None:
-    """Print the comparison on real slices and our times on large made maps."""
-    parser = argparse.ArgumentParser(description="Weight map: ours against the widely copied method.")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/isbi2012"), help="holds train/labels/*.png")
-    parser.add_argument("--slices", type=int, default=3, help="how many of the label images")
-    parser.add_argument("--repeats", type=int, default=5, help="of the copied method; ours runs five times as often")
-    arguments = parser.parse_args()
-    folder = arguments.data / "train" / "labels"
-    files = sorted(folder.glob("*.png"))[: arguments.slices]
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
-    if files:
-        print(
-            "image    cells  copied, s            ours, ms                 ratio  cpu    copied, MB  ours, MB  differ"
-        )
-    else:
-        print(f"no label images in {folder}: give the folder that holds train/labels/*.png with --data")
-    for file in files:
-        compare(file, arguments.repeats)
-    print("\nmade map     cells  ours, s               MB  one float32 image, MB")
-    for size, count in ((1024, 500), (2048, 2000), (4096, 10000)):
+    per_pixel: list[float] = []
+    for size in (256, 512) if setup.quick else (512, 1024, 2048, 4096):
+        count = round(CELLS * (size / 4096) ** 2)
         instances = nuclei(size, count)
-        walls = [seconds(partial(weight_map, instances))[0] for _ in range(3)]
-        print(
-            f"{size:4d}^2 {len(np.unique(instances)) - 1:11d}  {spread(walls, 2):19}"
-            f"{peak_memory(partial(weight_map, instances)):6.0f}{4 * size**2 / 1e6:8.0f}"
+        ways = {"ours": partial(weight_map, instances), "one": partial(distance_transform_edt, instances != 1)}
+        times = take_turns(ways, min(setup.repeats, 3))
+        per_pixel.append(median(times["ours"]) / size**2)
+        deviation = max(abs(value / per_pixel[0] - 1) for value in per_pixel)
+        cells = len(np.unique(instances)) - 1
+        yield Row(
+            f"weight map, {size} x {size}, {cells} cells",
+            Times("search from row to row", times["ours"]),
+            Times(f"{cells} distance maps, from the time of one", [second * cells for second in times["one"]]),
+            Times("one distance transform", times["one"]),
+            () if len(per_pixel) == 1 else (Goal("deviation", 0.20),),
+            f"{1e9 * per_pixel[-1]:.0f} ns a pixel; memory of {1e6 * peak_memory(ways['ours']) / (4 * size**2):.1f} "
+            "float32 images",
+            {"deviation": deviation},
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -11,10 +11,11 @@ import torch
 from ignite.engine import Engine, Events
 
 # Bytes per input pixel at the peak of a forward pass without gradients, for a net with 64 features in its top level.
-# Measured on a CPU as growth of the peak resident size, tiles of 380 to 1004 pixels; the larger of unpadded and padded
-# and of both memory layouts, rounded up: 1601, 993, 1876 and 6442. float64 takes more than twice float32's, and float16
-# more than bfloat16's, because convolutions without a native kernel unfold or convert their input.
-BYTES_PER_PIXEL = {torch.float32: 1664, torch.bfloat16: 1024, torch.float16: 1920, torch.float64: 6656}
+# Measured on a CPU as growth of the peak resident size, tiles of 1004 pixels; the larger of unpadded and padded and of
+# both memory layouts, rounded up: 1811, 993, 1876 and 6442. float64 takes more than twice float32's, and float16 more
+# than bfloat16's, because convolutions without a native kernel unfold or convert their input. About 90 MB of a pass do
+# not grow with the tile, which limits of some hundred MB notice. `python -m benchmarks.memory --tables pixels`
+BYTES_PER_PIXEL = {torch.float32: 1856, torch.bfloat16: 1024, torch.float16: 1920, torch.float64: 6656}
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
