@@ -23,7 +23,7 @@ COMMANDS = {  # name: what the list says; each lives in bundle/<name>.py as a fu
     "reproduce": "Train, measure and write down one of the paper's three experiments.",
     "export": "Write the trained network as ONNX, TorchScript, pt2 or TensorRT.",
     "label": "Serve the bundle with MONAI Label, for annotation programs.",
-    "bench": "Measure speeds as ratios, and write them as JSON and as a Markdown table.",
+    "bench": "Measure speeds as ratios; write JSON and a Markdown table.",
     "report": "Write and show the table of results, paper and board beside ours.",
 }
 PROGRAM = "python -m bundle"

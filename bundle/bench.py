@@ -43,7 +43,7 @@ def bench(
     threads: int | None = None,
     output: str = "output/bench",
 ) -> None:
-    """Measure speeds as ratios, and write them as JSON and as a Markdown table.
+    """Measure speeds as ratios; write JSON and a Markdown table.
 
     Every row compares our seconds with a baseline's and with the least that this machine needs, which take turns in one
     run. All of it takes half an hour on two cores; close other programs first.
