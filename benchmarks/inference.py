@@ -7,7 +7,7 @@ NCHW. Ours: the settings of `configs/inference.yaml`. Limit: products of large m
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
@@ -19,6 +19,7 @@ import torch
 from benchmarks.measure import Goal, MatrixProducts, Row, Setup, Times, Way, take_turns
 from benchmarks.step import operations_of
 from scripts.inferers import OverlapTileInferer
+from scripts.memory import keep_freed_memory
 from scripts.networks import RonnebergerUNet
 from scripts.orientations import ORIENTATIONS, Orientation, turn
 from scripts.precision import computes_in_bfloat16
@@ -36,6 +37,11 @@ def rows(setup: Setup) -> Iterator[Row]:
         yield from _orientations(setup)
 
 
+def as_in_a_run(ways: Mapping[str, Way]) -> dict[str, Way]:
+    """What to do before each: in a run of `configs/inference.yaml` freed memory is kept, elsewhere it is not."""
+    return {name: partial(keep_freed_memory, name == "ours" or name == "passes") for name in ways}
+
+
 def _one_image(setup: Setup) -> Iterator[Row]:
     size = 128 if setup.quick else 512
     ours, plain = networks(setup)
@@ -49,7 +55,7 @@ def _one_image(setup: Setup) -> Iterator[Row]:
             "plain": partial(tile_by_tile, x, plain),
             "products": products,
         }
-        times = take_turns(ways, setup.repeats)
+        times = take_turns(ways, setup.repeats, before=as_in_a_run(ways))
         operations = operations_of(ways["ours"])
         height, width = plan_tiles((size, size)).tile_size
         yield Row(
@@ -80,7 +86,7 @@ def _sizes(setup: Setup) -> Iterator[Row]:
         }
         turns = 1 if size > 4096 else repeats + 1  # the first warms up
         with tiles_seen(ours) as shapes:
-            times = take_turns(ways, repeats, warm_up=turns - repeats)
+            times = take_turns(ways, repeats, warm_up=turns - repeats, before=as_in_a_run(ways))
         operations = operations_on(shapes, setup.features) / turns
         read = sum(shape.numel() for shape in shapes) / turns
         per_pixel.append(median(times["ours"]) / read)
@@ -114,7 +120,7 @@ def _orientations(setup: Setup) -> Iterator[Row]:
         "passes": partial(turned_passes, x, ours, single),
         "products": products,
     }
-    times = take_turns(ways, setup.repeats)
+    times = take_turns(ways, setup.repeats, before=as_in_a_run(ways))
     yield Row(
         f"mean over 8 orientations, {size} x {size}",
         Times("one call, tiles gathered from the one image", times["ours"]),

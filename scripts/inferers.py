@@ -45,7 +45,8 @@ class OverlapTileInferer(Inferer):
         memory_limit: bytes that one forward pass may take by the model of `scripts.memory`, or "auto", half of what is
             free on the device; bounds the tile chosen and the tiles per batch. The default serves an image of
             1024 x 1024 with one tile of the paper's network.
-        sw_batch_size: tiles per forward pass. None: as many as `memory_limit` allows.
+        sw_batch_size: tiles per forward pass. None: as many as `memory_limit` allows; on a CPU 1, whose caches hold
+            the features of one tile rather than those of several.
         orientations: 1; 4, averaged over flips (the authors' release); 8, with 90-degree rotations as well. (The paper
             averages 7 rotations and does not say which.)
         average: "scores" (as in the release), or "probabilities": softmax (sigmoid for one channel) before averaging.
@@ -144,7 +145,7 @@ class OverlapTileInferer(Inferer):
             self.tile_size,
             memory_limit=free_memory(sw_device) // 2 if isinstance(self.memory_limit, str) else int(self.memory_limit),
             pixel_bytes=bytes_per_pixel(network, amp_dtype or images.dtype),
-            sw_batch_size=self.sw_batch_size,
+            sw_batch_size=self.sw_batch_size or (1 if sw_device.type == "cpu" else None),
             orientations=self.orientations,
             authors_stride=self.authors_stride,
         )

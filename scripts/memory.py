@@ -38,16 +38,16 @@ def free_memory(device: torch.device) -> int:
 
 
 class KeepFreedMemory:
-    """Keep the memory that one step of a training frees for the next one, until the training ends.
+    """Keep the memory that one step of a training, or one tile, frees for the next one, until the run ends.
 
     The GNU C library gives large blocks back to the system as they are freed, and gets them anew, page by page, a
-    moment later: a fifth of the time of a step on a CPU. Elsewhere (macOS, Windows, musl) this does nothing.
+    moment later: a fifth of the time of a step or a tile on a CPU. Elsewhere (macOS, Windows, musl) this does nothing.
     """
 
-    def attach(self, trainer: Engine) -> None:
-        """Follow a trainer."""
-        trainer.add_event_handler(Events.STARTED, lambda _: keep_freed_memory(True))
-        trainer.add_event_handler(Events.COMPLETED, lambda _: keep_freed_memory(False))
+    def attach(self, engine: Engine) -> None:
+        """Follow a trainer or an evaluator."""
+        engine.add_event_handler(Events.STARTED, lambda _: keep_freed_memory(True))
+        engine.add_event_handler(Events.COMPLETED, lambda _: keep_freed_memory(False))
 
 
 def keep_freed_memory(keep: bool) -> bool:
