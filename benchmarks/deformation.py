@@ -16,14 +16,14 @@ import importlib
 import math
 import sys
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import torch
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.data import MetaTensor
-from monai.transforms import Rand2DElasticd
-from scipy.ndimage import gaussian_filter, map_coordinates
+from monai.transforms import Compose, Rand2DElasticd, RandAffined, RandFlipd
+from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
 
 from scripts.deformation import Rand2DElasticCoarsed, Rand2DElasticSimardd, Rand2DElasticTiled
 
@@ -41,6 +41,66 @@ def sample_item(size: int) -> dict[Hashable, NdarrayOrTensor]:
     label = (image > 0).astype(np.uint8)
     arrays = (image, label, 1.0 + np.abs(image))
     return {key: MetaTensor(torch.from_numpy(array)) for key, array in zip(KEYS, arrays, strict=True)}
+
+
+def training_ways() -> dict[str, Callable[[], object]]:
+    """Name -> rotation by any angle, mirroring and elastic deformation of one training tile; the first is ours.
+
+    All move image, label and weight alike, and interpolate linearly, labels by the nearest pixel. Ours does it in one
+    resampling, and cuts label and weight to the 388 x 388 pixels that training asks for; that is part of the method.
+    """
+    item = sample_item(SIZE)
+    planes = [np.asarray(item[key])[0] for key in KEYS]
+    random_state = np.random.RandomState(1)
+    tiled = Rand2DElasticTiled(KEYS, output_keys=KEYS[1:], mode=MODES)
+    monai = Compose(
+        [
+            Rand2DElasticd(
+                KEYS, spacing=SIZE / 2, magnitude_range=(10, 10), prob=1, mode=MODES, padding_mode="reflection"
+            ),
+            RandAffined(KEYS, prob=1, rotate_range=math.pi, mode=MODES, padding_mode="reflection"),
+            RandFlipd(KEYS, prob=0.5, spatial_axis=0),
+            RandFlipd(KEYS, prob=0.5, spatial_axis=1),
+        ]
+    )
+    return {
+        "ours: Rand2DElasticTiled": lambda: tiled(item),
+        "scipy: affine, then Simard's field": lambda: scipy_affine_and_simard(planes, random_state),
+        "scipy: the same, a call per image": lambda: scipy_call_per_image(planes, random_state),
+        "MONAI: Rand2DElasticd, RandAffined, RandFlipd": lambda: monai(item),
+    }
+
+
+def scipy_affine_and_simard(
+    planes: Sequence[np.ndarray], random_state: np.random.RandomState, orders: Sequence[int] = (1, 0, 1)
+) -> list[np.ndarray]:
+    """The published recipe: turn and mirror each image (H, W), then move it by blurred noise, the same for all.
+
+    Noise in [-1, 1] for each pixel, blurred (sigma 5, kernel 25), times 50 px. Two resamplings, as it is published.
+    """
+    shape = planes[0].shape
+    angle = random_state.uniform(-math.pi, math.pi)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    turn = turn @ np.diag(random_state.choice([-1, 1], 2))
+    centre = (np.array(shape) - 1) / 2
+    place = np.indices(shape, dtype=np.float64)
+    for axis in range(2):
+        noise = random_state.uniform(-1, 1, shape)
+        place[axis] += 50 * gaussian_filter(noise, 5, mode="constant", truncate=12 / 5)
+    moved = []
+    for plane, order in zip(planes, orders, strict=True):
+        turned = affine_transform(plane, turn, centre - turn @ centre, order=order, mode="mirror")
+        moved.append(map_coordinates(turned, place, order=order, mode="mirror"))
+    return moved
+
+
+def scipy_call_per_image(planes: Sequence[np.ndarray], random_state: np.random.RandomState) -> list[np.ndarray]:
+    """The recipe as it is mostly found: a function of one image and a seed, called for each with the same seed."""
+    seed = random_state.randint(2**31)
+    return [
+        scipy_affine_and_simard([plane], np.random.RandomState(seed), [order])[0]
+        for plane, order in zip(planes, (1, 0, 1), strict=True)
+    ]
 
 
 def methods() -> dict[str, Callable[[], object]]:

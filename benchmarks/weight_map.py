@@ -25,6 +25,7 @@ from scipy.ndimage import distance_transform_edt
 from skimage.io import imread
 from skimage.measure import label
 
+from benchmarks.em_slice import em_slice
 from scripts.instance_labels import instances_from_mask
 from scripts.weight_maps import weight_map
 
@@ -44,6 +45,20 @@ def copied(mask: np.ndarray, w0: float = 10.0, sigma: float = 5.0) -> np.ndarray
 def ours(mask: np.ndarray) -> np.ndarray:
     """The same from this project's functions."""
     return weight_map(instances_from_mask(mask))
+
+
+def slice_ways(folder: Path | None = None) -> dict[str, Callable[[], np.ndarray]]:
+    """Name -> the weight map of one EM slice of 512 x 512, see `em_slice`; the first is ours."""
+    _, mask = em_slice(folder)
+    return {"ours: weight_map": partial(ours, mask), "one distance map per cell": partial(copied, mask)}
+
+
+def large_ways() -> dict[str, Callable[[], np.ndarray]]:
+    """Name -> our weight map of made nuclei, as many to a pixel at every size: 10,000 on 4096 x 4096."""
+    return {
+        f"{size} x {size}": partial(weight_map, nuclei(size, 10000 * size**2 // 4096**2))
+        for size in (512, 1024, 2048, 4096)
+    }
 
 
 def seconds(function: Callable[[], object]) -> tuple[float, float]:
@@ -122,7 +137,7 @@ def main() -> None:
     for file in files:
         compare(file, arguments.repeats)
     print("\nmade map     cells  ours, s               MB  one float32 image, MB")
-    for size, count in ((1024, 500), (2048, 2000), (4096, 10000)):
+    for size, count in ((512, 156), (1024, 625), (2048, 2500), (4096, 10000)):
         instances = nuclei(size, count)
         walls = [seconds(partial(weight_map, instances))[0] for _ in range(3)]
         print(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import deformation, exports, inference, metrics, weight_map
+from benchmarks import deformation, em_slice, exports, inference, literal_metrics, metrics, weight_map
 from scripts.networks import RonnebergerUNet
 
 
@@ -43,7 +43,7 @@ def planes(moved: object) -> list[np.ndarray]:
 
 def test_every_deformation_moves_image_label_and_weight_together():
     before = planes(deformation.sample_item(deformation.SIZE))[0]
-    for name, run in deformation.methods().items():
+    for name, run in (deformation.methods() | deformation.training_ways()).items():
         image, label, weight = planes(run())
         inside = tuple(slice((a - b) // 2, (a + b) // 2) for a, b in zip(image.shape, label.shape, strict=True))
         assert np.abs(image - before).mean() > 0.3 * before.std(), name
@@ -52,7 +52,9 @@ def test_every_deformation_moves_image_label_and_weight_together():
         # away from its zeros, where half a pixel decides, the image tells its label and its weight
         clear = np.abs(image) > 0.5 * before.std()
         assert (label[clear] == (image[clear] > 0)).mean() > 0.99, name
-        assert np.abs(weight - 1 - np.abs(image))[clear].mean() < 1e-3 * before.std(), name
+        # interpolated twice, the weight meets the kink of |image| more often
+        tolerance = 5e-3 if "affine" in name.lower() or "per image" in name else 1e-3
+        assert np.abs(weight - 1 - np.abs(image))[clear].mean() < tolerance * before.std(), name
 
 
 def test_times_of_methods_are_taken_in_turn_and_the_threads_are_given_back():
@@ -88,14 +90,61 @@ def test_an_exported_network_does_the_same_work_as_the_network_itself(tmp_path):
     assert not torch.equal(scores["network, bfloat16"], scores["network, float32"])
 
 
-def test_the_literal_scores_by_hand():
+def test_the_literal_region_scores_by_hand():
     truth = np.array([[1, 1, 0, 1, 1]]) > 0
-    assert metrics.literal_scores(truth * 1.0, truth) == (1, 1)
+    assert literal_metrics.v_rand_and_v_info(truth * 1.0, truth) == (1, 1)
+    assert literal_metrics.rand_error(truth * 1.0, truth) == literal_metrics.pixel_error(truth * 1.0, truth) == 0
     # one region over both cells: 2 x 4 of 16 pairs, so a precision of 1/2 and a recall of 1; no information
-    assert metrics.literal_scores(np.ones(truth.shape), truth) == pytest.approx((2 / 3, 0))
+    merged = np.ones(truth.shape)
+    assert literal_metrics.v_rand_and_v_info(merged, truth) == pytest.approx((2 / 3, 0))
+    assert literal_metrics.rand_error(merged, truth) == pytest.approx(1 / 3)
+    assert literal_metrics.pixel_error(merged, truth) == pytest.approx(1 - 8 / 9)
+
+
+def test_the_literal_thinning_by_hand():
+    np.testing.assert_array_equal(literal_metrics.thinned(np.array([[1, 0, 0, 0, 1]])), [[1, 1, 0, 2, 2]])
+    np.testing.assert_array_equal(literal_metrics.thinned(np.array([[1, 0, 0, 1]])), [[1, 1, 0, 2]])
+
+
+def test_the_literal_warping_error_by_hand():
+    truth = np.ones((7, 11))
+    truth[:, 5] = 0
+    shifted, gap = np.roll(truth, 1, axis=1), truth.copy()
+    gap[2:5, 5] = 1  # three pixels of membrane are missing
+    assert literal_metrics.warping_error(shifted, truth) == 0
+    assert literal_metrics.warping_error(gap, truth) == pytest.approx(3 / 77)
+    cut = np.ones((7, 11))  # one true cell, cut in two: all but the last pixel grows in from the edge
+    assert literal_metrics.warping_error(truth, cut) == pytest.approx(1 / 77)
+
+
+def test_both_literal_tests_of_simple_points_agree_on_all_rings():
+    for code in range(512):
+        rows = [[code >> 3 * y + x & 1 for x in range(3)] for y in range(3)]
+        assert literal_metrics.simple_by_yokoi(rows, 1, 1) == literal_metrics.simple_by_pieces(rows, 1, 1), rows
 
 
 def test_the_literal_seg_by_hand():
     reference = np.array([[1, 1, 1, 0, 2, 2]])
-    assert metrics.literal_seg(np.array([[7, 7, 0, 0, 0, 8]]), reference) == pytest.approx((2 / 3 + 0) / 2)
+    assert literal_metrics.seg(np.array([[7, 7, 0, 0, 0, 8]]), reference) == pytest.approx((2 / 3 + 0) / 2)
     assert len(np.unique(metrics.tiles_of_cells(2048)[1])) - 1 == 5329
+
+
+def assert_all_metrics_agree(image: np.ndarray, truth: np.ndarray) -> None:
+    for name, ways in metrics.metric_ways(em_slice.proposal_of(image), truth).items():
+        assert next(iter(ways)) == metrics.OURS
+        assert ways[metrics.OURS]() == pytest.approx(ways[metrics.LITERAL](), rel=0, abs=1e-9), name
+
+
+def test_our_challenge_metrics_are_the_literal_ones_on_a_made_section():
+    image, truth = em_slice.em_slice()
+    assert_all_metrics_agree(image[:80, :96], truth[:80, :96])
+
+
+def test_our_challenge_metrics_are_the_literal_ones_on_a_real_slice(data_root):
+    image, truth = em_slice.em_slice(data_root / "isbi2012")
+    assert_all_metrics_agree(image[:128, :160], truth[:128, :160])
+
+
+def test_the_weight_maps_that_are_timed_agree():
+    ours, copied = weight_map.slice_ways().values()
+    np.testing.assert_allclose(ours(), copied(), atol=1e-5)

@@ -1,0 +1,183 @@
+"""The challenge metrics taken literally, pixel by pixel and object by object, as baselines and as oracles of tests.
+
+Nothing here is shared with `scripts` but the list of thresholds; `scripts.region_scores`, `scripts.thinning`,
+`scripts.warping` and `scripts.object_metrics` name the sources of the definitions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from math import log
+
+import numpy as np
+from scipy.ndimage import label
+
+from scripts.em_metrics import THRESHOLDS
+
+RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))  # from the right, against the clock
+EIGHT = np.ones((3, 3), int)
+
+
+def thinned(cells: np.ndarray) -> np.ndarray:
+    """Regions of a mask (H, W), grown over the membrane first come, first served, columns first; 0 where they meet."""
+    regions, count = label(cells)
+    if not count:
+        return np.ones_like(regions)
+    height, width = cells.shape
+    values = {(x, y): region for y, row in enumerate(regions.tolist()) for x, region in enumerate(row) if region}
+
+    def beside(x: int, y: int) -> list[tuple[int, int]]:
+        return [
+            (i, j) for i, j in ((x - 1, y), (x, y - 1), (x + 1, y), (x, y + 1)) if 0 <= i < width and 0 <= j < height
+        ]
+
+    membrane = [(x, y) for x in range(width) for y in range(height) if (x, y) not in values]
+    queue = deque(pixel for pixel in membrane if any(other in values for other in beside(*pixel)))
+    queued = set(queue)
+    while queue:
+        pixel = queue.popleft()
+        around = beside(*pixel)
+        found = {values[other] for other in around if values.get(other)}
+        values[pixel] = found.pop() if len(found) == 1 else 0
+        for other in around:
+            if other not in values and other not in queued:
+                queued.add(other)
+                queue.append(other)
+    return np.array([[values[x, y] for x in range(width)] for y in range(height)])
+
+
+def v_rand_and_v_info(probability: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """V_Rand and V_Info of one plane after thinning, each the highest over the thresholds."""
+    cells = label(truth)[0]
+    scores = [_region_scores(cells, thinned(_levels(probability) > t)) for t in THRESHOLDS]
+    return max(rand for rand, _ in scores), max(info for _, info in scores)
+
+
+def rand_error(probability: np.ndarray, truth: np.ndarray) -> float:
+    """The older Rand error of one plane: without thinning, 1 - the highest F-score."""
+    cells = label(truth)[0]
+    return 1 - max(_region_scores(cells, label(_levels(probability) > t)[0])[0] for t in THRESHOLDS)
+
+
+def pixel_error(probability: np.ndarray, truth: np.ndarray) -> float:
+    """1 - the highest F-score of the pixels."""
+    scores, is_cell = [], (truth != 0).ravel().tolist()
+    for t in THRESHOLDS:
+        counts = Counter(zip((_levels(probability) > t).ravel().tolist(), is_cell, strict=True))
+        wrong = counts[True, False] + counts[False, True]
+        scores.append(2 * counts[True, True] / (2 * counts[True, True] + wrong))
+    return 1 - max(scores)
+
+
+def _region_scores(truth: np.ndarray, found: np.ndarray) -> tuple[float, float]:
+    """F-scores of pairs of pixels and of information, where the truth is not 0; each 0 of `found` is a region."""
+    pixels = [
+        (t, p or -k)
+        for k, (t, p) in enumerate(zip(truth.ravel().tolist(), found.ravel().tolist(), strict=True), 1)
+        if t
+    ]
+    n = len(pixels)
+    of_truth, of_found, of_both = Counter(t for t, _ in pixels), Counter(p for _, p in pixels), Counter(pixels)
+    both, in_truth, in_found = (sum(c * c for c in table.values()) for table in (of_both, of_truth, of_found))
+    h_truth, h_found, h_both = (
+        -sum(c / n * log(c / n) for c in table.values()) for table in (of_truth, of_found, of_both)
+    )
+    shared = h_truth + h_found - h_both
+    return 2 * both / (in_truth + in_found), 2 * shared / (h_truth + h_found) if h_truth and h_found else 0.0
+
+
+def simple_by_pieces(rows: list[list[int]], y: int, x: int) -> bool:
+    """Whether turning a pixel leaves the numbers of pieces of its 3 x 3 pixels as they are: the definition."""
+    patch = np.array([row[x - 1 : x + 2] for row in rows[y - 1 : y + 2]])
+    before = label(patch)[1], label(1 - patch, EIGHT)[1]
+    patch[1, 1] ^= 1
+    return before == (label(patch)[1], label(1 - patch, EIGHT)[1])
+
+
+def simple_by_yokoi(rows: list[list[int]], y: int, x: int) -> bool:
+    """The same by Yokoi's connectivity number: how many stretches of the ring touch the pixel, if not the whole."""
+    above, here, below = rows[y - 1], rows[y], rows[y + 1]
+    east, north, west, south = here[x + 1], above[x], here[x - 1], below[x]
+    number = east - east * above[x + 1] * north + north - north * above[x - 1] * west
+    return number + west - west * below[x - 1] * south + south - south * below[x + 1] * east == 1
+
+
+def warping_error(
+    probability: np.ndarray,
+    truth: np.ndarray,
+    is_simple: Callable[[list[list[int]], int, int], bool] = simple_by_yokoi,
+    radius: int = 20,
+) -> float:
+    """The warping error of one plane: the lowest over the thresholds 0.0 ... 0.9."""
+    levels = _levels(probability)
+    counts = []
+    for t in THRESHOLDS[:-1]:
+        proposal = levels > t
+        warped = _warp(truth != 0, proposal, np.abs(levels - t).astype(np.float32), is_simple)
+        counts.append(_wrong_pixels(warped, proposal, radius))
+    return min(counts) / truth.size
+
+
+def _warp(
+    truth: np.ndarray,
+    proposal: np.ndarray,
+    certainty: np.ndarray,
+    is_simple: Callable[[list[list[int]], int, int], bool],
+) -> np.ndarray:
+    """Visit all pixels that differ, the surest first, turn the simple ones, and begin again until none is turned."""
+    rows = np.pad(truth, 1).astype(int).tolist()
+    places = [(x, y) for y, x in np.argwhere(truth != proposal).tolist()]
+    places.sort(key=lambda place: (-certainty[place[1], place[0]], place))
+    has_turned = True
+    while has_turned:
+        has_turned, left = False, []
+        for x, y in places:
+            if is_simple(rows, y + 1, x + 1):
+                rows[y + 1][x + 1] ^= 1
+                has_turned = True
+            else:
+                left.append((x, y))
+        places = left
+    return np.array(rows, bool)[1:-1, 1:-1]
+
+
+def _wrong_pixels(warped: np.ndarray, proposal: np.ndarray, radius: int) -> int:
+    """Pixels left over that part a cell or join two."""
+    height, width = warped.shape
+    regions, wrong = label(warped)[0], 0
+    for y, x in np.argwhere(warped != proposal).tolist():
+        around = [(y + dy, x + dx) for dy, dx in RING if 0 <= y + dy < height and 0 <= x + dx < width]
+        names = _names(regions[place] for place in around)
+        if len(names) >= 2:
+            wrong += 1
+        elif len(names) == 1 and warped[y, x] and not all(warped[place] for place in around):
+            top, left = max(y - radius, 0), max(x - radius, 0)
+            window = warped[top : y + radius + 1, left : x + radius + 1].copy()
+            window[y - top, x - left] = False
+            pieces = label(window)[0]
+            wrong += len(_names(pieces[j - top, i - left] for j, i in around)) >= 2
+    return wrong
+
+
+def seg(result: np.ndarray, reference: np.ndarray) -> float:
+    """SEG by the masks of the whole image, of every reference object with every object of the result."""
+    found = [result == number for number in np.unique(result[result > 0])]
+    jaccards = []
+    for number in np.unique(reference[reference > 0]):
+        mask, jaccard = reference == number, 0.0
+        for other in found:
+            common = np.count_nonzero(mask & other)
+            if 2 * common > np.count_nonzero(mask):
+                jaccard = common / np.count_nonzero(mask | other)
+        jaccards.append(jaccard)
+    return sum(jaccards) / len(jaccards)
+
+
+def _names(numbers: Iterable[int]) -> set[int]:
+    return set(numbers) - {0}
+
+
+def _levels(probability: np.ndarray) -> np.ndarray:
+    """Probabilities in single precision, as the challenge's program reads them, for comparing in double."""
+    return probability.astype(np.float32).astype(np.float64)
