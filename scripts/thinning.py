@@ -57,37 +57,51 @@ def thin_membrane(cells: np.ndarray) -> np.ndarray:
     regions = cell_regions(cells)
     if not regions.any():
         return np.ones_like(regions)
-    # columns first, as the program visits the pixels; a rim spares the loop from looking for the image's edge
-    states = np.pad(np.where(regions == 0, _WAITING, regions).T, 1, constant_values=_OUTSIDE)
+    # columns first, as the program visits the pixels; a rim spares looking for the image's edge
+    waiting = np.ascontiguousarray(np.where(regions == 0, _WAITING, regions).T)
+    states = np.pad(waiting, 1, constant_values=_OUTSIDE)
     touches = ndimage.binary_dilation(states > 0) & (states == _WAITING)
-    front = np.flatnonzero(touches)
-    states.ravel()[front] = _QUEUED
-    flooded = _flood(states.ravel().tolist(), front.tolist(), stride=states.shape[1])
-    return np.ascontiguousarray(np.array(flooded, np.int32).reshape(states.shape)[1:-1, 1:-1].T)
+    _flood(states.ravel(), np.flatnonzero(touches), stride=states.shape[1])
+    return np.ascontiguousarray(states[1:-1, 1:-1].T)
 
 
-def _flood(states: list[int], queue: list[int], stride: int) -> list[int]:
-    """Settle the queued pixels in their order, queueing those that wait beside them; plain lists are fastest here."""
-    for pixel in queue:  # grows while it is read
-        neighbours = before, above, after, below = (
-            states[pixel - stride],
-            states[pixel - 1],
-            states[pixel + stride],
-            states[pixel + 1],
-        )
-        region = max(neighbours)  # the line where nothing but the line is settled here
-        is_contested = 0 < before != region or 0 < above != region or 0 < after != region or 0 < below != region
-        states[pixel] = _LINE if is_contested else region
-        if before == _WAITING:
-            states[pixel - stride] = _QUEUED
-            queue.append(pixel - stride)
-        if above == _WAITING:
-            states[pixel - 1] = _QUEUED
-            queue.append(pixel - 1)
-        if after == _WAITING:
-            states[pixel + stride] = _QUEUED
-            queue.append(pixel + stride)
-        if below == _WAITING:
-            states[pixel + 1] = _QUEUED
-            queue.append(pixel + 1)
-    return states
+def _flood(states: np.ndarray, front: np.ndarray, stride: int) -> None:
+    """Settle the waiting pixels in the order of a queue, in place: a front, then those that wait beside it, and so on.
+
+    A front is settled at once. What a pixel becomes then depends on the pixels of its own front that come before it, so
+    these are settled again as long as one of them changes; nothing depends on itself, so that the end is the same as
+    one after the other.
+
+    Args:
+        states: int32, flat: regions, `_LINE`, `_WAITING` or `_OUTSIDE`.
+        front: flat indices of the first waiting pixels, in their order.
+        stride: from a pixel to the next in the first axis.
+    """
+    rank = np.zeros(states.size, np.int32)  # of a pixel in its front
+    while front.size:
+        states[front] = _QUEUED
+        rank[front] = np.arange(front.size)
+        places = front[:, None] + np.array([-stride, -1, stride, 1])  # (N, 4)
+        around = states[places]
+        is_waiting, beside = around == _WAITING, np.flatnonzero(around == _QUEUED)
+        earlier = rank[places.ravel()[beside]]
+        is_before = earlier < beside // 4
+        beside, earlier = beside[is_before], earlier[is_before]
+        seen = np.maximum(around, _LINE)  # what is not settled plays no part
+        settled = _meet(seen)
+        while (settled[earlier] != seen.ravel()[beside]).any():
+            seen.ravel()[beside] = settled[earlier]
+            settled[beside // 4] = _meet(seen[beside // 4])
+        states[front] = settled
+        queue = places[is_waiting]
+        number = np.arange(queue.size, dtype=np.int32)
+        rank[queue[::-1]] = number[::-1]  # a pixel that is named several times is queued at the first
+        front = queue[rank[queue] == number]
+
+
+def _meet(neighbours: np.ndarray) -> np.ndarray:
+    """The one region among the 4 neighbours of each pixel, int32 (N, 4) -> (N,); the line if there are more or none."""
+    a, b, c, d = neighbours.T
+    region = np.maximum(np.maximum(a, b), np.maximum(c, d))
+    is_alone = ((a == 0) | (a == region)) & ((b == 0) | (b == region)) & ((c == 0) | (c == region))
+    return np.where(is_alone & ((d == 0) | (d == region)), region, _LINE)

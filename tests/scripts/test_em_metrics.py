@@ -22,6 +22,7 @@ from skimage.segmentation import watershed
 import scripts.em_metrics
 import scripts.region_scores
 import scripts.thinning
+from benchmarks.literal_metrics import thinned
 from scripts.em_metrics import (
     THRESHOLDS,
     ThinnedScore,
@@ -208,6 +209,15 @@ def test_thinned_regions_keep_their_pixels_and_never_touch(seed: int, share: flo
     for region in range(1, thinned.max() + 1):
         assert ndimage.label(thinned == region)[1] == 1  # each in one piece
     assert not ((thinned == 0) & ~ndimage.binary_dilation(thinned != 0, np.ones((3, 3)))).any()  # no line is wide
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.5, 0.7, 0.9])
+def test_flooding_front_by_front_is_flooding_pixel_by_pixel(share: float) -> None:
+    """Against the queue taken literally; noise has the most places where what comes first decides."""
+    generator = np.random.default_rng(int(100 * share))
+    for shape in ((1, 50), (50, 1), (23, 31), (40, 40)):
+        for cells in (generator.random(shape) < share, blobs(int(100 * share), shape, 1.0, share)):
+            np.testing.assert_array_equal(thin_membrane(cells), thinned(cells))
 
 
 def test_scikit_image_floods_in_another_order() -> None:
