@@ -2,13 +2,15 @@
 
     python -m benchmarks.exports [--size 512] [--repeats 5] [--formats onnx torchscript pt2] [--cpu_time]
 
-Baseline: the network itself in float32, channels-last, through the same overlap-tile inferer. Every round runs all in
-turn, so that a load from elsewhere meets them alike; a ratio is the median of the rounds' own ratios.
+ONNX is run as it is and in int8, by onnxruntime and, where it is installed, by OpenVINO. Baseline: the network itself
+in float32, channels-last, through the same overlap-tile inferer. Every round runs all in turn, so that a load from
+elsewhere meets them alike; a ratio is the median of the rounds' own ratios.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import tempfile
 import time
@@ -18,7 +20,8 @@ from statistics import median
 
 import torch
 
-from bundle.exporters import FORMATS
+from bundle.exporters import FORMATS, tile_sizes
+from bundle.quantizing import write_int8
 from scripts.backends import ExportedNetwork
 from scripts.inferers import OverlapTileInferer
 from scripts.networks import RonnebergerUNet
@@ -42,12 +45,24 @@ def methods(
     for name in formats:
         path = folder / f"{name}{FORMATS[name].suffix}"
         FORMATS[name].write(network, path, info)
-        exported[name] = ExportedNetwork(path, device)
+        exported[f"{name}, float32"] = ExportedNetwork(path, device)
+    if "onnx" in formats:
+        least, step = tile_sizes(network)
+        int8 = folder / "int8.onnx"
+        write_int8(network, int8, info, [torch.randn(1, network.in_channels, least + 8 * step, least + 8 * step)])
+        exported["onnx, int8"] = ExportedNetwork(int8, device)
+        if device == "cpu" and importlib.util.find_spec("openvino") is not None:
+            single = folder / "onnx.onnx"
+            exported |= {
+                "openvino, float32": ExportedNetwork(single, onnx_engine="openvino"),
+                "openvino, bfloat16": ExportedNetwork(single, onnx_engine="openvino", amp_dtype="bfloat16"),
+                "openvino, int8": ExportedNetwork(int8, onnx_engine="openvino"),
+            }
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
     ways: dict[str, tuple[torch.nn.Module, OverlapTileInferer]] = {
         "network, float32": (network, OverlapTileInferer()),
         "network, bfloat16": (network, OverlapTileInferer(amp_dtype="bfloat16")),
-        **{f"{name}, float32": (exported[name], OverlapTileInferer()) for name in formats},
+        **{name: (runs, OverlapTileInferer()) for name, runs in exported.items()},
     }
     return {name: lambda image, way=way: way[1](image, way[0]) for name, way in ways.items()}  # type: ignore[misc]
 

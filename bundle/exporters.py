@@ -1,7 +1,7 @@
 """Write a trained network as ONNX, TorchScript, torch.export's pt2, or TorchScript with TensorRT engines.
 
-Every file is float32, gives raw scores and carries a description (JSON under `scripts.backends.INFO`). Batch and size
-are free, but for TensorRT, whose engines are built for one tile.
+Every file is float32 (`bundle.quantizing` makes int8 of ONNX), gives raw scores and carries a description (JSON under
+`scripts.backends.INFO`). Batch and size are free, but for TensorRT, whose engines are built for one tile.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class ExportFormat(NamedTuple):
         tolerance: largest difference from eager float32, as a share of the largest score.
         write: takes the network (in eval mode, on the CPU), the path, and the description.
         tile_size: the one size that it takes; None: any that fits the network.
+        changed: largest share of the pixels of an image that may get another class; None: the scores alone are judged.
     """
 
     suffix: str
@@ -42,6 +43,7 @@ class ExportFormat(NamedTuple):
     tolerance: float
     write: Callable[[RonnebergerUNet, Path, Mapping[str, Any]], None]
     tile_size: int | None = None
+    changed: float | None = None
 
 
 def tile_sizes(network: RonnebergerUNet) -> tuple[int, int]:

@@ -43,10 +43,14 @@ class Trained:
         if path is not None:
             if not Path(path).is_file():
                 raise UsageError(f"--image {path} does not exist")
-            item = self.parser.get_parsed_content("preprocessing")({"image": path})
-            return item["image"].as_tensor()[None]
+            return self.prepared(path)
         grey, _ = synthetic_section(np.random.default_rng(0), size)
         return self.normalized(grey[None].astype(np.float32))
+
+    def prepared(self, address: str) -> torch.Tensor:
+        """An image file, or one plane of it ("stack.tif#page=3"), as the network gets it: (1, C, H, W)."""
+        item = self.parser.get_parsed_content("preprocessing")({"image": address})
+        return item["image"].as_tensor()[None]
 
     def normalized(self, image: np.ndarray) -> torch.Tensor:
         """Grey values (1, H, W) or (C, H, W) as the configuration scales them, as a batch (1, C, H, W)."""

@@ -1,4 +1,4 @@
-"""Networks that run an exported file: ONNX by onnxruntime, TorchScript, and torch.export's pt2.
+"""Networks that run an exported file: ONNX by onnxruntime or OpenVINO, TorchScript, and torch.export's pt2.
 
 `python -m bundle export` writes such files. TorchScript and pt2 files are programs: run only those that you trust.
 """
@@ -9,6 +9,7 @@ import importlib
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,18 @@ import torch
 from torch import nn
 from torch.export.passes import move_to_device_pass
 
+from scripts.precision import amp_dtype_of
+
 INFO = "original_unet.json"  # key of the description in a file: classes, grey values, geometry, checksum of the weights
 INPUT, OUTPUT = "image", "scores"  # names of the tensors in an ONNX file
+ONNX_ENGINES = ("onnxruntime", "openvino")
 Run = Callable[[torch.Tensor], torch.Tensor]
 
 
 class ExportedNetwork(nn.Module):
-    """An exported file that stands in for the network it was made from; float32, whatever the caller's autocast.
+    """An exported file that stands in for the network it was made from; float32 or int8, as the file is.
+
+    A caller's autocast changes nothing.
 
     The file is loaded at once and holds its weights. `scripts.inferers.OverlapTileInferer` finds the geometry in the
     attributes, as it does in `scripts.networks.RonnebergerUNet`.
@@ -32,6 +38,9 @@ class ExportedNetwork(nn.Module):
         device: where it runs. ONNX runs on a GPU only with `onnxruntime-gpu`, else on the CPU.
         expected: what the file's description must say where it has the key, e.g. {"intensity": "z_score"}: a file made
             for other classes or grey values would give wrong results without a word.
+        onnx_engine: what runs an .onnx file: "onnxruntime", or "openvino", on the CPU, whatever `device` says.
+        amp_dtype: for OpenVINO: "bfloat16", or "auto" for it where the CPU has instructions for it, takes the
+            convolutions of a float32 file to bfloat16; None: they stay as they are. No other engine heeds it.
 
     Attributes:
         info: the file's description; empty in files of other programs, for which the paper's geometry is assumed.
@@ -44,13 +53,18 @@ class ExportedNetwork(nn.Module):
 
     Raises:
         FileNotFoundError: nothing at `path`.
-        ValueError: another suffix, a damaged file, a description other than `expected`; in a call, tiles of another
-            size than the only one that the file takes.
+        ValueError: another suffix, an engine that is unknown or cannot run the file, a damaged file, a description
+            other than `expected`; in a call, tiles of another size than the only one that the file takes.
         ImportError: the program that runs the file is not installed.
     """
 
     def __init__(
-        self, path: str | Path, device: torch.device | str = "cpu", expected: Mapping[str, Any] | None = None
+        self,
+        path: str | Path,
+        device: torch.device | str = "cpu",
+        expected: Mapping[str, Any] | None = None,
+        onnx_engine: str = "onnxruntime",
+        amp_dtype: str | None = None,
     ) -> None:
         super().__init__()
         self.path = Path(path)
@@ -60,12 +74,19 @@ class ExportedNetwork(nn.Module):
                 f"backend: {self.path} has the suffix {suffix or 'none'}, expected one of {', '.join(LOADERS)}; make "
                 "such a file with python -m bundle export, or give plain weights as ckpt_path"
             )
+        if onnx_engine not in ONNX_ENGINES:
+            raise ValueError(f"onnx_engine must be one of {', '.join(ONNX_ENGINES)}, got {onnx_engine!r}")
+        load = LOADERS[suffix]
+        if onnx_engine == "openvino":
+            if suffix != ".onnx":
+                raise ValueError(f"onnx_engine: openvino runs .onnx files, not {self.path}; make one, or leave it out")
+            load = partial(_load_openvino, dtype=amp_dtype_of(amp_dtype, torch.device("cpu")))
         if not self.path.is_file():
             raise FileNotFoundError(
                 f"backend: no file at {self.path}; make it with python -m bundle export onnx (or torchscript, pt2)"
             )
         try:
-            self._run, text = LOADERS[suffix](self.path, torch.device(device))
+            self._run, text = load(self.path, torch.device(device))
         except ImportError:
             raise
         except Exception as error:  # every engine has errors of its own for a damaged file
@@ -112,6 +133,31 @@ def _load_onnx(path: Path, device: torch.device) -> tuple[Run, str]:
         return torch.from_numpy(scores).to(x.device)
 
     return run, session.get_modelmeta().custom_metadata_map.get(INFO, "")
+
+
+def _load_openvino(path: Path, device: torch.device, dtype: torch.dtype | None) -> tuple[Run, str]:
+    """On the CPU alone, as onnxruntime is without a GPU; scores go back to where the tiles came from."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise ImportError(
+            f"backend: {path} needs openvino; install it with pip install openvino, or set onnx_engine to onnxruntime"
+        ) from error
+    core = openvino.Core()
+    model = core.read_model(path)
+    settings = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": {torch.bfloat16: "bf16", torch.float16: "f16", None: "f32"}[dtype],
+        "PERFORMANCE_HINT": "LATENCY",  # all threads for one batch of tiles
+    }
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        scores = request.infer([x.detach().cpu().contiguous().numpy()])[0]
+        return torch.from_numpy(scores).to(x.device)
+
+    described = ["framework", INFO]
+    return run, model.get_rt_info(described).astype(str) if model.has_rt_info(described) else ""
 
 
 def _load_torchscript(path: Path, device: torch.device) -> tuple[Run, str]:

@@ -25,7 +25,7 @@ from scripts.checkpoints import save_weights
 from scripts.inferers import OverlapTileInferer
 from scripts.intensity import normalize_image
 from scripts.networks import RonnebergerUNet
-from tests.optional import needs_onnx
+from tests.optional import needs_onnx, needs_openvino
 
 FREE = ("onnx", "torchscript", "pt2")  # formats that run without a GPU, for any batch and size
 SMALL = ["--network_def#features", "[4,6,8,10,12]"]  # the paper's depth
@@ -157,6 +157,13 @@ def test_the_workflow_segments_with_the_file_as_with_the_network(name, exported,
     np.testing.assert_array_equal(got["classes"][clear], eager["classes"][clear])
     np.testing.assert_array_equal((got["instances"] > 0)[clear], (eager["instances"] > 0)[clear])
     assert len(np.unique(eager["classes"])) == 2  # there was something to get wrong
+
+
+@needs_openvino
+def test_the_workflow_segments_by_openvino_as_with_the_network(exported, eager, image, tmp_path, bundle_root):
+    words = ["--backend", str(exported["onnx"]), "--onnx_engine", "openvino", "--amp_dtype", "null"]
+    got = segmented(bundle_root, image, tmp_path, *words)
+    np.testing.assert_allclose(got["probabilities"], eager["probabilities"], rtol=0, atol=1e-4)
 
 
 def test_the_workflow_refuses_a_file_for_other_classes(exported, image, tmp_path, bundle_root, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from bundle.exporters import FORMATS
 from scripts.backends import INFO, LOADERS, ExportedNetwork
 from scripts.inferers import OverlapTileInferer
 from scripts.networks import RonnebergerUNet
+from scripts.precision import computes_in_bfloat16
+from tests.optional import needs_onnx, needs_openvino
 
 DESCRIBED = {"depth": 2, "padding": "valid", "retain_dim": False, "intensity": "z_score", "class_names": ["a", "b"]}
 
@@ -76,6 +79,61 @@ def test_a_file_of_one_tile_size_says_so(network, tmp_path):
     assert exported(torch.rand(2, 1, 60, 60)).shape == (2, 2, 20, 20)
     with pytest.raises(ValueError, match=r"tiles of 60 x 60 only, got \(1, 1, 64, 60\); set tile_size to 60"):
         exported(torch.rand(1, 1, 64, 60))
+
+
+@pytest.fixture(scope="module")
+def onnx_file(network, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "net.onnx"
+    FORMATS["onnx"].write(network, path, DESCRIBED)
+    return path
+
+
+@needs_onnx
+@needs_openvino
+@torch.no_grad()
+def test_openvino_gives_the_scores_and_the_description_of_an_onnx_file(network, onnx_file):
+    exported = ExportedNetwork(onnx_file, onnx_engine="openvino", expected={"intensity": "z_score"})
+    assert (exported.info, exported.depth) == (DESCRIBED, 2)
+    for shape in ((1, 1, 44, 44), (3, 1, 60, 76), (2, 1, 44, 52)):  # the first again: it keeps nothing of the others
+        x = torch.rand(shape)
+        got = exported(x)
+        first = got.clone()
+        exported(torch.rand(shape))
+        assert torch.equal(got, first)  # a later answer does not overwrite it
+        torch.testing.assert_close(got, network(x), rtol=0, atol=1e-5)
+
+
+@needs_onnx
+@needs_openvino
+@torch.no_grad()
+def test_openvino_rounds_to_bfloat16_only_where_it_is_told_to_and_the_cpu_can(network, onnx_file):
+    x = torch.rand(1, 1, 60, 60)
+    exact, rounded = (ExportedNetwork(onnx_file, onnx_engine="openvino", amp_dtype=name)(x) for name in (None, "auto"))
+    assert torch.equal(exact, rounded) != computes_in_bfloat16(torch.device("cpu"))
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.05 * float(exact.abs().max()))
+
+
+def test_openvino_is_for_onnx_files_and_named_right(script):
+    with pytest.raises(ValueError, match=r"openvino runs \.onnx files, not .*net\.ts"):
+        ExportedNetwork(script, onnx_engine="openvino")
+    with pytest.raises(ValueError, match="onnx_engine must be one of onnxruntime, openvino, got 'tvm'"):
+        ExportedNetwork(script, onnx_engine="tvm")
+
+
+def test_where_openvino_is_missing_it_says_what_to_do(tmp_path, monkeypatch):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"anything")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ImportError, match="pip install openvino, or set onnx_engine to onnxruntime"):
+        ExportedNetwork(path, onnx_engine="openvino")
+
+
+@needs_openvino
+def test_a_damaged_file_is_one_message_of_openvino_too(tmp_path):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"not an export")
+    with pytest.raises(ValueError, match=r"net\.onnx cannot be read: ."):
+        ExportedNetwork(path, onnx_engine="openvino")
 
 
 def test_weights_alone_are_not_a_backend(tmp_path):
