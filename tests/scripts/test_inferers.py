@@ -135,9 +135,21 @@ def test_real_slices_are_segmented_without_seams(data_root):
     ids=str,
 )
 def test_the_network_is_called_no_more_than_needed(arguments, calls):
-    network = Counted(tiny(2))
-    infer(network, images(2, 1, 14, 7), depth=2, **arguments)
+    """Anywhere but on a CPU, so on the device that knows shapes and computes nothing."""
+    network = Counted(tiny(2).to("meta"))
+    infer(network, images(2, 1, 14, 7).to("meta"), depth=2, **arguments)
     assert network.shapes == calls
+
+
+@pytest.mark.parametrize("arguments, calls", [({}, 1), ({"orientations": 8}, 8), ({"tile_size": 44}, 8)], ids=str)
+def test_a_cpu_takes_one_tile_at_a_time_unless_told_otherwise(arguments, calls):
+    network = Counted(tiny(2))
+    infer(network, images(1, 1, 14, 7), depth=2, **arguments)
+    assert [shape[0] for shape in network.shapes] == [1] * calls
+    network.shapes.clear()
+    infer(network, images(1, 1, 14, 7), depth=2, **arguments, sw_batch_size=100)
+    assert sum(shape[0] for shape in network.shapes) == calls
+    assert len(network.shapes) <= 2
 
 
 @pytest.mark.parametrize("sw_batch_size", [1, 2, 3, 7, 100])
@@ -161,7 +173,7 @@ def test_a_memory_limit_makes_smaller_tiles_and_the_same_result():
 
 
 def test_a_memory_limit_holds_for_the_tiles_of_a_batch_together():
-    network, x = tiny(2), images(1, 1, 150, 170)
+    network, x = tiny(2).to("meta"), images(1, 1, 150, 170).to("meta")  # a CPU takes one tile at a time
     shapes = []
     network.register_forward_pre_hook(lambda module, inputs: shapes.append(inputs[0].shape))
     for sw_batch_size in (None, 4):
