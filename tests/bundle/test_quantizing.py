@@ -148,9 +148,12 @@ def test_the_share_of_changed_classes_by_hand(trained):
     kind = int8_format([])
     found = compare(trained.network, Turned(), torch.rand(1, 1, 40, 40), kind)
     on_the_image, *on_tiles = found.values()
-    assert on_the_image.classes > 0.02
-    assert [difference.classes for difference in on_tiles] == pytest.approx([0.5] * 3)
-    assert not any(difference.allowed_by(kind) for difference in found.values())
+    assert on_the_image.classes == pytest.approx(0.5)  # one tile, whose answer is as large as the image
+    assert not on_the_image.allowed_by(kind)
+    assert not on_the_image._replace(scores=0.0).allowed_by(kind)
+    assert on_the_image._replace(scores=0.0, classes=0.01).allowed_by(kind)
+    assert not on_the_image._replace(scores=float("nan"), classes=0.0).allowed_by(kind)
+    assert [difference.classes for difference in on_tiles] == [None] * 3
 
 
 @pytest.mark.parametrize(
