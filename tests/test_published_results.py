@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bundle.bench import BENCHMARKS, table
 from bundle.provenance import sha256_of
 from bundle.rules.basis import Bundle
 from bundle.rules.card import results
@@ -51,3 +52,12 @@ def test_the_published_weights_are_those_of_the_published_em_result():
     state = torch.load(ROOT / "models" / "model.pt", weights_only=True)
     assert {value.dtype for value in state.values()} == {torch.bfloat16}
     assert sum(value.numel() for value in state.values()) == 31_030_658
+
+
+def test_the_table_of_speeds_is_the_one_that_was_measured():
+    published = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    between = published.split("<!-- docs/results/bench.json -->")[1].split("<!-- end -->")[0]
+    content = json.loads((RESULTS / "bench.json").read_text(encoding="utf-8"))
+    assert between.strip() == table(content).strip()
+    assert not content["quick"]
+    assert set(content["rows"]) >= set(BENCHMARKS) - {"gpu"}
