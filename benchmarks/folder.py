@@ -22,6 +22,7 @@ from benchmarks.training import training_data
 from bundle.run import ROOT
 from scripts.checkpoints import load_weights
 from scripts.datalists import find_images
+from scripts.memory import keep_freed_memory
 from scripts.networks import RonnebergerUNet
 from scripts.readers import PlaneReader
 
@@ -108,11 +109,14 @@ def folder_seconds(
 
 
 def _network_seconds(inferer: Any, network: torch.nn.Module, images: Sequence[torch.Tensor], count: int) -> float:
-    """The network alone, as the evaluator calls it, on `count` images."""
+    """The network alone, as the evaluator calls it, on `count` images; freed memory is kept, as in its run."""
+    keep_freed_memory(True)
     begun = time.perf_counter()
     with torch.no_grad():
         for image in islice(cycle(images), count):
             scores = inferer(image, network)
     if scores.is_cuda:
         torch.cuda.synchronize(scores.device)  # GPU work is queued
-    return time.perf_counter() - begun
+    spent = time.perf_counter() - begun
+    keep_freed_memory(False)
+    return spent
