@@ -18,13 +18,18 @@ on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linu
 
 
 def grow_by(megabytes: int) -> int:
-    """Take and give back so much memory; how much was seen."""
+    """Take and give back so much memory; how much was seen.
+
+    Little is taken before: the pages of libraries that the first call brings in are as many as the machine's state and
+    the rest of its memory say, and none of them belong to the tensor.
+    """
+    torch.ones(2**20, dtype=torch.uint8)
     return growth(lambda: torch.ones(megabytes * 2**20, dtype=torch.uint8))
 
 
 @on_linux
 def test_growth_is_what_was_taken_though_it_was_given_back():
-    assert 100 <= in_fresh_process(grow_by, 100) / 2**20 < 116  # with the pages of libraries that are used anew
+    assert in_fresh_process(grow_by, 200) / 2**20 == pytest.approx(200, abs=4)  # of what Linux says, to some pages
 
 
 @on_linux
