@@ -1,15 +1,20 @@
 """What was tried to make a training step and an image faster, each trial beside what is used.
 
-    python -m benchmarks.trials step [--repeats 5]
-    python -m benchmarks.trials image [--repeats 5]
+    python -m benchmarks.trials step [--repeats 5] [--only compile pinned]
+    python -m benchmarks.trials image
+    python -m benchmarks.trials threads
 
-Trials take turns in one run; a ratio is the median of the rounds' own ratios to what is used. Prints Markdown.
+Trials take turns in one run; a ratio is the median of the rounds' own ratios to what is used. "threads" repeats what is
+used in processes of their own, whose threads are bound to cores or wait in another way. Prints Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -23,31 +28,41 @@ from torch.utils.checkpoint import checkpoint
 from benchmarks.inference import image, networks, tile_by_tile
 from benchmarks.measure import Setup, Way, take_turns, threads
 from benchmarks.step import LEARNING_RATE, MOMENTUM, PlainStep, Step, center_slice, network, tile
+from bundle.run import ROOT
 from scripts.inferers import OverlapTileInferer
 from scripts.memory import keep_freed_memory
+from scripts.precision import computes_in_bfloat16
 
-KEPT = "the same, freed memory kept: as used in a run"
+USED = "as used"
+THREADS = {  # environment of a process, read by the OpenMP that torch comes with (GNU's)
+    "as it is": {},
+    "threads pinned to cores": {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"},
+    "threads that wait busily": {"OMP_WAIT_POLICY": "active"},
+    "threads that wait asleep": {"OMP_WAIT_POLICY": "passive"},
+}
 
 
 class Trial(NamedTuple):
     """One way to do the work.
 
     Attributes:
-        run: does it.
-        before: what to do before each turn, outside of its time.
+        make: prepares it, e.g. builds a network; what comes back does the work.
+        kept: whether freed memory is kept meanwhile, as in a run of the configurations.
         tiles: how many of the others' pieces of work it does at once.
     """
 
-    run: Way
-    before: Way
+    make: Callable[[], Way]
+    kept: bool = True
     tiles: int = 1
 
 
-def step_trials(setup: Setup, size: int = 572) -> dict[str, Trial]:
+def step_trials(setup: Setup) -> dict[str, Trial]:
     """Training steps; the first is the one that is used."""
+    size = 252 if setup.quick else 572
     x, target = tile(size, setup.device)
+    native, other = _precisions(setup.device)
 
-    def step(amp_dtype: str = "bfloat16", channels_last: bool = True, batch: int = 1) -> Step:
+    def step(amp_dtype: str = native, channels_last: bool = True, batch: int = 1) -> Step:
         inputs = (x, target) if batch == 1 else tile(size, setup.device, batch)
         made = Step(network(setup, channels_last), *inputs, amp_dtype)
         made.inferer.channels_last = channels_last
@@ -59,9 +74,14 @@ def step_trials(setup: Setup, size: int = 572) -> dict[str, Trial]:
         made.optimizer = torch.optim.SGD(weights, lr=LEARNING_RATE, momentum=MOMENTUM, **options)
         return made
 
-    def compiled(mode: str | None) -> Step:
+    def compiled(mode: str | None = None) -> Step:
         made = step()
         made.network = torch.compile(made.network, mode=mode)  # type: ignore[assignment]  # as good as one
+        return made
+
+    def traced() -> Step:
+        made = step()
+        made.network.forward = OneDNNGraph(made.network.forward)  # type: ignore[method-assign]
         return made
 
     def checkpointed() -> Step:
@@ -82,79 +102,106 @@ def step_trials(setup: Setup, size: int = 572) -> dict[str, Trial]:
         made.loss = lambda scores, _: scores.mean()  # type: ignore[assignment]
         return made
 
-    bfloat16 = network(setup, channels_last=True).to(torch.bfloat16)
-    x_last = x.to(torch.bfloat16, memory_format=torch.channels_last)
-    used = step()
-    steps: dict[str, Way] = {
-        "as used: bfloat16 autocast, channels-last": used,
-        "without dropout, to see its price": without_dropout(),
-        "mean of the scores as the loss, to see the price of ours": without_loss(),
-        "NCHW": step(channels_last=False),
-        "float32": step("float32"),
-        "float32, NCHW": step("float32", channels_last=False),
-        "weights in bfloat16, no autocast": PlainStep(bfloat16, x_last, target.to(torch.bfloat16)),
-        "fused optimiser": with_optimizer(fused=True),
-        "optimiser weight by weight": with_optimizer(foreach=False),
-        "activation checkpointing": checkpointed(),
-        "torch.compile": compiled(None),
-        "torch.compile, max-autotune": compiled("max-autotune"),
+    def in_bfloat16() -> PlainStep:
+        last = x.to(torch.bfloat16, memory_format=torch.channels_last)
+        return PlainStep(network(setup, channels_last=True).to(torch.bfloat16), last, target.to(torch.bfloat16))
+
+    return {
+        f"{USED}: {native}, channels-last, freed memory kept": Trial(step),
+        "without dropout, to see its price": Trial(without_dropout),
+        "mean of the scores as the loss, to see the price of ours": Trial(without_loss),
+        "NCHW": Trial(lambda: step(channels_last=False)),
+        other: Trial(lambda: step(other)),
+        "float32, NCHW": Trial(lambda: step("float32", channels_last=False)),
+        "weights in bfloat16, no autocast": Trial(in_bfloat16),
+        "fused optimiser": Trial(lambda: with_optimizer(fused=True)),
+        "optimiser weight by weight": Trial(lambda: with_optimizer(foreach=False)),
+        "activation checkpointing": Trial(checkpointed),
+        "torch.compile": Trial(compiled),
+        "torch.compile, max-autotune": Trial(lambda: compiled("max-autotune")),
+        "oneDNN graph (torch.jit)": Trial(traced),
+        "float32, NCHW, eager, slices, memory given back (the baseline)": Trial(
+            lambda: PlainStep(network(setup, channels_last=False), x, target), kept=False
+        ),
+        "freed memory given back to the system": Trial(step, kept=False),
+        "skips cropped by slices": Trial(lambda: sliced(step())),
+        "2 tiles a step": Trial(lambda: step(batch=2), tiles=2),
+        "4 tiles a step": Trial(lambda: step(batch=4), tiles=4),
+        "one thread": Trial(lambda: on_threads(1, step())),
     }
-    trials = {name: Trial(run, partial(_keeping, run)) for name, run in steps.items()}
-    baseline = "float32, NCHW, eager, slices, memory given back (the baseline)"
-    trials[baseline] = Trial(
-        PlainStep(network(setup, channels_last=False), x, target), partial(keep_freed_memory, False)
-    )
-    trials["freed memory given back to the system"] = Trial(used, partial(keep_freed_memory, False))
-    slices = sliced(used)
-    trials["skips cropped by slices"] = Trial(slices, partial(_keeping, slices))
-    for batch in (2, 4):
-        several = step(batch=batch)
-        trials[f"{batch} tiles a step"] = Trial(several, partial(_keeping, several), batch)
-    one_thread = on_threads(1, used)
-    trials["one thread"] = Trial(one_thread, partial(_keeping, one_thread))
-    return trials
 
 
-def image_trials(setup: Setup, size: int = 512) -> dict[str, Trial]:
-    """One image, by tile size, batch, layout and precision; the first is what is used, but for kept memory."""
-    last, plain = networks(setup)
+def image_trials(setup: Setup) -> dict[str, Trial]:
+    """One image, by tile size, batch, layout, precision and what runs the network; the first is what is used."""
+    size = 128 if setup.quick else 512
     x = image(size, setup.device)
+    last, plain = networks(setup)
+    native, other = _precisions(setup.device)
 
-    def segment(net: nn.Module = last, **options: object) -> Way:
-        inferer = OverlapTileInferer(**{"amp_dtype": "bfloat16", **options})  # type: ignore[arg-type]
+    def segment(net: Callable[..., torch.Tensor] = last, **options: object) -> Way:
+        inferer = OverlapTileInferer(**{"amp_dtype": native, **options})  # type: ignore[arg-type]
         return partial(inferer, x, net)
 
-    in_bfloat16 = networks(setup)[0].to(torch.bfloat16)
-    ways: dict[str, Way] = {
-        "least work, bfloat16 autocast, channels-last": segment(),
-        "tiles of 572, four at once": segment(tile_size=572),
-        "tiles of 572, one by one": segment(tile_size=572, sw_batch_size=1),
-        "tiles of 444, one by one": segment(tile_size=444, sw_batch_size=1),
-        "NCHW": segment(plain, channels_last=False),
-        "channels-last tiles, NCHW weights": segment(plain),
-        "float32": segment(amp_dtype="float32"),
-        "float32, NCHW": segment(plain, amp_dtype="float32", channels_last=False),
-        "float16 autocast": segment(amp_dtype="float16"),
-        "weights in bfloat16, no autocast": partial(OverlapTileInferer(), x.to(torch.bfloat16), in_bfloat16),
-        "tiles of 572, one by one, float32, NCHW (the baseline)": partial(tile_by_tile, x, plain),
-        KEPT: segment(),
-        "one thread": on_threads(1, segment()),
+    def in_bfloat16() -> Way:
+        net = networks(setup)[0].to(torch.bfloat16)
+        return partial(OverlapTileInferer(), x.to(torch.bfloat16), net)
+
+    return {
+        f"{USED}: least work, {native}, channels-last, freed memory kept": Trial(segment),
+        "freed memory given back to the system": Trial(segment, kept=False),
+        "tiles of 572, four at once": Trial(lambda: segment(tile_size=572, sw_batch_size=4)),
+        "tiles of 572, one by one": Trial(lambda: segment(tile_size=572)),
+        "tiles of 444, one by one": Trial(lambda: segment(tile_size=444)),
+        "NCHW": Trial(lambda: segment(plain, channels_last=False)),
+        "channels-last tiles, NCHW weights": Trial(lambda: segment(plain)),
+        other: Trial(lambda: segment(amp_dtype=other)),
+        "float32, NCHW": Trial(lambda: segment(plain, amp_dtype="float32", channels_last=False)),
+        "float16 autocast": Trial(lambda: segment(amp_dtype="float16")),
+        "weights in bfloat16, no autocast": Trial(in_bfloat16),
+        "torch.compile": Trial(lambda: segment(torch.compile(last))),
+        "torch.compile, weights frozen": Trial(lambda: segment(torch.compile(last, options={"freezing": True}))),
+        "torch.compile, max-autotune": Trial(lambda: segment(torch.compile(last, mode="max-autotune"))),
+        "oneDNN graph (torch.jit)": Trial(lambda: segment(OneDNNGraph(last))),
+        "tiles of 572, one by one, float32, NCHW (the baseline)": Trial(
+            lambda: partial(tile_by_tile, x, plain), kept=False
+        ),
+        "one thread": Trial(lambda: on_threads(1, segment())),
     }
-    return {name: Trial(run, partial(keep_freed_memory, name == KEPT)) for name, run in ways.items()}
 
 
-def _keeping(run: Way) -> None:
-    """Into the state of a training under way: memory is kept from a step before."""
-    keep_freed_memory(True)
-    run()
+def _precisions(device: torch.device) -> tuple[str, str]:
+    """What the configurations choose on a device, and the other one of float32 and bfloat16."""
+    return ("bfloat16", "float32") if computes_in_bfloat16(device) else ("float32", "bfloat16")
+
+
+class OneDNNGraph:
+    """A network as torch's TorchScript gives it to oneDNN's graph compiler, traced at its first call.
+
+    Args:
+        network: on a CPU; weights become constants where no gradient is asked for.
+    """
+
+    def __init__(self, network: Callable[..., torch.Tensor]) -> None:
+        self.network = network
+        self.depth = getattr(network, "depth", 4)  # which the inferer asks for
+        self.graph: Callable[..., torch.Tensor] | None = None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores for a tile of the first one's size."""
+        if self.graph is None:
+            torch.jit.enable_onednn_fusion(True)
+            self.graph = torch.jit.trace(self.network, x, check_trace=False)
+            if not torch.is_grad_enabled():
+                self.graph = torch.jit.freeze(self.graph)
+        return self.graph(x)
 
 
 def sliced(step: Way) -> Way:
     """With skips that are cropped by slices, as most implementations do it."""
 
-    def run() -> None:
+    def run() -> object:
         with patch("scripts.networks.center_crop", center_slice):
-            step()
+            return step()
 
     return run
 
@@ -162,9 +209,9 @@ def sliced(step: Way) -> Way:
 def on_threads(count: int, run: Way) -> Way:
     """With as many threads of torch, others afterwards as before."""
 
-    def limited() -> None:
+    def limited() -> object:
         with threads(count):
-            run()
+            return run()
 
     return limited
 
@@ -172,17 +219,46 @@ def on_threads(count: int, run: Way) -> Way:
 KINDS: Mapping[str, Callable[[Setup], dict[str, Trial]]] = {"step": step_trials, "image": image_trials}
 
 
-def table(trials: Mapping[str, Trial], repeats: int) -> str:
-    """Markdown: seconds a tile (or image), and how many times as fast as what is used."""
-    times = take_turns(
-        {name: trial.run for name, trial in trials.items()},
-        repeats,
-        before={name: trial.before for name, trial in trials.items()},
-    )
-    each = {name: [second / trials[name].tiles for second in seconds] for name, seconds in times.items()}
-    used = next(iter(each.values()))
+def chosen(trials: Mapping[str, Trial], only: Sequence[str]) -> dict[str, Trial]:
+    """The first of the trials, and of the others those whose name has one of the words; all without a word."""
+    return {
+        name: trial
+        for number, (name, trial) in enumerate(trials.items())
+        if number == 0 or not only or any(word in name for word in only)
+    }
+
+
+def seconds_of(trials: Mapping[str, Trial], repeats: int) -> dict[str, list[float]]:
+    """Seconds a piece of work of every trial in every round; the round before them warms up."""
+    ways = {name: trial.make() for name, trial in trials.items()}
+
+    def before(name: str) -> None:
+        keep_freed_memory(trials[name].kept)
+        if trials[name].kept:
+            ways[name]()  # into the state of a run under way: what it takes is there from the piece before
+
+    spent = take_turns(ways, repeats, before={name: partial(before, name) for name in ways})
+    return {name: [second / trials[name].tiles for second in seconds] for name, seconds in spent.items()}
+
+
+def seconds_in_processes(kind: str, repeats: int, quick: bool) -> dict[str, list[float]]:
+    """Seconds of what is used, each round in new processes, by the environment of `THREADS`."""
+    command = [sys.executable, "-m", "benchmarks.trials", kind, "--repeats", "3", "--only", USED, "--seconds"]
+
+    def run(variables: Mapping[str, str]) -> float:
+        environment = {**os.environ, **variables}
+        more = ["--quick"] if quick else []
+        return float(subprocess.check_output([*command, *more], cwd=ROOT, env=environment, text=True))
+
+    ways: dict[str, Way] = {name: partial(run, variables) for name, variables in THREADS.items()}
+    return take_turns(ways, repeats, warm_up=0, measures_itself=True)
+
+
+def table(times: Mapping[str, Sequence[float]]) -> str:
+    """Markdown: seconds a tile (or image), and how many times as fast as the first."""
+    used = next(iter(times.values()))
     lines = ["| trial | seconds | times as fast as the first |", "|---|---|---|"]
-    for name, seconds in each.items():
+    for name, seconds in times.items():
         ratios = [one / other for one, other in zip(used, seconds, strict=True)]
         lines.append(
             f"| {name} | {median(seconds):.3g} | {median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f}) |"
@@ -193,17 +269,21 @@ def table(trials: Mapping[str, Trial], repeats: int) -> str:
 def main() -> None:
     """Run the trials of one kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=[*KINDS, "threads"])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", nargs="+", default=[], help="words in the names of trials; the first is always run")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--quick", action="store_true", help="a small network, to see that all of it runs")
+    parser.add_argument("--seconds", action="store_true", help="print the median seconds of the first trial alone")
     arguments = parser.parse_args()
+    if arguments.kind == "threads":
+        for kind in KINDS:
+            print(f"{kind}\n\n{table(seconds_in_processes(kind, arguments.repeats, arguments.quick))}\n", flush=True)
+        return
     setup = Setup(arguments.repeats, arguments.device, None, Path(), arguments.quick)
-    if arguments.kind == "image":
-        with torch.inference_mode():
-            print(table(image_trials(setup), arguments.repeats))
-    else:
-        print(table(step_trials(setup), arguments.repeats))
+    with torch.inference_mode(arguments.kind == "image"):
+        times = seconds_of(chosen(KINDS[arguments.kind](setup), arguments.only), arguments.repeats)
+    print(median(next(iter(times.values()))) if arguments.seconds else table(times))
 
 
 if __name__ == "__main__":
