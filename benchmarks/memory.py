@@ -1,6 +1,6 @@
 """Peak memory of a training step, by tile size and batch, and of inference, by memory limit; the paper's network, CPU.
 
-    python -m benchmarks.memory [--tables counted steps inference pixels]
+    python -m benchmarks.memory [--tables counted steps inference pixels] [--precisions float32 bfloat16]
 
 "counted" are the bytes of all tensors at once (`benchmarks.live_bytes`): the same everywhere, and there in seconds. All
 other numbers are measured, each in a process of its own: how far the peak of its resident memory (VmHWM, Linux) lies
@@ -12,7 +12,7 @@ that would take more than `--most`, reckoned from the one before, are passed ove
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -119,7 +119,9 @@ def _status(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
-def table_of_steps(sizes: list[int], batches: list[int], most: int, counted: bool) -> None:
+def table_of_steps(
+    sizes: list[int], batches: list[int], most: int, counted: bool, precisions: Sequence[str | None] = PRECISIONS
+) -> None:
     """Print GiB for every tile size, precision and batch, and with activation checkpointing for the smallest batch.
 
     Args:
@@ -127,9 +129,11 @@ def table_of_steps(sizes: list[int], batches: list[int], most: int, counted: boo
         batches: tiles of a step.
         most: bytes; larger steps are passed over.
         counted: count the tensors in place of measuring.
+        precisions: None is float32. A processor without instructions for bfloat16 takes minutes for a step in it, and
+            other memory than one with them.
     """
-    ways = [(precision, False, batch) for precision in PRECISIONS for batch in batches]
-    ways += [(precision, True, min(batches)) for precision in PRECISIONS]
+    ways = [(precision, False, batch) for precision in precisions for batch in batches]
+    ways += [(precision, True, min(batches)) for precision in precisions]
     names = [f"{p or 'float32'}{', recomputed' if recompute else ''}, batch {batch}" for p, recompute, batch in ways]
     print(f"| tile | {' | '.join(names)} |")
     print(f"|---:|{'---:|' * len(ways)}")
@@ -179,14 +183,17 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=["counted"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[316, 444, 572, 700, 956], help="tiles of a step")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--precisions", nargs="+", choices=("float32", "bfloat16"), default=("float32", "bfloat16"))
     parser.add_argument("--most", type=float, default=20.0, help="GiB; larger steps are passed over")
     parser.add_argument("--image_size", type=int, default=1024, help="of inference")
     parser.add_argument("--limits", type=int, nargs="+", default=[512, 1024, 3072], help="memory_limit, MiB")
     parser.add_argument("--tile_sizes", type=int, nargs="+", default=[380, 572, 1004], help="of bytes per pixel")
     arguments = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    precisions = [None if name == "float32" else name for name in arguments.precisions]
     for name in {"counted", "steps"}.intersection(arguments.tables):
-        table_of_steps(arguments.sizes, arguments.batches, int(arguments.most * 2**30), counted=name == "counted")
+        most = int(arguments.most * 2**30)
+        table_of_steps(arguments.sizes, arguments.batches, most, name == "counted", precisions)
     if "inference" in arguments.tables:
         table_of_inference(arguments.image_size, arguments.limits)
     if "pixels" in arguments.tables:

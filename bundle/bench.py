@@ -148,7 +148,8 @@ def table(content: dict[str, Any]) -> str:
         content: of bench.json.
     """
     hardware, versions = content["hardware"], content["versions"]
-    machine = ", ".join([hardware["processor"], f"{hardware['cores']} cores", f"{hardware['memory_gib']} GiB"])
+    processor = f"{hardware['processor']} with {hardware['instructions']}"
+    machine = ", ".join([processor, f"{hardware['cores']} cores", f"{hardware['memory_gib']} GiB"])
     machine += f", {hardware['gpu']}" if "gpu" in hardware else ""
     lines = [
         f"{machine}; {content['threads']} threads, device {content['device']}; torch {versions['torch']}, MONAI "

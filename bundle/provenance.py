@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from bundle.run import ROOT
+from scripts.precision import computes_in_bfloat16
 
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-image")
 
@@ -46,9 +47,11 @@ def commit_of(folder: Path) -> str:
 
 
 def hardware() -> dict[str, str | int | float]:
-    """Processor, cores, memory in GiB, and the GPU if one is used."""
+    """Processor, its widest vector instructions that torch uses, cores, memory in GiB, and the GPU if one is used."""
+    in_bfloat16 = " and bfloat16" if computes_in_bfloat16(torch.device("cpu")) else ""
     found: dict[str, str | int | float] = {
         "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability() + in_bfloat16,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
     }

@@ -91,12 +91,12 @@ def test_the_table_by_hand():
         "quick": False,
         "device": "cpu",
         "threads": 2,
-        "hardware": {"processor": "P", "cores": 2, "memory_gib": 8.0},
+        "hardware": {"processor": "P", "instructions": "AVX2", "cores": 2, "memory_gib": 8.0},
         "versions": {"torch": "1", "monai": "2", "python": "3"},
         "rows": {"inference": [row], "step": []},
     }
     text = table(content)
-    assert text.startswith("P, 2 cores, 8.0 GiB; 2 threads, device cpu; torch 1, MONAI 2, Python 3; 2026-01-02.")
+    assert text.startswith("P with AVX2, 2 cores, 8.0 GiB; 2 threads, device cpu; torch 1, MONAI 2, Python 3; 2026-01-02.")
     assert text.splitlines()[-1] == (
         "| image; 0.5 megapixels/s | **500 ms** one tile | 4 s four tiles | 8 x (7.5 .. 8.25) | 450 ms products "
         "| 90% (85% .. 95%) | 7.5 x, 95% of the limit | **no** |"
