@@ -22,6 +22,7 @@ from scipy import ndimage
 
 from scripts.em_metrics import THRESHOLDS, checked_probability
 from scripts.thinning import cell_regions
+from scripts.warp_planes import warps
 
 # the ring around a pixel, from the right against the clock: bit k of its code is the pixel at (dy, dx) = _RING[k]
 _RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
@@ -59,24 +60,6 @@ class WarpingError:
         return float(self.errors[self.best])
 
 
-def simple_points() -> np.ndarray:
-    """Which of the 256 rings of 8 neighbours make the pixel within simple; cells are 4-, membrane is 8-connected.
-
-    It is so where Yokoi's connectivity number is 1: cells touch the pixel over one stretch of the ring, which is not
-    the whole ring (S. Yokoi, J. Toriwaki, T. Fukumura, Comput. Graph. Image Process. 4, 63-73, 1975).
-
-    Returns:
-        bool (256,), by the code of the ring: bits 0, 2, 4, 6 are right, above, left, below, the others the corners
-        between.
-    """
-    ring = (np.arange(256)[:, None] >> np.arange(8)) & 1
-    edge, corner, next_edge = ring[:, 0::2], ring[:, 1::2], np.roll(ring, -2, axis=1)[:, 0::2]
-    return (edge - edge * corner * next_edge).sum(axis=1) == 1
-
-
-_IS_SIMPLE = simple_points().astype(np.uint8).tobytes()  # bytes: the fastest table to look up one by one
-
-
 def warp(truth: np.ndarray, proposal: np.ndarray, priority: np.ndarray | None = None) -> np.ndarray:
     """Turn simple pixels of the truth into what the proposal says until none is left; beyond the image is membrane.
 
@@ -99,32 +82,8 @@ def warp(truth: np.ndarray, proposal: np.ndarray, priority: np.ndarray | None = 
         >>> warp(truth, np.array([[1, 1, 1, 1, 1]], bool)).astype(int)  # but not vanish
         array([[1, 1, 0, 1, 1]])
     """
-    if truth.ndim != 2 or truth.shape != proposal.shape:
-        raise ValueError(f"expected two planes (H, W) of one shape, got {truth.shape} and {proposal.shape}")
-    width, stride = truth.shape[1], truth.shape[1] + 2
-    image = np.pad(truth.astype(np.uint8), 1)
-    codes = np.zeros_like(image)
-    for bit, (dy, dx) in enumerate(_RING):
-        codes |= np.roll(image, (-dy, -dx), axis=(0, 1)) << bit
-    columns, rows = np.nonzero((truth != proposal).T)  # columns first, as the program visits the pixels
-    if priority is not None:
-        order = np.argsort(-priority[rows, columns], kind="stable")
-        columns, rows = columns[order], rows[order]
-    pixels, rings = bytearray(image.tobytes()), bytearray(codes.tobytes())
-    # turning a pixel changes one bit in the ring of each neighbour: the bit that points back
-    around = [(dy * stride + dx, 1 << (bit + 4) % 8) for bit, (dy, dx) in enumerate(_RING)]
-    waiting, before = ((rows + 1) * stride + columns + 1).tolist(), -1
-    while len(waiting) != before:
-        before, kept = len(waiting), []
-        for pixel in waiting:
-            if _IS_SIMPLE[rings[pixel]]:
-                pixels[pixel] ^= 1
-                for offset, bit in around:
-                    rings[pixel + offset] ^= bit
-            else:
-                kept.append(pixel)
-        waiting = kept
-    return np.frombuffer(pixels, np.uint8).reshape(image.shape)[1:-1, 1 : width + 1].astype(bool)
+    (warped,) = warps(truth, [(proposal, priority)])
+    return warped
 
 
 def splits_and_mergers(warped: np.ndarray, proposal: np.ndarray, radius: int = 20) -> tuple[int, int]:
@@ -179,10 +138,10 @@ def warping_error(
     for probability, truth in planes:
         levels, cells = checked_probability(probability, truth), truth != 0
         pixels += cells.size
-        for row, threshold in zip(counts, thresholds, strict=True):
-            proposal = levels > threshold
-            certainty = np.abs(levels - threshold).astype(np.float32)  # the surest pixels turn first
-            row += splits_and_mergers(warp(cells, proposal, certainty), proposal, radius)
+        # the surest pixels turn first
+        targets = ((levels > threshold, np.abs(levels - threshold).astype(np.float32)) for threshold in thresholds)
+        for row, threshold, warped in zip(counts, thresholds, warps(cells, targets), strict=True):
+            row += splits_and_mergers(warped, levels > threshold, radius)
     if not pixels:
         raise ValueError("expected at least one plane of a probability map and its truth, got none")
     splits, mergers = counts.T

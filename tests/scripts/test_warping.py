@@ -11,7 +11,8 @@ from PIL import Image
 from scipy import ndimage
 
 import scripts.warping
-from scripts.warping import simple_points, splits_and_mergers, warp, warping_error
+from scripts.warp_planes import is_simple
+from scripts.warping import splits_and_mergers, warp, warping_error
 
 EIGHT = np.ones((3, 3))
 
@@ -44,8 +45,8 @@ def blobs(seed: int, share: float = 0.5, shape: tuple[int, int] = (30, 40)) -> n
 
 def test_a_point_is_simple_if_turning_it_changes_no_number_of_pieces() -> None:
     """All 256 rings, against the definition: cells 4-connected, membrane 8-connected, within the 3 x 3 pixels."""
-    places = [(1, 2), (0, 2), (0, 1), (0, 0), (1, 0), (2, 0), (2, 1), (2, 2)]  # right, then against the clock
-    simple = simple_points()
+    places = [(1, 2), (0, 1), (1, 0), (2, 1), (0, 2), (0, 0), (2, 0), (2, 2)]  # right, above ..., then the corners
+    simple = is_simple([np.arange(256) >> bit & 1 for bit in range(8)])
     for code in range(256):
         patch = np.zeros((3, 3), bool)
         for bit, place in enumerate(places):
