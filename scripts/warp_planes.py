@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 # the ring around a pixel as (dy, dx): right, above, left, below, and then the corner after each of them
-_RING = ((0, 1), (-1, 0), (0, -1), (1, 0), (-1, 1), (-1, -1), (1, -1), (1, 1))
+RING = ((0, 1), (-1, 0), (0, -1), (1, 0), (-1, 1), (-1, -1), (1, -1), (1, 1))
 _BACK = (2, 3, 0, 1, 6, 7, 4, 5)  # a neighbour has this pixel at this place of its own ring
 _BEFORE = (1, 2, 5, 6)  # neighbours that come first where priorities are equal: columns from left to right
 _PLANES_AT_ONCE = 16  # the bits of a number
@@ -42,9 +42,21 @@ def is_simple(ring: Any) -> Any:
     Returns:
         Like one of them, bit by bit.
     """
-    # a stretch ends at an edge whose next corner and next edge are not both cells; exactly one of the four must
-    a, b, c, d = (ring[k] & ~(ring[k + 4] & ring[(k + 1) % 4]) for k in range(4))
-    return (a ^ b ^ c ^ d) & ~((a & b) | (c & d))
+    a, b, c, d = stretches(ring)
+    return (a ^ b ^ c ^ d) & ~((a & b) | (c & d))  # exactly one
+
+
+def stretches(ring: Any) -> list[Any]:
+    """Where stretches of cells that touch a pixel end; as many bits are 1 as there are stretches (the whole ring: none).
+
+    Args:
+        ring: as in `is_simple`, or bool.
+
+    Returns:
+        4 numbers or arrays like those of the ring.
+    """
+    # at an edge whose next corner and next edge are not both cells
+    return [ring[k] & ~(ring[k + 4] & ring[(k + 1) % 4]) for k in range(4)]
 
 
 def warps(truth: np.ndarray, targets: Iterable[Target]) -> Iterator[np.ndarray]:
@@ -89,7 +101,7 @@ class _Planes:
         self.type: Any = np.uint8 if self.count <= 8 else np.uint16
         size = (truth.shape[0] + 2) * self.stride
         self.inner = slice(self.stride + 1, size - self.stride - 1)  # from the first to the last pixel of the image
-        self.offsets = [dy * self.stride + dx for dy, dx in _RING]
+        self.offsets = [dy * self.stride + dx for dy, dx in RING]
         self.image, self.waiting, self.turned = (np.zeros(size, self.type) for _ in range(3))
         self._box(self.image)[...] = np.where(truth, self.type((1 << self.count) - 1), self.type(0))
         self.comes_before = np.zeros((8, size), self.type)  # whether the neighbour does, for each place of the ring

@@ -22,10 +22,9 @@ from scipy import ndimage
 
 from scripts.em_metrics import THRESHOLDS, checked_probability
 from scripts.thinning import cell_regions
-from scripts.warp_planes import warps
+from scripts.warp_planes import RING, stretches, warps
 
-# the ring around a pixel, from the right against the clock: bit k of its code is the pixel at (dy, dx) = _RING[k]
-_RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
+_EIGHT = np.ones((3, 3), bool)
 _CROSS_IN_EACH = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])[:, None, None]
 _WINDOWS_AT_ONCE = 1024  # some megabytes; labelled in one call, each on its own
 
@@ -101,17 +100,19 @@ def splits_and_mergers(warped: np.ndarray, proposal: np.ndarray, radius: int = 2
     Returns:
         Pixels of splits, pixels of mergers.
     """
-    regions = np.pad(cell_regions(warped), 1)
     rows, columns = np.nonzero(warped != proposal)
-    around = np.stack([regions[rows + 1 + dy, columns + 1 + dx] for dy, dx in _RING])  # (8, N)
+    around = _ring(np.pad(cell_regions(warped), 1), rows, columns)  # (8, N)
     objects = _count_regions(around)
     is_cell = warped[rows, columns]
     mergers = int((~is_cell & (objects >= 2)).sum())
     splits = int((is_cell & (objects >= 2)).sum())
-    inside_y, inside_x = rows[:, None] + np.array(_RING)[:, 0], columns[:, None] + np.array(_RING)[:, 1]  # (N, 8)
-    in_image = (inside_y >= 0) & (inside_y < warped.shape[0]) & (inside_x >= 0) & (inside_x < warped.shape[1])
-    has_membrane = ((around.T == 0) & in_image).any(axis=1)
+    in_image = _ring(np.pad(np.ones(warped.shape, bool), 1), rows, columns)
+    has_membrane = ((around == 0) & in_image).any(axis=0)
     unsure = np.flatnonzero(is_cell & (objects == 1) & has_membrane)
+    if unsure.size:
+        parts = _parts_a_cell(warped, rows[unsure], columns[unsure])
+        splits += int(parts.sum())
+        unsure = unsure[~parts]
     windows = sliding_window_view(np.pad(warped, radius), (2 * radius + 1, 2 * radius + 1))
     for some in np.array_split(unsure, 1 + len(unsure) // _WINDOWS_AT_ONCE):
         without = windows[rows[some], columns[some]]  # a copy, (N, 2 radius + 1, 2 radius + 1)
@@ -146,6 +147,28 @@ def warping_error(
         raise ValueError("expected at least one plane of a probability map and its truth, got none")
     splits, mergers = counts.T
     return WarpingError(thresholds, splits, mergers, pixels)
+
+
+def _parts_a_cell(cells: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Where a pixel of a cell closes a curve of membrane, which parts the cell without any look at a window.
+
+    It does if two gaps between the stretches of the ring that touch it belong to one piece of membrane: of the cell, a
+    stretch then lies on either side. Where every gap is of another piece, as at a hole, there is a way round.
+
+    Returns:
+        bool (N,), for the pixels at (rows, columns).
+    """
+    cells = np.pad(cells, 1)
+    gaps = np.sum(stretches(_ring(cells, rows, columns)), axis=0)
+    membranes = ndimage.label(~cells, _EIGHT)[0]  # beyond the image is one piece
+    return _count_regions(_ring(membranes, rows, columns)) < gaps
+
+
+def _ring(padded: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Values of a padded plane at the 8 neighbours of the pixels of the image at (rows, columns), (8, N)."""
+    stride = padded.shape[1]
+    offsets = np.array([dy * stride + dx for dy, dx in RING])
+    return padded.ravel().take((rows + 1) * stride + columns + 1 + offsets[:, None])
 
 
 def _count_regions(numbers: np.ndarray) -> np.ndarray:
