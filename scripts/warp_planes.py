@@ -47,7 +47,7 @@ def is_simple(ring: Any) -> Any:
 
 
 def stretches(ring: Any) -> list[Any]:
-    """Where stretches of cells that touch a pixel end; as many bits are 1 as there are stretches (the whole ring: none).
+    """Where stretches of cells that touch a pixel end; as many bits are 1 as there are stretches (whole ring: none).
 
     Args:
         ring: as in `is_simple`, or bool.
