@@ -24,6 +24,7 @@ _BACK = (2, 3, 0, 1, 6, 7, 4, 5)  # a neighbour has this pixel at this place of 
 _BEFORE = (1, 2, 5, 6)  # neighbours that come first where priorities are equal: columns from left to right
 _PLANES_AT_ONCE = 16  # the bits of a number
 _DENSE = 1 / 40  # share of pixels that change above which whole planes are faster than lists of pixels
+_MANY = 1 / 10  # share of pixels that turn in a sweep above which the next one begins with whole planes
 _FEW = 8  # pixels that are faster one by one than in lists
 
 Target = tuple[np.ndarray, "np.ndarray | None"]
@@ -65,7 +66,7 @@ def warps(truth: np.ndarray, targets: Iterable[Target]) -> Iterator[np.ndarray]:
     Args:
         truth: bool (H, W), True = cell.
         targets: proposal, bool (H, W), and priority, (H, W) or None, of each. They are held in memory 16 at a time, in
-            some 70 bytes per pixel.
+            some 90 bytes per pixel.
 
     Returns:
         bool (H, W) for each of them, in their order.
@@ -93,16 +94,17 @@ class _Planes:
         image: the pixels as the last sweep left them, 1 = cell.
         waiting: pixels that still differ from the proposal.
         turned: pixels that are turned in this sweep, as far as it is settled.
+        met: indices of all pixels that are, or were for a while.
     """
 
     def __init__(self, truth: np.ndarray, targets: Sequence[Target]) -> None:
-        self.shape, self.count = truth.shape, len(targets)
-        self.stride = truth.shape[1] + 2
+        self.count, self.stride = len(targets), truth.shape[1] + 2
         self.type: Any = np.uint8 if self.count <= 8 else np.uint16
         size = (truth.shape[0] + 2) * self.stride
         self.inner = slice(self.stride + 1, size - self.stride - 1)  # from the first to the last pixel of the image
         self.offsets = [dy * self.stride + dx for dy, dx in RING]
         self.image, self.waiting, self.turned = (np.zeros(size, self.type) for _ in range(3))
+        self.met: list[np.ndarray] = []
         self._box(self.image)[...] = np.where(truth, self.type((1 << self.count) - 1), self.type(0))
         self.comes_before = np.zeros((8, size), self.type)  # whether the neighbour does, for each place of the ring
         for plane, (proposal, priority) in enumerate(targets):
@@ -111,10 +113,11 @@ class _Planes:
         for place in _BEFORE:
             of_neighbour = self._beside(self.comes_before[_BACK[place]], place)
             np.invert(self.comes_before[place, self.inner], out=of_neighbour)
+        self._list_listeners()
 
     def warped(self) -> Iterator[np.ndarray]:
         """Turn pixels until none is left that is simple; the planes, bool (H, W)."""
-        self._sweeps_from(*self._begin())
+        self._turn()
         for plane in range(self.count):
             yield (self._box(self.image) & self.type(1 << plane)) != 0
 
@@ -130,41 +133,22 @@ class _Planes:
             before = self._beside(padded, place) >= padded[self.inner]
             self.comes_before[place, self.inner] |= before * self.type(1 << plane)
 
-    def _begin(self) -> tuple[np.ndarray, np.ndarray]:
-        """Settle the first sweep on whole planes until few pixels change; these, and their bits."""
-        seen, few = np.empty((8, self.image[self.inner].size), self.type), int(_DENSE * self.image.size)
-        while True:
-            for place in range(8):
-                np.bitwise_and(self._beside(self.turned, place), self.comes_before[place, self.inner], out=seen[place])
-                seen[place] ^= self._beside(self.image, place)
-            turned = is_simple(seen) & self.waiting[self.inner]
-            change = turned ^ self.turned[self.inner]
-            self.turned[self.inner] = turned
-            pixels = np.flatnonzero(change != 0)
-            if len(pixels) <= few:
-                self._list_rings(seen)
-                return pixels + self.inner.start, change.take(pixels)
-
-    def _list_rings(self, seen: np.ndarray) -> None:
-        """From planes to rows: the ring that each pixel sees, and who of its neighbours has to be told when it turns.
-
-        That is those who wait: at once if they come after the pixel, else in the next sweep.
-        """
-        self.rings, self.now, self.later = (np.zeros((self.image.size, 8), self.type) for _ in range(3))
+    def _list_listeners(self) -> None:
+        """Which neighbours have to be told when a pixel turns: of those who wait, at once who comes after it."""
+        size = self.image.size
+        self.rings, self.now, self.later = (np.zeros((size, 8), self.type) for _ in range(3))  # rows, one for a pixel
         for place, back in enumerate(_BACK):
-            self.rings[self.inner, place] = seen[place]
             waits = self._beside(self.waiting, place)
             comes_after = self._beside(self.comes_before[back], place) & waits
             self.now[self.inner, place] = comes_after
             self.later[self.inner, place] = comes_after ^ waits
-        del self.comes_before
         # where the flat rings of a pixel's neighbours have the pixel, relative to its own row
         self.entries = np.array([8 * offset + back for offset, back in zip(self.offsets, _BACK, strict=True)])
-        self.number = np.zeros(self.image.size, np.int32)
+        self.number = np.zeros(size, np.int32)
 
-    def _sweeps_from(self, pixels: np.ndarray, bits: np.ndarray) -> None:
-        """All sweeps, of which the first is settled but for what follows from these changes."""
-        self.met = [np.flatnonzero(self.turned)]  # whoever turned in this sweep, or did for a while
+    def _turn(self) -> None:
+        """All sweeps, until one turns nothing."""
+        pixels, bits = self._begin()
         while True:
             while pixels.size:
                 if len(pixels) < _FEW:
@@ -178,8 +162,28 @@ class _Planes:
             self.image[pixels] ^= bits
             self.waiting[pixels] ^= bits
             self.turned[pixels] = 0
-            self.met = []
-            pixels, bits = self._ask(self._tell(pixels, bits, self.later))
+            if len(pixels) > _MANY * self.image.size:
+                pixels, bits = self._begin()
+            else:
+                self.met = []
+                pixels, bits = self._ask(self._tell(pixels, bits, self.later))
+
+    def _begin(self) -> tuple[np.ndarray, np.ndarray]:
+        """Settle a sweep on whole planes until few pixels change, and list the rings; these pixels, and their bits."""
+        seen, few = np.empty((8, self.image[self.inner].size), self.type), int(_DENSE * self.image.size)
+        while True:
+            for place in range(8):
+                np.bitwise_and(self._beside(self.turned, place), self.comes_before[place, self.inner], out=seen[place])
+                seen[place] ^= self._beside(self.image, place)
+            turned = is_simple(seen) & self.waiting[self.inner]
+            change = turned ^ self.turned[self.inner]
+            self.turned[self.inner] = turned
+            pixels = np.flatnonzero(change != 0)
+            if len(pixels) <= few:
+                break
+        self.rings[self.inner] = seen.T
+        self.met = [np.flatnonzero(self.turned)]
+        return pixels + self.inner.start, change.take(pixels)
 
     def _tell(self, pixels: np.ndarray, bits: np.ndarray, whom: np.ndarray) -> np.ndarray:
         """Change these bits of pixels in the rings of their neighbours; those who see it, each once."""

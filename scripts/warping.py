@@ -110,7 +110,7 @@ def splits_and_mergers(warped: np.ndarray, proposal: np.ndarray, radius: int = 2
     has_membrane = ((around == 0) & in_image).any(axis=0)
     unsure = np.flatnonzero(is_cell & (objects == 1) & has_membrane)
     if unsure.size:
-        parts = _parts_a_cell(warped, rows[unsure], columns[unsure])
+        parts = _parts_a_cell(warped, rows[unsure], columns[unsure], radius)
         splits += int(parts.sum())
         unsure = unsure[~parts]
     windows = sliding_window_view(np.pad(warped, radius), (2 * radius + 1, 2 * radius + 1))
@@ -149,19 +149,26 @@ def warping_error(
     return WarpingError(thresholds, splits, mergers, pixels)
 
 
-def _parts_a_cell(cells: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Where a pixel of a cell closes a curve of membrane, which parts the cell without any look at a window.
+def _parts_a_cell(cells: np.ndarray, rows: np.ndarray, columns: np.ndarray, radius: int) -> np.ndarray:
+    """Where a pixel of a cell closes a curve of membrane, which parts the cell in its window without labelling that.
 
     It does if two gaps between the stretches of the ring that touch it belong to one piece of membrane: of the cell, a
-    stretch then lies on either side. Where every gap is of another piece, as at a hole, there is a way round.
+    stretch then lies on either side. So it does if two gaps belong to pieces that leave the window, as nothing holds a
+    cell together outside of it. Where every gap is of another piece, as at a small hole, there is a way round.
 
     Returns:
         bool (N,), for the pixels at (rows, columns).
     """
     cells = np.pad(cells, 1)
-    gaps = np.sum(stretches(_ring(cells, rows, columns)), axis=0)
-    membranes = ndimage.label(~cells, _EIGHT)[0]  # beyond the image is one piece
-    return _count_regions(_ring(membranes, rows, columns)) < gaps
+    membranes = ndimage.label(~cells, _EIGHT)[0]  # piece 1 is beyond the image and what hangs together with that
+    around = _ring(membranes, rows, columns)
+    boxes = np.array([[y.start, x.start, -y.stop, -x.stop] for y, x in ndimage.find_objects(membranes)])
+    rims = np.stack([rows, columns, -rows, -columns]) + np.array([[2], [2], [-1], [-1]]) - radius  # of the windows
+    leaves = np.zeros(around.shape, bool)
+    for edge, rim in zip(np.insert(boxes, 0, 0, axis=0).T, rims, strict=True):  # of piece 0, which is the cells, any
+        leaves |= edge.take(around) < rim
+    pieces = _count_regions(np.where(leaves & (around != 0), 1, around))
+    return pieces < np.sum(stretches(_ring(cells, rows, columns)), axis=0)
 
 
 def _ring(padded: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

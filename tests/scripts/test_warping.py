@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+import scripts.warp_planes
 import scripts.warping
 from benchmarks.literal_metrics import simple_by_yokoi
 from benchmarks.literal_metrics import warping_error as literal_warping_error
@@ -217,6 +218,20 @@ def test_pixels_settled_together_end_as_pixels_turned_one_after_the_other(seed: 
     for target, alone in zip(targets, expected, strict=True):
         np.testing.assert_array_equal(warp(truth, *target), alone)
     assert any((warped != truth).any() for warped in expected)
+
+
+@pytest.mark.parametrize("dense, many, few", [(0, 0, 0), (1, 1, 0), (1, 1, 10**9)], ids=["planes", "lists", "single"])
+@pytest.mark.parametrize("seed", range(4))
+def test_whole_planes_lists_and_single_pixels_each_come_to_the_end_alone(
+    seed: int, dense: float, many: float, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_DENSE", dense), ("_MANY", many), ("_FEW", few)):
+        monkeypatch.setattr(scripts.warp_planes, name, value)
+    generator = np.random.default_rng(seed)
+    truth = noise(generator, (30, 40))
+    targets = [(noise(generator, (30, 40)), priority) for priority in priorities(generator, (30, 40))]
+    expected = [one_after_the_other(truth, *target) for target in targets]
+    np.testing.assert_array_equal(list(warps(truth, targets)), expected)
 
 
 CHECKERBOARD = np.indices((20, 30)).sum(axis=0) % 2 == 0
