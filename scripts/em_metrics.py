@@ -125,11 +125,12 @@ def pooled_counts(
     levels = checked_probability(probability, truth)
     regions = cell_regions(truth)
     inside = regions != 0
-    pairs, pixels = [], []
+    pairs, pixels, in_truth = [], [], np.count_nonzero(inside)
     for threshold in thresholds:
         cells = levels > threshold
         pairs.append(rand_pairs(overlap_table(regions, cell_regions(cells))))
-        pixels.append(((cells & inside).sum(), (cells & ~inside).sum(), (~cells & inside).sum()))
+        both = np.count_nonzero(cells & inside)
+        pixels.append((both, np.count_nonzero(cells) - both, in_truth - both))
     return np.array(pairs, float), np.array(pixels, float)
 
 

@@ -55,7 +55,8 @@ def overlap_table(truth: np.ndarray, found: np.ndarray) -> sparse.csr_array:
         raise ValueError(f"the truth has the shape {truth.shape}, the proposal {found.shape}; they must be equal")
     rows, columns = truth.ravel(), found.ravel()
     is_first = np.ones(rows.size, bool)  # of a run of one pair: there are far fewer runs than pixels
-    is_first[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
+    np.not_equal(rows[1:], rows[:-1], out=is_first[1:])
+    is_first[1:] |= columns[1:] != columns[:-1]
     starts = np.flatnonzero(is_first)
     pixels = np.diff(starts, append=rows.size).astype(float)
     inside = rows[starts] != 0
@@ -86,14 +87,14 @@ def v_info(table: sparse.csr_array) -> Agreement:
         >>> [round(score, 6) for score in halves]
         [0.5, 1.0, 0.666667]
     """
-    n = float(table.sum())
+    n = float(table.data.sum())
     if n == 0:
         return Agreement(np.nan, np.nan, np.nan)
-    joined, zeros = _without_membrane(table)
+    of_truth, of_found, of_both, zeros = _pixels(table)
     singletons = zeros / n * log(n)
-    h_truth = _entropy(table.sum(axis=1) / n)
-    h_found = _entropy(joined.sum(axis=0) / n) + singletons
-    shared = h_truth + h_found - _entropy(joined.data / n) - singletons
+    h_truth = _entropy(of_truth / n)
+    h_found = _entropy(of_found / n) + singletons
+    shared = h_truth + h_found - _entropy(of_both / n) - singletons
     if h_found == 0 or h_truth == 0:
         return Agreement(1.0, 0.0, 0.0) if h_found == 0 else Agreement(0.0, 1.0, 0.0)
     precision, recall = max(shared, 0.0) / h_truth, max(shared, 0.0) / h_found
@@ -110,10 +111,10 @@ def rand_pairs(table: sparse.csr_array) -> tuple[float, float, float]:
         >>> rand_pairs(overlap_table(np.array([1, 1, 0, 2, 2]), np.array([1, 1, 1, 1, 1])))
         (8.0, 8.0, 0.0)
     """
-    joined, zeros = _without_membrane(table)
-    both = float((joined.data**2).sum() + zeros)
-    in_found = float((joined.sum(axis=0) ** 2).sum() + zeros)
-    in_truth = float((table.sum(axis=1) ** 2).sum())
+    of_truth, of_found, of_both, zeros = _pixels(table)
+    both = float((of_both**2).sum() + zeros)
+    in_found = float((of_found**2).sum() + zeros)
+    in_truth = float((of_truth**2).sum())
     return both, in_found - both, in_truth - both
 
 
@@ -126,10 +127,12 @@ def agreement(both: float, found_only: float, truth_only: float) -> Agreement:
     return Agreement(precision, recall, _harmonic_mean(precision, recall))
 
 
-def _without_membrane(table: sparse.csr_array) -> tuple[sparse.csc_array, float]:
-    """The table without the proposal's column 0, and the sum of that column."""
-    columns = table.tocsc()
-    return columns[:, 1:], float(columns[:, [0]].sum())
+def _pixels(table: sparse.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Pixels of every region of the truth, of the proposal, of every pair of these, and of the proposal's membrane."""
+    by_column = table.tocsc()
+    of_truth = np.bincount(by_column.indices, by_column.data, table.shape[0])
+    of_found = np.bincount(table.indices, table.data, table.shape[1])
+    return of_truth, of_found[1:], by_column.data[by_column.indptr[1] :], float(of_found[0])  # the membrane is column 0
 
 
 def _entropy(shares: np.ndarray) -> float:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-_LINE = 0
-_OUTSIDE, _WAITING, _QUEUED = -1, -2, -3  # states of a pixel beside the regions 1 .. n
+# states of a pixel beside the regions 1 .. n; below `_WAITING` are the places in the queue, the first is highest
+_LINE, _OUTSIDE, _WAITING = 0, -1, -2
 
 
 def cell_regions(cells: np.ndarray) -> np.ndarray:
@@ -54,15 +54,18 @@ def thin_membrane(cells: np.ndarray) -> np.ndarray:
     """
     if cells.ndim != 2:
         raise ValueError(f"cells must be one plane (H, W), got the shape {cells.shape}")
-    regions = cell_regions(cells)
-    if not regions.any():
-        return np.ones_like(regions)
-    # columns first, as the program visits the pixels; a rim spares looking for the image's edge
-    waiting = np.ascontiguousarray(np.where(regions == 0, _WAITING, regions).T)
-    states = np.pad(waiting, 1, constant_values=_OUTSIDE)
-    touches = ndimage.binary_dilation(states > 0) & (states == _WAITING)
-    _flood(states.ravel(), np.flatnonzero(touches), stride=states.shape[1])
-    return np.ascontiguousarray(states[1:-1, 1:-1].T)
+    height, width = cells.shape
+    states = np.full((height + 2, width + 2), _OUTSIDE, np.int32)  # a rim spares looking for the image's edge
+    inside = states[1:-1, 1:-1]
+    inside[...] = cell_regions(cells)
+    if not inside.any():
+        return np.ones(cells.shape, np.int32)
+    inside[inside == 0] = _WAITING
+    is_region = states > 0
+    touches = is_region[1:-1, :-2] | is_region[:-2, 1:-1] | is_region[1:-1, 2:] | is_region[2:, 1:-1]
+    columns, rows = np.nonzero((touches & ~is_region[1:-1, 1:-1]).T)  # columns first, as the program visits the pixels
+    _flood(states.ravel(), (rows + 1) * (width + 2) + columns + 1, stride=width + 2)
+    return inside.copy()
 
 
 def _flood(states: np.ndarray, front: np.ndarray, stride: int) -> None:
@@ -77,31 +80,68 @@ def _flood(states: np.ndarray, front: np.ndarray, stride: int) -> None:
         front: flat indices of the first waiting pixels, in their order.
         stride: from a pixel to the next in the first axis.
     """
-    rank = np.zeros(states.size, np.int32)  # of a pixel in its front
+    offsets = np.array([-1, -stride, 1, stride])  # the order in which a pixel names its neighbours
+    index = np.zeros(states.size, np.int32)
+    queued = _queue_places(front.size)
+    states[front] = queued
     while front.size:
-        states[front] = _QUEUED
-        rank[front] = np.arange(front.size)
-        places = front[:, None] + np.array([-stride, -1, stride, 1])  # (N, 4)
-        around = states[places]
-        is_waiting, beside = around == _WAITING, np.flatnonzero(around == _QUEUED)
-        earlier = rank[places.ravel()[beside]]
-        is_before = earlier < beside // 4
-        beside, earlier = beside[is_before], earlier[is_before]
-        seen = np.maximum(around, _LINE)  # what is not settled plays no part
-        settled = _meet(seen)
-        while (settled[earlier] != seen.ravel()[beside]).any():
-            seen.ravel()[beside] = settled[earlier]
-            settled[beside // 4] = _meet(seen[beside // 4])
-        states[front] = settled
-        queue = places[is_waiting]
-        number = np.arange(queue.size, dtype=np.int32)
-        rank[queue[::-1]] = number[::-1]  # a pixel that is named several times is queued at the first
-        front = queue[rank[queue] == number]
+        beside = front + offsets[:, None]  # (4, N)
+        around = states.take(beside)
+        states[front] = settled = _meet(around)
+        depends = (around < _WAITING) & (around > queued)  # on one of the same front that comes before
+        at = np.flatnonzero(depends)
+        late, other = at % front.size, states.take(beside.ravel().take(at))
+        index[front.take(late)] = late
+        late = late[(other != _LINE) & (other != settled.take(late))]  # what is a line or the same changes nothing
+        if late.size:
+            _settle_again(states, index, late, front, beside, around, depends)
+        named = np.flatnonzero((around == _WAITING).T.ravel())  # pixel by pixel
+        queue = front.take(named >> 2) + offsets.take(named & 3)
+        queued = _queue_places(queue.size)
+        states[queue[::-1]] = queued[::-1]  # a pixel that is named several times is queued at the first
+        first = np.flatnonzero(states.take(queue) == queued)
+        front, queued = queue.take(first), queued.take(first)
+
+
+def _settle_again(
+    states: np.ndarray,
+    index: np.ndarray,
+    late: np.ndarray,
+    front: np.ndarray,
+    beside: np.ndarray,
+    around: np.ndarray,
+    depends: np.ndarray,
+) -> None:
+    """Settle pixels of a front with what those they depend on have become, until none of them changes any more.
+
+    Args:
+        states: as in `_flood`, in which the whole front is settled as if no pixel depended on another.
+        index: int32, flat: where a pixel that depends on another is in the front; of the others, anything.
+        late: indices into the front, of the pixels that have to be settled again.
+        front: flat indices of the pixels, (N,).
+        beside: of their neighbours, (4, N).
+        around: the neighbours' states before the front was settled, (4, N).
+        depends: whether the pixel depends on that neighbour, bool (4, N).
+    """
+    while late.size:
+        neighbours = beside.take(late, axis=1)
+        seen = np.where(depends.take(late, axis=1), states.take(neighbours), around.take(late, axis=1))
+        settled, pixels = _meet(seen), front.take(late)
+        changed = np.flatnonzero(settled != states.take(pixels))
+        states[pixels] = settled
+        others = neighbours.take(changed, axis=1).ravel()
+        late = index.take(others)
+        late = late[front.take(late, mode="clip") == others]  # the index may be of another front
+
+
+def _queue_places(count: int) -> np.ndarray:
+    """The states of this many pixels in a queue, int32."""
+    return np.arange(_WAITING - 1, _WAITING - 1 - count, -1, np.int32)
 
 
 def _meet(neighbours: np.ndarray) -> np.ndarray:
-    """The one region among the 4 neighbours of each pixel, int32 (N, 4) -> (N,); the line if there are more or none."""
-    a, b, c, d = neighbours.T
-    region = np.maximum(np.maximum(a, b), np.maximum(c, d))
-    is_alone = ((a == 0) | (a == region)) & ((b == 0) | (b == region)) & ((c == 0) | (c == region))
-    return np.where(is_alone & ((d == 0) | (d == region)), region, _LINE)
+    """The one region among the 4 neighbours of each pixel, int32 (4, N) -> (N,); the line if there are more or none."""
+    highest = np.maximum.reduce(neighbours)
+    # one less, whatever is no region is above all regions
+    lowest = np.minimum.reduce(neighbours.view(np.uint32) - np.uint32(1)).view(np.int32) + 1
+    return np.where(lowest == highest, highest, _LINE)

@@ -22,9 +22,9 @@ from scipy import ndimage
 
 from scripts.em_metrics import THRESHOLDS, checked_probability
 from scripts.thinning import cell_regions
+from scripts.warp_planes import RING, stretches, warps
 
-# the ring around a pixel, from the right against the clock: bit k of its code is the pixel at (dy, dx) = _RING[k]
-_RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
+_EIGHT = np.ones((3, 3), bool)
 _CROSS_IN_EACH = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])[:, None, None]
 _WINDOWS_AT_ONCE = 1024  # some megabytes; labelled in one call, each on its own
 
@@ -59,24 +59,6 @@ class WarpingError:
         return float(self.errors[self.best])
 
 
-def simple_points() -> np.ndarray:
-    """Which of the 256 rings of 8 neighbours make the pixel within simple; cells are 4-, membrane is 8-connected.
-
-    It is so where Yokoi's connectivity number is 1: cells touch the pixel over one stretch of the ring, which is not
-    the whole ring (S. Yokoi, J. Toriwaki, T. Fukumura, Comput. Graph. Image Process. 4, 63-73, 1975).
-
-    Returns:
-        bool (256,), by the code of the ring: bits 0, 2, 4, 6 are right, above, left, below, the others the corners
-        between.
-    """
-    ring = (np.arange(256)[:, None] >> np.arange(8)) & 1
-    edge, corner, next_edge = ring[:, 0::2], ring[:, 1::2], np.roll(ring, -2, axis=1)[:, 0::2]
-    return (edge - edge * corner * next_edge).sum(axis=1) == 1
-
-
-_IS_SIMPLE = simple_points().astype(np.uint8).tobytes()  # bytes: the fastest table to look up one by one
-
-
 def warp(truth: np.ndarray, proposal: np.ndarray, priority: np.ndarray | None = None) -> np.ndarray:
     """Turn simple pixels of the truth into what the proposal says until none is left; beyond the image is membrane.
 
@@ -99,32 +81,8 @@ def warp(truth: np.ndarray, proposal: np.ndarray, priority: np.ndarray | None = 
         >>> warp(truth, np.array([[1, 1, 1, 1, 1]], bool)).astype(int)  # but not vanish
         array([[1, 1, 0, 1, 1]])
     """
-    if truth.ndim != 2 or truth.shape != proposal.shape:
-        raise ValueError(f"expected two planes (H, W) of one shape, got {truth.shape} and {proposal.shape}")
-    width, stride = truth.shape[1], truth.shape[1] + 2
-    image = np.pad(truth.astype(np.uint8), 1)
-    codes = np.zeros_like(image)
-    for bit, (dy, dx) in enumerate(_RING):
-        codes |= np.roll(image, (-dy, -dx), axis=(0, 1)) << bit
-    columns, rows = np.nonzero((truth != proposal).T)  # columns first, as the program visits the pixels
-    if priority is not None:
-        order = np.argsort(-priority[rows, columns], kind="stable")
-        columns, rows = columns[order], rows[order]
-    pixels, rings = bytearray(image.tobytes()), bytearray(codes.tobytes())
-    # turning a pixel changes one bit in the ring of each neighbour: the bit that points back
-    around = [(dy * stride + dx, 1 << (bit + 4) % 8) for bit, (dy, dx) in enumerate(_RING)]
-    waiting, before = ((rows + 1) * stride + columns + 1).tolist(), -1
-    while len(waiting) != before:
-        before, kept = len(waiting), []
-        for pixel in waiting:
-            if _IS_SIMPLE[rings[pixel]]:
-                pixels[pixel] ^= 1
-                for offset, bit in around:
-                    rings[pixel + offset] ^= bit
-            else:
-                kept.append(pixel)
-        waiting = kept
-    return np.frombuffer(pixels, np.uint8).reshape(image.shape)[1:-1, 1 : width + 1].astype(bool)
+    (warped,) = warps(truth, [(proposal, priority)])
+    return warped
 
 
 def splits_and_mergers(warped: np.ndarray, proposal: np.ndarray, radius: int = 20) -> tuple[int, int]:
@@ -142,17 +100,19 @@ def splits_and_mergers(warped: np.ndarray, proposal: np.ndarray, radius: int = 2
     Returns:
         Pixels of splits, pixels of mergers.
     """
-    regions = np.pad(cell_regions(warped), 1)
     rows, columns = np.nonzero(warped != proposal)
-    around = np.stack([regions[rows + 1 + dy, columns + 1 + dx] for dy, dx in _RING])  # (8, N)
+    around = _ring(np.pad(cell_regions(warped), 1), rows, columns)  # (8, N)
     objects = _count_regions(around)
     is_cell = warped[rows, columns]
     mergers = int((~is_cell & (objects >= 2)).sum())
     splits = int((is_cell & (objects >= 2)).sum())
-    inside_y, inside_x = rows[:, None] + np.array(_RING)[:, 0], columns[:, None] + np.array(_RING)[:, 1]  # (N, 8)
-    in_image = (inside_y >= 0) & (inside_y < warped.shape[0]) & (inside_x >= 0) & (inside_x < warped.shape[1])
-    has_membrane = ((around.T == 0) & in_image).any(axis=1)
+    in_image = _ring(np.pad(np.ones(warped.shape, bool), 1), rows, columns)
+    has_membrane = ((around == 0) & in_image).any(axis=0)
     unsure = np.flatnonzero(is_cell & (objects == 1) & has_membrane)
+    if unsure.size:
+        parts = _parts_a_cell(warped, rows[unsure], columns[unsure], radius)
+        splits += int(parts.sum())
+        unsure = unsure[~parts]
     windows = sliding_window_view(np.pad(warped, radius), (2 * radius + 1, 2 * radius + 1))
     for some in np.array_split(unsure, 1 + len(unsure) // _WINDOWS_AT_ONCE):
         without = windows[rows[some], columns[some]]  # a copy, (N, 2 radius + 1, 2 radius + 1)
@@ -179,14 +139,43 @@ def warping_error(
     for probability, truth in planes:
         levels, cells = checked_probability(probability, truth), truth != 0
         pixels += cells.size
-        for row, threshold in zip(counts, thresholds, strict=True):
-            proposal = levels > threshold
-            certainty = np.abs(levels - threshold).astype(np.float32)  # the surest pixels turn first
-            row += splits_and_mergers(warp(cells, proposal, certainty), proposal, radius)
+        # the surest pixels turn first
+        targets = ((levels > threshold, np.abs(levels - threshold).astype(np.float32)) for threshold in thresholds)
+        for row, threshold, warped in zip(counts, thresholds, warps(cells, targets), strict=True):
+            row += splits_and_mergers(warped, levels > threshold, radius)
     if not pixels:
         raise ValueError("expected at least one plane of a probability map and its truth, got none")
     splits, mergers = counts.T
     return WarpingError(thresholds, splits, mergers, pixels)
+
+
+def _parts_a_cell(cells: np.ndarray, rows: np.ndarray, columns: np.ndarray, radius: int) -> np.ndarray:
+    """Where a pixel of a cell closes a curve of membrane, which parts the cell in its window without labelling that.
+
+    It does if two gaps between the stretches of the ring that touch it belong to one piece of membrane: of the cell, a
+    stretch then lies on either side. So it does if two gaps belong to pieces that leave the window, as nothing holds a
+    cell together outside of it. Where every gap is of another piece, as at a small hole, there is a way round.
+
+    Returns:
+        bool (N,), for the pixels at (rows, columns).
+    """
+    cells = np.pad(cells, 1)
+    membranes = ndimage.label(~cells, _EIGHT)[0]  # piece 1 is beyond the image and what hangs together with that
+    around = _ring(membranes, rows, columns)
+    boxes = np.array([[y.start, x.start, -y.stop, -x.stop] for y, x in ndimage.find_objects(membranes)])
+    rims = np.stack([rows, columns, -rows, -columns]) + np.array([[2], [2], [-1], [-1]]) - radius  # of the windows
+    leaves = np.zeros(around.shape, bool)
+    for edge, rim in zip(np.insert(boxes, 0, 0, axis=0).T, rims, strict=True):  # of piece 0, which is the cells, any
+        leaves |= edge.take(around) < rim
+    pieces = _count_regions(np.where(leaves & (around != 0), 1, around))
+    return pieces < np.sum(stretches(_ring(cells, rows, columns)), axis=0)
+
+
+def _ring(padded: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Values of a padded plane at the 8 neighbours of the pixels of the image at (rows, columns), (8, N)."""
+    stride = padded.shape[1]
+    offsets = np.array([dy * stride + dx for dy, dx in RING])
+    return padded.ravel().take((rows + 1) * stride + columns + 1 + offsets[:, None])
 
 
 def _count_regions(numbers: np.ndarray) -> np.ndarray:

@@ -157,7 +157,7 @@ def warped_literally(truth: np.ndarray, proposal: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_warping_by_a_table_of_rings_is_warping_by_counting_pieces(seed):
+def test_warping_by_bits_of_rings_is_warping_by_counting_pieces(seed):
     truth, proposal = blobs(seed), blobs(seed, share=0.65)
     proposal[:, 20:] = blobs(seed + 10)[:, 20:]
     np.testing.assert_array_equal(warp(truth, proposal), warped_literally(truth, proposal))

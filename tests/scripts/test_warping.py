@@ -10,8 +10,12 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+import scripts.warp_planes
 import scripts.warping
-from scripts.warping import simple_points, splits_and_mergers, warp, warping_error
+from benchmarks.literal_metrics import simple_by_yokoi
+from benchmarks.literal_metrics import warping_error as literal_warping_error
+from scripts.warp_planes import is_simple, warps
+from scripts.warping import splits_and_mergers, warp, warping_error
 
 EIGHT = np.ones((3, 3))
 
@@ -44,8 +48,8 @@ def blobs(seed: int, share: float = 0.5, shape: tuple[int, int] = (30, 40)) -> n
 
 def test_a_point_is_simple_if_turning_it_changes_no_number_of_pieces() -> None:
     """All 256 rings, against the definition: cells 4-connected, membrane 8-connected, within the 3 x 3 pixels."""
-    places = [(1, 2), (0, 2), (0, 1), (0, 0), (1, 0), (2, 0), (2, 1), (2, 2)]  # right, then against the clock
-    simple = simple_points()
+    places = [(1, 2), (0, 1), (1, 0), (2, 1), (0, 2), (0, 0), (2, 0), (2, 2)]  # right, above ..., then the corners
+    simple = is_simple([np.arange(256) >> bit & 1 for bit in range(8)])
     for code in range(256):
         patch = np.zeros((3, 3), bool)
         for bit, place in enumerate(places):
@@ -170,6 +174,168 @@ def test_splits_and_mergers_against_labelling_the_whole_plane(seed: int) -> None
             splits += len(ids(warped)) >= 2 or len(ids(without)) >= 2
     assert splits + mergers > 0
     assert splits_and_mergers(warped, proposal, radius=50) == (splits, mergers)
+
+
+def one_after_the_other(truth: np.ndarray, proposal: np.ndarray, priority: np.ndarray | None) -> np.ndarray:
+    """The definition in plain loops: sort the pixels that differ, visit them in turn, again while one is turned."""
+    rows = np.pad(truth, 1).astype(int).tolist()
+    places = [(x, y) for y, x in np.argwhere(truth != proposal).tolist()]
+    places.sort(key=lambda place: (0 if priority is None else -float(priority[place[1], place[0]]), place))
+    before = -1
+    while len(places) != before:
+        before, left = len(places), []
+        for x, y in places:
+            if simple_by_yokoi(rows, y + 1, x + 1):
+                rows[y + 1][x + 1] ^= 1
+            else:
+                left.append((x, y))
+        places = left
+    return np.array(rows, bool)[1:-1, 1:-1]
+
+
+def noise(generator: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """A mask: bits, or blobs of some width."""
+    field = ndimage.gaussian_filter(generator.normal(size=shape), generator.choice([0, 0.7, 1.5]))
+    return field > np.quantile(field, generator.uniform(0.2, 0.8))
+
+
+def priorities(generator: np.random.Generator, shape: tuple[int, int]) -> list[np.ndarray | None]:
+    """None, all different, with ties, whole numbers, all equal, infinite ones."""
+    field = generator.random(shape)
+    with_infinity = np.where(field < 0.5, np.where(field < 0.2, -np.inf, np.inf), field)
+    small = generator.integers(0, 3, shape).astype(np.uint8)
+    return [None, field, np.round(field, 1).astype(np.float32), small, np.zeros(shape), with_infinity]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("shape", [(1, 60), (60, 1), (9, 31), (24, 24), (41, 53)])
+def test_pixels_settled_together_end_as_pixels_turned_one_after_the_other(seed: int, shape: tuple[int, int]) -> None:
+    generator = np.random.default_rng(seed)
+    truth = noise(generator, shape)
+    targets = [(noise(generator, shape), priority) for priority in priorities(generator, shape)]
+    expected = [one_after_the_other(truth, *target) for target in targets]
+    np.testing.assert_array_equal(list(warps(truth, targets)), expected)  # together
+    for target, alone in zip(targets, expected, strict=True):
+        np.testing.assert_array_equal(warp(truth, *target), alone)
+    assert any((warped != truth).any() for warped in expected)
+
+
+@pytest.mark.parametrize("dense, many, few", [(0, 0, 0), (1, 1, 0), (1, 1, 10**9)], ids=["planes", "lists", "single"])
+@pytest.mark.parametrize("seed", range(4))
+def test_whole_planes_lists_and_single_pixels_each_come_to_the_end_alone(
+    seed: int, dense: float, many: float, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_DENSE", dense), ("_MANY", many), ("_FEW", few)):
+        monkeypatch.setattr(scripts.warp_planes, name, value)
+    generator = np.random.default_rng(seed)
+    truth = noise(generator, (30, 40))
+    targets = [(noise(generator, (30, 40)), priority) for priority in priorities(generator, (30, 40))]
+    expected = [one_after_the_other(truth, *target) for target in targets]
+    np.testing.assert_array_equal(list(warps(truth, targets)), expected)
+
+
+CHECKERBOARD = np.indices((20, 30)).sum(axis=0) % 2 == 0
+ROWS = np.indices((20, 30))[0] % 2 == 0
+SNAKE = ROWS.copy()  # one cell, a line one pixel wide from end to end, row by row
+SNAKE[1::4, -1] = SNAKE[3::4, 0] = True
+ALONG = -np.arange(SNAKE.size, dtype=float).reshape(SNAKE.shape)
+ALONG[2::4] = ALONG[2::4, ::-1].copy()
+FULL, NONE = np.ones_like(ROWS), np.zeros_like(ROWS)
+
+
+@pytest.mark.parametrize("priority", [None, ALONG, -ALONG, np.abs(ALONG + 300)], ids=["ties", "on", "back", "middle"])
+@pytest.mark.parametrize(
+    "truth, proposal",
+    [
+        (FULL, NONE),
+        (NONE, FULL),
+        (FULL, CHECKERBOARD),
+        (CHECKERBOARD, FULL),
+        (CHECKERBOARD, ~CHECKERBOARD),
+        (FULL, ROWS),
+        (ROWS, NONE),
+        (ROWS.T.copy(), NONE.T.copy()),
+        (SNAKE, NONE),
+        (SNAKE, FULL),
+        (NONE, SNAKE),
+        (ROWS, ~ROWS),
+    ],
+)
+def test_long_chains_of_pixels_that_wait_for_each_other_end_the_same(
+    truth: np.ndarray, proposal: np.ndarray, priority: np.ndarray | None
+) -> None:
+    order = priority if priority is None else priority.reshape(truth.shape)
+    np.testing.assert_array_equal(warp(truth, proposal, order), one_after_the_other(truth, proposal, order))
+
+
+def test_a_snake_is_eaten_from_its_end_pixel_by_pixel() -> None:
+    """Every pixel waits for the one before it: nothing can be settled together. One pixel of the cell remains."""
+    assert warp(SNAKE, NONE, ALONG).sum() == 1
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 16, 17, 33])
+def test_any_number_of_planes_is_warped_as_each_alone(count: int) -> None:
+    generator = np.random.default_rng(count)
+    truth = noise(generator, (20, 30))
+    targets = [(noise(generator, (20, 30)), generator.random((20, 30))) for _ in range(count)]
+    together = list(warps(truth, iter(targets)))
+    assert len(together) == count
+    for warped, target in zip(together, targets, strict=True):
+        np.testing.assert_array_equal(warped, one_after_the_other(truth, *target))
+
+
+def test_a_priority_that_is_not_a_number_is_the_lowest() -> None:
+    generator = np.random.default_rng(0)
+    truth, proposal, priority = noise(generator, (30, 40)), noise(generator, (30, 40)), generator.random((30, 40))
+    missing = generator.random((30, 40)) < 0.4
+    expected = one_after_the_other(truth, proposal, np.where(missing, -1, priority))
+    np.testing.assert_array_equal(warp(truth, proposal, np.where(missing, np.nan, priority)), expected)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (1, 1)])
+def test_planes_of_no_or_one_pixel(shape: tuple[int, int]) -> None:
+    cells, nothing = np.ones(shape, bool), np.zeros(shape, bool)
+    np.testing.assert_array_equal(warp(cells, nothing), cells)  # a cell of one pixel does not vanish
+    np.testing.assert_array_equal(warp(nothing, nothing), nothing)
+
+
+def splits_by_windows(warped: np.ndarray, proposal: np.ndarray, radius: int) -> int:
+    """Label the window of every pixel of a cell that is left over, with no short cut."""
+    splits, regions = 0, ndimage.label(warped)[0]
+    for y, x in np.argwhere(warped & ~proposal):
+        around = np.s_[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        if warped[around].all():
+            continue
+        top, left = max(y - radius, 0), max(x - radius, 0)
+        window = warped[top : y + radius + 1, left : x + radius + 1].copy()
+        window[y - top, x - left] = False
+        ring = regions[around].copy()
+        ring[y - around[0].start, x - around[1].start] = 0
+        pieces = ndimage.label(window)[0][max(y - 1, 0) - top : y + 2 - top, max(x - 1, 0) - left : x + 2 - left]
+        splits += len(set(np.unique(ring)) - {0}) >= 2 or len(set(np.unique(pieces)) - {0}) >= 2
+    return splits
+
+
+@pytest.mark.parametrize("radius", [1, 3, 20])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_curve_of_membrane_parts_a_cell_as_its_window_says(seed: int, radius: int) -> None:
+    generator = np.random.default_rng(seed)
+    for shape in ((1, 40), (12, 17), (30, 40)):
+        cells, proposal = noise(generator, shape), noise(generator, shape)
+        for left_over in (cells, warp(cells, proposal)):
+            splits, _ = splits_and_mergers(left_over, proposal, radius)
+            assert splits == splits_by_windows(left_over, proposal, radius)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_error_is_that_of_the_definition_pixel_by_pixel(seed: int) -> None:
+    """Probabilities of many values and of few, whose pixels tie."""
+    generator = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(generator.random((40, 50)), 1.0)
+    stretched = (smooth - smooth.min()) / np.ptp(smooth)
+    probability = stretched if seed % 2 else np.round(stretched, 1)
+    truth = noise(generator, (40, 50))
+    assert warping_error([(probability, truth)]).error == literal_warping_error(probability, truth)
 
 
 def test_the_surest_pixels_are_turned_first() -> None:
