@@ -14,7 +14,7 @@ import tifffile
 import torch
 from PIL import Image
 
-import scripts.result_files
+import scripts.tiff_results
 from scripts.writers import SegmentationStore
 
 H, W = 5, 7
@@ -77,23 +77,48 @@ def test_tensors_are_taken_as_they_come_out_of_a_network(tensor: torch.Tensor, t
         np.testing.assert_array_equal(tifffile.imread(store.add("classes", source, tensor)), labels())
 
 
-def test_probabilities_are_compressed_float_channels_for_imagej(tmp_path: Path):
+UNCERTAIN = np.random.default_rng(0).random((4, 3, H, W), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "scores, compression",
+    [(UNCERTAIN, tifffile.COMPRESSION.NONE), (UNCERTAIN.round(), tifffile.COMPRESSION.ADOBE_DEFLATE)],
+    ids=["uncertain", "certain"],
+)
+def test_probabilities_are_float_channels_for_imagej_compressed_where_it_is_worth_it(
+    scores: np.ndarray, compression: tifffile.COMPRESSION, tmp_path: Path
+):
     source = image(tmp_path / "a.tif", 4, imagej=True, resolution=(0.25, 0.2),
                    metadata={"axes": "ZYX", "unit": "nm", "spacing": 50.0})  # fmt: skip
-    scores = np.random.default_rng(0).random((4, 3, H, W), dtype=np.float32)
     with SegmentationStore(tmp_path / "out", kinds=["probabilities"]) as store:
         for k, plane in enumerate(scores):
             path = store.add("probabilities", f"{source}#page={k}", torch.tensor(plane))
     with tifffile.TiffFile(path) as tif:
         assert (tif.series[0].axes, tif.series[0].kind) == ("ZCYX", "imagej")
         np.testing.assert_array_equal(tif.series[0].asarray(), scores)
-        assert tif.pages[0].compression == tifffile.COMPRESSION.ADOBE_DEFLATE
+        assert [page.compression for page in tif.pages] == [compression] * 12
         assert tif.imagej_metadata is not None
         assert (tif.imagej_metadata["unit"], tif.imagej_metadata["spacing"]) == ("nm", 50.0)
         assert tif.pages[0].get_resolution() == pytest.approx((0.25, 0.2))
     with Image.open(path) as other:
         other.seek(5)  # slice 1, channel 2
         np.testing.assert_array_equal(np.asarray(other), scores[1, 2])
+
+
+@pytest.mark.parametrize("present", [[0, 1, 2, 3], [0, 2]], ids=str)
+def test_uncompressed_planes_are_one_block_for_which_imagej_takes_them(present: list[int], tmp_path: Path):
+    """ImageJ looks for them one behind the other after the first, whatever the other pages say."""
+    source = image(tmp_path / "a.tif", 4)
+    with SegmentationStore(tmp_path / "out", kinds=["probabilities"]) as store:
+        for k in present:
+            path = store.add("probabilities", f"{source}#page={k}", UNCERTAIN[k])
+    with tifffile.TiffFile(path) as tif:
+        first = tif.pages[0].dataoffsets[0]
+        order = tif.byteorder
+    block = np.frombuffer(path.read_bytes()[first:], f"{order}f4", UNCERTAIN.size).reshape(UNCERTAIN.shape)
+    expected = [plane if k in present else np.zeros_like(plane) for k, plane in enumerate(UNCERTAIN)]
+    np.testing.assert_array_equal(block, expected)
+    np.testing.assert_array_equal(tifffile.imread(path), expected)
 
 
 def test_no_size_is_claimed_where_none_is_known(tmp_path: Path):
@@ -130,7 +155,7 @@ def test_instances_take_32_bits_where_16_do_not_hold_them(name: str, last: int, 
 
 def test_large_results_become_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for limit, big in ((2**32, False), (10, True)):
-        monkeypatch.setattr(scripts.result_files, "_BIGTIFF_BYTES", limit)
+        monkeypatch.setattr(scripts.tiff_results, "_BIGTIFF_BYTES", limit)
         with SegmentationStore(tmp_path / "out") as store:
             path = store.add("classes", image(tmp_path / "a.tif"), labels())
         with tifffile.TiffFile(path) as tif:
