@@ -86,38 +86,48 @@ class ObjectsCSV:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.columns: dict[str, None] = {"image": None}
-        self._rows = temporary_path(path.with_suffix(f".{idist.get_rank()}.jsonl"))  # rows whose columns may still grow
-        self._rows.parent.mkdir(parents=True, exist_ok=True)
-        self._rows.write_text("", encoding="utf-8")
+        # a line per image with all of its columns, of which later images may have more
+        self._tables = temporary_path(path.with_suffix(f".{idist.get_rank()}.jsonl"))
+        self._tables.parent.mkdir(parents=True, exist_ok=True)
+        self._tables.write_text("", encoding="utf-8")
 
     def add(self, image: str, table: Mapping[str, np.ndarray]) -> None:
         """Append the objects of one image."""
         self.columns |= dict.fromkeys(table)
-        values = [column.tolist() for column in table.values()]
-        with self._rows.open("a", encoding="utf-8") as file:
-            for row in zip(*values, strict=True):
-                file.write(json.dumps({"image": image, **dict(zip(table, map(six_digits, row), strict=True))}) + "\n")
+        values = {name: _six_digits(column) for name, column in table.items()}
+        rows = len(next(iter(values.values()), []))
+        line = json.dumps({"image": [image] * rows, **values})
+        with self._tables.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
     def close(self) -> None:
         """Write the table; with several processes the first writes the rows of all."""
         if idist.get_world_size() > 1:
-            rows = string_list_all_gather(self._rows.read_text(encoding="utf-8").splitlines(), delimiter="\n")
+            lines = string_list_all_gather(self._tables.read_text(encoding="utf-8").splitlines(), delimiter="\n")
             self.columns = dict.fromkeys(string_list_all_gather(list(self.columns)))
-            self._rows.write_text("".join(f"{row}\n" for row in rows if row), encoding="utf-8")
+            self._tables.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
         if idist.get_rank() == 0:
             with (
-                self._rows.open(encoding="utf-8") as lines,
+                self._tables.open(encoding="utf-8") as lines_of_images,
                 replacing(self.path) as temporary,
                 temporary.open("w", newline="", encoding="utf-8") as file,
             ):
-                writer = csv.DictWriter(file, list(self.columns), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(json.loads(line) for line in lines)
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(self.columns)
+                for line in lines_of_images:
+                    table = json.loads(line)
+                    nothing = [""] * len(table["image"])
+                    writer.writerows(zip(*(table.get(name, nothing) for name in self.columns), strict=True))
         self.discard()
 
     def discard(self) -> None:
         """Remove the hidden file."""
-        self._rows.unlink(missing_ok=True)
+        self._tables.unlink(missing_ok=True)
+
+
+def _six_digits(column: np.ndarray) -> list[float]:
+    """The numbers of a column as they are written."""
+    return column.tolist() if column.dtype.kind in "iu" else [six_digits(value) for value in column.tolist()]
 
 
 def _measure(instances: np.ndarray, spacing: tuple[float, float], ending: str) -> dict[str, np.ndarray]:

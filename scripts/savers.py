@@ -161,7 +161,7 @@ class SegmentationSaver:
         if self.overlays:
             several = "probabilities" in maps and len(maps["probabilities"]) > 2
             labels = maps["classes"][0] if several or instances is None else instances
-            save_image(overlay_image(image, labels.astype(np.int64)), self.overlay_path(found.source))
+            save_image(overlay_image(image, labels.astype(np.int32, copy=False)), self.overlay_path(found.source))
         if self._table is not None and instances is not None:
             channels = image[0] if image.shape[0] == 1 else image
             table = object_table(instances, channels, found.spacing, found.unit)

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from scripts.engine_items import as_array
-from scripts.readers import PathLike, split_address
-from scripts.result_files import ResultFile, create_result, result_suffix
+from scripts.image_files import ImageHeader
+from scripts.readers import PathLike, image_suffix, read_header, split_address
+from scripts.result_files import ItkResult, NiftiResult, PngResult, ResultFile, result_suffix
 from scripts.result_names import ResultNames
+from scripts.tiff_results import TiffResult
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class SegmentationStore:
         self.incomplete: dict[Path, list[int]] = {}
         self._open: dict[Path, ResultFile] = {}
         self._names = ResultNames()
+        self._header: tuple[Path, ImageHeader] | None = None  # of the image before, whose other kinds come next
 
     def path_of(self, kind: str, source: PathLike) -> Path:
         """Where the result of an image goes."""
@@ -86,7 +89,7 @@ class SegmentationStore:
         image, page = split_address(source)
         path = self.path_of(kind, image)
         plane = self._prepare(kind, source, array)
-        result = self._open.get(path) or create_result(path, image, self.tiff_axes)
+        result = self._open.get(path) or _create_result(path, image, self._header_of(image))
         try:
             result.add(page or 0, plane)
         except BaseException:
@@ -130,6 +133,12 @@ class SegmentationStore:
             self.incomplete[path] = result.missing
             logger.warning("%s: no result for the planes %s, which are zero there", path, result.missing)
 
+    def _header_of(self, image: Path) -> ImageHeader:
+        """Of an image file, read once for all kinds of its results."""
+        if self._header is None or self._header[0] != image:
+            self._header = (image, read_header(image, self.tiff_axes))
+        return self._header[1]
+
     def _prepare(self, kind: str, source: PathLike, array: Any) -> np.ndarray:
         array = as_array(array)
         if kind == "probabilities":
@@ -149,3 +158,9 @@ class SegmentationStore:
             raise ValueError(f"classes of {source} go up to {largest}; expected at most {limit} (8 bit, class_values)")
         plane = plane.astype(np.uint8)
         return plane if self.class_values is None else np.asarray(self.class_values, np.uint8)[plane]
+
+
+def _create_result(path: Path, source: Path, header: ImageHeader) -> ResultFile:
+    """An empty result beside nothing yet: its format follows `path`, its planes and geometry follow `source`."""
+    kinds: dict[str, type[ResultFile]] = {".png": PngResult, ".tif": TiffResult, ".mha": ItkResult, ".nrrd": ItkResult}
+    return kinds.get(image_suffix(path), NiftiResult)(path, source, header)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.segmentation import find_boundaries
 
 from scripts.overlays import (
     CONFUSED,
@@ -19,7 +22,9 @@ from scripts.overlays import (
     class_key,
     displayable,
     error_map,
+    inner_outlines,
     overlay_image,
+    save_image,
 )
 
 
@@ -71,11 +76,13 @@ def test_overlay_tints_by_number_and_leaves_the_background() -> None:
     )
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_every_pixel_is_its_image_its_tint_or_its_outline(channels: int) -> None:
+@pytest.mark.parametrize("highest", [1, 255, 256], ids=["fractions", "bytes", "more than bytes"])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_every_pixel_is_its_image_its_tint_or_its_outline(channels: int, highest: int) -> None:
     """Pixel by pixel, as the definition says it."""
     generator = np.random.default_rng(channels)
-    image = generator.random((channels, 24, 30)).astype(np.float32)
+    image = (generator.random((channels, 24, 30)) * highest).astype(np.float32)
+    image = image if highest == 1 else image.round()
     labels = np.kron(generator.integers(0, 30, (4, 5)), np.ones((6, 6), int))
     plain, overlay = displayable(image), overlay_image(image, labels)
     for y, x in np.ndindex(labels.shape):
@@ -86,6 +93,33 @@ def test_every_pixel_is_its_image_its_tint_or_its_outline(channels: int) -> None
             on_edge = set(beside) != {labels[y, x]}
             value = colour if on_edge else np.float32(0.65) * value + np.float32(0.35) * colour
         np.testing.assert_array_equal(overlay[y, x], np.round(value * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.int64], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("size", [(1, 1), (3, 40, 30), (1, 2), (17, 19), (101, 2)], ids=str)
+def test_bytes_are_stretched_between_the_percentiles_of_numpy(size: tuple[int, ...], dtype: type) -> None:
+    for seed in range(20):
+        image = np.random.default_rng(seed).integers(seed, 256, size).astype(dtype)
+        low, high = np.percentile(image, (0.5, 99.5))
+        expected = np.clip((image - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+        expected = np.broadcast_to(expected, (3, *size[-2:])).transpose(1, 2, 0)
+        np.testing.assert_array_equal(displayable(image), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (30, 40)], ids=str)
+def test_outlines_are_those_of_scikit_image(size: tuple[int, int]) -> None:
+    labels = np.random.default_rng(0).integers(0, 3, size).repeat(3, axis=0).repeat(2, axis=1)
+    expected = find_boundaries(labels, mode="inner")
+    np.testing.assert_array_equal(inner_outlines(labels) & (labels > 0), expected)
+
+
+def test_a_saved_image_is_read_as_it_was(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (9, 14, 3), np.uint8)
+    save_image(image, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as found:
+        assert found.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(found), image)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_touching_instances_of_one_colour_are_parted_by_their_outlines() -> None:

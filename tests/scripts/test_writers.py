@@ -14,7 +14,7 @@ import tifffile
 import torch
 from PIL import Image
 
-import scripts.result_files
+import scripts.tiff_results
 from scripts.writers import SegmentationStore
 
 H, W = 5, 7
@@ -77,23 +77,42 @@ def test_tensors_are_taken_as_they_come_out_of_a_network(tensor: torch.Tensor, t
         np.testing.assert_array_equal(tifffile.imread(store.add("classes", source, tensor)), labels())
 
 
-def test_probabilities_are_compressed_float_channels_for_imagej(tmp_path: Path):
+NOISE = np.random.default_rng(0).random((4, 3, H, W), dtype=np.float32)
+
+
+@pytest.mark.parametrize("scores", [NOISE, NOISE.round()], ids=["uncertain", "certain"])
+def test_probabilities_are_compressed_float_channels_for_imagej(scores: np.ndarray, tmp_path: Path):
     source = image(tmp_path / "a.tif", 4, imagej=True, resolution=(0.25, 0.2),
                    metadata={"axes": "ZYX", "unit": "nm", "spacing": 50.0})  # fmt: skip
-    scores = np.random.default_rng(0).random((4, 3, H, W), dtype=np.float32)
     with SegmentationStore(tmp_path / "out", kinds=["probabilities"]) as store:
         for k, plane in enumerate(scores):
             path = store.add("probabilities", f"{source}#page={k}", torch.tensor(plane))
     with tifffile.TiffFile(path) as tif:
         assert (tif.series[0].axes, tif.series[0].kind) == ("ZCYX", "imagej")
         np.testing.assert_array_equal(tif.series[0].asarray(), scores)
-        assert tif.pages[0].compression == tifffile.COMPRESSION.ADOBE_DEFLATE
+        assert {page.compression for page in tif.pages} == {tifffile.COMPRESSION.ADOBE_DEFLATE}
         assert tif.imagej_metadata is not None
         assert (tif.imagej_metadata["unit"], tif.imagej_metadata["spacing"]) == ("nm", 50.0)
         assert tif.pages[0].get_resolution() == pytest.approx((0.25, 0.2))
     with Image.open(path) as other:
         other.seek(5)  # slice 1, channel 2
         np.testing.assert_array_equal(np.asarray(other), scores[1, 2])
+
+
+def test_probabilities_are_stored_as_they_are_where_compressing_would_take_little_off(tmp_path: Path):
+    generator = np.random.default_rng(0)
+    half = generator.random((1, 128, 128), dtype=np.float32)
+    planes = {"noise": half, "half": np.where(half > 0.5, half, 0), "certain": half.round()}
+    sizes = {}
+    for name, plane in planes.items():
+        Image.fromarray(np.zeros((128, 128), np.uint8)).save(tmp_path / f"{name}.png")
+        with SegmentationStore(tmp_path / "out", kinds=["probabilities"]) as store:
+            path = store.add("probabilities", tmp_path / f"{name}.png", plane)
+        np.testing.assert_array_equal(tifffile.imread(path), plane[0])
+        sizes[name] = path.stat().st_size / plane.nbytes
+    assert 1 < sizes["noise"] < 1.02
+    assert sizes["half"] < 0.8
+    assert sizes["certain"] < 0.1
 
 
 def test_no_size_is_claimed_where_none_is_known(tmp_path: Path):
@@ -130,7 +149,7 @@ def test_instances_take_32_bits_where_16_do_not_hold_them(name: str, last: int, 
 
 def test_large_results_become_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for limit, big in ((2**32, False), (10, True)):
-        monkeypatch.setattr(scripts.result_files, "_BIGTIFF_BYTES", limit)
+        monkeypatch.setattr(scripts.tiff_results, "_BIGTIFF_BYTES", limit)
         with SegmentationStore(tmp_path / "out") as store:
             path = store.add("classes", image(tmp_path / "a.tif"), labels())
         with tifffile.TiffFile(path) as tif:
