@@ -96,7 +96,9 @@ def test_the_table_by_hand():
         "rows": {"inference": [row], "step": []},
     }
     text = table(content)
-    assert text.startswith("P with AVX2, 2 cores, 8.0 GiB; 2 threads, device cpu; torch 1, MONAI 2, Python 3; 2026-01-02.")
+    assert text.startswith(
+        "P with AVX2, 2 cores, 8.0 GiB; 2 threads, device cpu; torch 1, MONAI 2, Python 3; 2026-01-02."
+    )
     assert text.splitlines()[-1] == (
         "| image; 0.5 megapixels/s | **500 ms** one tile | 4 s four tiles | 8 x (7.5 .. 8.25) | 450 ms products "
         "| 90% (85% .. 95%) | 7.5 x, 95% of the limit | **no** |"
