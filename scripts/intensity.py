@@ -55,11 +55,12 @@ def normalize_image(
             f"expected (channels, height, width), got the shape {tuple(channels.shape)}; a plain image needs "
             "EnsureChannelFirstd first"
         )
-    if not torch.isfinite(channels).all():
+    ends = [channel.aminmax() for channel in channels]  # NaN if any pixel is
+    if not all(value.isfinite() for low_high in ends for value in low_high):
         raise ValueError("expected finite grey values, got NaN or infinite ones; replace them in the file")
     scaled = []
-    for channel in channels:
-        if channel.min() == channel.max():  # nothing to see: only rounding errors would be scaled up
+    for channel, (lowest, highest) in zip(channels, ends, strict=True):
+        if lowest == highest:  # nothing to see: only rounding errors would be scaled up
             scaled.append(torch.zeros_like(channel))
             continue
         even = flattened(channel, flatten) if flatten else channel

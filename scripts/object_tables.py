@@ -94,7 +94,7 @@ class ObjectsCSV:
     def add(self, image: str, table: Mapping[str, np.ndarray]) -> None:
         """Append the objects of one image."""
         self.columns |= dict.fromkeys(table)
-        values = {name: [six_digits(value) for value in column.tolist()] for name, column in table.items()}
+        values = {name: list(map(six_digits, column.tolist())) for name, column in table.items()}
         rows = len(next(iter(values.values()), []))
         line = json.dumps({"image": [image] * rows, **values})
         with self._tables.open("a", encoding="utf-8") as file:

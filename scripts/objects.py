@@ -66,14 +66,16 @@ def instances_from_scores(
             f"expected probabilities 0 .. 1, got up to {scores.max():g}; give a class map as integers (AsDiscreted: "
             "dtype), network scores after ProbabilitiesFromScoresd"
         )
-    classes = (scores > threshold if is_probability else scores).astype(np.int32)
+    classes = scores > threshold if is_probability else scores  # bool: twice as fast to label as integers
+    classes = classes if classes.dtype == bool else classes.astype(np.int32)
     if fill_holes > 0:
         classes = _fill_holes(classes, fill_holes, connectivity)
-    instances = connected_components(classes, background=0, connectivity=connectivity).astype(np.int32)
+    instances = connected_components(classes, background=0, connectivity=connectivity).astype(np.int32, copy=False)
     instances = split_at_necks(instances, split)
-    instances = _keep(instances, np.bincount(instances.ravel()) >= min_area)
+    if min_area > 1:
+        instances = _keep(instances, np.bincount(instances.ravel()) >= min_area)
     instances = close_gaps(instances, gap)
-    return _keep(instances, _in_field(instances, field_border))
+    return instances if field_border == 0 else _keep(instances, _in_field(instances, field_border))
 
 
 class InstancesFromScoresd(MapTransform):

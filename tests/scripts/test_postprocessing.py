@@ -39,3 +39,20 @@ def test_the_likeliest_class_is_that_of_monai_and_the_first_of_equal_ones(classe
     found = LikeliestClassd()({"pred": scores})["pred"]
     torch.testing.assert_close(found.as_tensor(), expected.as_tensor(), rtol=0, atol=0)
     assert found.meta["filename_or_obj"] == "a.tif"
+
+
+def test_results_of_another_name_leave_the_scores_as_they_were():
+    scores = torch.randn(3, 4, 5)
+    given = scores.clone()
+    out = ProbabilitiesFromScoresd("pred", "prob")({"pred": scores})
+    out = LikeliestClassd("prob", "classes")(out)
+    assert out["pred"] is scores
+    torch.testing.assert_close(scores, given, rtol=0, atol=0)
+    torch.testing.assert_close(out["prob"], probabilities(scores), rtol=0, atol=0)
+    torch.testing.assert_close(out["classes"], scores.argmax(0, keepdim=True).float(), rtol=0, atol=0)
+
+
+def test_a_pixel_without_any_number_is_class_0_as_in_monai():
+    scores = torch.full((3, 1, 1), torch.nan)
+    for transform in (LikeliestClassd(), AsDiscreted("pred", argmax=True)):
+        assert transform({"pred": scores})["pred"].tolist() == [[[0]]]
