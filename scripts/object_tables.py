@@ -94,7 +94,7 @@ class ObjectsCSV:
     def add(self, image: str, table: Mapping[str, np.ndarray]) -> None:
         """Append the objects of one image."""
         self.columns |= dict.fromkeys(table)
-        values = {name: list(map(six_digits, column.tolist())) for name, column in table.items()}
+        values = {name: _six_digits(column) for name, column in table.items()}
         rows = len(next(iter(values.values()), []))
         line = json.dumps({"image": [image] * rows, **values})
         with self._tables.open("a", encoding="utf-8") as file:
@@ -123,6 +123,11 @@ class ObjectsCSV:
     def discard(self) -> None:
         """Remove the hidden file."""
         self._tables.unlink(missing_ok=True)
+
+
+def _six_digits(column: np.ndarray) -> list[float]:
+    """The numbers of a column as they are written."""
+    return column.tolist() if column.dtype.kind in "iu" else [six_digits(value) for value in column.tolist()]
 
 
 def _measure(instances: np.ndarray, spacing: tuple[float, float], ending: str) -> dict[str, np.ndarray]:

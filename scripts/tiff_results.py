@@ -13,21 +13,19 @@ from scripts.atomic_files import replacing
 from scripts.result_files import ResultFile
 
 _BIGTIFF_BYTES = 2**32 - 2**25
-_WORTH_DEFLATING = 0.8  # of the size, at most: otherwise probabilities are not compressed
+_WORTH_DEFLATING = 0.8  # of the size, at most: otherwise probabilities are stored as they are
 _SAMPLED = 32  # of so many rows one is compressed to know
 
 
 class TiffResult(ResultFile):
-    """A TIFF that ImageJ opens as a hyperstack with channels, slices and the size of a pixel.
+    """A deflate-compressed TIFF that ImageJ opens as a hyperstack with channels, slices and the size of a pixel.
 
-    The first plane decides the number type; a stack of uint16 that meets a larger label is rewritten as uint32. Labels
-    are compressed, by deflate; probabilities where the first plane's are worth it: their digits are noise to it.
+    The first plane decides the number type; a stack of uint16 that meets a larger label is rewritten as uint32.
     """
 
     def _put(self, plane: np.ndarray) -> None:
         pages = plane if plane.ndim == 3 else plane[None]  # (C, H, W)
         if self._unfinished is None:
-            self._compression = _compression(pages)
             self._open(pages.shape[0], pages.dtype)
         elif pages.dtype.itemsize > self._dtype.itemsize:
             self._widen(pages.shape[0], pages.dtype)
@@ -50,13 +48,14 @@ class TiffResult(ResultFile):
     def _write(self, pages: np.ndarray) -> None:
         self._tif.write(
             pages.astype(self._dtype, copy=False),
-            contiguous=not self._compression,  # ImageJ takes uncompressed planes for one block
+            contiguous=False,
+            compression="zlib",  # of all levels: what is not compressed ImageJ takes for one block of planes
+            compressionargs={"level": _level(pages)},
             photometric="minisblack",
             metadata=None,  # the description is ours
             description=self._description,
             resolution=self._resolution,
             resolutionunit=1,  # none: ImageJ takes the unit from its description
-            **self._compression,
         )
         self._description = None  # it belongs to the first page
 
@@ -75,14 +74,14 @@ class TiffResult(ResultFile):
             self._unfinished = None
 
 
-def _compression(pages: np.ndarray) -> dict[str, Any]:
-    """Options of `TiffWriter.write` for pages (C, H, W) like these.
+def _level(pages: np.ndarray) -> int:
+    """The level of deflate for pages (C, H, W); 0 stores them as they are.
 
-    Deflate takes a tenth off the probabilities of an uncertain network, in the time of everything else that is written
-    of an image, and nearly all off those of a certain one. Some rows tell which.
+    The digits of a probability are noise to it. It takes a tenth off those of a network in float32, in as much time as
+    all else that is written of an image; more off those in bfloat16, of which many are alike, and nearly all off those
+    of a certain network. Some rows tell which.
     """
-    if pages.dtype.kind == "f":
-        some = pages[:, ::_SAMPLED].tobytes()
-        if len(imagecodecs.deflate_encode(some, 1)) > _WORTH_DEFLATING * len(some):
-            return {}
-    return {"compression": "zlib", "compressionargs": {"level": 1 if pages.dtype.kind == "f" else 6}}
+    if pages.dtype.kind != "f":
+        return 6
+    some = pages[:, ::_SAMPLED].tobytes()
+    return 1 if len(imagecodecs.deflate_encode(some, 1)) < _WORTH_DEFLATING * len(some) else 0

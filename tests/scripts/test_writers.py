@@ -77,17 +77,11 @@ def test_tensors_are_taken_as_they_come_out_of_a_network(tensor: torch.Tensor, t
         np.testing.assert_array_equal(tifffile.imread(store.add("classes", source, tensor)), labels())
 
 
-UNCERTAIN = np.random.default_rng(0).random((4, 3, H, W), dtype=np.float32)
+NOISE = np.random.default_rng(0).random((4, 3, H, W), dtype=np.float32)
 
 
-@pytest.mark.parametrize(
-    "scores, compression",
-    [(UNCERTAIN, tifffile.COMPRESSION.NONE), (UNCERTAIN.round(), tifffile.COMPRESSION.ADOBE_DEFLATE)],
-    ids=["uncertain", "certain"],
-)
-def test_probabilities_are_float_channels_for_imagej_compressed_where_it_is_worth_it(
-    scores: np.ndarray, compression: tifffile.COMPRESSION, tmp_path: Path
-):
+@pytest.mark.parametrize("scores", [NOISE, NOISE.round()], ids=["uncertain", "certain"])
+def test_probabilities_are_compressed_float_channels_for_imagej(scores: np.ndarray, tmp_path: Path):
     source = image(tmp_path / "a.tif", 4, imagej=True, resolution=(0.25, 0.2),
                    metadata={"axes": "ZYX", "unit": "nm", "spacing": 50.0})  # fmt: skip
     with SegmentationStore(tmp_path / "out", kinds=["probabilities"]) as store:
@@ -96,7 +90,7 @@ def test_probabilities_are_float_channels_for_imagej_compressed_where_it_is_wort
     with tifffile.TiffFile(path) as tif:
         assert (tif.series[0].axes, tif.series[0].kind) == ("ZCYX", "imagej")
         np.testing.assert_array_equal(tif.series[0].asarray(), scores)
-        assert [page.compression for page in tif.pages] == [compression] * 12
+        assert {page.compression for page in tif.pages} == {tifffile.COMPRESSION.ADOBE_DEFLATE}
         assert tif.imagej_metadata is not None
         assert (tif.imagej_metadata["unit"], tif.imagej_metadata["spacing"]) == ("nm", 50.0)
         assert tif.pages[0].get_resolution() == pytest.approx((0.25, 0.2))
@@ -105,20 +99,20 @@ def test_probabilities_are_float_channels_for_imagej_compressed_where_it_is_wort
         np.testing.assert_array_equal(np.asarray(other), scores[1, 2])
 
 
-@pytest.mark.parametrize("present", [[0, 1, 2, 3], [0, 2]], ids=str)
-def test_uncompressed_planes_are_one_block_for_which_imagej_takes_them(present: list[int], tmp_path: Path):
-    """ImageJ looks for them one behind the other after the first, whatever the other pages say."""
-    source = image(tmp_path / "a.tif", 4)
-    with SegmentationStore(tmp_path / "out", kinds=["probabilities"]) as store:
-        for k in present:
-            path = store.add("probabilities", f"{source}#page={k}", UNCERTAIN[k])
-    with tifffile.TiffFile(path) as tif:
-        first = tif.pages[0].dataoffsets[0]
-        order = tif.byteorder
-    block = np.frombuffer(path.read_bytes()[first:], f"{order}f4", UNCERTAIN.size).reshape(UNCERTAIN.shape)
-    expected = [plane if k in present else np.zeros_like(plane) for k, plane in enumerate(UNCERTAIN)]
-    np.testing.assert_array_equal(block, expected)
-    np.testing.assert_array_equal(tifffile.imread(path), expected)
+def test_probabilities_are_stored_as_they_are_where_compressing_would_take_little_off(tmp_path: Path):
+    generator = np.random.default_rng(0)
+    half = generator.random((1, 128, 128), dtype=np.float32)
+    planes = {"noise": half, "half": np.where(half > 0.5, half, 0), "certain": half.round()}
+    sizes = {}
+    for name, plane in planes.items():
+        Image.fromarray(np.zeros((128, 128), np.uint8)).save(tmp_path / f"{name}.png")
+        with SegmentationStore(tmp_path / "out", kinds=["probabilities"]) as store:
+            path = store.add("probabilities", tmp_path / f"{name}.png", plane)
+        np.testing.assert_array_equal(tifffile.imread(path), plane[0])
+        sizes[name] = path.stat().st_size / plane.nbytes
+    assert 1 < sizes["noise"] < 1.02
+    assert sizes["half"] < 0.8
+    assert sizes["certain"] < 0.1
 
 
 def test_no_size_is_claimed_where_none_is_known(tmp_path: Path):
