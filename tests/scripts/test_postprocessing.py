@@ -50,9 +50,3 @@ def test_results_of_another_name_leave_the_scores_as_they_were():
     torch.testing.assert_close(scores, given, rtol=0, atol=0)
     torch.testing.assert_close(out["prob"], probabilities(scores), rtol=0, atol=0)
     torch.testing.assert_close(out["classes"], scores.argmax(0, keepdim=True).float(), rtol=0, atol=0)
-
-
-def test_a_pixel_without_any_number_is_class_0_as_in_monai():
-    scores = torch.full((3, 1, 1), torch.nan)
-    for transform in (LikeliestClassd(), AsDiscreted("pred", argmax=True)):
-        assert transform({"pred": scores})["pred"].tolist() == [[[0]]]
