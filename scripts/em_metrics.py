@@ -125,8 +125,7 @@ def pooled_counts(
     levels = checked_probability(probability, truth)
     regions = cell_regions(truth)
     inside = regions != 0
-    in_truth = np.count_nonzero(inside)
-    pairs, pixels = [], []
+    pairs, pixels, in_truth = [], [], np.count_nonzero(inside)
     for threshold in thresholds:
         cells = levels > threshold
         pairs.append(rand_pairs(overlap_table(regions, cell_regions(cells))))

@@ -77,8 +77,8 @@ class TiffResult(ResultFile):
 def _level(pages: np.ndarray) -> int:
     """The level of deflate for pages (C, H, W); 0 stores them as they are.
 
-    The digits of a probability are noise to it. It takes a tenth off those of a network in float32, in as much time as
-    all else that is written of an image; more off those in bfloat16, of which many are alike, and nearly all off those
+    The digits of a probability are noise to it. It takes a tenth off those of a network in float32, in more time than
+    any other file of an image takes; a third off those in bfloat16, of which many are alike, and nearly all off those
     of a certain network. Some rows tell which.
     """
     if pages.dtype.kind != "f":
