@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import trials
+from benchmarks import trials, ways_to_try
 from benchmarks.measure import Setup
 from bundle.run import ROOT
 from scripts.precision import computes_in_bfloat16
@@ -21,7 +21,7 @@ OTHER_WAYS = ["given back", "tiles of 572", "NCHW", "channels-last tiles", "grap
 
 def test_image_trials_give_the_same_scores_in_other_ways():
     with torch.inference_mode():
-        made = trials.chosen(trials.image_trials(SETUP), OTHER_WAYS)
+        made = trials.chosen(ways_to_try.image_trials(SETUP), OTHER_WAYS)
         results = {name: trial.make()() for name, trial in made.items()}
     assert {"NCHW", "oneDNN graph (torch.jit)", "tiles of 572, four at once"} <= set(results)
     expected = results["float32, NCHW"]
@@ -31,13 +31,13 @@ def test_image_trials_give_the_same_scores_in_other_ways():
 
 
 def test_a_word_chooses_trials_and_the_first_is_always_run():
-    made = dict.fromkeys(["as used", "fused optimiser", "torch.compile"], trials.Trial(lambda: lambda: None))
+    made = dict.fromkeys(["as used", "fused optimiser", "torch.compile"], ways_to_try.Trial(lambda: lambda: None))
     assert list(trials.chosen(made, ["compile"])) == ["as used", "torch.compile"]
     assert list(trials.chosen(made, [])) == list(made)
 
 
 def test_several_tiles_a_step_are_timed_by_the_tile():
-    steps = trials.chosen(trials.step_trials(SETUP), ["4 tiles"])
+    steps = trials.chosen(ways_to_try.step_trials(SETUP), ["4 tiles"])
     times = trials.seconds_of(steps, repeats=2)
     assert [len(seconds) for seconds in times.values()] == [2, 2]
     assert steps["4 tiles a step"].tiles == 4
