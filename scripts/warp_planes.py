@@ -12,8 +12,8 @@ may differ. While many pixels change, whole planes are worked on, then lists of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ import numpy as np
 RING = ((0, 1), (-1, 0), (0, -1), (1, 0), (-1, 1), (-1, -1), (1, -1), (1, 1))
 _BACK = (2, 3, 0, 1, 6, 7, 4, 5)  # a neighbour has this pixel at this place of its own ring
 _BEFORE = (1, 2, 5, 6)  # neighbours that come first where priorities are equal: columns from left to right
-_PLANES_AT_ONCE = 16  # the bits of a number
 _DENSE = 1 / 40  # share of pixels that change above which whole planes are faster than lists of pixels
 _MANY = 1 / 10  # share of pixels that turn in a sweep above which the next one begins with whole planes
 _FEW = 8  # pixels that are faster one by one than in lists
@@ -60,13 +59,13 @@ def stretches(ring: Any) -> list[Any]:
     return [ring[k] & ~(ring[k + 4] & ring[(k + 1) % 4]) for k in range(4)]
 
 
-def warps(truth: np.ndarray, targets: Iterable[Target]) -> Iterator[np.ndarray]:
+def warps(truth: np.ndarray, targets: Iterable[Target], at_once: int = 16) -> Iterator[np.ndarray]:
     """`scripts.warping.warp` of one truth to many proposals.
 
     Args:
         truth: bool (H, W), True = cell.
-        targets: proposal, bool (H, W), and priority, (H, W) or None, of each. They are held in memory 16 at a time, in
-            some 90 bytes per pixel.
+        targets: proposal, bool (H, W), and priority, (H, W) or None, of each.
+        at_once: how many of them are warped together, 1 .. 16, in some 130 bytes per pixel, up to 8 in some 80.
 
     Returns:
         bool (H, W) for each of them, in their order.
@@ -75,20 +74,18 @@ def warps(truth: np.ndarray, targets: Iterable[Target]) -> Iterator[np.ndarray]:
         ValueError: the shapes differ or are not two-dimensional.
     """
     remaining = iter(targets)
-    while some := list(islice(remaining, _PLANES_AT_ONCE)):
-        for proposal, _ in some:
-            if truth.ndim != 2 or truth.shape != proposal.shape:
-                raise ValueError(f"expected two planes (H, W) of one shape, got {truth.shape} and {proposal.shape}")
-        if truth.size:
-            yield from _Planes(truth, some).warped()
-        else:
-            yield from (truth.astype(bool) for _ in some)
+    for first in remaining:
+        planes = _Planes(truth, chain([first], islice(remaining, at_once - 1)), np.uint8 if at_once <= 8 else np.uint16)
+        image, bits = planes.warped(), planes.bits
+        del planes  # its lists are large
+        for bit in bits:
+            yield (image & bit) != 0
 
 
 class _Planes:
     """Up to 16 planes on their way from the truth to their proposals.
 
-    All arrays are flat, of the padded image, and their bits are planes.
+    All arrays are flat, of the padded image, and their bits are planes; `bits` has that of every plane.
 
     Attributes:
         image: the pixels as the last sweep left them, 1 = cell.
@@ -97,46 +94,52 @@ class _Planes:
         met: indices of all pixels that are, or were for a while.
     """
 
-    def __init__(self, truth: np.ndarray, targets: Sequence[Target]) -> None:
-        self.count, self.stride = len(targets), truth.shape[1] + 2
-        self.type: Any = np.uint8 if self.count <= 8 else np.uint16
+    def __init__(self, truth: np.ndarray, targets: Iterable[Target], kind: Any) -> None:
+        if truth.ndim != 2:
+            raise ValueError(f"expected two planes (H, W) of one shape, got {truth.shape}")
+        self.stride = truth.shape[1] + 2
         size = (truth.shape[0] + 2) * self.stride
-        self.inner = slice(self.stride + 1, size - self.stride - 1)  # from the first to the last pixel of the image
+        self.inner = slice(self.stride + 1, max(size - self.stride - 1, self.stride + 1))  # from first to last pixel
         self.offsets = [dy * self.stride + dx for dy, dx in RING]
-        self.image, self.waiting, self.turned = (np.zeros(size, self.type) for _ in range(3))
+        self.image, self.waiting, self.turned = (np.zeros(size, kind) for _ in range(3))
+        self.bits: list[Any] = []
         self.met: list[np.ndarray] = []
-        self._box(self.image)[...] = np.where(truth, self.type((1 << self.count) - 1), self.type(0))
-        self.comes_before = np.zeros((8, size), self.type)  # whether the neighbour does, for each place of the ring
+        self._box(self.image)[...] = np.where(truth, ~kind(0), kind(0))
+        self.comes_before = np.zeros((8, size), kind)  # whether the neighbour does, for each place of the ring
         for plane, (proposal, priority) in enumerate(targets):
-            self._box(self.waiting)[...] |= (proposal != truth) * self.type(1 << plane)
-            self._compare(plane, priority)
+            if proposal.shape != truth.shape:
+                raise ValueError(f"expected two planes (H, W) of one shape, got {truth.shape} and {proposal.shape}")
+            self.bits.append(kind(1 << plane))
+            self._box(self.waiting)[...] |= (proposal != truth) * self.bits[-1]
+            self._compare(self.bits[-1], priority)
         for place in _BEFORE:
             of_neighbour = self._beside(self.comes_before[_BACK[place]], place)
             np.invert(self.comes_before[place, self.inner], out=of_neighbour)
         self._list_listeners()
 
-    def warped(self) -> Iterator[np.ndarray]:
-        """Turn pixels until none is left that is simple; the planes, bool (H, W)."""
+    def warped(self) -> np.ndarray:
+        """Turn pixels until none is left that is simple; the image (H, W)."""
         self._turn()
-        for plane in range(self.count):
-            yield (self._box(self.image) & self.type(1 << plane)) != 0
+        return self._box(self.image)
 
-    def _compare(self, plane: int, priority: np.ndarray | None) -> None:
+    def _compare(self, bit: Any, priority: np.ndarray | None) -> None:
         """Which neighbours come before a pixel, at the first places of the ring; at the others it is the reverse."""
         if priority is None:
-            self.comes_before[list(_BEFORE)] |= self.type(1 << plane)
+            self.comes_before[list(_BEFORE)] |= bit
             return
         padded = np.pad(priority, 1).ravel()
         if padded.dtype.kind == "f":
             padded = np.fmax(padded, -np.inf, dtype=padded.dtype)  # what is not a number is last, and stays in order
         for place in _BEFORE:
             before = self._beside(padded, place) >= padded[self.inner]
-            self.comes_before[place, self.inner] |= before * self.type(1 << plane)
+            self.comes_before[place, self.inner] |= before * bit
 
     def _list_listeners(self) -> None:
         """Which neighbours have to be told when a pixel turns: of those who wait, at once who comes after it."""
         size = self.image.size
-        self.rings, self.now, self.later = (np.zeros((size, 8), self.type) for _ in range(3))  # rows, one for a pixel
+        self.rings, self.now, self.later = (
+            np.zeros((size, 8), self.image.dtype) for _ in range(3)
+        )  # rows, one for a pixel
         for place, back in enumerate(_BACK):
             waits = self._beside(self.waiting, place)
             comes_after = self._beside(self.comes_before[back], place) & waits
@@ -170,7 +173,7 @@ class _Planes:
 
     def _begin(self) -> tuple[np.ndarray, np.ndarray]:
         """Settle a sweep on whole planes until few pixels change, and list the rings; these pixels, and their bits."""
-        seen, few = np.empty((8, self.image[self.inner].size), self.type), int(_DENSE * self.image.size)
+        seen, few = np.empty((8, self.image[self.inner].size), self.image.dtype), int(_DENSE * self.image.size)
         while True:
             for place in range(8):
                 np.bitwise_and(self._beside(self.turned, place), self.comes_before[place, self.inner], out=seen[place])
@@ -227,7 +230,7 @@ class _Planes:
                     changes[pixel] = change
             met.update(changes)
         self.met.append(np.array([*met], np.int64))
-        return np.array([*changes], np.int64), np.array([*changes.values()], self.type)
+        return np.array([*changes], np.int64), np.array([*changes.values()], self.image.dtype)
 
     def _once(self, pixels: np.ndarray) -> np.ndarray:
         """The pixels without those named again; much faster than sorting."""

@@ -81,7 +81,7 @@ def warp(truth: np.ndarray, proposal: np.ndarray, priority: np.ndarray | None = 
         >>> warp(truth, np.array([[1, 1, 1, 1, 1]], bool)).astype(int)  # but not vanish
         array([[1, 1, 0, 1, 1]])
     """
-    (warped,) = warps(truth, [(proposal, priority)])
+    (warped,) = warps(truth, [(proposal, priority)], at_once=1)
     return warped
 
 
@@ -141,7 +141,8 @@ def warping_error(
         pixels += cells.size
         # the surest pixels turn first
         targets = ((levels > threshold, np.abs(levels - threshold).astype(np.float32)) for threshold in thresholds)
-        for row, threshold, warped in zip(counts, thresholds, warps(cells, targets), strict=True):
+        together = warps(cells, targets, at_once=min(len(thresholds), 16))
+        for row, threshold, warped in zip(counts, thresholds, together, strict=True):
             row += splits_and_mergers(warped, levels > threshold, radius)
     if not pixels:
         raise ValueError("expected at least one plane of a probability map and its truth, got none")
