@@ -25,6 +25,7 @@ from torch import nn
 from benchmarks.live_bytes import PAPER, SMALLEST, live_bytes_of_step, recompute_stages
 from scripts.geometry import output_size
 from scripts.inferers import MixedPrecisionInferer, OverlapTileInferer
+from scripts.layouts import training_layout
 from scripts.losses import WeightedCrossEntropyLoss
 from scripts.memory import KeepFreedMemory
 from scripts.networks import RonnebergerUNet
@@ -69,7 +70,7 @@ def step_peak(
     network = RonnebergerUNet(features=features)
     if recompute:
         recompute_stages(network)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
+    network.to(memory_format=training_layout(torch.device("cpu")))  # type: ignore[call-overload]  # stub lacks this form
     batches = [made_batch(SMALLEST, 1), made_batch(size, batch)]
     return growth(lambda: train(network, batches, amp_dtype))
 

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Goal, MatrixProducts, Row, Setup, Times, Way, take_turns
 from scripts.inferers import MixedPrecisionInferer
+from scripts.layouts import trains_in_channels_last
 from scripts.losses import WeightedCrossEntropyLoss
 from scripts.memory import keep_freed_memory
 from scripts.networks import RonnebergerUNet
@@ -30,8 +31,9 @@ def rows(setup: Setup) -> Iterator[Row]:
     x, target = tile(size, setup.device)
     plain = PlainStep(network(setup, channels_last=False), x, target)
     native = computes_in_bfloat16(setup.device)
+    last = trains_in_channels_last(setup.device)
     for amp_dtype in ("bfloat16", "float32") if native else ("float32",):
-        ours = Step(network(setup, channels_last=True), x, target, amp_dtype)
+        ours = Step(network(setup, last), x, target, amp_dtype)
         products = MatrixProducts(getattr(torch, amp_dtype), setup.device, 256 if setup.quick else 4096)
         ways: dict[str, Way] = {"ours": ours, "plain": plain, "products": products}
         before: dict[str, Way] = {"ours": ours.warm_up, "plain": partial(keep_freed_memory, False)}
@@ -41,7 +43,7 @@ def rows(setup: Setup) -> Iterator[Row]:
         limit = products.limit(times["products"], operations)
         yield Row(
             f"training step, a tile of {size}, {amp_dtype}",
-            Times(f"channels-last, {amp_dtype}", times["ours"]),
+            Times(f"{layout_name(last)}, {amp_dtype}", times["ours"]),
             Times("float32, NCHW, eager", times["plain"]),
             limit,
             (Goal("times", 2.5), Goal("share", 0.85)) if amp_dtype == "bfloat16" else (Goal("share", 0.85),),
@@ -56,6 +58,11 @@ def network(setup: Setup, channels_last: bool) -> RonnebergerUNet:
     if channels_last:
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
     return net
+
+
+def layout_name(channels_last: bool) -> str:
+    """As tables call it."""
+    return "channels-last" if channels_last else "NCHW"
 
 
 def tile(size: int, device: torch.device, batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:

@@ -29,6 +29,7 @@ from benchmarks.step import PlainStep, Step, network, tile
 from benchmarks.weight_map import copied
 from bundle.run import ROOT
 from bundle.sample import sample
+from scripts.layouts import trains_in_channels_last
 from scripts.memory import keep_freed_memory
 from scripts.precision import computes_in_bfloat16
 
@@ -41,7 +42,7 @@ def rows(setup: Setup) -> Iterator[Row]:
     size = 252 if setup.quick else 572
     native = "bfloat16" if computes_in_bfloat16(setup.device) else "float32"
     x, target = tile(size, setup.device)
-    step = Step(network(setup, channels_last=True), x, target, native)
+    step = Step(network(setup, trains_in_channels_last(setup.device)), x, target, native)
     loops: dict[str, Way] = {
         "a write-up's loop: everything for each sample, float32": WriteUpLoop(setup, data, size, blur_by_kernel),
         "the same, Simard's blur along each axis": WriteUpLoop(setup, data, size, blur_by_axes),

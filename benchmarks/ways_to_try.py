@@ -13,8 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from benchmarks.inference import image, networks, tile_by_tile
 from benchmarks.measure import Setup, Way, threads
-from benchmarks.step import LEARNING_RATE, MOMENTUM, PlainStep, Step, center_slice, network, tile
+from benchmarks.step import LEARNING_RATE, MOMENTUM, PlainStep, Step, center_slice, layout_name, network, tile
 from scripts.inferers import OverlapTileInferer
+from scripts.layouts import training_layout, trains_in_channels_last
 from scripts.precision import computes_in_bfloat16
 
 USED = "as used"
@@ -39,8 +40,9 @@ def step_trials(setup: Setup) -> dict[str, Trial]:
     size = 252 if setup.quick else 572
     x, target = tile(size, setup.device)
     native, other = _precisions(setup.device)
+    last = trains_in_channels_last(setup.device)
 
-    def step(amp_dtype: str = native, channels_last: bool = True, batch: int = 1) -> Step:
+    def step(amp_dtype: str = native, channels_last: bool = last, batch: int = 1) -> Step:
         inputs = (x, target) if batch == 1 else tile(size, setup.device, batch)
         made = Step(network(setup, channels_last), *inputs, amp_dtype)
         made.inferer.channels_last = channels_last
@@ -81,14 +83,14 @@ def step_trials(setup: Setup) -> dict[str, Trial]:
         return made
 
     def in_bfloat16() -> PlainStep:
-        last = x.to(torch.bfloat16, memory_format=torch.channels_last)
-        return PlainStep(network(setup, channels_last=True).to(torch.bfloat16), last, target.to(torch.bfloat16))
+        tiles = x.to(torch.bfloat16, memory_format=training_layout(setup.device))
+        return PlainStep(network(setup, last).to(torch.bfloat16), tiles, target.to(torch.bfloat16))
 
     return {
-        f"{USED}: {native}, channels-last, freed memory kept": Trial(step),
+        f"{USED}: {native}, {layout_name(last)}, freed memory kept": Trial(step),
         "without dropout, to see its price": Trial(without_dropout),
         "mean of the scores as the loss, to see the price of ours": Trial(without_loss),
-        "NCHW": Trial(lambda: step(channels_last=False)),
+        layout_name(not last): Trial(lambda: step(channels_last=not last)),
         other: Trial(lambda: step(other)),
         "float32, NCHW": Trial(lambda: step("float32", channels_last=False)),
         "weights in bfloat16, no autocast": Trial(in_bfloat16),

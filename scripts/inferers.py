@@ -16,6 +16,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer
 from tqdm import tqdm
 
+from scripts.layouts import trains_in_channels_last
 from scripts.memory import bytes_per_pixel, free_memory
 from scripts.orientations import ORIENTATIONS, add_tile
 from scripts.precision import amp_dtype_of, at_least_single, autocast, check_amp_dtype
@@ -209,10 +210,10 @@ class MixedPrecisionInferer(SimpleInferer):
 
     Args:
         amp_dtype: "auto", "bfloat16", "float16", or "float32" for no autocast; see `OverlapTileInferer`.
-        channels_last: lay inputs out as channels-last; see `OverlapTileInferer`.
+        channels_last: lay inputs out as channels-last; None: where training in it is fast, see `scripts.layouts`.
     """
 
-    def __init__(self, amp_dtype: str | None = "bfloat16", channels_last: bool = True) -> None:
+    def __init__(self, amp_dtype: str | None = "bfloat16", channels_last: bool | None = None) -> None:
         super().__init__()
         self.amp_dtype = check_amp_dtype(amp_dtype)
         self.channels_last = channels_last
@@ -222,7 +223,8 @@ class MixedPrecisionInferer(SimpleInferer):
     ) -> torch.Tensor:
         """Scores (B, K, ...) of at least single precision, so that the loss is not computed in half."""
         images = _plain(inputs)
-        if self.channels_last and images.ndim == 4:
+        last = trains_in_channels_last(images.device) if self.channels_last is None else self.channels_last
+        if last and images.ndim == 4:
             images = images.to(memory_format=torch.channels_last)
         with autocast(images.device, amp_dtype_of(self.amp_dtype, images.device)):
             scores = network(images, *args, **kwargs)

@@ -34,7 +34,7 @@ def watched_step(amp_dtype: str | None) -> tuple[Watch, Watch, RonnebergerUNet]:
     torch.manual_seed(0)
     network = RonnebergerUNet(features=(4, 8, 16, 32, 64)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.99)
-    inferer, energy = MixedPrecisionInferer(amp_dtype), WeightedCrossEntropyLoss()
+    inferer, energy = MixedPrecisionInferer(amp_dtype, channels_last=True), WeightedCrossEntropyLoss()
     image, target = torch.rand(1, 1, TILE, TILE), torch.ones(1, 2, OUTPUT, OUTPUT)
     for _ in range(2):
         there, back = Watch(), Watch()

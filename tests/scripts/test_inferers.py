@@ -447,7 +447,7 @@ def test_training_runs_in_mixed_precision_and_scores_are_single(amp_dtype):
         )
     )
     x = MetaTensor(torch.rand(1, 1, 20, 22), meta={"name": "a"})
-    scores = MixedPrecisionInferer(amp_dtype)(x, network)
+    scores = MixedPrecisionInferer(amp_dtype, channels_last=True)(x, network)
     assert seen == [(getattr(torch, amp_dtype or "float32"), True)]
     assert scores.dtype == torch.float32
     assert scores.meta["name"] == "a"
