@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 # states of a pixel beside the regions 1 .. n; below `_WAITING` are the places in the queue, the first is highest
-_LINE, _OUTSIDE, _WAITING = 0, -1, -2
+_LINE, _OUTSIDE, _WAITING = -1, -2, -3
 
 
 def cell_regions(cells: np.ndarray) -> np.ndarray:
@@ -65,7 +65,7 @@ def thin_membrane(cells: np.ndarray) -> np.ndarray:
     touches = is_region[1:-1, :-2] | is_region[:-2, 1:-1] | is_region[1:-1, 2:] | is_region[2:, 1:-1]
     columns, rows = np.nonzero((touches & ~is_region[1:-1, 1:-1]).T)  # columns first, as the program visits the pixels
     _flood(states.ravel(), (rows + 1) * (width + 2) + columns + 1, stride=width + 2)
-    return inside.copy()
+    return np.maximum(inside, 0)
 
 
 def _flood(states: np.ndarray, front: np.ndarray, stride: int) -> None:
@@ -142,6 +142,5 @@ def _queue_places(count: int) -> np.ndarray:
 def _meet(neighbours: np.ndarray) -> np.ndarray:
     """The one region among the 4 neighbours of each pixel, int32 (4, N) -> (N,); the line if there are more or none."""
     highest = np.maximum.reduce(neighbours)
-    # one less, whatever is no region is above all regions
-    lowest = np.minimum.reduce(neighbours.view(np.uint32) - np.uint32(1)).view(np.int32) + 1
+    lowest = np.minimum.reduce(neighbours.view(np.uint32)).view(np.int32)  # unsigned, all that is no region is above
     return np.where(lowest == highest, highest, _LINE)

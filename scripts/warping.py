@@ -101,14 +101,12 @@ def splits_and_mergers(warped: np.ndarray, proposal: np.ndarray, radius: int = 2
         Pixels of splits, pixels of mergers.
     """
     rows, columns = np.nonzero(warped != proposal)
-    around = _ring(np.pad(cell_regions(warped), 1), rows, columns)  # (8, N)
-    objects = _count_regions(around)
+    around = _ring(np.pad(cell_regions(warped), 1, constant_values=-1), rows, columns)  # (8, N), -1 beyond the image
+    objects = _count_regions(np.maximum(around, 0))
     is_cell = warped[rows, columns]
     mergers = int((~is_cell & (objects >= 2)).sum())
     splits = int((is_cell & (objects >= 2)).sum())
-    in_image = _ring(np.pad(np.ones(warped.shape, bool), 1), rows, columns)
-    has_membrane = ((around == 0) & in_image).any(axis=0)
-    unsure = np.flatnonzero(is_cell & (objects == 1) & has_membrane)
+    unsure = np.flatnonzero(is_cell & (objects == 1) & (around == 0).any(axis=0))
     if unsure.size:
         parts = _parts_a_cell(warped, rows[unsure], columns[unsure], radius)
         splits += int(parts.sum())
