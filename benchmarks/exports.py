@@ -2,8 +2,8 @@
 
     python -m benchmarks.exports [--size 512] [--repeats 5] [--formats onnx torchscript pt2] [--cpu_time]
 
-ONNX is run as it is and in int8, by onnxruntime and, where it is installed, by OpenVINO. Baseline: the network itself
-in float32, channels-last, through the same overlap-tile inferer. Every round runs all in turn, so that a load from
+ONNX is run as it is and in int8, by onnxruntime and, where it is installed, by OpenVINO; bfloat16 only where there are
+instructions for it. Baseline: the network itself in float32, channels-last, through the same overlap-tile inferer. Every round runs all in turn, so that a load from
 elsewhere meets them alike; a ratio is the median of the rounds' own ratios.
 """
 
@@ -25,6 +25,7 @@ from bundle.quantizing import write_int8
 from scripts.backends import ExportedNetwork
 from scripts.inferers import OverlapTileInferer
 from scripts.networks import RonnebergerUNet
+from scripts.precision import computes_in_bfloat16
 
 FREE = tuple(name for name, kind in FORMATS.items() if kind.tile_size is None)
 
@@ -40,6 +41,7 @@ def methods(
         formats: which to export.
         device: where all of them run.
     """
+    in_bfloat16 = computes_in_bfloat16(torch.device(device))  # without, an image can take minutes
     info = {"depth": network.depth, "padding": network.padding, "retain_dim": network.retain_dim}
     exported = {}
     for name in formats:
@@ -55,13 +57,15 @@ def methods(
             single = folder / "onnx.onnx"
             exported |= {
                 "openvino, float32": ExportedNetwork(single, onnx_engine="openvino"),
-                "openvino, bfloat16": ExportedNetwork(single, onnx_engine="openvino", amp_dtype="bfloat16"),
                 "openvino, int8": ExportedNetwork(int8, onnx_engine="openvino"),
             }
+            if in_bfloat16:
+                rounded = ExportedNetwork(single, onnx_engine="openvino", amp_dtype="bfloat16")
+                exported["openvino, bfloat16"] = rounded
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
     ways: dict[str, tuple[torch.nn.Module, OverlapTileInferer]] = {
         "network, float32": (network, OverlapTileInferer()),
-        "network, bfloat16": (network, OverlapTileInferer(amp_dtype="bfloat16")),
+        **({"network, bfloat16": (network, OverlapTileInferer(amp_dtype="bfloat16"))} if in_bfloat16 else {}),
         **{name: (runs, OverlapTileInferer()) for name, runs in exported.items()},
     }
     return {name: lambda image, way=way: way[1](image, way[0]) for name, way in ways.items()}  # type: ignore[misc]
