@@ -3,8 +3,8 @@
     python -m benchmarks.exports [--size 512] [--repeats 5] [--formats onnx torchscript pt2] [--cpu_time]
 
 ONNX is run as it is and in int8, by onnxruntime and, where it is installed, by OpenVINO; bfloat16 only where there are
-instructions for it. Baseline: the network itself in float32, channels-last, through the same overlap-tile inferer. Every round runs all in turn, so that a load from
-elsewhere meets them alike; a ratio is the median of the rounds' own ratios.
+instructions for it. Baseline: the network itself in float32, channels-last, through the same overlap-tile inferer.
+Every round runs all in turn, so that a load from elsewhere meets them alike; a ratio is the median of the rounds' own.
 """
 
 from __future__ import annotations

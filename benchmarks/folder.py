@@ -39,9 +39,9 @@ class Seconds(NamedTuple):
         return self.whole / self.network
 
 
-def rows(setup: Setup) -> Iterator[Row]:
-    """A folder of 200 images with every kind of result, or of 4 where it is quick."""
-    count = 4 if setup.quick else 200
+def rows(setup: Setup, count: int = 200) -> Iterator[Row]:
+    """A folder of so many images with every kind of result, or of 4 where it is quick."""
+    count = 4 if setup.quick else count
     images, results = setup.scratch / "folder", setup.scratch / "results"
     fill_folder(training_data(setup) / "images", images, count)
     weights = setup.scratch / "folder.pt"
