@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from scripts.layouts import training_layout, trains_in_channels_last
-from tests.scripts.test_precision import CPU, flags
+from tests.scripts.test_precision import CPU, flags, printed_with_avx2_alone
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64" or not flags(), reason="needs the flags of an x86 processor")
@@ -25,10 +21,7 @@ def test_a_processor_with_avx_512_trains_in_channels_last():
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the variable names instructions of x86")
 def test_torch_s_own_layout_where_the_library_may_not_use_avx_512():
     code = "import torch; from scripts.layouts import training_layout; print(training_layout(torch.device('cpu')))"
-    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
-    assert done.stdout.strip() == "torch.contiguous_format", done.stderr
+    assert printed_with_avx2_alone(code) == "torch.contiguous_format"
 
 
 def test_a_gpu_trains_in_channels_last():
