@@ -17,6 +17,7 @@ from benchmarks import literal_metrics
 from benchmarks.em_slice import SIDE, em_slice, proposal_of
 from benchmarks.measure import Goal, Row, Setup, Times, take_turns
 from scripts.em_metrics import THRESHOLDS, pooled_counts, thinned_curves
+from scripts.memory import keep_freed_memory
 from scripts.object_metrics import det_score, instance_scores, seg_score
 from scripts.region_scores import agreement
 from scripts.thinning import cell_regions, thin_membrane
@@ -31,7 +32,18 @@ class Measure(NamedTuple):
 
 
 def rows(setup: Setup) -> Iterator[Row]:
-    """Every measure of one slice, all of them together, and a large frame of the Cell Tracking Challenge's kind."""
+    """Every measure of one slice, all of them together, and a large frame of the Cell Tracking Challenge's kind.
+
+    Freed memory is kept, for the baselines as well, as it is in the runs that measure.
+    """
+    keep_freed_memory(True)
+    try:
+        yield from _rows(setup)
+    finally:
+        keep_freed_memory(False)
+
+
+def _rows(setup: Setup) -> Iterator[Row]:
     side = 96 if setup.quick else SIDE
     image, mask = (plane[:side, :side] for plane in em_slice(setup.data))
     proposal = proposal_of(image)
