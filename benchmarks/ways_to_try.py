@@ -61,7 +61,8 @@ def step_trials(setup: Setup) -> dict[str, Trial]:
 
     def traced() -> Step:
         made = step()
-        made.network.forward = OneDNNGraph(made.network.forward)  # type: ignore[method-assign]
+        inferer, graph = made.inferer, OneDNNGraph(made.network)
+        made.inferer = lambda images, _: inferer(images, graph)  # type: ignore[assignment]
         return made
 
     def checkpointed() -> Step:
@@ -170,7 +171,10 @@ class OneDNNGraph:
         """Scores for a tile of the first one's size."""
         if self.graph is None:
             torch.jit.enable_onednn_fusion(True)
+            cached = torch.is_autocast_cache_enabled()
+            torch.set_autocast_cache_enabled(False)  # weights converted before would be constants of the graph
             self.graph = torch.jit.trace(self.network, x, check_trace=False)
+            torch.set_autocast_cache_enabled(cached)
             if not torch.is_grad_enabled():
                 self.graph = torch.jit.freeze(self.graph)
         return self.graph(x)

@@ -30,6 +30,18 @@ def test_image_trials_give_the_same_scores_in_other_ways():
         torch.testing.assert_close(scores, expected, rtol=0, atol=rounding * float(expected.std()), msg=name)
 
 
+def test_a_traced_step_has_the_loss_of_the_one_that_is_used():
+    losses = []
+    for trial in trials.chosen(ways_to_try.step_trials(SETUP), ["graph"]).values():
+        run = trial.make()
+        run()  # traces
+        torch.manual_seed(0)  # of the dropout
+        losses.append(run())
+    assert len(losses) == 2
+    rounding = 0.02 if computes_in_bfloat16(torch.device("cpu")) else 1e-3
+    assert losses[1] == pytest.approx(losses[0], rel=rounding)
+
+
 def test_a_word_chooses_trials_and_the_first_is_always_run():
     made = dict.fromkeys(["as used", "fused optimiser", "torch.compile"], ways_to_try.Trial(lambda: lambda: None))
     assert list(trials.chosen(made, ["compile"])) == ["as used", "torch.compile"]
