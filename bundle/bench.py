@@ -29,6 +29,7 @@ BENCHMARKS = {  # name: module in benchmarks/ with a function `rows`, and what i
     "folder": "a folder of images, read, segmented and written",
     "start": "from the command line to the first iteration and the first prediction",
     "metrics": "the challenge's measures",
+    "waiting": "how long a training at full speed waits for its tiles",
     "gpu": "a GPU beside the published figures of another; nothing where there is none",
 }
 JSON, TABLE = "bench.json", "bench.md"
@@ -49,8 +50,8 @@ def bench(
     run. All of it takes half an hour on two cores; close other programs first.
 
     Args:
-        names: what to measure: weight_map, augmentation, step, training, inference, folder, start, metrics, gpu; by
-            default all.
+        names: what to measure: weight_map, augmentation, step, training, inference, folder, start, metrics,
+            waiting, gpu; by default all.
         repeats: rounds; the table has their median, least and largest.
         quick: small networks and images, one round: shows in a minute that all of it runs, and measures nothing.
         data: folder with isbi2012, as python -m bundle fetch makes it; without it synthetic sections serve.

@@ -12,10 +12,13 @@
 | `SegmentationSaver` | evaluator   | class maps, probabilities, instances, overlays, `objects.csv`             |
 | `RunSettings`       | any engine  | the configuration as run, to TensorBoard and MLflow                       |
 | `RunFiles`          | evaluator   | what an evaluation has written, to MLflow                                 |
+| `TimeLimit`         | trainer     | ends a training after so many minutes, its learning rate with it          |
+| `MovingAverage`     | trainer     | a moving average of the weights, in a network of its own                  |
 """
 
 from __future__ import annotations
 
+from scripts.averaging import MovingAverage
 from scripts.em_report import EmReport
 from scripts.evaluation_panels import EvaluationPanels
 from scripts.history import HistoryCSV
@@ -23,6 +26,7 @@ from scripts.object_report import ObjectReport
 from scripts.progress import ProgressBar
 from scripts.reports import MetricsReport
 from scripts.savers import SegmentationSaver
+from scripts.time_limit import TimeLimit
 from scripts.tracking import RunFiles, RunSettings
 from scripts.training_figures import TrainingFigures
 
@@ -31,10 +35,12 @@ __all__ = [
     "EvaluationPanels",
     "HistoryCSV",
     "MetricsReport",
+    "MovingAverage",
     "ObjectReport",
     "ProgressBar",
     "RunFiles",
     "RunSettings",
     "SegmentationSaver",
+    "TimeLimit",
     "TrainingFigures",
 ]

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.transforms import MapTransform, NormalizeIntensity, ScaleIntensityRange
+from monai.transforms import MapTransform, NormalizeIntensity, RandomizableTransform, ScaleIntensityRange
 from monai.utils import convert_to_dst_type, convert_to_numpy, convert_to_tensor
 from scipy.ndimage import gaussian_filter
 
@@ -149,4 +149,39 @@ class NormalizeImaged(MapTransform):
                 item[key] = normalize_image(item[key], self.method, self.lower, self.upper, self.flatten)
             except ValueError as error:
                 raise ValueError(f"image {file_of(item, key)}: {error}") from error
+        return item
+
+
+class RandNoised(RandomizableTransform, MapTransform):
+    """Add Gaussian noise to images, drawn on the device where they lie.
+
+    MONAI's `RandGaussianNoised` draws with numpy on the CPU: 8 ms a tile of 572, a copy to the GPU not counted. The
+    distribution is the same: a standard deviation drawn uniformly from [0, `std`], mean 0.
+
+    Args:
+        keys: images, floating point, any shape. Each gets noise of its own.
+        std: largest standard deviation.
+        prob: of adding any.
+        allow_missing_keys: pass over keys that an item lacks.
+    """
+
+    def __init__(
+        self, keys: KeysCollection = "image", std: float = 0.1, prob: float = 0.1, allow_missing_keys: bool = False
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob)
+        self.std = std
+
+    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
+        """Add noise to the images in a copy of `data`."""
+        item = dict(data)
+        self.randomize(None)
+        if not self._do_transform:
+            return item
+        std = self.R.uniform(0, self.std)
+        for key in self.key_iterator(item):
+            image = convert_to_tensor(item[key])
+            generator = torch.Generator(image.device).manual_seed(int(self.R.randint(2**31)))
+            noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=torch.float32)
+            item[key] = convert_to_dst_type(image + noise.mul_(std).to(image.dtype), item[key])[0]
         return item

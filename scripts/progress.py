@@ -9,8 +9,11 @@ from datetime import timedelta
 from typing import Any, TextIO
 
 import ignite.distributed as idist
+import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar as IgniteProgressBar
+
+from scripts.time_limit import TimeLimit
 
 
 class ProgressBar:
@@ -23,10 +26,16 @@ class ProgressBar:
         every: without a terminal, iterations between two lines; the last iteration has a line too.
         smoothing: share of the past in the running mean of the loss, in [0, 1).
         stream: where to write; None: standard error.
+        time_limit: of a training in minutes, which then says how much time is left.
     """
 
     def __init__(
-        self, description: str = "training", every: int = 50, smoothing: float = 0.95, stream: TextIO | None = None
+        self,
+        description: str = "training",
+        every: int = 50,
+        smoothing: float = 0.95,
+        stream: TextIO | None = None,
+        time_limit: TimeLimit | None = None,
     ) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1 iteration, got {every}")
@@ -34,7 +43,8 @@ class ProgressBar:
         self.every = every
         self.smoothing = smoothing
         self.stream = stream
-        self.loss: float | None = None
+        self.time_limit = None if time_limit is None or time_limit.seconds is None else time_limit
+        self.loss: Any = None  # a scalar, on a GPU a tensor: to make it a number is to wait for the GPU
         self._begun: tuple[float, int] | None = None  # time, epochs done before (a resumed training has some)
         self._done = 0  # iterations of this run
 
@@ -48,7 +58,9 @@ class ProgressBar:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._observe)
         if stream.isatty():
             bar = IgniteProgressBar(desc=self.description, file=stream)
-            bar.attach(engine, output_transform=lambda _: self._shown(engine))
+            on_gpu = str(getattr(engine.state, "device", "")).startswith("cuda")
+            often = Events.ITERATION_COMPLETED(every=20 if on_gpu else 1)
+            bar.attach(engine, output_transform=lambda _: self._shown(engine), event_name=often)
         else:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._write_line, stream)
 
@@ -63,19 +75,23 @@ class ProgressBar:
         self._done += 1
         loss = loss_of(engine.state.output)
         if loss is not None:
-            value = float(loss)
+            value = loss if getattr(loss, "is_cuda", False) else float(loss)
             past = value if self.loss is None else self.loss
             self.loss = self.smoothing * past + (1 - self.smoothing) * value
 
     def _total(self, engine: Engine) -> int | None:
         """Iterations of this whole run, if they can be known."""
         length, epochs = engine.state.epoch_length, engine.state.max_epochs
+        if self.time_limit is not None and epochs != engine.state.epoch:
+            return None
         return None if not length or not epochs or self._begun is None else (epochs - self._begun[1]) * length
 
     def _shown(self, engine: Engine) -> dict[str, str]:
         total = self._total(engine)
-        shown = {} if self.loss is None else {"loss": f"{self.loss:.4f}"}
-        if total is not None and self._begun is not None and self._done:
+        shown = {} if self.loss is None else {"loss": f"{float(self.loss):.4f}"}
+        if self.time_limit is not None:
+            shown["left"] = str(timedelta(seconds=round(self.time_limit.seconds_left)))
+        elif total is not None and self._begun is not None and self._done:
             seconds = (time.monotonic() - self._begun[0]) / self._done * (total - self._done)
             shown["left"] = str(timedelta(seconds=round(seconds)))
         return shown
@@ -92,4 +108,5 @@ class ProgressBar:
 def loss_of(output: Any) -> Any:
     """The loss (a scalar tensor) in the output of a MONAI trainer, decollated or not; None in that of an evaluator."""
     first = output[0] if isinstance(output, list) and output else output
-    return first.get("loss") if isinstance(first, Mapping) else None
+    loss = first.get("loss") if isinstance(first, Mapping) else None
+    return loss.detach() if isinstance(loss, torch.Tensor) else loss

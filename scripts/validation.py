@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from ignite.engine import Engine, Events
+from monai.engines import Evaluator
 from monai.handlers import ValidationHandler
+
+from scripts.time_limit import TimeLimit
+
+IN_A_TIME_LIMIT = 10  # validations
 
 
 class Validation(ValidationHandler):
@@ -17,7 +22,20 @@ class Validation(ValidationHandler):
         validator: the evaluator to run.
         exec_at_start: validate before the first epoch, too, so that a training which goes on from weights keeps them
             until it finds better ones; list this handler after the one that loads them.
+        time_limit: of a training in minutes: validate 10 times in it, evenly spread, whatever the interval. Epochs
+            take less than a second on a GPU, which validations every few epochs would mostly wait for.
     """
+
+    def __init__(
+        self,
+        interval: int,
+        validator: Evaluator | None = None,
+        exec_at_start: bool = False,
+        time_limit: TimeLimit | None = None,
+    ) -> None:
+        super().__init__(interval, validator, exec_at_start=exec_at_start)
+        self.time_limit = time_limit
+        self._part = 0  # of the limit that was validated last
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer."""
@@ -26,4 +44,11 @@ class Validation(ValidationHandler):
         engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self._is_due), self)
 
     def _is_due(self, trainer: Engine, epoch: int) -> bool:
-        return epoch % self.interval == 0 or epoch == trainer.state.max_epochs
+        if epoch == trainer.state.max_epochs:
+            return True
+        if self.time_limit is None or self.time_limit.seconds is None:
+            return epoch % self.interval == 0
+        part = int(self.time_limit.fraction * IN_A_TIME_LIMIT)
+        due = part > self._part
+        self._part = part
+        return due

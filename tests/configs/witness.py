@@ -17,17 +17,21 @@ class Witness:
     def __init__(self, folder: str, network: torch.nn.Module) -> None:
         self.folder = Path(folder)
         self.network = network
-        self.images: list[str] = []
+        self.images: list[list[str]] = []
         self.tiles = hashlib.sha256()
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.look)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.name)
         engine.add_event_handler(Events.COMPLETED, self.write)
 
     def look(self, engine: Engine) -> None:
-        image = engine.state.output[0]["image"]
-        self.images.append(Path(image.meta["filename_or_obj"]).name)
-        self.tiles.update(image.as_tensor().numpy().tobytes())
+        self.tiles.update(engine.state.output["image"].numpy().tobytes())
+
+    def name(self, engine: Engine) -> None:
+        """Tiles bear no names; the sampler says which images they are of."""
+        loader = engine.data_loader
+        self.images.append(sorted(Path(loader.dataset.data[k]["image"]).name for k in loader.sampler))
 
     def write(self, _: Engine) -> None:
         digest = hashlib.sha256()

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.transforms import Compose, Rand2DElastic, Rand2DElasticd
 from monai.transforms.utils import create_control_grid
-from monai.utils import set_determinism
+from monai.utils import convert_to_tensor, set_determinism
 
 from scripts.deformation import (
     Rand2DElasticCoarse,
@@ -50,10 +50,10 @@ def tiled(**changes: object) -> Rand2DElasticTiled:
 def test_monais_own_moves_the_image_by_12_pixels_without_displacement():
     rows = torch.arange(572.0).repeat(572, 1).T[None]
     own = Rand2DElastic(spacing=256, magnitude_range=(0, 0), prob=1.0, padding_mode="border")
-    moved = (own(rows).as_tensor() - rows).abs().max()
+    moved = (convert_to_tensor(own(rows)) - rows).abs().max()
     assert moved.item() == pytest.approx(12.316, abs=0.01)
     ours = Rand2DElasticCoarse(sigma=0.0)
-    torch.testing.assert_close(ours(rows).as_tensor(), rows, atol=1e-3, rtol=0)
+    torch.testing.assert_close(convert_to_tensor(ours(rows)), rows, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("spacing", [143, 286, 572, 5720])
@@ -90,7 +90,7 @@ def test_array_transform_applies_what_it_drew(make, size):
     image = item()["image"]
     got = transform(image, spatial_size=size)
     expected = apply_displacements(image, transform.displacements, affine=transform.affine, size=size)
-    assert torch.equal(got.as_tensor(), expected)
+    assert torch.equal(convert_to_tensor(got), expected)
     assert torch.equal(transform(image, spatial_size=size, randomize=False), got)
     assert not torch.equal(transform(image, spatial_size=size), got)
 
@@ -104,7 +104,7 @@ def test_dictionary_transform_moves_all_keys_by_what_it_drew():
         expected = apply_displacements(
             data[key], drawn.displacements, affine=drawn.affine, mode=mode, padding_mode="border"
         )
-        assert torch.equal(got[key].as_tensor(), expected)
+        assert torch.equal(convert_to_tensor(got[key]), expected)
         assert got[key].dtype == data[key].dtype
 
 
@@ -135,7 +135,7 @@ def test_tile_equals_its_deterministic_twin(image_size, field):
                 crop_to_output=key != "image",
                 mode=mode,
             )
-            torch.testing.assert_close(got[key].as_tensor(), expected, atol=0, rtol=0)
+            torch.testing.assert_close(convert_to_tensor(got[key]), expected, atol=0, rtol=0)
             assert got[key].shape == ((1, 40, 40) if key == "image" else (1, 24, 24))
             assert got[key].dtype == data[key].dtype
 

@@ -1,0 +1,269 @@
+"""Everything that needs a GPU, in the order of its worth, within so many minutes: tests, benchmarks, trainings.
+
+    python -m benchmarks.gpu_round --minutes 15 --out round --data data [--parts tests,bench,train] [--sets em,nuclei]
+
+Each part runs in processes of its own, which are ended when their share of the time is over. Results are in `--out` as
+soon as they exist: `summary.md` and `summary.json` after every step, `tests.log`, `bench/`, and a folder for every
+training with its weights in pieces. Steps that no longer fit are named and left out. The exit code is 0 if every step
+that ran held. Without a GPU small networks and synthetic images show that all of it runs.
+
+Needs torch 2.8, MONAI 1.6, pytorch-ignite and what they need, scikit-image, tifffile, matplotlib, tensorboard, psutil,
+tqdm; for the tests pytest. A network, a compiler and a writable checkout are not needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu_trainings import TRAININGS
+from bundle.provenance import hardware, versions
+from bundle.run import ROOT
+from scripts.tables import write_json
+
+SHARES = {"tests": 0.15, "bench": 0.30, "train": 0.55}  # of the minutes; what a part does not need the later ones have
+LEAST = {"tests": 10.0, "bench": 20.0, "train": 25.0}  # seconds below which a step is not begun
+PACKING = 25.0  # seconds that a training may take beyond its minutes, to measure and pack what it has
+
+
+@dataclass
+class Step:
+    """One step of the round.
+
+    Attributes:
+        name: e.g. "tests" or "train em".
+        state: "held", "failed", "out of time" (ended, what it had written counts) or "left out".
+        seconds: that it took.
+        told: what it found, a line each.
+    """
+
+    name: str
+    state: str
+    seconds: float = 0.0
+    told: list[str] = field(default_factory=list)
+
+
+class Round:
+    """Steps within a time limit.
+
+    Args:
+        seconds: for all of them.
+        out: receives logs, results and the summary.
+        data: folder of the data sets.
+    """
+
+    def __init__(self, seconds: float, out: Path, data: Path) -> None:
+        self.begun = time.monotonic()
+        self.seconds = seconds
+        self.out = out
+        self.data = data
+        self.steps: list[Step] = []
+        self.head = {"device": _device(), "minutes": seconds / 60, "versions": versions(), "hardware": hardware()}
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self.seconds - (time.monotonic() - self.begun)
+
+    def tests(self, seconds: float) -> None:
+        """What a GPU must give like the CPU."""
+        log = self.out / "tests.log"
+        options = ["-q", "-ra", "-p", "no:cacheprovider", "-W", "default", "-o", "addopts=", "--durations=5"]
+        command = ["-m", "pytest", "tests/gpu", *options, f"--basetemp={self.out / 'pytest'}"]
+        step = self._run("tests", command, seconds, log)
+        step.told = [line for line in _tail(log, 12) if " passed" in line or " failed" in line or "FAILED" in line]
+        self._note(step)
+
+    def bench(self, seconds: float) -> None:
+        """`python -m bundle bench waiting gpu`, without the command line's own libraries."""
+        for name, share in (("waiting", 0.3), ("gpu", 1.0)):
+            self._bench(name, share * seconds)
+            seconds -= self.steps[-1].seconds
+
+    def _bench(self, name: str, seconds: float) -> None:
+        log, folder = self.out / f"bench_{name}.log", self.out / "bench" / name
+        quick = not torch.cuda.is_available()
+        call = f"bench({name!r}, data={str(self.data)!r}, output={str(folder)!r}, quick={quick}, "
+        call += f"seconds={max(1.0, seconds - LEAST['tests']):.0f})"
+        step = self._run(f"bench {name}", ["-c", f"from bundle.bench import bench; {call}"], seconds, log)
+        table = folder / "bench.md"
+        step.told = table.read_text(encoding="utf-8").splitlines() if table.is_file() else _tail(log, 5)
+        self._note(step)
+
+    def train(self, name: str, seconds: float) -> None:
+        """One data set."""
+        folder = self.out / name
+        minutes = (seconds - PACKING) / 60
+        command = ["-m", "benchmarks.gpu_trainings", name, f"--minutes={minutes:.3f}", f"--out={folder}"]
+        step = self._run(f"train {name}", [*command, f"--data={self.data}"], seconds, self.out / f"{name}.log")
+        result = folder / "result.json"
+        if result.is_file():
+            step.told = _course(json.loads(result.read_text(encoding="utf-8")))
+        else:
+            step.told = _tail(self.out / f"{name}.log", 3)
+            step.state = "failed" if step.state == "out of time" else step.state
+        self._note(step)
+
+    def leave_out(self, name: str, why: str) -> None:
+        """Name a step that is not begun."""
+        self._note(Step(name, "left out", told=[why]))
+
+    def _run(self, name: str, arguments: Sequence[str], seconds: float, log: Path) -> Step:
+        """Run Python for at most so many seconds; its children end with it."""
+        print(f"{name}: at most {seconds:.0f} s ...", flush=True)
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1"}
+        begun = time.monotonic()
+        with log.open("w", encoding="utf-8") as output:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=os.name == "posix",
+            )
+            try:
+                code: int | None = process.wait(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                _end(process)
+        state = "out of time" if code is None else "failed" if code else "held"
+        return Step(name, state, round(time.monotonic() - begun, 1))
+
+    def _note(self, step: Step) -> None:
+        self.steps.append(step)
+        print("\n".join([f"{step.name}: {step.state}, {step.seconds:.0f} s", *step.told]), flush=True)
+        write_json(self.out / "summary.json", {**self.head, "steps": [asdict(step) for step in self.steps]})
+        (self.out / "summary.md").write_text(self.summary(), encoding="utf-8")
+
+    def summary(self) -> str:
+        """The round as Markdown."""
+        facts = self.head["versions"]
+        lines = [f"{self.head['device']}; torch {facts['torch']}, MONAI {facts['monai']}, Python {facts['python']}", ""]
+        lines += ["| step | outcome | seconds |", "|---|---|---:|"]
+        lines += [f"| {step.name} | {step.state} | {step.seconds:.0f} |" for step in self.steps]
+        for step in self.steps:
+            lines += ["", f"## {step.name}", "", *step.told]
+        return "\n".join(lines) + "\n"
+
+    @property
+    def held(self) -> bool:
+        """Whether no step failed."""
+        return all(step.state != "failed" for step in self.steps)
+
+
+def _device() -> str:
+    if not torch.cuda.is_available():
+        return "no GPU: small networks on the CPU, which show that all of it runs and measure nothing"
+    return f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / 2**30:.0f} GiB"
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a process and what it has started."""
+    if os.name == "posix":
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    else:
+        process.kill()
+    process.wait()
+
+
+def _tail(log: Path, lines: int) -> list[str]:
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    return [line for line in text.splitlines() if line.strip()][-lines:]
+
+
+def _course(result: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{result['steps']} steps in {result['step_seconds']:.0f} s, {result['ms_a_step']:.1f} ms a step; in all "
+        f"{result.get('seconds', result['training_seconds']):.0f} s"
+    ]
+    for views in (1, 8):
+        found = result.get(f"{views} views", {})
+        lines += [f"{views} views: " + ", ".join(f"{k} {v:.4f}" for k, v in found.items() if v is not None)]
+    weights = result["weights"]
+    lines += [f"weights: {len(weights['pieces'])} pieces, sha256 {weights['sha256'][:12]}; {weights['join']}"]
+    return lines + ([result["left out"]] if "left out" in result else [])
+
+
+def run_round(minutes: float, out: Path, data: Path, parts: Sequence[str], sets: Sequence[str]) -> Round:
+    """Run the parts in order, each within its share of what is left.
+
+    Args:
+        minutes: for all of them.
+        out: folder for the results.
+        data: folder that holds isbi2012, DSB2018-fluo, DIC-C2DH-HeLa, PhC-C2DH-U373.
+        parts: some of "tests", "bench", "train".
+        sets: names of `benchmarks.gpu_trainings.TRAININGS`.
+
+    Returns:
+        the round, its steps done.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    a_round = Round(60 * minutes, out, data)
+    wanted = {part: SHARES[part] for part in SHARES if part in parts}
+    while wanted:
+        part = next(iter(wanted))
+        seconds = a_round.left * wanted[part] / sum(wanted.values())
+        del wanted[part]
+        if part == "train":
+            _trainings(a_round, [name for name in TRAININGS if name in sets])
+        elif seconds < LEAST[part]:
+            a_round.leave_out(part, f"{seconds:.0f} s were left for it, {LEAST[part]:.0f} are needed")
+        elif part == "tests":
+            a_round.tests(seconds)
+        else:
+            a_round.bench(seconds)
+    return a_round
+
+
+def _trainings(a_round: Round, names: Sequence[str]) -> None:
+    for k, name in enumerate(names):
+        seconds = a_round.left * TRAININGS[name].share / sum(TRAININGS[other].share for other in names[k:])
+        if seconds < PACKING + LEAST["train"] and k + 1 < len(names):
+            seconds = min(a_round.left, PACKING + LEAST["train"])
+        if seconds < LEAST["train"]:
+            a_round.leave_out(f"train {name}", f"{seconds:.0f} s were left for it, {LEAST['train']:.0f} are needed")
+        else:
+            a_round.train(name, seconds)
+
+
+def main() -> None:
+    """Run a round."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, required=True, help="for all of it")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data"), help="folder of the data sets, as bundle fetch makes it"
+    )
+    parser.add_argument("--parts", default=",".join(SHARES), help="tests, bench, train, joined by commas")
+    parser.add_argument("--sets", default=",".join(TRAININGS), help="em, nuclei, hela, u373, joined by commas")
+    arguments = parser.parse_args()
+    parts, sets = arguments.parts.split(","), arguments.sets.split(",")
+    for option, names, known in (("--parts", parts, SHARES), ("--sets", sets, TRAININGS)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            parser.error(f"{option} {', '.join(unknown)}: there are {', '.join(known)}")
+    if not arguments.minutes > 0:
+        parser.error(f"--minutes must be above 0, got {arguments.minutes}")
+    a_round = run_round(arguments.minutes, arguments.out.resolve(), arguments.data.resolve(), parts, sets)
+    print(f"\n{a_round.summary()}")
+    sys.exit(0 if a_round.held else 1)
+
+
+if __name__ == "__main__":
+    main()

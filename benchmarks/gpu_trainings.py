@@ -1,0 +1,198 @@
+"""One training of `benchmarks.gpu_round`, measured and packed: weights in pieces, history, metrics, panels.
+
+    python -m benchmarks.gpu_trainings em --minutes 5 --data data --out round/em
+
+The schedule fits the time: nine tenths of the minutes train (`max_minutes`), the rest loads, measures and packs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bundle.experiments import network_of
+from bundle.provenance import hardware, versions
+from bundle.run import ROOT, run
+from bundle.sample import sample
+from scripts.tables import write_json
+
+RECIPE = "variant_fast.yaml"
+PIECE = 15_000_000  # bytes; what mail and other ways out of a computing centre let pass
+TRAINED = 0.9  # share of the minutes
+VIEWS = 8
+
+
+@dataclass(frozen=True)
+class Training:
+    """One data set and how it is trained here.
+
+    Attributes:
+        folder: of the data, below `--data`.
+        config: overlay over `train.yaml`.
+        share: of the minutes for all trainings.
+        metrics: name -> path of the figure in the reports of an evaluation.
+        settings: overrides.
+    """
+
+    folder: str
+    config: str
+    share: float
+    metrics: Mapping[str, tuple[str | int, ...]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+EM_METRICS = {
+    "V_Rand": ("em_metrics.json", "v_rand", "score"),
+    "V_Info": ("em_metrics.json", "v_info", "score"),
+    "pixel error": ("em_metrics.json", "pixel_error", "error"),
+}
+CELL_METRICS = {
+    "SEG": ("object_metrics.json", "seg"),
+    "DET": ("object_metrics.json", "det"),
+    "F1 at IoU 0.5": ("object_metrics.json", "instances", 0, "f1"),
+}
+TRAININGS = {
+    "em": Training("isbi2012", "data_isbi2012.yaml", 0.5, EM_METRICS),
+    "nuclei": Training("DSB2018-fluo", "data_nuclei.yaml", 0.25, CELL_METRICS, {"batch_size": 16}),
+    "hela": Training("DIC-C2DH-HeLa", "data_dic_hela.yaml", 0.125, CELL_METRICS),
+    "u373": Training("PhC-C2DH-U373", "data_phc_u373.yaml", 0.125, CELL_METRICS),
+}
+ON_A_GPU = {"batch_size": 8, "tiles_per_epoch": 400, "val_interval": 100, "warmup_iterations": 300}
+ON_A_CPU = {"input_size": 188, "tiles_per_epoch": 8, **network_of(4)}  # shows that all of it runs, nothing more
+
+
+def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Train, measure the held-out images with the weights as they are packed, write `result.json`.
+
+    Args:
+        name: of `TRAININGS`.
+        minutes: for all of it.
+        data: folder that holds the data sets' folders. Without a GPU synthetic cells serve in their place.
+        out: receives everything.
+        changes: further overrides of the configuration.
+
+    Returns:
+        the content of `result.json`, also as far as it got.
+
+    Raises:
+        FileNotFoundError: no data.
+    """
+    begun = time.monotonic()
+    training = TRAININGS[name]
+    on_gpu = torch.cuda.is_available()
+    dataset, files = data / training.folder, ["train.yaml", training.config, RECIPE]
+    given: dict[str, Any] = {**(ON_A_GPU if on_gpu else ON_A_CPU), **(training.settings if on_gpu else {})}
+    if on_gpu and not dataset.is_dir():
+        raise FileNotFoundError(f"no {dataset}: give --data, the folder that holds {training.folder}")
+    if not on_gpu:
+        sample(str(out / "sample"))
+        dataset, files = out / "sample" / "train", ["train.yaml", RECIPE]
+        given |= {"label_kind": "instances", "key_metric": "seg"}
+    given |= {"dataset_dir": str(dataset.resolve()), "output_dir": str(out / "train"), "model_dir": str(out / "models")}
+    given |= changes
+    configs = [str(ROOT / "configs" / file) for file in files]
+    weights = out / f"{name}.pt"
+    result: dict[str, Any] = {
+        "name": name,
+        "minutes": minutes,
+        "synthetic": not on_gpu,
+        "settings": {key: value for key, value in given.items() if not key.endswith("_dir")},
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+    run("training", config_file=configs, max_minutes=TRAINED * minutes, **given)
+    result |= course(out / "train" / "history.csv")
+    result["training_seconds"] = round(time.monotonic() - begun, 1)
+    result["weights"] = pack(out / "models" / "model.pt", weights)
+    write_json(out / "result.json", result)
+    for views in (1, VIEWS):
+        spent = time.monotonic() - begun
+        if views > 1 and spent > 60 * minutes:
+            result["left out"] = f"{views} views: {spent:.0f} s were over"
+            break
+        measured = {"ckpt_path": str(weights), "evaluation_dir": str(out / f"views{views}"), "orientations": views}
+        run(
+            "evaluating",
+            config_file=[*configs, str(ROOT / "configs" / "evaluate.yaml")],
+            **{**given, **measured, "save_panels": views == 1, "warping_error": False},
+        )
+        metrics = CELL_METRICS if result["synthetic"] else training.metrics
+        result[f"{views} views"] = figures(out / f"views{views}", metrics)
+        result["seconds"] = round(time.monotonic() - begun, 1)
+        write_json(out / "result.json", result)
+    return result
+
+
+def course(history: Path) -> dict[str, Any]:
+    """Steps, seconds in them and seconds a step, from `history.csv`."""
+    with history.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    steps, seconds = int(rows[-1]["iteration"]), sum(float(row["seconds"]) for row in rows)
+    return {"steps": steps, "epochs": len(rows), "step_seconds": round(seconds, 1), "ms_a_step": 1e3 * seconds / steps}
+
+
+def figures(folder: Path, metrics: Mapping[str, tuple[str | int, ...]]) -> dict[str, float | None]:
+    """The figures that `metrics` names, of an evaluation's reports."""
+    found: dict[str, float | None] = {}
+    for name, (file, *keys) in metrics.items():
+        value: Any = json.loads((folder / str(file)).read_text(encoding="utf-8"))
+        for key in keys:
+            value = value[key]
+        found[name] = value
+    return found
+
+
+def pack(weights: Path, packed: Path) -> dict[str, Any]:
+    """Round weights to bfloat16 and cut the file into pieces, with a checksum and the command that joins them.
+
+    Args:
+        weights: a flat state_dict.
+        packed: the file to write; its pieces are written beside it as `<name>.00`, `<name>.01`, ...
+
+    Returns:
+        "file", "sha256", "bytes", "pieces" (their names) and "join" (a command).
+    """
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    rounded = {key: value.bfloat16() if value.is_floating_point() else value for key, value in state.items()}
+    torch.save(rounded, packed)
+    content = packed.read_bytes()
+    names = []
+    for number, piece in enumerate(_pieces(content)):
+        names.append(f"{packed.name}.{number:02d}")
+        (packed.parent / names[-1]).write_bytes(piece)
+    checksum = hashlib.sha256(content).hexdigest()
+    (packed.parent / f"{packed.name}.sha256").write_text(f"{checksum}  {packed.name}\n", encoding="utf-8")
+    join = f"cat {packed.name}.?? > {packed.name} && sha256sum -c {packed.name}.sha256"
+    return {"file": packed.name, "sha256": checksum, "bytes": len(content), "pieces": names, "join": join}
+
+
+def _pieces(content: bytes) -> Iterator[bytes]:
+    for first in range(0, len(content), PIECE):
+        yield content[first : first + PIECE]
+
+
+def main() -> None:
+    """Run one training."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=TRAININGS)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="an override")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    changes = {key: json.loads(value) for key, value in arguments.set}
+    train_and_measure(arguments.name, arguments.minutes, arguments.data, arguments.out.resolve(), changes)
+
+
+if __name__ == "__main__":
+    main()
