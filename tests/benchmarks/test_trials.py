@@ -48,6 +48,15 @@ def test_a_traced_step_has_the_loss_of_the_one_that_is_used(native):
     assert losses[1] == pytest.approx(losses[0], rel=torch.finfo(native).eps + SUMS)
 
 
+def test_the_graph_compiler_is_on_in_its_trial_and_off_afterwards():
+    """Left on, it fails in later scripts of the same process whose tiles vary in size."""
+    assert ways_to_try.fused(torch.jit.onednn_fusion_enabled)()
+    assert not torch.jit.onednn_fusion_enabled()
+    with pytest.raises(ZeroDivisionError):
+        ways_to_try.fused(lambda: 1 / 0)()
+    assert not torch.jit.onednn_fusion_enabled()
+
+
 def test_a_word_chooses_trials_and_the_first_is_always_run():
     made = dict.fromkeys(["as used", "fused optimiser", "torch.compile"], ways_to_try.Trial(lambda: lambda: None))
     assert list(trials.chosen(made, ["compile"])) == ["as used", "torch.compile"]
