@@ -4,10 +4,10 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 BUNDLE := $(PY) -m monai.bundle run
 
-.PHONY: help venv label-env bioimageio-env demo test test-fast check format clean
+.PHONY: help venv label-env bioimageio-env demo test test-avx2 test-fast check format clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 venv: $(VENV)/.ready  ## the environment, with the exact versions of constraints.txt
 
@@ -59,6 +59,10 @@ bioimageio-env: .venv-bioimageio/.ready  ## environment of the validator of bioi
 # one thread each for two processes: two threads each would wait for one another on two cores
 test: venv  ## the whole test suite
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+
+# oneDNN computes the convolutions: with this limit `auto` is float32, and bfloat16 is emulated
+test-avx2: venv  ## the whole test suite as on a processor with AVX2 alone, which most laptops have
+	ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 test-fast: venv  ## without the tests marked slow
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow"

@@ -59,11 +59,11 @@ def step_trials(setup: Setup) -> dict[str, Trial]:
         made.network = torch.compile(made.network, mode=mode)  # type: ignore[assignment]  # as good as one
         return made
 
-    def traced() -> Step:
+    def traced() -> Way:
         made = step()
         inferer, graph = made.inferer, OneDNNGraph(made.network)
         made.inferer = lambda images, _: inferer(images, graph)  # type: ignore[assignment]
-        return made
+        return fused(made)
 
     def checkpointed() -> Step:
         made = step()
@@ -142,7 +142,7 @@ def image_trials(setup: Setup) -> dict[str, Trial]:
         "torch.compile": Trial(lambda: segment(torch.compile(last))),
         "torch.compile, weights frozen": Trial(lambda: segment(torch.compile(last, options={"freezing": True}))),
         "torch.compile, max-autotune": Trial(lambda: segment(torch.compile(last, mode="max-autotune"))),
-        "oneDNN graph (torch.jit)": Trial(lambda: segment(OneDNNGraph(last))),
+        "oneDNN graph (torch.jit)": Trial(lambda: fused(segment(OneDNNGraph(last)))),
         "tiles of 572, one by one, float32, NCHW (the baseline)": Trial(
             lambda: partial(tile_by_tile, x, plain), kept=False
         ),
@@ -156,7 +156,7 @@ def _precisions(device: torch.device) -> tuple[str, str]:
 
 
 class OneDNNGraph:
-    """A network as torch's TorchScript gives it to oneDNN's graph compiler, traced at its first call.
+    """A network as torch's TorchScript gives it to oneDNN's graph compiler within `fused`, traced at its first call.
 
     Args:
         network: on a CPU; weights become constants where no gradient is asked for.
@@ -170,7 +170,6 @@ class OneDNNGraph:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Scores for a tile of the first one's size."""
         if self.graph is None:
-            torch.jit.enable_onednn_fusion(True)
             cached = torch.is_autocast_cache_enabled()
             torch.set_autocast_cache_enabled(False)  # weights converted before would be constants of the graph
             self.graph = torch.jit.trace(self.network, x, check_trace=False)
@@ -178,6 +177,20 @@ class OneDNNGraph:
             if not torch.is_grad_enabled():
                 self.graph = torch.jit.freeze(self.graph)
         return self.graph(x)
+
+
+def fused(run: Way) -> Way:
+    """With oneDNN's graph compiler on, and afterwards as before: other scripts of the process may fail with it."""
+
+    def compiled() -> object:
+        before = torch.jit.onednn_fusion_enabled()
+        torch.jit.enable_onednn_fusion(True)
+        try:
+            return run()
+        finally:
+            torch.jit.enable_onednn_fusion(before)
+
+    return compiled
 
 
 def sliced(step: Way) -> Way:

@@ -15,6 +15,7 @@ from scripts.inferers import OverlapTileInferer
 from scripts.networks import RonnebergerUNet
 from scripts.precision import computes_in_bfloat16
 from tests.optional import needs_onnx, needs_openvino
+from tests.same_scores import assert_same_scores
 
 DESCRIBED = {"depth": 2, "padding": "valid", "retain_dim": False, "intensity": "z_score", "class_names": ["a", "b"]}
 
@@ -110,7 +111,7 @@ def test_openvino_rounds_to_bfloat16_only_where_it_is_told_to_and_the_cpu_can(ne
     x = torch.rand(1, 1, 60, 60)
     exact, rounded = (ExportedNetwork(onnx_file, onnx_engine="openvino", amp_dtype=name)(x) for name in (None, "auto"))
     assert torch.equal(exact, rounded) != computes_in_bfloat16(torch.device("cpu"))
-    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.05 * float(exact.abs().max()))
+    assert_same_scores(rounded, exact, torch.bfloat16, convolutions=13)
 
 
 def test_openvino_is_for_onnx_files_and_named_right(script):

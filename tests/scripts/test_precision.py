@@ -14,6 +14,7 @@ import torch
 from scripts.precision import amp_dtype_of, computes_in_bfloat16
 
 CPU = torch.device("cpu")
+AUTO = "import torch; from scripts.precision import amp_dtype_of; print(amp_dtype_of('auto', torch.device('cpu')))"
 
 
 def flags() -> set[str]:
@@ -25,14 +26,14 @@ def flags() -> set[str]:
 
 @pytest.mark.skipif(platform.machine() != "x86_64" or not flags(), reason="needs the flags of an x86 processor")
 def test_auto_is_bfloat16_where_the_processor_multiplies_it():
-    expected = bool(flags() & {"avx512_bf16", "amx_bf16"})
-    assert computes_in_bfloat16(CPU) == expected
-    assert amp_dtype_of("auto", CPU) == (torch.bfloat16 if expected else None)
+    assert printed_with(None, AUTO) == ("torch.bfloat16" if flags() & {"avx512_bf16", "amx_bf16"} else "None")
 
 
-def printed_with_avx2_alone(code: str) -> str:
-    """What a new process prints whose library may not use newer instructions than AVX2."""
-    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+def printed_with(instructions: str | None, code: str) -> str:
+    """What a new process prints where torch's library, oneDNN, uses no newer instructions; None: all there are."""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("DNN_MAX_CPU_ISA")}
+    if instructions is not None:
+        environment["ONEDNN_MAX_CPU_ISA"] = instructions
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -40,8 +41,11 @@ def printed_with_avx2_alone(code: str) -> str:
 
 
 def test_auto_is_single_precision_where_the_library_may_not_use_such_instructions():
-    code = "import torch; from scripts.precision import amp_dtype_of; print(amp_dtype_of('auto', torch.device('cpu')))"
-    assert printed_with_avx2_alone(code) == "None"
+    assert printed_with("AVX2", AUTO) == "None"
+
+
+def test_auto_is_bfloat16_exactly_where_the_device_computes_in_it():
+    assert amp_dtype_of("auto", CPU) == (torch.bfloat16 if computes_in_bfloat16(CPU) else None)
 
 
 def test_auto_is_single_precision_on_devices_nobody_has_measured():
