@@ -181,6 +181,6 @@ def _naming_codec(path: Path, page: tifffile.TiffPage) -> Iterator[None]:
     except Exception as error:  # ValueError, NotImplementedError: what tifffile has in place of imagecodecs says so
         if "imagecodecs" in str(error):
             codec, predictor = (getattr(tag, "name", tag) for tag in (page.compression, page.predictor))
-            kind = f"TIFF files with compression {codec}" + ("" if predictor == "NONE" else f", predictor {predictor}")
+            kind = f"TIFF files with compression {codec}" + (f", predictor {predictor}" if page.predictor != 1 else "")
             require("imagecodecs", kind, path)
         raise

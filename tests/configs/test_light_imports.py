@@ -7,9 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import imagecodecs
-import itk
-import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -108,11 +105,13 @@ def test_both_workflows_load_no_library_of_other_files(hidden: tuple[str, ...], 
 
 
 def test_a_file_of_another_kind_names_itself_and_the_package_that_it_needs(tmp_path: Path):
+    nibabel, itk, imagecodecs = (pytest.importorskip(name) for name in ("nibabel", "itk", "imagecodecs"))
     plane = np.arange(35, dtype=np.uint8).reshape(5, 7)
     nibabel.save(nibabel.Nifti1Image(plane, np.eye(4)), tmp_path / "scan.nii.gz")
     itk.imwrite(itk.image_from_array(plane), str(tmp_path / "scan.mha"))
     itk.imwrite(itk.image_from_array(plane), str(tmp_path / "scan.nrrd"))
     tifffile.imwrite(tmp_path / "lzw.tif", plane, compression="lzw")
+    tifffile.imwrite(tmp_path / "scores.tif", plane.astype(np.float32), compression="zlib", predictor=True)
     (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(np.zeros((5, 7, 3), np.uint16)))
     tifffile.imwrite(tmp_path / "deflate.tif", plane, compression="zlib", predictor=True)
     Image.fromarray(plane).save(tmp_path / "plain.png")
@@ -122,6 +121,7 @@ def test_a_file_of_another_kind_names_itself_and_the_package_that_it_needs(tmp_p
         "scan.mha": ("MHA", "pip install itk"),
         "scan.nrrd": ("NRRD", "pip install itk"),
         "lzw.tif": ("TIFF", "LZW", "pip install imagecodecs"),
+        "scores.tif": ("TIFF", "FLOATINGPOINT", "pip install imagecodecs"),
         "deep.png": ("PNG", "16-bit", "pip install imagecodecs"),
         "deflate.tif": ("read (5, 7)",),
         "plain.png": ("read (5, 7)",),
