@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bundle.errors import RunError, UsageError
+from bundle.terminal import show
 
 COMMANDS = {  # name: what the list says; each lives in bundle/<name>.py as a function of that name
     "sample": "Make a synthetic electron microscopy data set; no download.",
@@ -80,9 +81,13 @@ def _understand(name: str, words: list[str]) -> Callable[[], Any] | None:
         the call, or None if help was asked for.
 
     Raises:
+        RunError: fire is not installed.
         SystemExit: by fire, after it has shown help or what it cannot use.
     """
-    import fire  # here: the list of commands need not wait for it
+    try:
+        import fire  # here: the list of commands need not wait for it
+    except ModuleNotFoundError as error:
+        raise RunError(f"{PROGRAM} {name} needs the package fire: pip install fire") from error
 
     command = getattr(importlib.import_module(f"bundle.{name}"), name)
     calls: list[Callable[[], Any]] = []
@@ -99,13 +104,10 @@ def _understand(name: str, words: list[str]) -> Callable[[], Any] | None:
 
 def _list_commands(error: bool = False) -> None:
     """Print each command with its line; to standard error after a mistake."""
-    from rich.console import Console
-
-    console = Console(stderr=error, highlight=False, soft_wrap=True)
-    console.print(f"usage: {PROGRAM} COMMAND ...\n", markup=False)
+    show(f"usage: {PROGRAM} COMMAND ...\n", error=error)
     for name, line in COMMANDS.items():
-        console.print(f"  [bold]{name:<11}[/bold]{line}")
-    console.print(f"\nthe arguments of a command: {PROGRAM} COMMAND --help", markup=False)
+        show(line, heading=f"  {name:<11}", error=error)
+    show(f"\nthe arguments of a command: {PROGRAM} COMMAND --help", error=error)
 
 
 def _complain(message: str) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 import psutil
 import torch
-from rich.console import Console
 
 from bundle.errors import RunError, UsageError
 from bundle.provenance import MACHINE
+from bundle.terminal import show
 from scripts.atomic_files import replacing
 from scripts.tables import write_json
 
@@ -69,12 +69,11 @@ def bench(
         torch.set_num_threads(threads)
     from benchmarks.measure import Setup  # here: benchmarks use what this package offers
 
-    console = Console(highlight=False, soft_wrap=True)
     folder = Path(str(output))
     folder.mkdir(parents=True, exist_ok=True)
     content = _new_content(folder / JSON, bool(quick), where)
     if content["load"] > 0.5:
-        console.print(f"other programs are running (load {content['load']}): times will be too long, ratios uncertain")
+        show(f"other programs are running (load {content['load']}): times will be too long, ratios uncertain")
     isbi2012 = Path(str(data)) / "isbi2012"
     with tempfile.TemporaryDirectory() as scratch:
         setup = Setup(
@@ -85,16 +84,16 @@ def bench(
             quick=bool(quick),
         )
         if setup.data is None:
-            console.print(f"no {isbi2012}: synthetic sections serve in place of real ones")
+            show(f"no {isbi2012}: synthetic sections serve in place of real ones")
         for name in chosen:
-            console.print(f"[bold]{name}[/bold]: {BENCHMARKS[name]}")
+            show(f": {BENCHMARKS[name]}", heading=name)
             rows = content["rows"][name] = []
             for row in importlib.import_module(f"benchmarks.{name}").rows(setup):
                 rows.append(row.as_json())
-                console.print("  " + _line(rows[-1]), markup=False)
+                show("  " + _line(rows[-1]))
                 _write(folder, content)
             _write(folder, content)
-    console.print(f"\n{folder / TABLE}: the table; {folder / JSON}: every round")
+    show(f"\n{folder / TABLE}: the table; {folder / JSON}: every round")
 
 
 def _chosen(names: tuple[str, ...]) -> list[str]:

@@ -12,10 +12,8 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, url2pathname, urlopen
 
-from rich.console import Console
-from rich.progress import wrap_file
-
 from bundle.errors import RunError, UsageError
+from bundle.terminal import tracked_reading
 
 TIMEOUT = 30.0  # seconds without an answer after which a server counts as absent
 AGENT = "original-unet-bundle"  # some servers refuse a client without a name
@@ -63,8 +61,7 @@ def _download(url: str, path: Path) -> None:
     try:
         with urlopen(Request(url, headers={"User-Agent": AGENT}), timeout=TIMEOUT) as answer, path.open("wb") as out:
             length = int(answer.headers.get("Content-Length") or 0)
-            bar = wrap_file(answer, length, description=path.name, console=Console(stderr=True), transient=True)
-            with bar as stream:
+            with tracked_reading(answer, length, path.name) as stream:
                 shutil.copyfileobj(stream, out, 1 << 16)
     except URLError as error:
         raise RunError(f"{url}: {error.reason}") from error

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.progress import track
 
 from bundle.errors import UsageError
 from bundle.folders import whole_folder
 from bundle.synthetic_em import SMALLEST_SIDE, synthetic_section
+from bundle.terminal import tracked
 
 PARTS = ("train", "test")
 
@@ -37,7 +37,7 @@ def sample(folder: str, size: int = 512, train: int = 8, test: int = 4, seed: in
             raise UsageError(f"--{name} is {value!r}, expected a whole number of at least {least}")
     target = Path(str(folder))  # fire reads a bare 2024 as a number
     with whole_folder(target, overwrite, PARTS) as new:
-        for k in track(range(train + test), description=f"drawing {size} x {size} sections", transient=True):
+        for k in tracked(range(train + test), f"drawing {size} x {size} sections"):
             part, number = ("train", k) if k < train else ("test", k - train)
             image, labels = synthetic_section(np.random.default_rng([seed, k]), (size, size))
             for kind, pixels in (("images", image), ("labels", labels)):

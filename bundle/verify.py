@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from bundle.errors import RunError, UsageError
 from bundle.rules import RULES
 from bundle.rules.basis import Bundle, Finding, NotChecked, Rule
 from bundle.run import ROOT
+from bundle.terminal import tracked
 
 NOT_CHECKED = "not checked"
 
@@ -33,7 +31,7 @@ def verify(schema: str | None = None, zoo: bool = False) -> None:
         raise UsageError(f"--schema {schema} does not exist, expected a JSON file; leave it out to ask its address")
     bundle = Bundle(ROOT, Path(str(schema)) if schema else None, zoo)
     broken = 0
-    for rule in track(RULES, "verifying", console=Console(stderr=True), transient=True):
+    for rule in tracked(RULES, "verifying", error=True):
         found = check(rule, bundle)
         broken += isinstance(found, list) and bool(found)
         print(_line(rule, found))

@@ -13,11 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
-import itk
-import nibabel
 import numpy as np
 from PIL import Image
+
+from scripts.image_libraries import ImageFileError, require
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow takes more than 179 megapixels for an attack; a large section has more
 
@@ -26,10 +25,6 @@ TIFF_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr", ".dcm", ".dicom")
 IMAGE_SUFFIXES = PILLOW_SUFFIXES + TIFF_SUFFIXES + NIFTI_SUFFIXES + ITK_SUFFIXES
-
-
-class ImageFileError(ValueError):
-    """A file that cannot be read as an image; the message names the file and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +87,7 @@ class PillowFile(ImageFile):
         """The image: uint8, uint16, int32 or float32; 1-bit images as uint8 0 and 1."""
         with Image.open(self.path) as image:
             if image.format == "PNG" and image.mode in ("RGB", "RGBA") and "16" in str(image.tile):
+                imagecodecs = require("imagecodecs", "16-bit colour PNG files", self.path)
                 array = np.asarray(imagecodecs.png_decode(self.path.read_bytes()))
                 array = array[..., : 1 if array.shape[2] == 2 else 3]
             else:
@@ -114,7 +110,7 @@ class NiftiFile(ImageFile):
     @cached_property
     def image(self) -> Any:
         """The nibabel image, its pixels still on disk."""
-        return nibabel.load(self.path)
+        return require("nibabel", "NIfTI files", self.path).load(self.path)
 
     @cached_property
     def shape(self) -> tuple[int, int, int, int]:
@@ -170,7 +166,13 @@ class ItkFile(ImageFile):
         io.ReadImageInformation()
         return io
 
+    @property
+    def itk(self) -> Any:
+        """The library, imported for the first file that needs it."""
+        return require("itk", f"{_ITK_KINDS.get(self.path.suffix.lower(), 'DICOM')} files", self.path)
+
     def _new_io(self) -> Any:
+        itk = self.itk
         if self.path.suffix.lower() in (".mha", ".mhd"):
             io = itk.MetaImageIO.New()  # ITK itself knows these endings in lower case alone
         else:
@@ -199,6 +201,7 @@ class ItkFile(ImageFile):
 
     @cached_property
     def _volume(self) -> np.ndarray:
+        itk = self.itk
         header, name, rank = self.header, str(self.path), self.io.GetNumberOfDimensions()
         # ITK's Python images do not exist for every number type: ITK converts the others to one that holds them.
         wide = _WIDER.get(str(self.io.GetComponentTypeAsString(self.io.GetComponentType())))
@@ -221,6 +224,7 @@ class ItkFile(ImageFile):
         return tidy(self._volume[index])
 
 
+_ITK_KINDS = {".mha": "MHA", ".mhd": "MHA", ".nrrd": "NRRD", ".nhdr": "NRRD"}
 _WIDER = {"char": "SS", "long": "D", "unsigned_long": "D", "long_long": "D", "unsigned_long_long": "D"}
 
 

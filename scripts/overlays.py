@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 from matplotlib.colors import to_rgb
 
 from scripts.atomic_files import replacing
+from scripts.png_files import png_bytes
 
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#BBBBBB"
@@ -138,7 +138,7 @@ def save_image(image: np.ndarray, path: str | Path) -> None:
     Grain such as a microscope's has nothing for the filters of PNG to take out. Without them, at the lowest level of
     compression, the file is smaller than what Pillow writes, in half of its time.
     """
-    content = imagecodecs.png_encode(image, level=1, filter=imagecodecs.PNG.FILTER.NO)
+    content = png_bytes(image, level=1)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 

@@ -15,18 +15,16 @@ TIFF stacks are streamed (`scripts.tiff_results`); volumes of the other formats 
 from __future__ import annotations
 
 import gzip
+import zlib
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import imagecodecs
-import itk
-import nibabel
 import numpy as np
 
 from scripts.atomic_files import replacing
-from scripts.image_files import ITK_SUFFIXES, NIFTI_SUFFIXES, PILLOW_SUFFIXES, ImageHeader, ItkFile
+from scripts.image_files import ITK_SUFFIXES, NIFTI_SUFFIXES, PILLOW_SUFFIXES, ImageHeader, ItkFile, NiftiFile
+from scripts.png_files import png_bytes
 from scripts.readers import image_suffix
 
 _DETACHED = {".mhd": ".mha", ".nhdr": ".nrrd"}  # header and pixels in two files cannot be renamed as one
@@ -130,8 +128,7 @@ class PngResult(ResultFile):
         self._plane = plane
 
     def _save(self) -> None:
-        strategy, unfiltered = imagecodecs.PNG.STRATEGY.RLE, imagecodecs.PNG.FILTER.NO
-        content = imagecodecs.png_encode(self._plane.astype(np.uint8), strategy=strategy, filter=unfiltered)
+        content = png_bytes(self._plane.astype(np.uint8), strategy=zlib.Z_RLE)
         with replacing(self.path) as temporary:
             temporary.write_bytes(content)
 
@@ -158,7 +155,7 @@ class NiftiResult(_Volume):
     def _save(self) -> None:
         volume = self._volume()
         stored = np.moveaxis(volume, (2, 1, 0), (0, 1, 2))  # (x, y, z[, c])
-        source: Any = nibabel.load(self.source)
+        source = NiftiFile(self.source).image
         if len(source.shape) == 2 and volume.ndim == 3:
             stored = stored[..., 0]
         header = source.header.copy()
@@ -175,7 +172,8 @@ class ItkResult(_Volume):
 
     def _save(self) -> None:
         volume = self._volume()
-        io = ItkFile(self.source).io
+        source = ItkFile(self.source)
+        itk, io = source.itk, source.io
         rank = io.GetNumberOfDimensions()
         array = np.ascontiguousarray(volume[0] if rank == 2 else volume)
         image = itk.image_from_array(array, is_vector=volume.ndim == 4)

@@ -22,6 +22,7 @@ import numpy as np
 import tifffile
 
 from scripts.image_files import ImageFile, ImageFileError, ImageHeader, tidy
+from scripts.image_libraries import require
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class TiffPlanes(ImageFile):
     """A TIFF, BigTIFF, ImageJ or OME file; of several image series the first is read (others: thumbnails, pyramid
     levels).
 
-    Palette images give indices; a declared alpha sample is dropped; compressed files need `imagecodecs`.
+    Palette images give indices; a declared alpha sample is dropped; deflate is unpacked by
+    Python's zlib, LZW, JPEG and other compressions by `imagecodecs`.
 
     Args:
         path: the file.
@@ -86,7 +88,8 @@ class TiffPlanes(ImageFile):
             plane_axes = [n for axis, n in zip(axes, series.shape, strict=True) if axis not in _CHANNEL_AXES + "YX"]
             position = iter(np.unravel_index(index, plane_axes) if plane_axes else ())
             wanted = tuple(slice(None) if axis in _CHANNEL_AXES + "YX" else int(next(position)) for axis in axes)
-            block = _read(tif, series, wanted)
+            with _naming_codec(self.path, series.keyframe):
+                block = _read(tif, series, wanted)
             left = [axis for axis in axes if axis in _CHANNEL_AXES + "YX"]
             order = [left.index("Y"), left.index("X"), *(i for i, axis in enumerate(left) if axis in _CHANNEL_AXES)]
             block = block.transpose(order)  # (H, W[, C][, S])
@@ -168,3 +171,16 @@ def _refusing_damage(path: Path) -> Iterator[None]:
         source.removeHandler(listener)
     if any("invalid page offset" in text or "corrupted" in text or "failed to reshape" in text for text in complaints):
         raise ImageFileError(f"{path} is damaged or was cut short ({complaints[0]}); copy or export it again")
+
+
+@contextmanager
+def _naming_codec(path: Path, page: tifffile.TiffPage) -> Iterator[None]:
+    """Name the package where tifffile lacks imagecodecs for a compression."""
+    try:
+        yield
+    except Exception as error:  # ValueError, NotImplementedError: what tifffile has in place of imagecodecs says so
+        if "imagecodecs" in str(error):
+            codec, predictor = (getattr(tag, "name", tag) for tag in (page.compression, page.predictor))
+            kind = f"TIFF files with compression {codec}" + (f", predictor {predictor}" if page.predictor != 1 else "")
+            require("imagecodecs", kind, path)
+        raise

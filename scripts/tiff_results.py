@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from contextlib import ExitStack
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import tifffile
 
@@ -84,4 +84,4 @@ def _level(pages: np.ndarray) -> int:
     if pages.dtype.kind != "f":
         return 6
     some = pages[:, ::_SAMPLED].tobytes()
-    return 1 if len(imagecodecs.deflate_encode(some, 1)) < _WORTH_DEFLATING * len(some) else 0
+    return 1 if len(zlib.compress(some, 1)) < _WORTH_DEFLATING * len(some) else 0

@@ -1,0 +1,60 @@
+"""Lines and progress in a terminal: by rich where it is installed, else plain text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import BinaryIO, TypeVar, cast
+
+T = TypeVar("T")
+
+
+def show(text: str, heading: str = "", error: bool = False) -> None:
+    """Print one line.
+
+    Args:
+        text: the line.
+        heading: printed before it, bold where rich is installed.
+        error: print to standard error.
+    """
+    try:
+        from rich.console import Console
+        from rich.text import Text
+    except ImportError:
+        print(heading + text, file=sys.stderr if error else sys.stdout)
+        return
+    Console(stderr=error, highlight=False, soft_wrap=True).print(Text.assemble((heading, "bold"), text))
+
+
+def tracked(items: Sequence[T], description: str, error: bool = False) -> Iterable[T]:
+    """Go through items beside a progress bar, which disappears at the end; without rich there is none.
+
+    Args:
+        items: what to go through.
+        description: shown before the bar.
+        error: draw the bar on standard error.
+    """
+    try:
+        from rich.console import Console
+        from rich.progress import track
+    except ImportError:
+        return items
+    return track(items, description, console=Console(stderr=error), transient=True)
+
+
+def tracked_reading(stream: object, length: int, description: str) -> AbstractContextManager[BinaryIO]:
+    """Wrap what a download is read from in a progress bar on standard error; without rich there is none.
+
+    Args:
+        stream: an open binary file or HTTP answer.
+        length: bytes expected.
+        description: shown before the bar.
+    """
+    file = cast(BinaryIO, stream)
+    try:
+        from rich.console import Console
+        from rich.progress import wrap_file
+    except ImportError:
+        return nullcontext(file)
+    return wrap_file(file, length, description=description, console=Console(stderr=True), transient=True)

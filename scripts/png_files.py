@@ -1,0 +1,48 @@
+"""PNG files without filters, written by Python's own zlib.
+
+Pillow filters every row and offers no other way: on the overlay of an EM section the file is 15 % larger then, in twice
+the time.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPES = {1: 0, 3: 2}  # channels: the number of PNG for grey values and for colours
+
+
+def png_bytes(image: np.ndarray, level: int = 1, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> bytes:
+    """Encode an 8-bit image as PNG, every row as it is (filter 0).
+
+    Args:
+        image: uint8 (H, W), grey values, or (H, W, 3), colours.
+        level: of zlib's compression, 0 to 9.
+        strategy: of zlib; `zlib.Z_RLE` looks for runs of one value alone, the best for class maps.
+
+    Returns:
+        the content of the file.
+
+    Raises:
+        ValueError: another number type or shape.
+
+    References:
+        PNG specification, third edition, W3C 2025, sections 5 (chunks), 9 (filters) and 10 (compression).
+    """
+    channels = 1 if image.ndim == 2 else image.shape[-1]
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in _COLOUR_TYPES or 0 in image.shape:
+        raise ValueError(f"expected uint8 (H, W) or (H, W, 3), got {image.dtype} {image.shape}")
+    height, width = image.shape[:2]
+    rows = np.zeros((height, 1 + width * channels), np.uint8)  # the first byte of a row names its filter
+    rows[:, 1:] = image.reshape(height, -1)
+    compressor = zlib.compressobj(level, strategy=strategy)
+    header = struct.pack(">2I5B", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+    pixels = compressor.compress(rows.data) + compressor.flush()
+    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
