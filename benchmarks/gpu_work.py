@@ -152,7 +152,8 @@ def captured(run: Callable[[], torch.Tensor], device: torch.device) -> Way:
     """
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
+    with torch.cuda.stream(stream), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an optimiser that can be captured asks why it is not
         for _ in range(3):  # algorithms are chosen and the optimiser's buffers made before the capture
             run()
     torch.cuda.current_stream(device).wait_stream(stream)

@@ -20,7 +20,7 @@ from scripts.layouts import trains_in_channels_last
 from scripts.memory import bytes_per_pixel, free_memory
 from scripts.orientations import ORIENTATIONS, add_tile, as_vote, scores_of_votes
 from scripts.precision import amp_dtype_of, at_least_single, autocast, check_amp_dtype
-from scripts.smaller_passes import give_back_cached, smaller_passes
+from scripts.smaller_passes import give_back_cached, ran_out_of_memory, smaller_passes
 from scripts.tile_jobs import TileBatch, cut_tiles, plan_batches, usable_scores
 from scripts.tiling import PADDINGS, TileRule
 
@@ -68,8 +68,8 @@ class OverlapTileInferer(Inferer):
         ValueError: an argument out of its range; in a call, inputs of wrong rank, tiles that do not fit (names the
             nearest that do), `memory_limit` too small (names the least), a network output of unexpected size.
         TypeError: a network that returns something other than a tensor.
-        TileMemoryError: no memory for one tile of `tile_size` (names smaller ones) or for the smallest tile. In all
-            other cases the image is computed again in passes of half the size, and so are the images after it.
+        TileMemoryError: no memory for one tile of `tile_size` (names smaller ones) or for the smallest tile. In other
+            cases this image and the next ones are computed in passes of half the size.
     """
 
     def __init__(
@@ -165,12 +165,12 @@ class OverlapTileInferer(Inferer):
                 return network(tiles, *args, **kwargs)
 
         output, failed = self._stitch(images, forward, plan(self._halvings), rule, sw_device)
+        fixed = self.tile_size is not None
         while failed is not None:
             give_back_cached(sw_device)
-            fixed = self.tile_size is not None
             batches, self._halvings = smaller_passes(plan, failed, self._halvings, rule, fixed)
             output, failed = self._stitch(images, forward, batches, rule, sw_device)
-        assert output is not None  # an image has at least one pixel, so there was a tile
+        assert output is not None  # an image has a pixel, so there was a tile
         return _like(inputs, scores_of_votes(output, self.orientations, self.average))
 
     def _stitch(
@@ -189,7 +189,9 @@ class OverlapTileInferer(Inferer):
                     tiles = cut_tiles(images, batch, rule.margin, self.channels_last).to(sw_device)
                     scores = usable_scores(forward(tiles), tiles, rule)
                     scores = as_vote(scores, self.orientations, self.average)
-                except torch.OutOfMemoryError:
+                except RuntimeError as error:
+                    if not ran_out_of_memory(error):
+                        raise
                     return None, batch
                 if output is None:
                     output = self._new_output(images, scores)

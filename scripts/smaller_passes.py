@@ -11,6 +11,11 @@ import torch
 from scripts.tile_jobs import TileBatch
 from scripts.tiling import TileRule
 
+WITHOUT_MEMORY = (  # how CUDA's libraries say so; the first is cuDNN with no room for the workspace of any algorithm
+    "unable to find an engine to execute this computation",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 logger = logging.getLogger(__name__)
 
 
@@ -51,6 +56,11 @@ def smaller_passes(
         if _size(largest) < _size(failed):
             logger.warning("out of memory with %s in a pass: from now on %s", _tiles(failed), _tiles(largest))
             return batches, halvings
+
+
+def ran_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of a forward pass says that a GPU's memory did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in WITHOUT_MEMORY)
 
 
 def give_back_cached(device: torch.device) -> None:
