@@ -128,8 +128,7 @@ class OverlapTileInferer(Inferer):
                 `sw_device` says so.
             network: any callable from tiles (N, C, height, width) to scores (N, K, ...): a module, also compiled,
                 exported or in `DataParallel`. It runs in the caller's gradient mode.
-            args: passed on to `network`.
-            kwargs: passed on to `network`.
+            args, kwargs: passed on to `network`.
 
         Returns:
             (B, K, H, W), float32 (float64 if the network gives that); a MetaTensor with the meta data of the inputs if
@@ -165,10 +164,9 @@ class OverlapTileInferer(Inferer):
                 return network(tiles, *args, **kwargs)
 
         output, failed = self._stitch(images, forward, plan(self._halvings), rule, sw_device)
-        fixed = self.tile_size is not None
         while failed is not None:
             give_back_cached(sw_device)
-            batches, self._halvings = smaller_passes(plan, failed, self._halvings, rule, fixed)
+            batches, self._halvings = smaller_passes(plan, failed, self._halvings, rule, self.tile_size is not None)
             output, failed = self._stitch(images, forward, batches, rule, sw_device)
         assert output is not None  # an image has a pixel, so there was a tile
         return _like(inputs, scores_of_votes(output, self.orientations, self.average))

@@ -18,6 +18,8 @@ class Limited:
 
     depth = 2
 
+    error: RuntimeError = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
     def __init__(self, pixels: int, failing: tuple[int, ...] = ()) -> None:
         torch.manual_seed(0)
         self.network = RonnebergerUNet(features=(3, 4, 5)).double().eval()
@@ -27,7 +29,7 @@ class Limited:
     def __call__(self, tiles: torch.Tensor) -> torch.Tensor:
         self.calls.append((len(tiles), *tiles.shape[2:]))
         if tiles[:, 0].numel() > self.pixels or len(self.calls) in self.failing:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            raise self.error
         return self.network(tiles)
 
 
@@ -98,6 +100,16 @@ def test_the_smallest_tile_of_all_is_refused_without_naming_another():
         infer(Limited(1000), image(9, 9), tile_size=44)
     with pytest.raises(TileMemoryError, match=r"out of memory with 1 tile of 52 x 68 in a pass, and no pass of half"):
         infer(Limited(1000), image(70, 50))
+
+
+@pytest.mark.parametrize(
+    "text", ["FIND was unable to find an engine to execute this computation", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"]
+)
+def test_libraries_without_memory_count_as_well(text):
+    limited = Limited(2 * 60**2)
+    limited.error = RuntimeError(text)
+    assert infer(limited, image(70, 50), tile_size=60, sw_batch_size=4).shape == (1, 2, 70, 50)
+    assert limited.calls[1][0] == 2
 
 
 def test_other_errors_pass_through():
