@@ -1,82 +1,199 @@
-"""A GPU's training and inference in tiles by the second, beside NVIDIA's published figures for the same task.
+"""A GPU's own rate, and tiles by the second in training and inference as shares of it; seconds for whole images.
 
 Baseline: NVIDIA's UNet_Medical, 572 -> 388 on one A100 (https://github.com/NVIDIA/DeepLearningExamples, TensorFlow2
 Segmentation UNet_Medical, "Performance"): its figures, not its program. Limit: products of large matrices with as many
-operations, in the same precision on this GPU. Without a GPU there are no rows.
+operations, in the same precision on this GPU. Without a GPU there are no rows, but with `quick`, which shows that the
+rows run.
+
+The rows that matter most come first, since `Setup.seconds` may leave out the last ones. A row that fails (no memory, no
+compiler for `torch.compile`) says so and the next one runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
+from statistics import median
 
 import torch
 
-from benchmarks.inference import networks
-from benchmarks.measure import Goal, MatrixProducts, Row, Setup, Times, Way, take_turns
-from benchmarks.step import Step, network, operations_of, tile
-from scripts.precision import amp_dtype_of, autocast
+from benchmarks.gpu_timing import Trial, isolated, matrix_size, peak_gib, reset_peak, rounds, warm_up
+from benchmarks.gpu_work import Choice, forward_pass, tile_operations, training_step
+from benchmarks.inference import image, networks, operations_on, tiles_seen
+from benchmarks.measure import Goal, MatrixProducts, Row, Setup, Times, seconds
+from scripts.inferers import OverlapTileInferer
 
-A100_TRAINING = {(1, "float32"): 29.6, (8, "float32"): 46.3, (1, "bfloat16"): 62.5, (8, "bfloat16"): 119.0}  # tiles/s
-A100_INFERENCE = {(1, "float32"): None, (16, "float32"): None, (1, "bfloat16"): 283.0, (16, "bfloat16"): 424.0}
-SIZE = 572
+TRAINING, INFERENCE = "training step", "forward pass"
+A100 = {  # tiles/s of NVIDIA's UNet_Medical, by work, tiles at once and precision
+    TRAINING: {(1, "TF32"): 29.6, (8, "TF32"): 46.3, (1, "bfloat16"): 62.5, (8, "bfloat16"): 119.0},
+    INFERENCE: {(1, "bfloat16"): 283.0, (16, "bfloat16"): 424.0},
+}
+DATA_SHEET = {  # TFLOP/s without sparsity, of NVIDIA's data sheets
+    "H100": {"float32": 67.0, "TF32": 494.5, "float16": 989.5, "bfloat16": 989.5},
+    "H200": {"float32": 67.0, "TF32": 494.5, "float16": 989.5, "bfloat16": 989.5},
+    "A100": {"float32": 19.5, "TF32": 156.0, "float16": 312.0, "bfloat16": 312.0},
+}
+SHARE = {TRAINING: 0.50, INFERENCE: 0.60}  # of the products' rate, the goal in bfloat16
 
 
 def rows(setup: Setup) -> Iterator[Row]:
-    """Training at batch 1 and 8, inference at 1 and 16, in TF32 and bfloat16."""
-    if setup.device.type == "cuda":
-        yield from training(setup)
-        yield from inference(setup)
+    """Every trial's row in turn; those that would end after `setup.seconds` are named and left out."""
+    start = time.monotonic()
+    on_gpu = setup.device.type == "cuda"
+    if not on_gpu and not setup.quick:
+        return
+    with torch.cuda.device(setup.device) if on_gpu else nullcontext():
+        for trial in trials(setup):
+            spent = time.monotonic() - start
+            if setup.seconds is not None and spent + trial.cost > setup.seconds:
+                yield Row(trial.what, Times(f"left out: {spent:.0f} of {setup.seconds:g} s were spent", []))
+            else:
+                yield isolated(trial)
 
 
-def training(setup: Setup) -> Iterator[Row]:
-    """Steps on tiles that are on the GPU already."""
+def trials(setup: Setup) -> Iterator[Trial]:
+    """All rows to measure, by worth: main figures, whole images, ways to be faster, compilers, wider precisions."""
+    gpu = setup.device.type == "cuda"
+    large = (2, 2) if setup.quick else (8, 16)
+    main = [replace(Choice(), batch=batch) for batch in dict.fromkeys((1, *large))]
+    many, one = Choice(batch=large[0]), Choice(batch=1)
+    for precision in ("float32", "TF32", "float16", "bfloat16"):
+        yield _products_trial(setup, precision)
+    for work in (INFERENCE, TRAINING):
+        yield from (_tiles_trial(setup, work, choice) for choice in main)
+    yield from _image_trials(setup)
+    if gpu:
+        yield from (_tiles_trial(setup, work, replace(c, graph=True)) for work in SHARE for c in (one, many))
+    for choice in (many, one):
+        yield _tiles_trial(setup, INFERENCE, replace(choice, half_weights=True))
+        if gpu:
+            yield _tiles_trial(setup, INFERENCE, replace(choice, fused=True))
+    for work in (INFERENCE, TRAINING):
+        yield _tiles_trial(setup, work, replace(many, channels_last=False))
+        yield _tiles_trial(setup, work, replace(many, search=True), 8)
+    yield _tiles_trial(setup, TRAINING, replace(many, deterministic=True))
+    yield _tiles_trial(setup, TRAINING, replace(many, optimizer="AdamW"))
+    # Data waiting: rows that compare the data loader's rate with the training step's belong here.
+    if gpu:
+        yield _tiles_trial(setup, INFERENCE, replace(many, compiled="default"), 40)
+        yield _tiles_trial(setup, TRAINING, replace(many, compiled="default"), 50)
+    for precision in ("TF32", "float32"):
+        for work in (INFERENCE, TRAINING):
+            yield from (_tiles_trial(setup, work, replace(choice, precision=precision), 4) for choice in main)
+    if gpu:
+        yield _tiles_trial(setup, INFERENCE, replace(one, compiled="reduce-overhead"), 30)
+        yield _tiles_trial(setup, INFERENCE, replace(one, compiled="default"), 30)
+        yield _tiles_trial(setup, TRAINING, replace(one, compiled="default"), 40)
+        for batch in dict.fromkeys(large[1:]):
+            yield _tiles_trial(setup, INFERENCE, replace(many, batch=batch, compiled="default"), 30)
+            yield _tiles_trial(setup, TRAINING, replace(many, batch=batch, compiled="default"), 40)
 
-    def make(batch: int, amp_dtype: str) -> Way:
-        return Step(network(setup, channels_last=True), *tile(SIZE, setup.device, batch), amp_dtype)
 
-    yield from _rows(setup, "training step", A100_TRAINING, make, 0.40)
+def _products_trial(setup: Setup, precision: str) -> Trial:
+    size = matrix_size(setup)
+    what = f"matrix product, {size} x {size}, {precision}"
+    choice = Choice(precision=precision)
+    dtype = getattr(torch, precision, torch.float32)
 
-
-def inference(setup: Setup) -> Iterator[Row]:
-    """Forward passes over tiles that are on the GPU already."""
-
-    def make(batch: int, amp_dtype: str) -> Way:
-        net, _ = networks(setup)
-        x = tile(SIZE, setup.device, batch)[0].to(memory_format=torch.channels_last)
-
-        def run() -> None:
-            with torch.inference_mode(), autocast(setup.device, amp_dtype_of(amp_dtype, setup.device)):
-                net(x)
-
-        return run
-
-    yield from _rows(setup, "forward pass", A100_INFERENCE, make, 0.50)
-
-
-def _rows(
-    setup: Setup,
-    work: str,
-    published: dict[tuple[int, str], float | None] | dict[tuple[int, str], float],
-    make: Callable[[int, str], Way],
-    share: float,
-) -> Iterator[Row]:
-    for (batch, amp_dtype), rate in published.items():
-        run = make(batch, amp_dtype)
-        products = MatrixProducts(getattr(torch, amp_dtype), setup.device, 256 if setup.quick else 8192)
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("high")  # TF32 for the limit, as convolutions have it
-        try:
-            times = take_turns({"ours": run, "products": products}, 4 * setup.repeats, warm_up=5)
-        finally:
-            torch.set_float32_matmul_precision(before)
-        name = "TF32" if amp_dtype == "float32" else amp_dtype
-        ours = [second / batch for second in times["ours"]]
-        yield Row(
-            f"{work}, a tile of {SIZE}, {batch} at once, {name}",
-            Times("channels-last, eager", ours),
-            None if rate is None else Times("NVIDIA's UNet_Medical on an A100, as published", [1 / rate] * len(ours)),
-            products.limit(times["products"], operations_of(partial(run)) / batch),
-            (*(() if rate is None else (Goal("times", 1.0),)), Goal("share", share)),
-            f"{1 / sorted(ours)[len(ours) // 2]:.4g} tiles/s",
+    def measure() -> Row:
+        products = MatrixProducts(dtype, setup.device, size)
+        times = rounds(setup, {"products": products})["products"]
+        name = torch.cuda.get_device_name(setup.device) if setup.device.type == "cuda" else ""
+        sheet = next((rates[precision] for gpu, rates in DATA_SHEET.items() if gpu in name), None)
+        rate = products.operations / median(times) / 1e12
+        return Row(
+            what,
+            Times("torch.mm", times),
+            limit=None if sheet is None else Times("data sheet", [products.operations / sheet / 1e12] * len(times)),
+            note=f"{rate:.4g} TFLOP/s",
+            figures={"tflops": rate},
         )
+
+    return Trial(what, 2, choice, measure)
+
+
+def _tiles_trial(setup: Setup, work: str, choice: Choice, cost: float = 3) -> Trial:
+    size = 188 if setup.quick else 572
+    what = f"{work}, {choice.batch} at once of {size}, {choice.precision}, {choice.name}"
+
+    def measure() -> Row:
+        at_first = time.perf_counter()
+        make = training_step if work == TRAINING else forward_pass
+        before = reset_peak(setup)
+        run = make(setup, choice, size)
+        first = seconds(run)
+        built = time.perf_counter() - at_first
+        warm_up(setup, run)
+        peak = peak_gib(setup, before)
+        products = MatrixProducts(choice.matrix_dtype, setup.device, matrix_size(setup))
+        times = rounds(setup, {"ours": run, "products": products})
+        ours = [second / choice.batch for second in times["ours"]]
+        published = A100[work].get((choice.batch, choice.precision))
+        goals = (() if published is None else (Goal("times", 1.0),)) + (
+            (Goal("share", SHARE[work]),) if choice.precision == "bfloat16" else ()
+        )
+        rate = 1 / median(ours)
+        notes = [f"{rate:.4g} tiles/s", *([f"{peak:.3g} GiB"] if peak else [])]
+        notes += [f"ready after {built:.3g} s"] if choice.compiled or choice.search or choice.graph else []
+        return Row(
+            what,
+            Times("a tile", ours),
+            None
+            if published is None
+            else Times("NVIDIA's UNet_Medical on an A100, as published", [1 / published] * len(ours)),
+            products.limit(times["products"], tile_operations(setup, size, work == TRAINING)),
+            goals,
+            "; ".join(notes),
+            {"tiles_per_second": rate, "peak_gib": peak, "seconds_until_ready": built, "first_seconds": first},
+        )
+
+    return Trial(what, cost, choice, measure)
+
+
+def _image_trials(setup: Setup) -> Iterator[Trial]:
+    """Whole images on the GPU in bfloat16; the last size is stitched on the CPU as well."""
+    sizes = (128, 400) if setup.quick else (512, 2048, 8192)
+    for size in sizes:
+        yield _image_trial(setup, size, 3 * 2**30)
+    yield _image_trial(setup, sizes[-1], 3 * 2**30, on_cpu=True)
+    for size in sizes:
+        yield _image_trial(setup, size, "auto")
+
+
+def _image_trial(setup: Setup, size: int, memory_limit: int | str, on_cpu: bool = False) -> Trial:
+    limit_name = memory_limit if isinstance(memory_limit, str) else f"{memory_limit / 2**30:g} GiB"
+    where = ", stitched on the CPU" if on_cpu else ""
+    what = f"image of {size} x {size}, bfloat16, memory_limit {limit_name}{where}"
+
+    @torch.no_grad()
+    def measure() -> Row:
+        net, x = networks(setup)[0], image(size, setup.device)
+        inferer = OverlapTileInferer(
+            amp_dtype="bfloat16", memory_limit=memory_limit, cpu_thresh=size**2 - 1 if on_cpu else None
+        )
+        before = reset_peak(setup)
+        with tiles_seen(net) as shapes:
+            inferer(x, net)
+        peak, shapes = peak_gib(setup, before), list(shapes)
+        notes = [f"{len(shapes)} passes, the first of {shapes[0][0]} x {shapes[0][2]} x {shapes[0][3]}"]
+        if memory_limit == "auto":  # very large tensors are where a library may silently go wrong
+            expected = OverlapTileInferer(amp_dtype="bfloat16", cpu_thresh=None)(x, net)
+            difference = float((inferer(x, net) - expected).norm() / expected.norm())
+            notes.append(f"differs from 3 GiB by {difference:.2g} of the norm")
+            del expected
+        products = MatrixProducts(torch.bfloat16, setup.device, matrix_size(setup))
+        times = rounds(setup, {"ours": partial(inferer, x, net), "products": products})
+        pixels = max(shape[0] * shape[2] * shape[3] for shape in shapes)
+        notes += [f"{peak:.3g} GiB, {peak * 2**30 / pixels:.0f} bytes for a pixel of the largest pass"] if peak else []
+        return Row(
+            what,
+            Times("OverlapTileInferer", times["ours"]),
+            limit=products.limit(times["products"], operations_on(shapes, setup.features)),
+            note="; ".join([f"{size**2 / 1e6 / median(times['ours']):.3g} megapixels/s", *notes]),
+            figures={"peak_gib": peak, "passes": len(shapes), "pixels_of_largest_pass": pixels},
+        )
+
+    return Trial(what, 2 + 4 * (size / 8192) ** 2, Choice(), measure)

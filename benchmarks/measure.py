@@ -31,6 +31,7 @@ class Setup:
         data: folder of ISBI 2012, as `python -m bundle fetch isbi2012` makes it; None: synthetic images serve.
         scratch: a folder for files, removed afterwards.
         quick: small networks and images, one round: shows that all runs, not what it costs.
+        seconds: `gpu` starts no row that would end later than this; None: no limit.
     """
 
     repeats: int
@@ -38,6 +39,7 @@ class Setup:
     data: Path | None
     scratch: Path
     quick: bool = False
+    seconds: float | None = None
 
     @property
     def features(self) -> tuple[int, ...]:
@@ -78,7 +80,7 @@ class Row:
 
     Attributes:
         what: the work.
-        ours: its seconds.
+        ours: its seconds; none where it failed or was left out, with the reason for a name.
         baseline: another's for the same work; None where nobody else does it.
         limit: the least this machine needs for it.
         goals: what is to be reached.
@@ -227,11 +229,13 @@ class MatrixProducts:
 
 def _times_json(times: Times) -> dict[str, Any]:
     rounded = [float(f"{second:.4g}") for second in times.seconds]
-    return {"name": times.name, "median_seconds": median(rounded), "seconds": rounded}
+    return {"name": times.name, "median_seconds": median(rounded) if rounded else None, "seconds": rounded}
 
 
-def _ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
-    """Of rounds that belong together; where one side ran fewer rounds, of its median."""
+def _ratio(above: Sequence[float], below: Sequence[float]) -> Ratio | None:
+    """Of rounds that belong together; where one side ran fewer rounds, of its median; None where one ran none."""
+    if not above or not below:
+        return None
     if len(above) != len(below):
         above, below = [median(above)], [median(below)]
     ratios = [a / b for a, b in zip(above, below, strict=True)]

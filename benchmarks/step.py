@@ -101,21 +101,42 @@ class PlainStep:
 
 
 class Step:
-    """A step with the parts of `configs/train.yaml`."""
+    """A step with the parts of `configs/train.yaml`.
 
-    def __init__(self, network: RonnebergerUNet, x: torch.Tensor, target: torch.Tensor, amp_dtype: str) -> None:
+    Args:
+        network: to train.
+        x: images (B, 1, H, W).
+        target: class and weight stacked.
+        amp_dtype: of the forward pass.
+        optimizer: of the network's parameters; None: SGD as in the configuration.
+        channels_last: layout of the images; None: as the configuration chooses on their device.
+    """
+
+    def __init__(
+        self,
+        network: RonnebergerUNet,
+        x: torch.Tensor,
+        target: torch.Tensor,
+        amp_dtype: str,
+        optimizer: torch.optim.Optimizer | None = None,
+        channels_last: bool | None = None,
+    ) -> None:
         self.network, self.x, self.target = network, x, target
-        self.inferer, self.loss = MixedPrecisionInferer(amp_dtype), WeightedCrossEntropyLoss()
-        self.optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+        self.inferer, self.loss = MixedPrecisionInferer(amp_dtype, channels_last), WeightedCrossEntropyLoss()
+        self.optimizer = optimizer or torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
 
     def __call__(self) -> float:
         """One step; the loss."""
+        return float(self.queue().item())
+
+    def queue(self) -> torch.Tensor:
+        """One step, which a GPU may still be busy with; the loss."""
         self.optimizer.zero_grad(set_to_none=False)  # as MONAI's trainer does
         loss = self.loss(self.inferer(self.x, self.network), self.target)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_NORM)
         self.optimizer.step()
-        return float(loss.item())
+        return loss.detach()
 
     def warm_up(self) -> None:
         """Into the state of a training under way: memory is kept from the step before."""

@@ -6,6 +6,8 @@ import re
 import traceback
 from typing import Any
 
+import torch
+
 from bundle.overrides import close_ids, known_ids
 
 WRAPPERS = (  # MONAI's own words around the cause: instantiate(), ConfigExpression.evaluate(), apply_transform()
@@ -32,6 +34,8 @@ def explain(error: BaseException, config: dict[str, Any] | None = None) -> str:
     """
     cause = root_cause(error)
     message = _worker_message(str(cause)) or _message(cause)
+    if isinstance(cause, torch.OutOfMemoryError):
+        message = _out_of_memory(cause, config or {})
     for pattern in MISSING:
         found = pattern.search(str(cause))
         if found and config is not None:
@@ -79,6 +83,14 @@ def _message(error: BaseException) -> str:
     if isinstance(error, PLAIN) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _out_of_memory(error: torch.OutOfMemoryError, config: dict[str, Any]) -> str:
+    """Name the settings that a GPU's memory depends on, with their values where the config has them."""
+    asked = re.search(r"Tried to allocate ([\d.]+ \w+)", str(error))
+    what = "the GPU ran out of memory" + (f" (asked for {asked[1]})" if asked else "")
+    lower = [f"{key} ({config[key]})" for key in ("batch_size", "input_size") if key in config]
+    return f"{what}; lower {' or '.join(lower or ['memory_limit'])}, or close other programs that use the GPU"
 
 
 def _worker_message(text: str) -> str | None:

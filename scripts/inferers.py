@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from scripts.layouts import trains_in_channels_last
 from scripts.memory import bytes_per_pixel, free_memory
-from scripts.orientations import ORIENTATIONS, add_tile
+from scripts.orientations import ORIENTATIONS, add_tile, as_vote, scores_of_votes
 from scripts.precision import amp_dtype_of, at_least_single, autocast, check_amp_dtype
-from scripts.tile_jobs import cut_tiles, plan_batches, usable_scores
+from scripts.smaller_passes import give_back_cached, ran_out_of_memory, smaller_passes
+from scripts.tile_jobs import TileBatch, cut_tiles, plan_batches, usable_scores
 from scripts.tiling import PADDINGS, TileRule
 
 
@@ -67,6 +68,8 @@ class OverlapTileInferer(Inferer):
         ValueError: an argument out of its range; in a call, inputs of wrong rank, tiles that do not fit (names the
             nearest that do), `memory_limit` too small (names the least), a network output of unexpected size.
         TypeError: a network that returns something other than a tensor.
+        TileMemoryError: no memory for one tile of `tile_size` (names smaller ones) or for the smallest tile. In other
+            cases this image and the next ones are computed in passes of half the size.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class OverlapTileInferer(Inferer):
         self.amp_dtype = check_amp_dtype(amp_dtype)
         self.channels_last = channels_last
         self.progress = progress
+        self._halvings = 0  # of what a pass may take, since passes ran out of memory
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -124,8 +128,7 @@ class OverlapTileInferer(Inferer):
                 `sw_device` says so.
             network: any callable from tiles (N, C, height, width) to scores (N, K, ...): a module, also compiled,
                 exported or in `DataParallel`. It runs in the caller's gradient mode.
-            args: passed on to `network`.
-            kwargs: passed on to `network`.
+            args, kwargs: passed on to `network`.
 
         Returns:
             (B, K, H, W), float32 (float64 if the network gives that); a MetaTensor with the meta data of the inputs if
@@ -140,23 +143,54 @@ class OverlapTileInferer(Inferer):
         sw_device = torch.device(self.sw_device or images.device)
         amp_dtype = amp_dtype_of(self.amp_dtype, sw_device)
         rule = self._rule(network)
-        batches = plan_batches(
-            images.shape,
-            rule,
-            self.tile_size,
-            memory_limit=free_memory(sw_device) // 2 if isinstance(self.memory_limit, str) else int(self.memory_limit),
-            pixel_bytes=bytes_per_pixel(network, amp_dtype or images.dtype),
-            sw_batch_size=self.sw_batch_size or (1 if sw_device.type == "cpu" else None),
-            orientations=self.orientations,
-            authors_stride=self.authors_stride,
-        )
+        pixel_bytes = bytes_per_pixel(network, amp_dtype or images.dtype)
+        at_once = self.sw_batch_size or (1 if sw_device.type == "cpu" else None)
+
+        def plan(halvings: int) -> list[TileBatch]:
+            limit = free_memory(sw_device) // 2 if isinstance(self.memory_limit, str) else int(self.memory_limit)
+            return plan_batches(
+                images.shape,
+                rule,
+                self.tile_size,
+                memory_limit=limit >> halvings,
+                pixel_bytes=pixel_bytes,
+                sw_batch_size=at_once and max(1, at_once >> halvings),
+                orientations=self.orientations,
+                authors_stride=self.authors_stride,
+            )
+
+        def forward(tiles: torch.Tensor) -> torch.Tensor:
+            with autocast(sw_device, amp_dtype):
+                return network(tiles, *args, **kwargs)
+
+        output, failed = self._stitch(images, forward, plan(self._halvings), rule, sw_device)
+        while failed is not None:
+            give_back_cached(sw_device)
+            batches, self._halvings = smaller_passes(plan, failed, self._halvings, rule, self.tile_size is not None)
+            output, failed = self._stitch(images, forward, batches, rule, sw_device)
+        assert output is not None  # an image has a pixel, so there was a tile
+        return _like(inputs, scores_of_votes(output, self.orientations, self.average))
+
+    def _stitch(
+        self,
+        images: torch.Tensor,
+        forward: Callable[[torch.Tensor], torch.Tensor],
+        batches: list[TileBatch],
+        rule: TileRule,
+        sw_device: torch.device,
+    ) -> tuple[torch.Tensor | None, TileBatch | None]:
+        """The sum of all tiles, or the batch that ran out of memory; what was held till then is free on return."""
         output: torch.Tensor | None = None
         with tqdm(total=sum(len(batch.jobs) for batch in batches), unit="tile", disable=not self.progress) as bar:
             for batch in batches:
-                tiles = cut_tiles(images, batch, rule.margin, self.channels_last).to(sw_device)
-                with autocast(sw_device, amp_dtype):
-                    scores = network(tiles, *args, **kwargs)
-                scores = self._vote(usable_scores(scores, tiles, rule))
+                try:
+                    tiles = cut_tiles(images, batch, rule.margin, self.channels_last).to(sw_device)
+                    scores = usable_scores(forward(tiles), tiles, rule)
+                    scores = as_vote(scores, self.orientations, self.average)
+                except RuntimeError as error:
+                    if not ran_out_of_memory(error):
+                        raise
+                    return None, batch
                 if output is None:
                     output = self._new_output(images, scores)
                 for job, part in zip(batch.jobs, scores.to(output.device), strict=True):
@@ -164,8 +198,7 @@ class OverlapTileInferer(Inferer):
                     part = part[:, : bottom - top, : right - left]
                     add_tile(output[job.image], part, job.orientation, job.tile.rows, job.tile.columns)
                 bar.update(len(batch.jobs))
-        assert output is not None  # an image has at least one pixel, so there was a tile
-        return _like(inputs, self._decide(output))
+        return output, None
 
     def _rule(self, network: Callable) -> TileRule:
         """What the arguments say, else the network's attributes, else the paper."""
@@ -184,22 +217,6 @@ class OverlapTileInferer(Inferer):
         large = self.cpu_thresh is not None and prod(size) > self.cpu_thresh
         device = self.device or ("cpu" if large else images.device)
         return torch.zeros(len(images), scores.shape[1], *size, dtype=scores.dtype, device=device)
-
-    def _vote(self, scores: torch.Tensor) -> torch.Tensor:
-        """What one orientation adds to the mean."""
-        if self.orientations == 1:
-            return scores
-        if self.average == "probabilities":
-            scores = scores.sigmoid() if scores.shape[1] == 1 else scores.softmax(dim=1)
-        return scores / self.orientations
-
-    def _decide(self, mean: torch.Tensor) -> torch.Tensor:
-        """Scores for a mean of scores or probabilities."""
-        if self.orientations == 1 or self.average == "scores":
-            return mean
-        if mean.shape[1] == 1:
-            return mean.logit(eps=torch.finfo(mean.dtype).eps)
-        return mean.clamp_min_(torch.finfo(mean.dtype).tiny).log_()
 
 
 class MixedPrecisionInferer(SimpleInferer):

@@ -33,8 +33,11 @@ def bytes_per_pixel(network: Callable, dtype: torch.dtype) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device now; of anything but a GPU, in main memory."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    """Bytes that are free on a device now, with what torch keeps of freed memory; of anything but a GPU, in RAM."""
+    if device.type != "cuda":
+        return psutil.virtual_memory().available
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 class KeepFreedMemory:

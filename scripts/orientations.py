@@ -94,6 +94,30 @@ def add_tile(
     output[:, slice(*rows), slice(*columns)].add_(tile)
 
 
+def as_vote(scores: torch.Tensor, orientations: int, average: str) -> torch.Tensor:
+    """What one orientation adds to the mean over `orientations` of "scores" or "probabilities".
+
+    Args:
+        scores: (B, K, H, W); K = 1 is a single sigmoid output.
+        orientations: of the mean.
+        average: what is averaged.
+    """
+    if orientations == 1:
+        return scores
+    if average == "probabilities":
+        scores = scores.sigmoid() if scores.shape[1] == 1 else scores.softmax(dim=1)
+    return scores / orientations
+
+
+def scores_of_votes(mean: torch.Tensor, orientations: int, average: str) -> torch.Tensor:
+    """Scores (B, K, H, W) for the sum of all `as_vote`, which may be overwritten."""
+    if orientations == 1 or average == "scores":
+        return mean
+    if mean.shape[1] == 1:
+        return mean.logit(eps=torch.finfo(mean.dtype).eps)
+    return mean.clamp_min_(torch.finfo(mean.dtype).tiny).log_()
+
+
 def _source_index(start: int, count: int, length: int, flip: bool) -> np.ndarray:
     """Where the pixels start, start + 1, ... of a turned and mirrored axis lie in the original."""
     index = reflect_index(np.arange(start, start + count), length)

@@ -61,6 +61,11 @@ class TileRule:
             return -(-wanted // self.step) * self.step
         return geometry.valid_input_size(wanted, self.depth)
 
+    def at_most(self, length: int) -> int:
+        """The largest tile length up to `length` that serves images of any size, at least the smallest: 571 -> 556."""
+        smallest = self.tile_for(self.step)
+        return smallest + max(0, length - smallest) // self.step * self.step
+
     def usable(self, tile: int) -> int:
         """Usable output pixels of a tile of length `tile`: 572 -> 388."""
         return tile - 2 * self.margin

@@ -15,9 +15,9 @@ class TimeLimit:
     """End a training after `max_minutes`, and let the learning rate fall to its end by then.
 
     The schedule's length is set anew after every iteration: to as many iterations as the whole limit holds at the pace
-    so far, validations included. A schedule that ends earlier by `max_epochs` keeps its length. The warm-up takes a tenth
-    of the schedule at most. When the time is over, the epoch under way is cut short and becomes the last one, so that
-    it is validated and saved as usual.
+    so far, validations included. A schedule that ends earlier by `max_epochs` keeps its length. The warm-up takes at
+    most a tenth of the schedule. When the time is over, the epoch under way is cut short and becomes the last one. It
+    is validated and saved as usual.
 
     A resumed training goes on with the time that it has left.
 

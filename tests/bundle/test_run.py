@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch._utils import ExceptionWrapper
 
 from bundle.__main__ import main
@@ -278,6 +279,25 @@ def test_a_message_raised_from_another_error_is_not_replaced_by_it() -> None:
     error = raised_from(ValueError("no images in dataset_dir; set it to a folder with images/"), FileNotFoundError("x"))
     wrapped = raised_from(RuntimeError("Failed to instantiate component 'scripts.datalists.find_pairs'"), error)
     assert explain(wrapped) == "no images in dataset_dir; set it to a folder with images/"
+
+
+@pytest.mark.parametrize(
+    "text, config, message",
+    [
+        (
+            "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.10 GiB",
+            {"batch_size": 16, "input_size": 572},
+            "the GPU ran out of memory (asked for 2.50 GiB); lower batch_size (16) or input_size (572), or close other "
+            "programs that use the GPU",
+        ),
+        ("", {}, "the GPU ran out of memory; lower memory_limit, or close other programs that use the GPU"),
+    ],
+)
+def test_a_gpu_without_memory_left_is_one_message_with_the_settings_to_lower(
+    text: str, config: dict[str, int], message: str
+) -> None:
+    cause = torch.OutOfMemoryError(text)
+    assert explain(raised_from(RuntimeError("Failed to evaluate '$@train#trainer.run()'"), cause), config) == message
 
 
 def test_the_cause_is_found_in_the_text_of_a_worker_process() -> None:
