@@ -44,7 +44,7 @@ class Step:
 
     Attributes:
         name: e.g. "tests" or "train em".
-        state: "held", "failed", "out of time" (ended, what it had written counts) or "left out".
+        state: "held", "failed", "out of time" (ended; what it had written stays) or "left out".
         seconds: that it took.
         told: what it found, a line each.
     """
@@ -70,7 +70,8 @@ class Round:
         self.out = out
         self.data = data
         self.steps: list[Step] = []
-        self.head = {"device": _device(), "minutes": seconds / 60, "versions": versions(), "hardware": hardware()}
+        self.versions = versions()
+        self.head = {"device": _device(), "minutes": seconds / 60, "versions": self.versions, "hardware": hardware()}
 
     @property
     def left(self) -> float:
@@ -113,7 +114,6 @@ class Round:
             step.told = _course(json.loads(result.read_text(encoding="utf-8")))
         else:
             step.told = _tail(self.out / f"{name}.log", 3)
-            step.state = "failed" if step.state == "out of time" else step.state
         self._note(step)
 
     def leave_out(self, name: str, why: str) -> None:
@@ -151,7 +151,7 @@ class Round:
 
     def summary(self) -> str:
         """The round as Markdown."""
-        facts = self.head["versions"]
+        facts = self.versions
         lines = [f"{self.head['device']}; torch {facts['torch']}, MONAI {facts['monai']}, Python {facts['python']}", ""]
         lines += ["| step | outcome | seconds |", "|---|---|---:|"]
         lines += [f"| {step.name} | {step.state} | {step.seconds:.0f} |" for step in self.steps]
