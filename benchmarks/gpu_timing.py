@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -45,7 +46,8 @@ def isolated(trial: Trial) -> Row:
     except Exception as error:  # whatever a compiler, a driver or an allocator raises
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         row = Row(trial.what, Times(f"failed: {type(error).__name__}: {reason}", []))
-    clean_up(bool(choice.compiled))
+    with suppress(RuntimeError):  # after an illegal access every call fails, and so will the rows that follow
+        clean_up(bool(choice.compiled))
     return row
 
 
@@ -63,7 +65,7 @@ def rounds(setup: Setup, ways: dict[str, Way]) -> dict[str, list[float]]:
     """Seconds of one call of each way in every round; short ones are queued several times and waited for once."""
     counts = {}
     for name, run in ways.items():
-        warm_up(setup, run)
+        seconds(run)
         counts[name] = 1 if setup.quick else max(1, min(50, round(ROUND / seconds(run))))
     repeats = 1 if setup.quick else min(3, setup.repeats)
     times = take_turns({name: partial(_repeat, run, counts[name]) for name, run in ways.items()}, repeats, warm_up=0)

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -190,6 +190,7 @@ def fuse_relu(net: nn.Module) -> None:
                 block[index], block[index + 1] = FusedConvolution(convolution), nn.Identity()
 
 
+@cache
 def tile_operations(setup: Setup, size: int, training: bool) -> float:
     """Floating point operations of one tile's pass or step, counted where nothing is computed.
 

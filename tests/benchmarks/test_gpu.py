@@ -25,6 +25,7 @@ def flags() -> tuple[bool, ...]:
     return torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
 
 
+@pytest.mark.slow
 def test_all_rows_run_with_a_tiny_network_and_say_tiles_or_pixels_by_the_second(setup):
     found = list(rows(setup))
     assert [row.ours.name for row in found if not row.ours.seconds] == []
@@ -96,6 +97,22 @@ def test_every_way_computes_the_same_loss(change, setup):
 def test_the_rows_that_matter_most_come_first(setup):
     order = [trial.what for trial in trials(setup)]
     assert all(what.startswith("matrix product") for what in order[:4])
-    main = f"{INFERENCE}, 1 at once of 188, bfloat16, channels-last", f"{TRAINING}, 1 at once of 188, bfloat16"
-    assert order[4] == main[0]
-    assert order[6].startswith(main[1])
+    assert order[4] == f"{INFERENCE}, tiles of 188, batch 1, bfloat16, channels-last"
+    assert order[6] == f"{TRAINING}, tiles of 188, batch 1, bfloat16, channels-last"
+
+
+def test_a_gpu_gets_rows_of_graphs_and_compilers_as_well_each_once(setup):
+    names = [trial.what for trial in trials(replace(setup, device=torch.device("cuda"), quick=False))]
+    assert len(set(names)) == len(names)
+    for work in (INFERENCE, TRAINING):
+        for way in ("CUDA graph", "torch.compile, mode default"):
+            assert f"{work}, tiles of 572, batch 8, bfloat16, channels-last, {way}" in names
+
+
+def test_layers_are_fused_pair_by_pair(monkeypatch, setup):
+    def unfused(x, weight, bias, *_):
+        return torch.relu(torch.nn.functional.conv2d(x, weight, bias))
+
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", unfused)
+    fused = forward_pass(setup, Choice(batch=2, fused=True), 188)()
+    assert torch.equal(fused, forward_pass(setup, Choice(batch=2, half_weights=True), 188)())
