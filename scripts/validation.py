@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from monai.handlers import ValidationHandler
 
 from scripts.time_limit import TimeLimit
 
-IN_A_TIME_LIMIT = 10  # validations
+TIMES, SHARE = 10, 0.1  # validations in a time limit, and the most of its time that they may take
 
 
 class Validation(ValidationHandler):
@@ -22,8 +24,9 @@ class Validation(ValidationHandler):
         validator: the evaluator to run.
         exec_at_start: validate before the first epoch, too, so that a training which goes on from weights keeps them
             until it finds better ones; list this handler after the one that loads them.
-        time_limit: of a training in minutes: validate 10 times in it, evenly spread, whatever the interval. Epochs
-            take less than a second on a GPU, which validations every few epochs would mostly wait for.
+        time_limit: of a training in minutes: validate 10 times in it, evenly spread, whatever the interval, and
+            less often where that would take more than a tenth of the time. Epochs take less than a second on a GPU,
+            which would mostly wait for validations every few epochs.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Validation(ValidationHandler):
         super().__init__(interval, validator, exec_at_start=exec_at_start)
         self.time_limit = time_limit
         self._part = 0  # of the limit that was validated last
+        self._seconds = self._longest = 0.0  # of validations so far
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer."""
@@ -48,7 +52,16 @@ class Validation(ValidationHandler):
             return True
         if self.time_limit is None or self.time_limit.seconds is None:
             return epoch % self.interval == 0
-        part = int(self.time_limit.fraction * IN_A_TIME_LIMIT)
-        due = part > self._part
+        part = int(self.time_limit.fraction * TIMES)
+        allowed = SHARE * self.time_limit.fraction * self.time_limit.seconds
+        if part == self._part or self._seconds + self._longest > allowed:
+            return False
         self._part = part
-        return due
+        return True
+
+    def __call__(self, engine: Engine) -> None:
+        """Validate, and remember how long it took."""
+        start = time.monotonic()
+        super().__call__(engine)
+        spent = time.monotonic() - start
+        self._seconds, self._longest = self._seconds + spent, max(self._longest, spent)
