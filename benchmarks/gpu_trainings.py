@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import importlib.util
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from typing import Any
 
 import torch
 
+from bundle.errors import RunError
 from bundle.experiments import network_of
 from bundle.provenance import hardware, versions
 from bundle.run import ROOT, run
@@ -109,7 +112,17 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
         "versions": versions(),
         "hardware": hardware(),
     }
-    run("training", config_file=configs, max_minutes=TRAINED * minutes, **given)
+    for compiled in (True, False) if on_gpu and can_compile() else (False,):
+        left = minutes - (time.monotonic() - begun) / 60
+        try:
+            run("training", config_file=configs, max_minutes=TRAINED * left, compile=compiled, **given)
+        except RunError as error:
+            if not compiled:
+                raise
+            result["not compiled"] = str(error)  # a compiler that fails must not cost the training
+        else:
+            result["compiled"] = compiled
+            break
     result |= course(out / "train" / "history.csv")
     result["training_seconds"] = round(time.monotonic() - begun, 1)
     result["weights"] = pack(out / "models" / "model.pt", weights)
@@ -130,6 +143,11 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
         result["seconds"] = round(time.monotonic() - begun, 1)
         write_json(out / "result.json", result)
     return result
+
+
+def can_compile() -> bool:
+    """Whether `torch.compile` has what it needs on a GPU: Triton and a C compiler."""
+    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
 
 
 def course(history: Path) -> dict[str, Any]:

@@ -160,12 +160,13 @@ def captured(run: Callable[[], torch.Tensor], device: torch.device) -> Way:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
         result = run()
+    return partial(_replay, graph, result, run)
 
-    def replay() -> torch.Tensor:
-        graph.replay()
-        return result
 
-    return replay
+def _replay(graph: torch.cuda.CUDAGraph, result: torch.Tensor, captured: Callable) -> torch.Tensor:
+    """Replay a graph; `captured` is only held, since the graph reads the memory of its weights and tiles."""
+    graph.replay()
+    return result
 
 
 class FusedConvolution(nn.Module):

@@ -1,4 +1,4 @@
-"""How long a training at full speed waits for its tiles: by the number of processes that prepare them, and on a GPU.
+"""How long a training at full speed waits for its tiles, by the number of processes that prepare them.
 
 Baseline: none; nobody else makes these tiles. Limit: the same trainer on a batch that is there already. Each row is the
 workflow of `configs/train.yaml` with `variant_fast.yaml`, from cached images to steps.
@@ -24,12 +24,12 @@ SETTLING, COUNTED = 15, 60  # iterations
 
 
 def rows(setup: Setup) -> Iterator[Row]:
-    """A row for each number of processes; 0: the thread that makes tiles where the network runs."""
+    """A row for each number of processes; 0: the trainer prepares each batch itself before its step."""
     batch = 2 if setup.quick else 8
     alone, _ = seconds_a_tile(setup, batch, 0, there_already=True)
     for workers in (0, 2) if setup.quick else WORKERS:
         spent, waited = seconds_a_tile(setup, batch, workers)
-        who = f"{workers} processes" if workers else f"a thread, on {setup.device.type}"
+        who = f"{workers} processes" if workers else "the trainer itself"
         yield Row(
             f"training, {batch} tiles a step, prepared by {who}",
             Times("the workflow", [spent]),

@@ -63,7 +63,7 @@ class Rand2DElasticField(Rand2DElastic):
             spatial_size: (h, w) of the tile in the middle of the image; None or not positive: the image's.
             mode: "bilinear" or "nearest".
             padding_mode: "reflection" (without the edge pixel), "border" or "zeros".
-            device: where images are moved to and transformed, as MONAI's. None: where the image lies.
+            device: where the sampling grid is computed. None: where the image lies.
         """
         # not Rand2DElastic.__init__: it would build the control grid of absolute coordinates that does not serve
         RandomizableTransform.__init__(self, prob)
@@ -86,7 +86,7 @@ class Rand2DElasticField(Rand2DElastic):
         return self
 
     def set_device(self, device: torch.device | None) -> None:
-        """Transform on `device`; None: where the image lies."""
+        """Compute sampling grids on `device`; None: where the image lies."""
         self.device = device
 
     def randomize(self, spatial_size: Sequence[int]) -> None:
@@ -121,7 +121,7 @@ class Rand2DElasticField(Rand2DElastic):
         Returns:
             (C, h, w); "nearest" and floating types are kept, interpolated integers become float32.
         """
-        img = convert_to_tensor(img, track_meta=get_track_meta(), device=self.device)
+        img = convert_to_tensor(img, track_meta=get_track_meta())
         check_image(img)
         image_size = tuple(img.shape[1:])
         size = fall_back_tuple(self.spatial_size if spatial_size is None else spatial_size, image_size)
@@ -221,6 +221,7 @@ class DrawnTile:
 
     def _grid(self, padding_mode: str, device: torch.device) -> tuple[tuple[slice, slice], torch.Tensor]:
         if padding_mode not in self._grids:
+            device = self.drawn.device or device
             coordinates = sampling_coordinates(self.size, self.drawn.displacements, self.drawn.affine, device)
             self._grids[padding_mode] = sampling_grid(coordinates, self.start, self.image_size, padding_mode)
         return self._grids[padding_mode]

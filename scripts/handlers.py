@@ -14,9 +14,14 @@
 | `RunFiles`          | evaluator   | what an evaluation has written, to MLflow                                 |
 | `TimeLimit`         | trainer     | ends a training after so many minutes, its learning rate with it          |
 | `MovingAverage`     | trainer     | a moving average of the weights, in a network of its own                  |
+| `Attached`          | any engine  | a handler that other parts of a configuration refer to                    |
 """
 
 from __future__ import annotations
+
+from typing import Any
+
+from ignite.engine import Engine
 
 from scripts.averaging import MovingAverage
 from scripts.em_report import EmReport
@@ -30,7 +35,26 @@ from scripts.time_limit import TimeLimit
 from scripts.tracking import RunFiles, RunSettings
 from scripts.training_figures import TrainingFigures
 
+
+class Attached:
+    """Attach a handler that stands under a name of its own, so that other parts of a configuration can refer to it.
+
+    MONAI looks at the list of handlers entry by entry, and wants a mapping for each.
+
+    Args:
+        handler: has a method `attach`.
+    """
+
+    def __init__(self, handler: Any) -> None:
+        self.handler = handler
+
+    def attach(self, engine: Engine) -> None:
+        """Attach the handler to an engine."""
+        self.handler.attach(engine)
+
+
 __all__ = [
+    "Attached",
     "EmReport",
     "EvaluationPanels",
     "HistoryCSV",

@@ -50,20 +50,6 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
-def fast_kernels(device: torch.device | str) -> None:
-    """Let cuDNN try its convolutions on a GPU and take the fastest, also one whose sums vary in their last digits.
-
-    MONAI's `set_determinism` asks for the opposite. Call this function after it. On a CPU nothing changes: results stay
-    the same from run to run.
-
-    Args:
-        device: where the network trains.
-    """
-    if torch.device(device).type == "cuda":
-        torch.backends.cudnn.deterministic = False
-        torch.backends.cudnn.benchmark = True
-
-
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
     """Autocast to `dtype` on a device; None leaves the caller's autocast, if any, in effect."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)

@@ -94,8 +94,7 @@ def sampling_grid(
 ) -> tuple[tuple[slice, slice], torch.Tensor]:
     """The part of the image that `coordinates` touch, and torch's normalised grid into that part.
 
-    A cut-out keeps float32 precise in large images, and only what is read is converted to a floating type. On a GPU the
-    whole image is the part: float32 then reads an image of 20,000 pixels to a thousandth of a pixel.
+    A cut-out keeps float32 precise in large images, and only what is read is converted to a floating type.
 
     Args:
         coordinates: float32 (2, h, w) from `sampling_coordinates`; they become the grid, in place.
@@ -107,21 +106,17 @@ def sampling_grid(
         the two slices, and the grid float32 (1, h, w, 2) in torch's order (x, y), stored plane by plane.
 
     Raises:
-        ValueError: unknown padding mode, or displacements that are not finite (on a CPU).
+        ValueError: unknown padding mode, or displacements that are not finite.
     """
     _check_choice("padding_mode", padding_mode, PADDING_MODES)
     reflecting = padding_mode == "reflection"
     window = []
     for plane, first_pixel, length in zip(coordinates.unbind()[::-1], start, image_size, strict=True):
-        first, last = 0, length - 1
-        if not coordinates.is_cuda:  # to read their range is to wait for the GPU
-            lowest, highest = (float(value) for value in plane.aminmax())
-            if not (math.isfinite(lowest) and math.isfinite(highest)):
-                raise ValueError(
-                    "the sampling coordinates are not finite: check the displacements and the affine for NaN"
-                )
-            low, high = math.floor(lowest) + first_pixel, math.ceil(highest) + first_pixel
-            first, last = _touched(low, high, length, reflecting)
+        lowest, highest = (float(value) for value in plane.aminmax())
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            raise ValueError("the sampling coordinates are not finite: check the displacements and the affine for NaN")
+        low, high = math.floor(lowest) + first_pixel, math.ceil(highest) + first_pixel
+        first, last = _touched(low, high, length, reflecting)
         # reflection mirrors about the centres of the edge pixels; half an interval is 0 where there is only one pixel
         half = (last - first) / 2 if reflecting else (last - first + 1) / 2
         plane += first_pixel - first - (last - first) / 2
@@ -239,8 +234,6 @@ def _touched(low: int, high: int, length: int, reflecting: bool) -> tuple[int, i
 def _fits_float32(part: torch.Tensor) -> bool:
     """Whether float32 holds the values as they are (float16 and bfloat16 are computed in float32, too)."""
     if part.dtype in (torch.int32, torch.int64, torch.uint32, torch.uint64):
-        if part.is_cuda:
-            return False  # float64 holds them; to read their range is to wait for the GPU
         low, high = torch.aminmax(part.to(torch.int64))
         return int(low) >= -_EXACT_IN_FLOAT32 and int(high) <= _EXACT_IN_FLOAT32
     return part.dtype != torch.float64

@@ -39,7 +39,7 @@ class Validation(ValidationHandler):
         super().__init__(interval, validator, exec_at_start=exec_at_start)
         self.time_limit = time_limit
         self._part = 0  # of the limit that was validated last
-        self._seconds = self._longest = 0.0  # of validations so far
+        self._seconds = self._last = 0.0  # of all validations so far, and of the last one
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer."""
@@ -54,7 +54,7 @@ class Validation(ValidationHandler):
             return epoch % self.interval == 0
         part = int(self.time_limit.fraction * TIMES)
         allowed = SHARE * self.time_limit.fraction * self.time_limit.seconds
-        if part == self._part or self._seconds + self._longest > allowed:
+        if part == self._part or self._seconds + self._last > allowed:
             return False
         self._part = part
         return True
@@ -63,5 +63,5 @@ class Validation(ValidationHandler):
         """Validate, and remember how long it took."""
         start = time.monotonic()
         super().__call__(engine)
-        spent = time.monotonic() - start
-        self._seconds, self._longest = self._seconds + spent, max(self._longest, spent)
+        self._last = time.monotonic() - start
+        self._seconds += self._last
