@@ -65,7 +65,7 @@ CELL_METRICS = {
 }
 TRAININGS = {
     "em": Training("isbi2012", "data_isbi2012.yaml", 0.5, EM_METRICS),
-    "nuclei": Training("DSB2018-fluo", "data_nuclei.yaml", 0.25, CELL_METRICS, {"batch_size": 16}),
+    "nuclei": Training("DSB2018-fluo", "data_nuclei.yaml", 0.25, CELL_METRICS, {"batch_size": 16, **network_of(32)}),
     "hela": Training("DIC-C2DH-HeLa", "data_dic_hela.yaml", 0.125, CELL_METRICS),
     "u373": Training("PhC-C2DH-U373", "data_phc_u373.yaml", 0.125, CELL_METRICS),
 }

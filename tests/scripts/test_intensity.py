@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import NormalizeIntensityd, ScaleIntensityRangePercentiles
 from tifffile import imread
 
-from scripts.intensity import METHODS, NormalizeImaged, flattened, normalize_image
+from scripts.intensity import METHODS, NormalizeImaged, RandNoised, flattened, normalize_image
 
 
 @pytest.fixture
@@ -184,3 +184,18 @@ def test_a_grey_value_that_is_not_finite_is_refused_with_the_file(image: np.ndar
         NormalizeImaged(method=method)({"image": tensor})
     with pytest.raises(ValueError, match=r"^image 'image' \(no file name known\): expected finite grey values"):
         NormalizeImaged(method=method)({"image": broken})
+
+
+def test_noise_has_mean_0_and_at_most_its_standard_deviation_and_is_the_same_for_a_seed() -> None:
+    image = torch.zeros(1, 300, 300)
+    spreads = []
+    for seed in range(40):
+        noisy, again = (
+            RandNoised(std=0.1, prob=1.0).set_random_state(seed)({"image": image})["image"] for _ in range(2)
+        )
+        assert torch.equal(noisy, again)
+        assert abs(float(noisy.mean())) < 5 * 0.1 / 300
+        spreads.append(float(noisy.std()))
+    assert max(spreads) < 0.101
+    assert np.mean(spreads) == pytest.approx(0.05, abs=0.02)  # drawn uniformly from 0 to 0.1
+    assert torch.equal(RandNoised(std=0.1, prob=0.0)({"image": image})["image"], image)
