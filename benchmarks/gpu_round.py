@@ -34,8 +34,7 @@ from bundle.run import ROOT
 from scripts.tables import write_json
 
 SHARES = {"tests": 0.15, "bench": 0.30, "train": 0.55}  # of the minutes; what a part does not need the later ones have
-LEAST = {"tests": 10.0, "bench": 20.0, "train": 25.0}  # seconds below which a step is not begun
-PACKING = 25.0  # seconds that a training may take beyond its minutes, to measure and pack what it has
+LEAST = {"tests": 10.0, "bench": 20.0, "train": 40.0}  # seconds below which a step is not begun
 
 
 @dataclass
@@ -106,8 +105,7 @@ class Round:
     def train(self, name: str, seconds: float) -> None:
         """One data set."""
         folder = self.out / name
-        minutes = (seconds - PACKING) / 60
-        command = ["-m", "benchmarks.gpu_trainings", name, f"--minutes={minutes:.3f}", f"--out={folder}"]
+        command = ["-m", "benchmarks.gpu_trainings", name, f"--minutes={seconds / 60:.3f}", f"--out={folder}"]
         step = self._run(f"train {name}", [*command, f"--data={self.data}"], seconds, self.out / f"{name}.log")
         result = folder / "result.json"
         if result.is_file():
@@ -233,8 +231,8 @@ def run_round(minutes: float, out: Path, data: Path, parts: Sequence[str], sets:
 def _trainings(a_round: Round, names: Sequence[str]) -> None:
     for k, name in enumerate(names):
         seconds = a_round.left * TRAININGS[name].share / sum(TRAININGS[other].share for other in names[k:])
-        if seconds < PACKING + LEAST["train"] and k + 1 < len(names):
-            seconds = min(a_round.left, PACKING + LEAST["train"])
+        if seconds < LEAST["train"]:  # rather some of the sets than none
+            seconds = min(a_round.left, LEAST["train"])
         if seconds < LEAST["train"]:
             a_round.leave_out(f"train {name}", f"{seconds:.0f} s were left for it, {LEAST['train']:.0f} are needed")
         else:

@@ -1,4 +1,4 @@
-"""A data loader that reads ahead without a process of its own."""
+"""Data loaders: one that reads ahead without a process of its own, one whose processes end when they are told to."""
 
 from __future__ import annotations
 
@@ -34,3 +34,19 @@ class ReadAheadLoader(DataLoader):
             while (batch := coming.result()) is not end:
                 coming = thread.submit(next, batches, end)
                 yield batch
+
+
+class ClosingLoader(DataLoader):
+    """MONAI's `DataLoader`, whose persistent processes can be ended.
+
+    A loader that the garbage collector finds in a cycle, as in an ignite engine, loses the queues to its processes
+    before it can end them: it then waits five seconds for each. After eight processes an evaluation in the same Python
+    started 40 seconds late.
+
+    Example:
+        >>> ClosingLoader([0, 1], batch_size=1).close()
+    """
+
+    def close(self) -> None:
+        """End the processes; another epoch would start new ones."""
+        self._iterator = None
