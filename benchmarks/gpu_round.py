@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from benchmarks.gpu_trainings import TRAININGS
@@ -34,7 +34,7 @@ from bundle.run import ROOT
 from scripts.tables import write_json
 
 SHARES = {"tests": 0.15, "bench": 0.30, "train": 0.55}  # of the minutes; what a part does not need the later ones have
-LEAST = {"tests": 10.0, "bench": 20.0, "train": 40.0}  # seconds below which a step is not begun
+LEAST = {"tests": 10.0, "bench": 20.0, "train": 25.0}  # seconds below which a step is not begun
 
 
 @dataclass
@@ -44,7 +44,6 @@ class Step:
     Attributes:
         name: e.g. "tests" or "train em".
         state: "held", "failed", "out of time" (ended; what it had written stays) or "left out".
-        seconds: that it took.
         told: what it found, a line each.
     """
 
@@ -121,7 +120,10 @@ class Round:
     def _run(self, name: str, arguments: Sequence[str], seconds: float, log: Path) -> Step:
         """Run Python for at most so many seconds; its children end with it."""
         print(f"{name}: at most {seconds:.0f} s ...", flush=True)
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1"}
+        environment = {
+            **os.environ,
+            **dict.fromkeys(("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "TQDM_DISABLE"), "1"),
+        }
         begun = time.monotonic()
         with log.open("w", encoding="utf-8") as output:
             process = subprocess.Popen(
@@ -130,7 +132,6 @@ class Round:
                 env=environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=os.name == "posix",
             )
             try:
                 code: int | None = process.wait(timeout=seconds)
@@ -149,8 +150,8 @@ class Round:
 
     def summary(self) -> str:
         """The round as Markdown."""
-        facts = self.versions
-        lines = [f"{self.head['device']}; torch {facts['torch']}, MONAI {facts['monai']}, Python {facts['python']}", ""]
+        told = ", ".join(f"{name} {self.versions[name]}" for name in ("torch", "monai", "python"))
+        lines = [f"{self.head['device']}; {told}", ""]
         lines += ["| step | outcome | seconds |", "|---|---|---:|"]
         lines += [f"| {step.name} | {step.state} | {step.seconds:.0f} |" for step in self.steps]
         for step in self.steps:
@@ -170,12 +171,11 @@ def _device() -> str:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End a process and what it has started."""
-    if os.name == "posix":
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
+    """End a process that is still there, and what it has started."""
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+    process.kill()
     process.wait()
 
 
@@ -189,12 +189,11 @@ def _course(result: dict[str, Any]) -> list[str]:
         f"{result['steps']} steps in {result['step_seconds']:.0f} s, {result['ms_a_step']:.1f} ms a step; in all "
         f"{result.get('seconds', result['training_seconds']):.0f} s"
     ]
-    for views in (1, 8):
-        found = result.get(f"{views} views", {})
-        lines += [f"{views} views: " + ", ".join(f"{k} {v:.4f}" for k, v in found.items() if v is not None)]
+    for views in (f"{count} views" for count in (1, 8) if f"{count} views" in result):
+        lines += [f"{views}: " + ", ".join(f"{k} {v:.4f}" for k, v in result[views].items() if v is not None)]
     weights = result["weights"]
-    lines += [f"weights: {len(weights['pieces'])} pieces, sha256 {weights['sha256'][:12]}; {weights['join']}"]
-    return lines + ([result["left out"]] if "left out" in result else [])
+    told = f"weights: {len(weights['pieces'])} pieces, sha256 {weights['sha256'][:12]}; {weights['join']}"
+    return [*lines, told, *([result["left out"]] if "left out" in result else [])]
 
 
 def run_round(minutes: float, out: Path, data: Path, parts: Sequence[str], sets: Sequence[str]) -> Round:

@@ -11,11 +11,9 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import importlib.util
 import json
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from bundle.experiments import network_of
 from bundle.provenance import hardware, versions
 from bundle.run import ROOT, run
 from bundle.sample import sample
+from scripts.precision import can_compile
 from scripts.tables import write_json
 
 RECIPE = "variant_fast.yaml"
@@ -115,7 +114,8 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
         "versions": versions(),
         "hardware": hardware(),
     }
-    for compiled in (True, False) if on_gpu and can_compile() else (False,):
+    compiles = (True, False) if on_gpu and can_compile("cuda") else (False,)
+    for compiled in compiles:
         left = max(1.0, seconds_to_train - (time.time() - begun))
         try:
             run("training", config_file=configs, max_minutes=left / 60, compile=compiled, **given)
@@ -134,6 +134,7 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
         spent = time.time() - begun
         if views > 1 and spent > 60 * minutes:
             result["left out"] = f"{views} views: {spent:.0f} s were over"
+            write_json(out / "result.json", result)
             break
         measured = {"ckpt_path": str(weights), "evaluation_dir": str(out / f"views{views}"), "orientations": views}
         run(
@@ -146,11 +147,6 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
         result["seconds"] = round(time.time() - begun, 1)
         write_json(out / "result.json", result)
     return result
-
-
-def can_compile() -> bool:
-    """Whether `torch.compile` has what it needs on a GPU: Triton and a C compiler."""
-    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
 
 
 def course(history: Path) -> dict[str, Any]:
@@ -172,12 +168,13 @@ def figures(folder: Path, metrics: Mapping[str, tuple[str | int, ...]]) -> dict[
     return found
 
 
-def pack(weights: Path, packed: Path) -> dict[str, Any]:
+def pack(weights: Path, packed: Path, piece: int = PIECE) -> dict[str, Any]:
     """Round weights to bfloat16 and cut the file into pieces, with a checksum and the command that joins them.
 
     Args:
         weights: a flat state_dict.
         packed: the file to write; its pieces are written beside it as `<name>.00`, `<name>.01`, ...
+        piece: bytes of the largest piece.
 
     Returns:
         "file", "sha256", "bytes", "pieces" (their names) and "join" (a command).
@@ -187,18 +184,13 @@ def pack(weights: Path, packed: Path) -> dict[str, Any]:
     torch.save(rounded, packed)
     content = packed.read_bytes()
     names = []
-    for number, piece in enumerate(_pieces(content)):
+    for number, first in enumerate(range(0, len(content), piece)):
         names.append(f"{packed.name}.{number:02d}")
-        (packed.parent / names[-1]).write_bytes(piece)
+        (packed.parent / names[-1]).write_bytes(content[first : first + piece])
     checksum = hashlib.sha256(content).hexdigest()
     (packed.parent / f"{packed.name}.sha256").write_text(f"{checksum}  {packed.name}\n", encoding="utf-8")
     join = f"cat {packed.name}.?? > {packed.name} && sha256sum -c {packed.name}.sha256"
     return {"file": packed.name, "sha256": checksum, "bytes": len(content), "pieces": names, "join": join}
-
-
-def _pieces(content: bytes) -> Iterator[bytes]:
-    for first in range(0, len(content), PIECE):
-        yield content[first : first + PIECE]
 
 
 def main() -> None:

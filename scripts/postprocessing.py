@@ -63,7 +63,6 @@ class LikeliestClassd(MapTransform):
     Args:
         keys: entries with a score or probability for every class, (K, *spatial).
         output_keys: where the classes go, float32 (1, *spatial), one name per key; None: in place of the scores.
-        channel_dim: axis of the classes; 1: of a whole batch, (B, K, *spatial).
         allow_missing_keys: do not raise where a key is missing.
     """
 
@@ -71,11 +70,9 @@ class LikeliestClassd(MapTransform):
         self,
         keys: KeysCollection = "pred",
         output_keys: KeysCollection | None = None,
-        channel_dim: int = 0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.channel_dim = channel_dim
         self.output_keys = self.keys if output_keys is None else ensure_tuple_rep(output_keys, len(self.keys))
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
@@ -83,6 +80,6 @@ class LikeliestClassd(MapTransform):
         out = dict(data)
         for key, output_key in self.key_iterator(out, self.output_keys):
             scores = convert_to_tensor(out[key])  # without meta data, which would slow the search
-            classes = scores.max(dim=self.channel_dim, keepdim=True).indices
+            classes = scores.max(dim=0, keepdim=True).indices
             out[output_key] = convert_to_dst_type(classes, out[key], dtype=torch.float32)[0]
         return out

@@ -12,6 +12,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar as IgniteProgressBar
+from monai.engines import IterationEvents, Trainer
 
 from scripts.time_limit import TimeLimit
 
@@ -109,4 +110,21 @@ def loss_of(output: Any) -> Any:
     """The loss (a scalar tensor) in the output of a MONAI trainer, decollated or not; None in that of an evaluator."""
     first = output[0] if isinstance(output, list) and output else output
     loss = first.get("loss") if isinstance(first, Mapping) else None
-    return loss.detach() if isinstance(loss, torch.Tensor) else loss
+    return loss.detach().reshape(()) if isinstance(loss, torch.Tensor) else loss
+
+
+class LossOnDevice:
+    """Keep a trainer's loss as a tensor on its device, so that the next step is queued without waiting for the GPU.
+
+    MONAI's trainer takes its output apart, and makes a number of a loss without axes. With this handler every item gets
+    the loss as a tensor (1,). `loss_of` gives it without the axis.
+    """
+
+    def attach(self, trainer: Trainer) -> None:
+        """Change the output after the way back, which starts from the loss."""
+        trainer.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, trainer: Engine) -> None:
+        """Change the output of the iteration under way."""
+        output: Any = trainer.state.output
+        output["loss"] = output["loss"].detach().expand(len(output["image"]), 1)

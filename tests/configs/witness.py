@@ -26,7 +26,7 @@ class Witness:
         engine.add_event_handler(Events.COMPLETED, self.write)
 
     def look(self, engine: Engine) -> None:
-        self.tiles.update(engine.state.output["image"].numpy().tobytes())
+        self.tiles.update(engine.state.output[0]["image"].numpy().tobytes())
 
     def name(self, engine: Engine) -> None:
         """Tiles bear no names; the sampler says which images they are of."""

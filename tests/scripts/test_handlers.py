@@ -16,7 +16,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset, MetaTensor
-from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines import IterationEvents, SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import ValidationHandler
 from monai.transforms import Activationsd
 from PIL import Image
@@ -27,6 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 from scripts.handlers import HistoryCSV, MetricsReport, ProgressBar, TrainingFigures
 from scripts.history import read_history
 from scripts.metrics import MeanDice, named_metrics
+from scripts.progress import LossOnDevice, loss_of
 from scripts.reports import measure, summarise
 from scripts.tables import read_csv, write_csv, write_json
 from scripts.training_figures import panel_arrays
@@ -421,3 +422,22 @@ def test_outputs_that_were_not_decollated_are_refused(tmp_path: Path) -> None:
     MetricsReport(tmp_path, NAMES).attach(evaluator)
     with pytest.raises(ValueError, match="expected a list with one dictionary per image, got dict"):
         evaluator.run([{"pred": torch.zeros(1, 1, 2, 2)}])
+
+
+def test_a_loss_that_stays_on_its_device_is_the_loss_of_every_item():
+    network, kept, losses = nn.Conv2d(1, 2, 1), [], []
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=DataLoader(Dataset(_items(4)), batch_size=2),
+        network=network,
+        loss_function=MaskedCrossEntropy(),
+        optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
+        train_handlers=[LossOnDevice()],
+    )
+    trainer.add_event_handler(IterationEvents.LOSS_COMPLETED, lambda e: losses.append(e.state.output["loss"].item()))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: kept.append([o["loss"] for o in e.state.output]))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: kept.append([loss_of(e.state.output)]))
+    trainer.run()
+    assert [values[0].shape for values in kept] == [(1,), (), (1,), ()]
+    assert [float(value) for values in kept for value in values] == [losses[0]] * 3 + [losses[1]] * 3

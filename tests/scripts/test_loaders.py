@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset
 
-from scripts.loaders import ReadAheadLoader
+from scripts.loaders import ClosingLoader, ReadAheadLoader
 
 
 class Items(Dataset):
@@ -66,3 +67,14 @@ def test_no_thread_is_left_when_the_batches_are_not_asked_for() -> None:
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert not [thread for thread in items.threads if thread.is_alive()]
+
+
+def test_processes_of_a_closed_loader_are_gone_at_once():
+    before = set(multiprocessing.active_children())
+    loader = ClosingLoader(list(range(4)), batch_size=2, num_workers=1, persistent_workers=True)
+    assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3]]
+    (process,) = set(multiprocessing.active_children()) - before
+    loader.close()
+    assert not process.is_alive()
+    assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3]]  # starts new ones
+    loader.close()

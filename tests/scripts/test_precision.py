@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.precision import amp_dtype_of
+from scripts.precision import amp_dtype_of, can_compile
 
 CPU = torch.device("cpu")
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # oneDNN reads both
@@ -61,3 +61,9 @@ def test_auto_is_single_precision_on_devices_nobody_has_measured():
 )
 def test_a_name_is_taken_at_its_word(name, dtype):
     assert amp_dtype_of(name, CPU) is dtype
+
+
+def test_nothing_is_compiled_on_a_cpu_nor_without_triton(monkeypatch):
+    assert not can_compile("cpu")
+    monkeypatch.setitem(sys.modules, "triton", None)  # as where it is not installed
+    assert not can_compile("cuda:0")

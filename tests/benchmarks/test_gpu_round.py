@@ -1,0 +1,92 @@
+"""A round on the CPU: every step is told of, results are on disk, weights in pieces are whole again when joined."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from benchmarks.gpu_round import SHARES, Round, Step, main, run_round
+from benchmarks.gpu_trainings import TRAININGS, pack, train_and_measure
+from bundle.experiments import network_of
+from scripts.checkpoints import load_weights
+from scripts.networks import RonnebergerUNet
+from tests.conftest import ROOT
+
+STEPS = ["tests", "bench waiting", "bench gpu", *(f"train {name}" for name in TRAININGS)]
+
+
+@pytest.mark.slow
+def test_one_minute_runs_what_fits_and_names_what_does_not(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.gpu_round", "--minutes", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    steps = json.loads((tmp_path / "summary.json").read_text())["steps"]
+    names = [step["name"] for step in steps]
+    assert [name for name in STEPS if name in names or "bench" not in name] == names  # bench may be left out as a whole
+    assert all(step["told"] for step in steps if step["state"] == "left out")
+    assert any(step["state"] != "left out" for step in steps)
+    summary = (tmp_path / "summary.md").read_text()
+    assert all(name in summary for name in names)
+
+
+def test_a_training_leaves_figures_and_weights_in_pieces(tmp_path):
+    result = train_and_measure("em", 0.1, tmp_path / "none", tmp_path, {"tiles_per_epoch": 2, "max_epochs": 1})
+    assert result == json.loads((tmp_path / "result.json").read_text())
+    assert result["steps"] == 2
+    assert result["synthetic"]
+    assert 0 <= result["1 views"]["SEG"] <= 1
+    (tmp_path / "em.pt").unlink()
+    subprocess.run(result["weights"]["join"], shell=True, cwd=tmp_path, check=True)
+    load_weights(RonnebergerUNet(features=network_of(4)["network_def#features"]), tmp_path / "em.pt")
+
+
+def test_pieces_joined_are_the_rounded_weights(tmp_path):
+    weights = {"a": torch.randn(40, 40), "n": torch.tensor([3])}
+    torch.save(weights, tmp_path / "model.pt")
+    told = pack(tmp_path / "model.pt", tmp_path / "packed.pt", piece=1000)
+    joined = b"".join((tmp_path / name).read_bytes() for name in told["pieces"])
+    assert hashlib.sha256(joined).hexdigest() == told["sha256"]
+    assert len(told["pieces"]) > 1
+    assert all((tmp_path / name).stat().st_size <= 1000 for name in told["pieces"])
+    state = torch.load(tmp_path / "packed.pt", weights_only=True)
+    assert torch.equal(state["a"], weights["a"].bfloat16())
+    assert state["n"].dtype == torch.int64
+
+
+def test_a_step_is_ended_by_its_time_with_what_it_started_and_a_failure_fails_the_round(tmp_path):
+    a_round = Round(60, tmp_path, tmp_path)
+    late = f"import pathlib, time; time.sleep(3); pathlib.Path({str(tmp_path / 'survived')!r}).touch()"
+    child = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {late!r}]); time.sleep(60)"
+    step = a_round._run("sleeper", ["-c", child], 1.0, tmp_path / "log")
+    assert step.state == "out of time"
+    assert a_round._run("failing", ["-c", "raise SystemExit(3)"], 10.0, tmp_path / "log").state == "failed"
+    a_round._note(step)
+    assert a_round.held
+    a_round._note(Step("failing", "failed"))
+    assert not a_round.held
+    subprocess.run([sys.executable, "-c", "import time; time.sleep(3)"], check=True)
+    assert not (tmp_path / "survived").exists()
+
+
+def test_without_time_everything_is_left_out_and_named(tmp_path):
+    a_round = run_round(0.01, tmp_path, tmp_path, list(SHARES), list(TRAININGS))
+    assert {step.state for step in a_round.steps} == {"left out"}
+    assert [step.name for step in a_round.steps] == ["tests", "bench", *STEPS[3:]]
+
+
+@pytest.mark.parametrize("option, value", [("--parts", "tests,benhc"), ("--sets", "emm"), ("--minutes", "0")])
+def test_what_is_none_of_the_choices_is_refused_with_them(option, value, tmp_path, monkeypatch, capsys):
+    options = {"--minutes": "1", "--out": str(tmp_path / "out"), option: value}
+    monkeypatch.setattr(sys, "argv", ["gpu_round", *(word for pair in options.items() for word in pair)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert option in told
+    assert value.split(",")[-1] in told
+    assert not (tmp_path / "out").exists()
