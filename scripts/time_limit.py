@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.engines import Trainer
 
 SECONDS = "seconds_trained"  # kept in trainer.state, saved with the trainer
+TOLD_EVERY = 20  # iterations; processes that end at different ones would wait for each other forever
 
 
 class TimeLimit:
@@ -19,7 +21,8 @@ class TimeLimit:
     most a tenth of the schedule. When the time is over, the epoch under way is cut short and becomes the last one. It
     is validated and saved as usual.
 
-    A resumed training goes on with the time that it has left.
+    A resumed training goes on with the time that it has left. Of several processes the first looks at the clock, and
+    tells the others every 20 iterations.
 
     Args:
         max_minutes: limit from the first iteration on; None: no limit.
@@ -66,6 +69,11 @@ class TimeLimit:
         assert self.seconds is not None
         assert self._configured is not None
         spent = time.monotonic() - self._begun
+        if idist.get_world_size() > 1:
+            if trainer.state.iteration % TOLD_EVERY:
+                return
+            told: Any = idist.broadcast(spent, src=0)
+            spent = float(told)
         setattr(trainer.state, SECONDS, spent)
         self.fraction = min(1.0, spent / self.seconds)
         length, warm_up = self._configured

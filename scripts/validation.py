@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from monai.handlers import ValidationHandler
@@ -54,10 +55,11 @@ class Validation(ValidationHandler):
             return epoch % self.interval == 0
         part = int(self.time_limit.fraction * TIMES)
         allowed = SHARE * self.time_limit.fraction * self.time_limit.seconds
-        if part == self._part or self._seconds + self._last > allowed:
-            return False
-        self._part = part
-        return True
+        due = part != self._part and self._seconds + self._last <= allowed
+        if idist.get_world_size() > 1:
+            due = bool(idist.broadcast(float(due), src=0))  # all processes validate, or none
+        self._part = part if due else self._part
+        return due
 
     def __call__(self, engine: Engine) -> None:
         """Validate, and remember how long it took."""

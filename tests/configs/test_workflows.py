@@ -199,6 +199,28 @@ def test_a_label_beyond_the_classes_is_reported_with_its_file(tiny_dataset, tmp_
 
 
 @pytest.mark.slow
+def test_two_processes_end_together_when_the_time_is_over(tiny_dataset, tmp_path):
+    options = settings(tiny_dataset, tmp_path, val_fraction=0.5, max_minutes=0.1, max_epochs=10**6)
+    overrides = [f"--{key}={value}" for key, value in options.items() if key != "device"]
+    files = f"['{CONFIGS}/train.yaml','{CONFIGS}/variant_fast.yaml','{CONFIGS}/multi_gpu_train.yaml']"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "monai.bundle", "run", "training", "--config_file", files, *overrides],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = read_history(tmp_path / "out" / "history.csv")
+    assert rows[-1]["val_mean_dice"] is not None
+    assert rows[-1]["lr"] < 1e-4 < max(row["lr"] for row in rows)
+
+
+@pytest.mark.slow
 def test_two_processes_train_on_different_images_to_equal_weights_and_write_once(tiny_dataset, tmp_path):
     options = settings(tiny_dataset, tmp_path, val_fraction=0.5)
     overrides = [f"--{key}={value}" for key, value in options.items() if key != "device"]
