@@ -80,7 +80,6 @@ def trials(setup: Setup) -> Iterator[Trial]:
         yield _tiles_trial(setup, work, replace(many, search=True), 8)
     yield _tiles_trial(setup, TRAINING, replace(many, deterministic=True))
     yield _tiles_trial(setup, TRAINING, replace(many, optimizer="AdamW"))
-    # Data waiting: rows that compare the data loader's rate with the training step's belong here.
     if gpu:
         yield _tiles_trial(setup, INFERENCE, replace(many, compiled="default"), 40)
         yield _tiles_trial(setup, TRAINING, replace(many, compiled="default"), 50)

@@ -33,8 +33,8 @@ from bundle.provenance import hardware, versions
 from bundle.run import ROOT
 from scripts.tables import write_json
 
-SHARES = {"tests": 0.15, "bench": 0.30, "train": 0.55}  # of the minutes; what a part does not need the later ones have
-LEAST = {"tests": 10.0, "bench": 20.0, "train": 25.0}  # seconds below which a step is not begun
+SHARES = {"tests": 0.15, "bench": 0.30, "train": 0.55}  # share of the minutes; unused time goes to the later parts
+LEAST = {"tests": 8.0, "bench": 20.0, "train": 25.0}  # seconds below which a step is not begun
 
 
 @dataclass
@@ -172,11 +172,12 @@ def _device() -> str:
 
 def _end(process: subprocess.Popen) -> None:
     """End a process that is still there, and what it has started."""
-    with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
-    process.kill()
-    process.wait()
+    if process.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        process.kill()
+        process.wait()
 
 
 def _tail(log: Path, lines: int) -> list[str]:

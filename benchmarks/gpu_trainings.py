@@ -30,7 +30,7 @@ from scripts.precision import can_compile
 from scripts.tables import write_json
 
 RECIPE = "variant_fast.yaml"
-PIECE = 15_000_000  # bytes; what mail and other ways out of a computing centre let pass
+PIECE = 14_900_000  # bytes; what mail and other ways out of a computing centre let pass
 RESERVED, MOST_RESERVED = 0.4, 75.0  # share of the time and seconds that do not train
 VIEWS = 8
 
@@ -65,12 +65,12 @@ CELL_METRICS = {
     "F1 at IoU 0.5": ("object_metrics.json", "instances", 0, "f1"),
 }
 TRAININGS = {
-    "em": Training("isbi2012", "data_isbi2012.yaml", 0.5, EM_METRICS),
+    "em": Training("isbi2012", "data_isbi2012.yaml", 0.5, EM_METRICS, {"scale": 0.1}),
     "nuclei": Training("DSB2018-fluo", "data_nuclei.yaml", 0.25, CELL_METRICS, {"batch_size": 16, **network_of(32)}),
     "hela": Training("DIC-C2DH-HeLa", "data_dic_hela.yaml", 0.125, CELL_METRICS),
     "u373": Training("PhC-C2DH-U373", "data_phc_u373.yaml", 0.125, CELL_METRICS),
 }
-ON_A_GPU = {"batch_size": 8, "tiles_per_epoch": 400, "val_interval": 100, "warmup_iterations": 300}
+ON_A_GPU = {"batch_size": 8, "tiles_per_epoch": 400}
 ON_A_CPU = {"input_size": 188, "tiles_per_epoch": 8, **network_of(4)}  # shows that all of it runs, nothing more
 
 

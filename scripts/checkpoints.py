@@ -12,6 +12,8 @@ from ignite.handlers import Checkpoint, DiskSaver
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
+from scripts.time_limit import TimeLimit, tenths_of
+
 BEST, STALE = "best_key_metric", "validations_without_gain"  # kept in trainer.state, saved with the trainer
 
 
@@ -80,6 +82,7 @@ class TrainingState:
         objects: what to save beside the trainer, e.g. {"model": ..., "optimizer": ..., "lr_scheduler": ...}.
         interval: epochs between two saves; the last epoch and an interruption (Ctrl-C) save too.
         resume: load `path` when the training starts, and continue with the epoch after the one saved.
+        time_limit: of a training in minutes: save at each tenth of it, whatever the interval.
 
     List it after the validation, whose outcome is part of the state, and before handlers that end an epoch with an
     error.
@@ -89,10 +92,17 @@ class TrainingState:
         ValueError: `resume` from a training that has reached `max_epochs`.
     """
 
-    def __init__(self, path: str | Path, objects: Mapping[str, Any], interval: int = 1, resume: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        objects: Mapping[str, Any],
+        interval: int = 1,
+        resume: bool = False,
+        time_limit: TimeLimit | None = None,
+    ) -> None:
         self.path = Path(path)
         self.objects = dict(objects)
-        self.interval = interval
+        self.is_due = tenths_of(time_limit, interval)
         self.resume = resume
 
     def attach(self, trainer: Trainer) -> None:
@@ -102,7 +112,7 @@ class TrainingState:
             trainer.add_event_handler(Events.STARTED, self._load, objects)
         saver = DiskSaver(str(self.path.parent), create_dir=True, require_empty=False)
         save = Checkpoint(objects, saver, filename_pattern=self.path.name, n_saved=None)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval) | Events.COMPLETED, save)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self.is_due) | Events.COMPLETED, save)
         trainer.add_event_handler(Events.INTERRUPT, save)
         trainer.add_event_handler(Events.EXCEPTION_RAISED, self._save_and_raise, save)
 
@@ -121,7 +131,10 @@ class TrainingState:
                 f"resume: no training state at {self.path}; start without --resume, or set model_dir to where it is"
             )
         max_epochs = trainer.state.max_epochs or 0
-        Checkpoint.load_objects(objects, torch.load(self.path, map_location="cpu", weights_only=True))
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        for key in trainer.state_dict_user_keys:  # of a training without a time limit, say
+            state.get("trainer", {}).setdefault(key, getattr(trainer.state, key))
+        Checkpoint.load_objects(objects, state)
         if trainer.state.epoch >= max_epochs:
             raise ValueError(
                 f"resume: {self.path} was saved after epoch {trainer.state.epoch} and max_epochs is {max_epochs}: "

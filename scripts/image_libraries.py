@@ -1,7 +1,7 @@
 """Import libraries of single file kinds at the first file of the kind.
 
 PNG and TIFF files are read and written without itk, nibabel and imagecodecs. Training and segmentation run on machines
-without the three libraries, and no start waits for their import.
+without the three libraries. MONAI imports them at its start wherever they are installed.
 """
 
 from __future__ import annotations

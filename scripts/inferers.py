@@ -187,13 +187,13 @@ class OverlapTileInferer(Inferer):
                     tiles = cut_tiles(images, batch, rule.margin, self.channels_last).to(sw_device)
                     scores = usable_scores(forward(tiles), tiles, rule)
                     scores = as_vote(scores, self.orientations, self.average)
+                    output = self._new_output(images, scores) if output is None else output
+                    scores = scores.to(output.device)
                 except RuntimeError as error:
                     if not ran_out_of_memory(error):
                         raise
                     return None, batch
-                if output is None:
-                    output = self._new_output(images, scores)
-                for job, part in zip(batch.jobs, scores.to(output.device), strict=True):
+                for job, part in zip(batch.jobs, scores, strict=True):
                     (top, bottom), (left, right) = job.tile
                     part = part[:, : bottom - top, : right - left]
                     add_tile(output[job.image], part, job.orientation, job.tile.rows, job.tile.columns)

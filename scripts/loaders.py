@@ -1,12 +1,16 @@
-"""Data loaders: one that reads ahead without a process of its own, one whose processes end when they are told to."""
+"""A data loader that reads ahead without a process of its own, and the end of its processes."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import torch
+from ignite.engine import Events
 from monai.data import DataLoader
+from monai.engines import Trainer
 
 
 class ReadAheadLoader(DataLoader):
@@ -36,17 +40,39 @@ class ReadAheadLoader(DataLoader):
                 yield batch
 
 
-class ClosingLoader(DataLoader):
-    """MONAI's `DataLoader`, whose persistent processes can be ended.
+def processes_for(device: torch.device | str, most: int = 8) -> int:
+    """How many processes should prepare training tiles.
 
-    A loader that the garbage collector finds in a cycle, as in an ignite engine, loses the queues to its processes
-    before it can end them: it then waits five seconds for each. After eight processes an evaluation in the same Python
-    started 40 seconds late.
+    Each makes about 80 tiles of 572 a second. A CPU trains one a second, a fast GPU 300 to 400.
+
+    Args:
+        device: where the network trains.
+        most: on a GPU. The processors that this Python may use are shared by the trainings of one machine
+            (`LOCAL_WORLD_SIZE` of torchrun).
 
     Example:
-        >>> ClosingLoader([0, 1], batch_size=1).close()
+        >>> processes_for("cpu")
+        2
+    """
+    if torch.device(device).type != "cuda":
+        return 2
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(most, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+class EndProcesses:
+    """End the processes of a trainer's data loader when the training is over.
+
+    Left to the garbage collector, which meets the loader in a cycle with the engine, each process is waited for five
+    seconds: the queues that would end it are gone first. After eight processes an evaluation in the same Python started
+    40 seconds late.
     """
 
-    def close(self) -> None:
-        """End the processes; another epoch would start new ones."""
-        self._iterator = None
+    def attach(self, trainer: Trainer) -> None:
+        """Follow a trainer; the engine lets go of the loader's iterator right after its last event."""
+        trainer.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Let go of the processes; another epoch would start new ones."""
+        if isinstance(trainer.data_loader, DataLoader):
+            trainer.data_loader._iterator = None  # torch has no public name for it

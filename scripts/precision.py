@@ -56,7 +56,7 @@ def computes_in_bfloat16(device: torch.device) -> bool:
 
 
 def can_compile(device: torch.device | str) -> bool:
-    """Whether `torch.compile` has what it needs on a GPU: Triton, a C compiler and Python's headers.
+    """Whether `torch.compile` has what it needs: compute capability 7.0, Triton, a C compiler, Python's headers.
 
     On a CPU the answer is no: eager steps are as fast there.
 
@@ -69,8 +69,11 @@ def can_compile(device: torch.device | str) -> bool:
     """
     if torch.device(device).type != "cuda" or importlib.util.find_spec("triton") is None:
         return False
-    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, ("gcc", "clang", "cc"))), None)
-    return compiler is not None and Path(sysconfig.get_paths()["include"], "Python.h").is_file()
+    if torch.cuda.get_device_capability(device) < (7, 0):
+        return False
+    named = os.environ.get("CC", "").split()[:1]  # "gcc -pthread"
+    compiler = any(map(shutil.which, named or ("gcc", "clang", "cc")))
+    return compiler and Path(sysconfig.get_paths()["include"], "Python.h").is_file()
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:

@@ -110,7 +110,7 @@ def loss_of(output: Any) -> Any:
     """The loss (a scalar tensor) in the output of a MONAI trainer, decollated or not; None in that of an evaluator."""
     first = output[0] if isinstance(output, list) and output else output
     loss = first.get("loss") if isinstance(first, Mapping) else None
-    return loss.detach().reshape(()) if isinstance(loss, torch.Tensor) else loss
+    return loss.detach().reshape(-1)[0] if isinstance(loss, torch.Tensor) else loss
 
 
 class LossOnDevice:
@@ -121,7 +121,7 @@ class LossOnDevice:
     """
 
     def attach(self, trainer: Trainer) -> None:
-        """Change the output after the way back, which starts from the loss."""
+        """Replace the loss after the backward pass."""
         trainer.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, trainer: Engine) -> None:

@@ -45,8 +45,8 @@ class ClipGradients:
 class StopOnDivergence:
     """End a training whose loss is no longer a number, instead of wasting hours on it.
 
-    A loss that lies on a GPU is read every twentieth iteration, since to read it is to wait for the GPU. What is not
-    a number stays so.
+    A loss on a GPU is read every 20 iterations and at the end of an epoch, because reading it waits for the GPU. A loss
+    that is NaN stays NaN, so that nothing is missed.
 
     Raises:
         RuntimeError: with the iteration, the learning rate, and what to do.
@@ -55,13 +55,17 @@ class StopOnDivergence:
     def attach(self, trainer: Trainer) -> None:
         """Look at the loss after every iteration."""
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._judge)  # before anything is saved
 
     def __call__(self, trainer: Engine) -> None:
         """Look at the loss of the iteration just done."""
+        on_gpu = getattr(loss_of(trainer.state.output), "is_cuda", False)
+        if not on_gpu or trainer.state.iteration % 20 == 0:
+            self._judge(trainer)
+
+    def _judge(self, trainer: Engine) -> None:
         loss = loss_of(trainer.state.output)
-        if getattr(loss, "is_cuda", False) and trainer.state.iteration % 20:
-            return
-        loss = float(loss)
+        loss = float("nan") if loss is None else float(loss)
         if not math.isfinite(loss):
             rate = trainer.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]  # of MONAI's trainers
             raise RuntimeError(

@@ -25,9 +25,8 @@ class Validation(ValidationHandler):
         validator: the evaluator to run.
         exec_at_start: validate before the first epoch, too, so that a training which goes on from weights keeps them
             until it finds better ones; list this handler after the one that loads them.
-        time_limit: of a training in minutes: validate 10 times in it, evenly spread, whatever the interval, and
-            less often where that would take more than a tenth of the time. Epochs take less than a second on a GPU,
-            which would mostly wait for validations every few epochs.
+        time_limit: of a training in minutes: validate up to 10 times in it, whatever the interval. Validations take at
+            most a tenth of the time.
     """
 
     def __init__(

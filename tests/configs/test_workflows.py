@@ -199,6 +199,29 @@ def test_a_label_beyond_the_classes_is_reported_with_its_file(tiny_dataset, tmp_
 
 
 @pytest.mark.slow
+def test_averaged_weights_are_kept_resumed_and_measured_with_and_without_the_overlay(
+    tiny_dataset, tmp_path, run_bundle
+):
+    options = settings(tiny_dataset, tmp_path, learning_rate=0.01)
+    fast = ("train.yaml", "variant_fast.yaml")
+    run_bundle(*fast, **options)
+    states = [torch.load(tmp_path / "models" / "training_state.pt", weights_only=True)]
+    workflow = run_bundle(*fast, **options | {"max_epochs": 3, "resume": True})
+    states.append(torch.load(tmp_path / "models" / "training_state.pt", weights_only=True))
+    first, last = ({name: state[name]["scores.weight"] for name in ("model", "average")} for state in states)
+    assert not torch.equal(first["model"], first["average"])
+    assert not torch.equal(first["average"], last["average"])
+    assert workflow.trainer.state.iteration == 9
+    torch.save(states[-1]["average"], tmp_path / "average.pt")
+    measured = []
+    for name, configs in (("with", fast), ("without", fast[:1])):
+        place = {"ckpt_path": str(tmp_path / "average.pt"), "evaluation_dir": str(tmp_path / name)}
+        run_bundle(*configs, "evaluate.yaml", run_id="evaluating", **options, **place)
+        measured.append(json.loads((tmp_path / name / "metrics.json").read_text())["mean"])
+    assert measured[0] == measured[1]
+
+
+@pytest.mark.slow
 def test_two_processes_end_together_when_the_time_is_over(tiny_dataset, tmp_path):
     options = settings(tiny_dataset, tmp_path, val_fraction=0.5, max_minutes=0.1, max_epochs=10**6)
     overrides = [f"--{key}={value}" for key, value in options.items() if key != "device"]

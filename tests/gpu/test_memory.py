@@ -67,7 +67,7 @@ def test_a_fixed_tile_that_does_not_fit_is_refused_with_sizes_that_may(network):
         inferer(image(1024), network)
 
 
-def test_a_training_without_room_ends_in_one_message():
+def test_the_message_of_a_training_without_room_names_what_to_lower():
     config = {"batch_size": 64, "input_size": 572}
     with room(0.1), pytest.raises(torch.OutOfMemoryError) as raised:
         torch.empty(2**30, device=CUDA)

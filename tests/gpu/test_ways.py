@@ -45,7 +45,7 @@ def test_scores_are_the_same(setup, change):
     assert relative(scores_of(setup, replace(Choice(batch=2), **change)), scores_of(setup, plain)) < 2e-2
 
 
-def test_a_graph_reads_new_values(setup):
+def test_a_graph_replayed_gives_the_same_scores(setup):
     scores = forward_pass(setup, Choice(batch=1, graph=True), SIZE)
     first = scores().clone()
     assert torch.equal(first, scores())

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.data import DataLoader, Dataset
+from monai.engines import Trainer
 
-from scripts.loaders import ClosingLoader, ReadAheadLoader
+from scripts.loaders import EndProcesses, ReadAheadLoader, processes_for
 
 
 class Items(Dataset):
@@ -69,12 +71,21 @@ def test_no_thread_is_left_when_the_batches_are_not_asked_for() -> None:
     assert not [thread for thread in items.threads if thread.is_alive()]
 
 
-def test_processes_of_a_closed_loader_are_gone_at_once():
+def test_processes_of_a_training_are_gone_when_it_is_over():
     before = set(multiprocessing.active_children())
-    loader = ClosingLoader(list(range(4)), batch_size=2, num_workers=1, persistent_workers=True)
-    assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3]]
-    (process,) = set(multiprocessing.active_children()) - before
-    loader.close()
+    loader = DataLoader(Dataset(list(range(4))), batch_size=2, num_workers=1, persistent_workers=True)
+    trainer = Trainer(torch.device("cpu"), 2, loader, iteration_update=lambda _, batch: batch.tolist())
+    EndProcesses().attach(trainer)
+    started: set[object] = set()
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: started.update(multiprocessing.active_children()))
+    trainer.run()
+    (process,) = started - before
     assert not process.is_alive()
-    assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3]]  # starts new ones
-    loader.close()
+
+
+def test_a_cpu_has_two_processes_and_a_gpu_no_more_than_its_share_of_the_processors(monkeypatch):
+    assert processes_for("cpu") == 2
+    alone = processes_for("cuda:0")
+    assert 1 <= alone <= 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
+    assert processes_for(torch.device("cuda")) == 1

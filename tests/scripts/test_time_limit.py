@@ -75,6 +75,19 @@ def test_a_resumed_training_has_the_time_that_is_left():
     trainer.state.seconds_trained = 0.5
     trainer.run(range(20), max_epochs=10**6)
     assert trainer.state.iteration <= 0.1 / STEP + 1
+    finished, _, _, _ = training(seconds=0.6)
+    finished.state.seconds_trained = 0.7
+    with pytest.raises(ValueError, match="max_minutes"):
+        finished.run(range(20), max_epochs=10**6)
+
+
+def test_a_first_step_that_compiles_takes_nothing_of_the_warm_up():
+    trainer, rates, _, _ = training(seconds=1.5)
+    trainer.add_event_handler(Events.ITERATION_STARTED(once=1), lambda: time.sleep(0.5))
+    trainer.run(range(20), max_epochs=10**6)
+    assert rates[:5] == sorted(rates[:5])
+    assert rates[0] <= 0.5
+    assert max(rates) > 0.9
 
 
 @pytest.mark.parametrize("minutes", [0, -1])
