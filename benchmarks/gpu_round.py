@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,12 +24,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
 
-from benchmarks.gpu_trainings import TRAININGS
+from benchmarks.gpu_trainings import TRAININGS, told
 from bundle.provenance import hardware, versions
 from bundle.run import ROOT
 from scripts.tables import write_json
@@ -96,8 +96,9 @@ class Round:
         quick = not torch.cuda.is_available()
         call = f"bench({name!r}, data={str(self.data)!r}, output={str(folder)!r}, quick={quick}, "
         call += f"seconds={max(1.0, seconds - LEAST['tests']):.0f})"
-        step = self._run(f"bench {name}", ["-c", f"from bundle.bench import bench; {call}"], seconds, log)
         table = folder / "bench.md"
+        _forget(table, folder / "bench.json")
+        step = self._run(f"bench {name}", ["-c", f"from bundle.bench import bench; {call}"], seconds, log)
         step.told = table.read_text(encoding="utf-8").splitlines() if table.is_file() else _tail(log, 5)
         self._note(step)
 
@@ -105,10 +106,11 @@ class Round:
         """One data set."""
         folder = self.out / name
         command = ["-m", "benchmarks.gpu_trainings", name, f"--minutes={seconds / 60:.3f}", f"--out={folder}"]
-        step = self._run(f"train {name}", [*command, f"--data={self.data}"], seconds, self.out / f"{name}.log")
         result = folder / "result.json"
+        _forget(result, *folder.glob(f"{name}.pt*"))
+        step = self._run(f"train {name}", [*command, f"--data={self.data}"], seconds, self.out / f"{name}.log")
         if result.is_file():
-            step.told = _course(json.loads(result.read_text(encoding="utf-8")))
+            step.told = told(json.loads(result.read_text(encoding="utf-8")))
         else:
             step.told = _tail(self.out / f"{name}.log", 3)
         self._note(step)
@@ -180,21 +182,15 @@ def _end(process: subprocess.Popen) -> None:
         process.wait()
 
 
+def _forget(*paths: Path) -> None:
+    """Remove results of an earlier round, which nobody shall take for those of this one."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
 def _tail(log: Path, lines: int) -> list[str]:
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     return [line for line in text.splitlines() if line.strip()][-lines:]
-
-
-def _course(result: dict[str, Any]) -> list[str]:
-    lines = [
-        f"{result['steps']} steps in {result['step_seconds']:.0f} s, {result['ms_a_step']:.1f} ms a step; in all "
-        f"{result.get('seconds', result['training_seconds']):.0f} s"
-    ]
-    for views in (f"{count} views" for count in (1, 8) if f"{count} views" in result):
-        lines += [f"{views}: " + ", ".join(f"{k} {v:.4f}" for k, v in result[views].items() if v is not None)]
-    weights = result["weights"]
-    told = f"weights: {len(weights['pieces'])} pieces, sha256 {weights['sha256'][:12]}; {weights['join']}"
-    return [*lines, told, *([result["left out"]] if "left out" in result else [])]
 
 
 def run_round(minutes: float, out: Path, data: Path, parts: Sequence[str], sets: Sequence[str]) -> Round:
@@ -250,13 +246,14 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(SHARES), help="tests, bench, train, joined by commas")
     parser.add_argument("--sets", default=",".join(TRAININGS), help="em, nuclei, hela, u373, joined by commas")
     arguments = parser.parse_args()
-    parts, sets = arguments.parts.split(","), arguments.sets.split(",")
+    parts, sets = (words.replace(" ", "").split(",") for words in (arguments.parts, arguments.sets))
     for option, names, known in (("--parts", parts, SHARES), ("--sets", sets, TRAININGS)):
         unknown = [name for name in names if name not in known]
         if unknown:
             parser.error(f"{option} {', '.join(unknown)}: there are {', '.join(known)}")
     if not arguments.minutes > 0:
         parser.error(f"--minutes must be above 0, got {arguments.minutes}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the step under way is ended, too
     a_round = run_round(arguments.minutes, arguments.out.resolve(), arguments.data.resolve(), parts, sets)
     print(f"\n{a_round.summary()}")
     sys.exit(0 if a_round.held else 1)

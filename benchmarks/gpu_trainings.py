@@ -99,7 +99,7 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
     if on_gpu and not dataset.is_dir():
         raise FileNotFoundError(f"no {dataset}: give --data, the folder that holds {training.folder}")
     if not on_gpu:
-        sample(str(out / "sample"))
+        sample(str(out / "sample"), overwrite=True)
         dataset, files = out / "sample" / "train", ["train.yaml", RECIPE]
         given |= {"label_kind": "instances", "key_metric": "seg"}
     given |= {"dataset_dir": str(dataset.resolve()), "output_dir": str(out / "train"), "model_dir": str(out / "models")}
@@ -191,6 +191,19 @@ def pack(weights: Path, packed: Path, piece: int = PIECE) -> dict[str, Any]:
     (packed.parent / f"{packed.name}.sha256").write_text(f"{checksum}  {packed.name}\n", encoding="utf-8")
     join = f"cat {packed.name}.?? > {packed.name} && sha256sum -c {packed.name}.sha256"
     return {"file": packed.name, "sha256": checksum, "bytes": len(content), "pieces": names, "join": join}
+
+
+def told(result: Mapping[str, Any]) -> list[str]:
+    """The content of `result.json` as lines for a summary."""
+    lines = [
+        f"{result['steps']} steps in {result['step_seconds']:.0f} s, {result['ms_a_step']:.1f} ms a step; in all "
+        f"{result.get('seconds', result['training_seconds']):.0f} s"
+    ]
+    for views in (f"{count} views" for count in (1, 8) if f"{count} views" in result):
+        lines += [f"{views}: " + ", ".join(f"{k} {v:.4f}" for k, v in result[views].items() if v is not None)]
+    weights = result["weights"]
+    packed = f"weights: {len(weights['pieces'])} pieces, sha256 {weights['sha256'][:12]}; {weights['join']}"
+    return [*lines, packed, *([result["left out"]] if "left out" in result else [])]
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ class MovingAverage(EMAHandler):
     """ignite's exponential moving average of a network's weights, which soon forgets the random ones of the start.
 
     The newest weights enter with the larger of `momentum` and 9 / (10 + iteration): the average of iteration t reaches
-    back over about a tenth of t iterations, at most 1 / `momentum`. A resumed training goes on likewise.
+    back over about a tenth of t iterations, at most 1 / `momentum`. A resumed training goes on likewise. Weights loaded
+    into the network are loaded into the average, too. Buffers (batch normalisation) are copied, not averaged.
 
     Args:
         model: network that is trained.
@@ -30,6 +31,11 @@ class MovingAverage(EMAHandler):
 
     def __init__(self, model: nn.Module, momentum: float = 0.002) -> None:
         super().__init__(model, momentum)
+        self.model.register_load_state_dict_post_hook(self._start_from)
+
+    def _start_from(self, model: nn.Module, _: Any) -> None:
+        """Average from the weights that the network was given; those of a resumed average are loaded after it."""
+        self.ema_model.load_state_dict(model.state_dict())
 
     def attach(self, engine: Engine, name: str = "ema_momentum", *args: Any, **kwargs: Any) -> None:
         """Follow a trainer: average after every iteration."""

@@ -132,6 +132,7 @@ class TrainingState:
             )
         max_epochs = trainer.state.max_epochs or 0
         state = torch.load(self.path, map_location="cpu", weights_only=True)
+        self._check_made_alike(state)
         for key in trainer.state_dict_user_keys:  # of a training without a time limit, say
             state.get("trainer", {}).setdefault(key, getattr(trainer.state, key))
         Checkpoint.load_objects(objects, state)
@@ -142,6 +143,28 @@ class TrainingState:
             )
         trainer.state.max_epochs = max_epochs  # the configuration's, not the saved one
         trainer.logger.info(f"resumed from {self.path} after epoch {trainer.state.epoch}")
+
+    def _check_made_alike(self, state: Mapping[str, Any]) -> None:
+        """Refuse the state of a training with another optimiser, or with a moving average where there is none now."""
+        saved = set(state) - {"trainer"}
+        groups = (_first_group(state.get("optimizer")), _first_group(self.objects.get("optimizer")))
+        kinds = [{"momentum", "betas"} & set(group) for group in groups]
+        if saved != set(self.objects) or kinds[0] != kinds[1]:
+            found = ", ".join(sorted(saved | kinds[0]))
+            expected = ", ".join(sorted({*self.objects, *kinds[1]}))
+            raise ValueError(
+                f"resume: {self.path} holds {found}; this configuration has {expected}. Resume with the configuration "
+                "files that the training was begun with (variant_fast.yaml adds the average, it and variant_adam.yaml "
+                "another optimizer)"
+            )
+
+
+def _first_group(optimizer: Any) -> Mapping[str, Any]:
+    """Settings of an optimiser, or of its saved state."""
+    groups = (
+        optimizer.get("param_groups") if isinstance(optimizer, Mapping) else getattr(optimizer, "param_groups", None)
+    )
+    return groups[0] if groups else {}
 
 
 class LoadWeights:

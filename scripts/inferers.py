@@ -20,9 +20,9 @@ from scripts.layouts import trains_in_channels_last
 from scripts.memory import bytes_per_pixel, free_memory
 from scripts.orientations import ORIENTATIONS, add_tile, as_vote, scores_of_votes
 from scripts.precision import amp_dtype_of, at_least_single, autocast, check_amp_dtype
-from scripts.smaller_passes import give_back_cached, ran_out_of_memory, smaller_passes
+from scripts.smaller_passes import give_back_cached, halved, ran_out_of_memory, smaller_passes
 from scripts.tile_jobs import TileBatch, cut_tiles, plan_batches, usable_scores
-from scripts.tiling import PADDINGS, TileRule
+from scripts.tiling import PADDINGS, TileRule, smallest_tile
 
 
 class OverlapTileInferer(Inferer):
@@ -148,16 +148,10 @@ class OverlapTileInferer(Inferer):
 
         def plan(halvings: int) -> list[TileBatch]:
             limit = free_memory(sw_device) // 2 if isinstance(self.memory_limit, str) else int(self.memory_limit)
-            return plan_batches(
-                images.shape,
-                rule,
-                self.tile_size,
-                memory_limit=limit >> halvings,
-                pixel_bytes=pixel_bytes,
-                sw_batch_size=at_once and max(1, at_once >> halvings),
-                orientations=self.orientations,
-                authors_stride=self.authors_stride,
-            )
+            least = prod(smallest_tile(images.shape[2:], rule, self.authors_stride)) * pixel_bytes
+            limit, count = halved(limit, at_once, halvings, least)
+            sizes = (images.shape, rule, self.tile_size)
+            return plan_batches(*sizes, limit, pixel_bytes, count, self.orientations, self.authors_stride)
 
         def forward(tiles: torch.Tensor) -> torch.Tensor:
             with autocast(sw_device, amp_dtype):

@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_LARGEST = 2**30  # bytes of a chunk; the format allows twice as many
 _COLOUR_TYPES = {1: 0, 3: 2}  # channels: the number of PNG for grey values and for colours
 
 
@@ -41,7 +42,10 @@ def png_bytes(image: np.ndarray, level: int = 1, strategy: int = zlib.Z_DEFAULT_
     compressor = zlib.compressobj(level, strategy=strategy)
     header = struct.pack(">2I5B", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     pixels = compressor.compress(rows.data) + compressor.flush()
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+    parts = (pixels[first : first + _LARGEST] for first in range(0, len(pixels), _LARGEST))
+    return b"".join(
+        [_SIGNATURE, _chunk(b"IHDR", header), *(_chunk(b"IDAT", part) for part in parts), _chunk(b"IEND", b"")]
+    )
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

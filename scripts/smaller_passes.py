@@ -16,6 +16,7 @@ WITHOUT_MEMORY = (  # how CUDA's libraries say so; the first is cuDNN with no ro
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
+MOST_HALVINGS = 60  # more than any memory has bits
 logger = logging.getLogger(__name__)
 
 
@@ -29,7 +30,7 @@ def smaller_passes(
     """Plan an image again after a pass that ran out of memory, with fewer tiles a pass or smaller ones.
 
     Args:
-        plan: batches of tiles for a number of halvings of the memory that a pass may take.
+        plan: batches of tiles for a number of halvings of the memory that a pass may take, down to the smallest tile.
         failed: the pass that ran out of memory.
         halvings: with which it was planned.
         rule: of the network.
@@ -43,19 +44,35 @@ def smaller_passes(
     """
     if fixed and len(failed.jobs) == 1:
         raise TileMemoryError(f"out of memory with one tile of {_pixels(failed.tile_size)}; {_advice(failed, rule)}")
-    while True:
-        halvings += 1
-        try:
-            batches = plan(halvings)
-        except ValueError as error:  # below the smallest tile
-            raise TileMemoryError(
-                f"out of memory with {_tiles(failed)} in a pass, and no pass of half the size is possible; close other "
-                "programs that use the GPU, or run on the CPU (device: cpu)"
-            ) from error
+    for more in range(1, MOST_HALVINGS):
+        batches = plan(halvings + more)
         largest = max(batches, key=_size)
         if _size(largest) < _size(failed):
             logger.warning("out of memory with %s in a pass: from now on %s", _tiles(failed), _tiles(largest))
-            return batches, halvings
+            return batches, halvings + more
+    raise TileMemoryError(
+        f"out of memory with {_tiles(failed)} in a pass, and no smaller pass is possible; close other programs that "
+        "use the GPU, or run on the CPU (device: cpu)"
+    )
+
+
+def halved(limit: int, at_once: int | None, halvings: int, least: int) -> tuple[int, int | None]:
+    """Halve what a pass may take, down to the smallest tile, one at a time.
+
+    Args:
+        limit: bytes of a pass.
+        at_once: most tiles of a pass; None: as many as `limit` allows.
+        halvings: how often; 0: as it is.
+        least: bytes of the smallest tile.
+
+    Example:
+        >>> halved(1000, 4, 1, 300), halved(1000, 4, 2, 300)
+        ((300, 1), (300, 1))
+    """
+    if halvings == 0:
+        return limit, at_once
+    limit, at_once = limit >> halvings, at_once and max(1, at_once >> halvings)
+    return (least, 1) if limit < least * (at_once or 1) else (limit, at_once)
 
 
 def ran_out_of_memory(error: RuntimeError) -> bool:

@@ -179,7 +179,7 @@ def _naming_codec(path: Path, page: tifffile.TiffPage) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # ValueError, NotImplementedError: what tifffile has in place of imagecodecs says so
-        if "imagecodecs" in str(error):
+        if "imagecodecs" in str(error) or isinstance(error, ModuleNotFoundError):  # of Python's own zstd, say
             codec, predictor = (getattr(tag, "name", tag) for tag in (page.compression, page.predictor))
             kind = f"TIFF files with compression {codec}" + (f", predictor {predictor}" if page.predictor != 1 else "")
             require("imagecodecs", kind, path)

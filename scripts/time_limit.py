@@ -40,8 +40,11 @@ class TimeLimit:
     """
 
     def __init__(self, max_minutes: float | None, lr_scheduler: Any) -> None:
-        if max_minutes is not None and not max_minutes > 0:
-            raise ValueError(f"max_minutes must be above 0 minutes, or null for no limit, got {max_minutes}")
+        is_number = isinstance(max_minutes, int | float) and not isinstance(max_minutes, bool)
+        if max_minutes is not None and not (is_number and 0 < max_minutes < math.inf):
+            raise ValueError(
+                f"max_minutes must be a number of minutes above 0, or null for no limit, got {max_minutes!r}"
+            )
         self.seconds = None if max_minutes is None else 60.0 * max_minutes
         self.lr_scheduler = lr_scheduler
         self.fraction = 0.0  # of the limit that is over

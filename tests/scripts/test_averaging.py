@@ -42,3 +42,11 @@ def test_the_averaged_network_is_ready_to_predict():
     handler = MovingAverage(nn.Sequential(nn.Linear(1, 1), nn.Dropout()), 0.01)
     assert not handler.ema_model.training
     assert torch.isfinite(handler.ema_model(torch.ones(1, 1))).all()
+
+
+def test_weights_that_are_loaded_are_averaged_from():
+    model = nn.Linear(2, 1)
+    handler = MovingAverage(model, 0.01)
+    given = {name: torch.full_like(value, 7.0) for name, value in model.state_dict().items()}
+    model.load_state_dict(given)
+    assert all(torch.equal(value, given[name]) for name, value in handler.ema_model.state_dict().items())
