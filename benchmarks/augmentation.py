@@ -24,7 +24,7 @@ from scipy.ndimage import affine_transform, convolve, gaussian_filter, map_coord
 from torch.nn import functional as F
 
 from benchmarks.measure import Goal, Row, Setup, Times, Way, take_turns, threads
-from scripts.deformation import Rand2DElasticCoarsed, Rand2DElasticSimardd, Rand2DElasticTiled
+from scripts.transforms.elastic import Rand2DElasticCoarsed, Rand2DElasticSimardd, Rand2DElasticTiled
 
 SIZE, OUTPUT = 572, 388
 KEYS = ("image", "label", "weight")

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.io import imread
 
-from bundle.synthetic_em import synthetic_section
+from bundle.datasets.synthetic_em import synthetic_section
 
 SIDE = 512  # px, that of the ISBI 2012 slices
 

@@ -20,12 +20,12 @@ from statistics import median
 
 import torch
 
-from bundle.exporters import FORMATS, tile_sizes
-from bundle.quantizing import write_int8
-from scripts.backends import ExportedNetwork
-from scripts.inferers import OverlapTileInferer
-from scripts.networks import RonnebergerUNet
-from scripts.precision import computes_in_bfloat16
+from bundle.publishing.exporters import FORMATS, tile_sizes
+from bundle.publishing.quantizing import write_int8
+from scripts.inferers.exported import ExportedNetwork
+from scripts.inferers.overlap_tile import OverlapTileInferer
+from scripts.inferers.precision import computes_in_bfloat16
+from scripts.networks.unet import RonnebergerUNet
 
 FREE = tuple(name for name, kind in FORMATS.items() if kind.tile_size is None)
 

@@ -19,12 +19,12 @@ from PIL import Image
 
 from benchmarks.measure import Goal, Row, Setup, Times
 from benchmarks.training import training_data
-from bundle.run import ROOT
-from scripts.checkpoints import load_weights
-from scripts.datalists import find_images
-from scripts.memory import keep_freed_memory
-from scripts.networks import RonnebergerUNet
-from scripts.readers import PlaneReader
+from bundle.running.run import ROOT
+from scripts.data.datalist import find_images
+from scripts.handlers.checkpoints import load_weights
+from scripts.inferers.memory import keep_freed_memory
+from scripts.io.reader import PlaneReader
+from scripts.networks.unet import RonnebergerUNet
 
 
 class Seconds(NamedTuple):

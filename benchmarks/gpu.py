@@ -24,7 +24,7 @@ from benchmarks.gpu_timing import Trial, isolated, matrix_size, peak_gib, reset_
 from benchmarks.gpu_work import Choice, forward_pass, tile_operations, training_step
 from benchmarks.inference import image, networks, operations_on, tiles_seen
 from benchmarks.measure import Goal, MatrixProducts, Row, Setup, Times, seconds
-from scripts.inferers import OverlapTileInferer
+from scripts.inferers.overlap_tile import OverlapTileInferer
 
 TRAINING, INFERENCE = "training step", "forward pass"
 A100 = {  # tiles/s of NVIDIA's UNet_Medical, by work, tiles at once and precision

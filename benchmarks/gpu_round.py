@@ -29,9 +29,9 @@ import psutil
 import torch
 
 from benchmarks.gpu_trainings import TRAININGS, told
-from bundle.provenance import hardware, versions
-from bundle.run import ROOT
-from scripts.tables import write_json
+from bundle.experiments.provenance import hardware, versions
+from bundle.running.run import ROOT
+from scripts.io.files import write_json
 
 SHARES = {"tests": 0.15, "bench": 0.30, "train": 0.55}  # share of the minutes; unused time goes to the later parts
 LEAST = {"tests": 8.0, "bench": 20.0, "train": 25.0}  # seconds below which a step is not begun

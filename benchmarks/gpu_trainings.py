@@ -21,13 +21,13 @@ from typing import Any
 import psutil
 import torch
 
+from bundle.datasets.sample import sample
 from bundle.errors import RunError
-from bundle.experiments import network_of
-from bundle.provenance import hardware, versions
-from bundle.run import ROOT, run
-from bundle.sample import sample
-from scripts.precision import can_compile
-from scripts.tables import write_json
+from bundle.experiments.experiments import network_of
+from bundle.experiments.provenance import hardware, versions
+from bundle.running.run import ROOT, run
+from scripts.inferers.precision import can_compile
+from scripts.io.files import write_json
 
 RECIPE = "variant_fast.yaml"
 PIECE = 14_900_000  # bytes; what mail and other ways out of a computing centre let pass

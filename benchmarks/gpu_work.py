@@ -17,9 +17,9 @@ from torch import nn
 
 from benchmarks.measure import Setup, Way
 from benchmarks.step import LEARNING_RATE, MOMENTUM, Step, layout_name, network, operations_of, tile
+from scripts.inferers.precision import AMP_DTYPES, autocast
 from scripts.losses import WeightedCrossEntropyLoss
-from scripts.networks import RonnebergerUNet
-from scripts.precision import AMP_DTYPES, autocast
+from scripts.networks.unet import RonnebergerUNet
 
 
 @dataclass(frozen=True)

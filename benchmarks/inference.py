@@ -18,12 +18,12 @@ import torch
 
 from benchmarks.measure import Goal, MatrixProducts, Row, Setup, Times, Way, take_turns
 from benchmarks.step import operations_of
-from scripts.inferers import OverlapTileInferer
-from scripts.memory import keep_freed_memory
-from scripts.networks import RonnebergerUNet
-from scripts.orientations import ORIENTATIONS, Orientation, turn
-from scripts.precision import computes_in_bfloat16
-from scripts.tiling import plan_tiles
+from scripts.inferers.memory import keep_freed_memory
+from scripts.inferers.orientations import ORIENTATIONS, Orientation, turn
+from scripts.inferers.overlap_tile import OverlapTileInferer
+from scripts.inferers.precision import computes_in_bfloat16
+from scripts.inferers.tiling import plan_tiles
+from scripts.networks.unet import RonnebergerUNet
 
 TILE, OUTPUT, STEP, MARGIN = 572, 388, 384, 92  # by 384 and not 388: poolings then meet the same pixels everywhere
 SAMPLED = 8  # tiles of the baseline that are timed where there are more; their time is scaled up
@@ -183,7 +183,7 @@ def turned_passes(x: torch.Tensor, network: torch.nn.Module, inferer: OverlapTil
 
 
 def turn_back(turned: torch.Tensor, orientation: Orientation) -> torch.Tensor:
-    """Undo `scripts.orientations.turn`: the flips first, then the axes."""
+    """Undo `scripts.inferers.turn`: the flips first, then the axes."""
     axes = [axis for axis, flip in ((-2, orientation.flip_rows), (-1, orientation.flip_columns)) if flip]
     image = turned.flip(axes) if axes else turned
     return image.transpose(-2, -1) if orientation.transpose else image

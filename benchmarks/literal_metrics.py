@@ -1,7 +1,7 @@
 """The challenge metrics taken literally, pixel by pixel and object by object, as baselines and as oracles of tests.
 
-Nothing here is shared with `scripts` but the list of thresholds; `scripts.region_scores`, `scripts.thinning`,
-`scripts.warping` and `scripts.object_metrics` name the sources of the definitions.
+Nothing here is shared with `scripts` but the list of thresholds; `scripts.metrics.overlap`, `scripts.metrics.thinning`,
+`scripts.metrics.warping` and `scripts.metrics.objects` name the sources of the definitions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from math import log
 import numpy as np
 from scipy.ndimage import label
 
-from scripts.em_metrics import THRESHOLDS
+from scripts.metrics.membranes import THRESHOLDS
 
 RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))  # from the right, against the clock
 EIGHT = np.ones((3, 3), int)

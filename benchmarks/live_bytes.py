@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-from scripts.geometry import output_size
-from scripts.inferers import MixedPrecisionInferer
-from scripts.networks import RonnebergerUNet
+from scripts.inferers.overlap_tile import MixedPrecisionInferer
+from scripts.networks.geometry import output_size
+from scripts.networks.unet import RonnebergerUNet
 
 SMALLEST = 188  # pixels; the smallest tile of the paper's network
 PAPER = (64, 128, 256, 512, 1024)

@@ -23,12 +23,12 @@ from monai.engines import SupervisedTrainer
 from torch import nn
 
 from benchmarks.live_bytes import PAPER, SMALLEST, live_bytes_of_step, recompute_stages
-from scripts.geometry import output_size
-from scripts.inferers import MixedPrecisionInferer, OverlapTileInferer
-from scripts.layouts import training_layout
+from scripts.inferers.memory import KeepFreedMemory
+from scripts.inferers.overlap_tile import MixedPrecisionInferer, OverlapTileInferer
+from scripts.inferers.precision import training_layout
 from scripts.losses import WeightedCrossEntropyLoss
-from scripts.memory import KeepFreedMemory
-from scripts.networks import RonnebergerUNet
+from scripts.networks.geometry import output_size
+from scripts.networks.unet import RonnebergerUNet
 
 PRECISIONS = (None, "bfloat16")
 TABLES = ("counted", "steps", "inference", "pixels")
@@ -87,7 +87,7 @@ def inference_peak(image_size: int, memory_limit: int, amp_dtype: str | None) ->
 def forward_peak(size: int, amp_dtype: str | None, padding: str = "valid", channels_last: bool = True) -> int:
     """Bytes that one tile takes at its peak beyond network and tile; in this process, after a small one.
 
-    What `scripts.memory.BYTES_PER_PIXEL` estimates.
+    What `scripts.inferers.memory.BYTES_PER_PIXEL` estimates.
     """
     warm_up = SMALLEST if padding == "valid" else 192
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -163,7 +163,7 @@ def table_of_inference(image_size: int, limits: list[int]) -> None:
 
 
 def table_of_pixels(sizes: list[int]) -> None:
-    """Print bytes per input pixel of one forward pass, which `scripts.memory.BYTES_PER_PIXEL` must not be below."""
+    """Print bytes per input pixel of one forward pass, which `scripts.inferers.memory.BYTES_PER_PIXEL` must not be below."""
     print("| tile | precision | unpadded | unpadded, NCHW | padded | padded, NCHW |")
     print("|---:|---|---:|---:|---:|---:|")
     for size in sizes:

@@ -16,12 +16,12 @@ from scipy.ndimage import label
 from benchmarks import literal_metrics
 from benchmarks.em_slice import SIDE, em_slice, proposal_of
 from benchmarks.measure import Goal, Row, Setup, Times, take_turns
-from scripts.em_metrics import THRESHOLDS, pooled_counts, thinned_curves
-from scripts.memory import keep_freed_memory
-from scripts.object_metrics import det_score, instance_scores, seg_score
-from scripts.region_scores import agreement
-from scripts.thinning import cell_regions, thin_membrane
-from scripts.warping import warping_error
+from scripts.inferers.memory import keep_freed_memory
+from scripts.metrics.membranes import THRESHOLDS, pooled_counts, thinned_curves
+from scripts.metrics.objects import det_score, instance_scores, seg_score
+from scripts.metrics.overlap import agreement
+from scripts.metrics.thinning import cell_regions, thin_membrane
+from scripts.metrics.warping import warping_error
 
 
 class Measure(NamedTuple):

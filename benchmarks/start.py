@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.measure import Goal, Row, Setup, Times, take_turns
 from benchmarks.training import training_data
-from bundle.run import ROOT
-from scripts.networks import RonnebergerUNet
+from bundle.running.run import ROOT
+from scripts.networks.unet import RonnebergerUNet
 
 SMALL = (8, 16, 32, 64, 128)
 CLOCK = "BENCHMARK_START_CLOCK"  # names the file in which a process says when it got there

@@ -15,12 +15,11 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Goal, MatrixProducts, Row, Setup, Times, Way, take_turns
-from scripts.inferers import MixedPrecisionInferer
-from scripts.layouts import trains_in_channels_last
+from scripts.inferers.memory import keep_freed_memory
+from scripts.inferers.overlap_tile import MixedPrecisionInferer
+from scripts.inferers.precision import computes_in_bfloat16, trains_in_channels_last
 from scripts.losses import WeightedCrossEntropyLoss
-from scripts.memory import keep_freed_memory
-from scripts.networks import RonnebergerUNet
-from scripts.precision import computes_in_bfloat16
+from scripts.networks.unet import RonnebergerUNet
 
 LEARNING_RATE, MOMENTUM, MAX_NORM = 1e-6, 0.99, 5.0  # so low that many steps on one tile lead nowhere
 
@@ -90,7 +89,7 @@ class PlainStep:
     def __call__(self) -> float:
         """One step; the loss."""
         self.optimizer.zero_grad()
-        with patch("scripts.networks.center_crop", center_slice):
+        with patch("scripts.networks.unet.center_crop", center_slice):
             scores = self.network(self.x)
         energy = F.cross_entropy(scores, self.target[:, 0].long(), reduction="none")
         loss = (energy * self.target[:, 1]).mean()

@@ -27,11 +27,10 @@ from benchmarks.augmentation import blur_by_axes, blur_by_kernel, scipy_simard, 
 from benchmarks.measure import Goal, Row, Setup, Times, Way, take_turns
 from benchmarks.step import PlainStep, Step, network, tile
 from benchmarks.weight_map import copied
-from bundle.run import ROOT
-from bundle.sample import sample
-from scripts.layouts import trains_in_channels_last
-from scripts.memory import keep_freed_memory
-from scripts.precision import computes_in_bfloat16
+from bundle.datasets.sample import sample
+from bundle.running.run import ROOT
+from scripts.inferers.memory import keep_freed_memory
+from scripts.inferers.precision import computes_in_bfloat16, trains_in_channels_last
 
 SETTLING = 3  # iterations until the data loader's queue is as it stays
 

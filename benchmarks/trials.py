@@ -23,8 +23,8 @@ import torch
 
 from benchmarks.measure import Setup, Way, take_turns
 from benchmarks.ways_to_try import USED, Trial, image_trials, step_trials
-from bundle.run import ROOT
-from scripts.memory import keep_freed_memory
+from bundle.running.run import ROOT
+from scripts.inferers.memory import keep_freed_memory
 
 # environment of a process, which the OpenMP that torch comes with (GNU's) reads
 THREADS: Mapping[str, Mapping[str, str]] = {

@@ -16,8 +16,8 @@ from monai.bundle import ConfigWorkflow
 
 from benchmarks.measure import Goal, Row, Setup, Times
 from benchmarks.training import training_data
-from bundle.experiments import network_of
-from bundle.run import ROOT
+from bundle.experiments.experiments import network_of
+from bundle.running.run import ROOT
 
 WORKERS = (0, 2, 4, 8, 16)
 SETTLING, COUNTED = 15, 60  # iterations

@@ -14,9 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from benchmarks.inference import image, networks, tile_by_tile
 from benchmarks.measure import Setup, Way, threads
 from benchmarks.step import LEARNING_RATE, MOMENTUM, PlainStep, Step, center_slice, layout_name, network, tile
-from scripts.inferers import OverlapTileInferer
-from scripts.layouts import training_layout, trains_in_channels_last
-from scripts.precision import computes_in_bfloat16
+from scripts.inferers.overlap_tile import OverlapTileInferer
+from scripts.inferers.precision import computes_in_bfloat16, training_layout, trains_in_channels_last
 
 USED = "as used"
 
@@ -197,7 +196,7 @@ def sliced(step: Way) -> Way:
     """With skips that are cropped by slices, as most implementations do it."""
 
     def run() -> object:
-        with patch("scripts.networks.center_crop", center_slice):
+        with patch("scripts.networks.unet.center_crop", center_slice):
             return step()
 
     return run

@@ -18,8 +18,8 @@ from skimage.measure import label
 
 from benchmarks.em_slice import SIDE, em_slice
 from benchmarks.measure import Goal, Row, Setup, Times, Way, take_turns
-from scripts.instance_labels import instances_from_mask
-from scripts.weight_maps import weight_map
+from scripts.transforms.instance_labels import instances_from_mask
+from scripts.transforms.weight_maps import weight_map
 
 CELLS = 10_000  # on 4096 x 4096; on smaller maps as many to a pixel
 

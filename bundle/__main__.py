@@ -15,7 +15,7 @@ from typing import Any
 from bundle.errors import RunError, UsageError
 from bundle.terminal import show
 
-COMMANDS = {  # name: what the list says; each lives in bundle/<name>.py as a function of that name
+COMMANDS = {  # name: what the list says; each is a function of that name in the module that `module_of` gives
     "sample": "Make a synthetic electron microscopy data set; no download.",
     "fetch": "Download a public data set and verify every file that has a checksum.",
     "run": "Run a workflow like monai.bundle, but refuse unknown keys.",
@@ -27,8 +27,24 @@ COMMANDS = {  # name: what the list says; each lives in bundle/<name>.py as a fu
     "bench": "Measure speeds as ratios; write JSON and a Markdown table.",
     "report": "Write and show the table of results, paper and board beside ours.",
 }
+PACKAGES = {  # name: the package of its module, for all but those that lie beside this file
+    "sample": "datasets",
+    "fetch": "datasets",
+    "run": "running",
+    "verify": "publishing",
+    "pack": "publishing",
+    "reproduce": "experiments",
+    "export": "publishing",
+    "label": "labelling",
+    "report": "experiments",
+}
 PROGRAM = "python -m bundle"
 HELP_WORDS = ("-h", "--help", "help")
+
+
+def module_of(name: str) -> str:
+    """The module that holds a command as a function of the same name."""
+    return ".".join(["bundle", *([PACKAGES[name]] if name in PACKAGES else []), name])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -89,7 +105,7 @@ def _understand(name: str, words: list[str]) -> Callable[[], Any] | None:
     except ModuleNotFoundError as error:
         raise RunError(f"{PROGRAM} {name} needs the package fire: pip install fire") from error
 
-    command = getattr(importlib.import_module(f"bundle.{name}"), name)
+    command = getattr(importlib.import_module(module_of(name)), name)
     calls: list[Callable[[], Any]] = []
 
     @functools.wraps(command)  # fire reads the arguments and the help from the command itself

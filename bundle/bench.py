@@ -15,10 +15,9 @@ import psutil
 import torch
 
 from bundle.errors import RunError, UsageError
-from bundle.provenance import MACHINE
+from bundle.experiments.provenance import MACHINE
 from bundle.terminal import show
-from scripts.atomic_files import replacing
-from scripts.tables import write_json
+from scripts.io.files import replacing, write_json
 
 BENCHMARKS = {  # name: module in benchmarks/ with a function `rows`, and what it measures
     "weight_map": "the weight map of Eq. 2",

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scripts.precision import at_least_single
+from scripts.inferers.precision import at_least_single
 
 REDUCTIONS = ("mean", "weighted_mean", "sum", "none")
 

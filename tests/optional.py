@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from bundle.exporters import FORMATS
+from bundle.publishing.exporters import FORMATS
 
 needs_onnx = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in FORMATS["onnx"].needs),

@@ -18,15 +18,15 @@ from skimage.measure import label
 from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
-from scripts.elastic_dictionary import Rand2DElasticTiled
-from scripts.inferers import MixedPrecisionInferer
+from scripts.inferers.memory import KeepFreedMemory
+from scripts.inferers.overlap_tile import MixedPrecisionInferer
 from scripts.losses import WeightedCrossEntropyLoss
-from scripts.memory import KeepFreedMemory
-from scripts.networks import RonnebergerUNet
-from scripts.separation import split_at_necks
-from scripts.thinning import thin_membrane
-from scripts.warping import warp
-from scripts.weight_maps import WeightMapd
+from scripts.metrics.thinning import thin_membrane
+from scripts.metrics.warping import warp
+from scripts.networks.unet import RonnebergerUNet
+from scripts.transforms.elastic import Rand2DElasticTiled
+from scripts.transforms.separation import split_at_necks
+from scripts.transforms.weight_maps import WeightMapd
 
 EIGHT = np.ones((3, 3))
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from bundle.bench import BENCHMARKS, table
-from bundle.provenance import sha256_of
-from bundle.rules.basis import Bundle
-from bundle.rules.card import results
-from bundle.verify import check
+from bundle.experiments.provenance import sha256_of
+from bundle.publishing.rules.basis import Bundle
+from bundle.publishing.rules.card import results
+from bundle.publishing.verify import check
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"

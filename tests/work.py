@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from scripts import cell_distances
+from scripts.transforms import cell_distances
 
 COPYING = ("aten.copy_", "aten._to_copy", "aten.clone")
 

@@ -10,10 +10,10 @@ import torch
 
 from benchmarks import augmentation, em_slice, exports, inference, literal_metrics, metrics, step, training, weight_map
 from benchmarks.measure import PAPER, Setup
-from scripts.inferers import OverlapTileInferer
-from scripts.networks import RonnebergerUNet
-from scripts.precision import computes_in_bfloat16
-from scripts.tiling import plan_tiles
+from scripts.inferers.overlap_tile import OverlapTileInferer
+from scripts.inferers.precision import computes_in_bfloat16
+from scripts.inferers.tiling import plan_tiles
+from scripts.networks.unet import RonnebergerUNet
 from tests.same_scores import assert_same_scores
 
 

@@ -12,9 +12,9 @@ import torch
 
 from benchmarks.gpu_round import SHARES, Round, Step, main, run_round
 from benchmarks.gpu_trainings import TRAININGS, pack, train_and_measure
-from bundle.experiments import network_of
-from scripts.checkpoints import load_weights
-from scripts.networks import RonnebergerUNet
+from bundle.experiments.experiments import network_of
+from scripts.handlers.checkpoints import load_weights
+from scripts.networks.unet import RonnebergerUNet
 from tests.conftest import ROOT
 
 STEPS = ["tests", "bench waiting", "bench gpu", *(f"train {name}" for name in TRAININGS)]

@@ -15,9 +15,9 @@ from monai.bundle import ConfigParser
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from scripts.inferers import OverlapTileInferer
-from scripts.networks import RonnebergerUNet
-from scripts.readers import PlaneReader
+from scripts.inferers.overlap_tile import OverlapTileInferer
+from scripts.io.reader import PlaneReader
+from scripts.networks.unet import RonnebergerUNet
 from tests.conftest import ROOT
 from tests.work import Watch, count_calls
 

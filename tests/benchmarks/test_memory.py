@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.live_bytes import LiveBytes, live_bytes_of_pass, live_bytes_of_step, recompute_stages
 from benchmarks.memory import growth, in_fresh_process, made_batch, step_peak
+from scripts.inferers.memory import bytes_per_pixel
 from scripts.losses import WeightedCrossEntropyLoss
-from scripts.memory import bytes_per_pixel
-from scripts.networks import RonnebergerUNet
+from scripts.networks.unet import RonnebergerUNet
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone tells a process its peak")
 

@@ -17,8 +17,8 @@ ALLOWANCE = 64 * 2**20  # bytes beside limit and output, for weights in other la
 PROGRAM = """
 import resource, sys, torch
 from pathlib import Path
-from scripts.inferers import OverlapTileInferer
-from scripts.networks import RonnebergerUNet
+from scripts.inferers.overlap_tile import OverlapTileInferer
+from scripts.networks.unet import RonnebergerUNet
 
 torch.set_num_threads(1)
 memory_limit, allowed = int(sys.argv[1]), int(sys.argv[2])

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from benchmarks import folder, start
-from scripts.networks import RonnebergerUNet
+from scripts.networks.unet import RonnebergerUNet
 
 TINY = (2, 2, 2, 2, 2)
 

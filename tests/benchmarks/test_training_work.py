@@ -14,15 +14,15 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.weight_map import nuclei
-from bundle.synthetic_em import synthetic_section
-from scripts import weight_maps
-from scripts.elastic_dictionary import Rand2DElasticTiled
-from scripts.inferers import MixedPrecisionInferer
-from scripts.instance_labels import InstanceLabelsd
-from scripts.intensity import NormalizeImaged
+from bundle.datasets.synthetic_em import synthetic_section
+from scripts.inferers.overlap_tile import MixedPrecisionInferer
+from scripts.io.reader import PlaneReader
 from scripts.losses import WeightedCrossEntropyLoss
-from scripts.networks import RonnebergerUNet
-from scripts.readers import PlaneReader
+from scripts.networks.unet import RonnebergerUNet
+from scripts.transforms import weight_maps
+from scripts.transforms.elastic import Rand2DElasticTiled
+from scripts.transforms.instance_labels import InstanceLabelsd
+from scripts.transforms.intensity import NormalizeImaged
 from tests.conftest import ROOT
 from tests.work import Described, Watch, count_calls, pixels_looked_at
 

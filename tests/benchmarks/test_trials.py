@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import trials, ways_to_try
 from benchmarks.measure import Setup
-from bundle.run import ROOT
+from bundle.running.run import ROOT
 from tests.same_scores import SUMS, assert_same_scores
 
 SETUP = Setup(1, torch.device("cpu"), None, Path(), quick=True)

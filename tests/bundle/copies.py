@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from bundle.layout import FOLDERS, LICENSE
+from bundle.publishing.layout import FOLDERS, LICENSE
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_THE_REPOSITORY = ("pyproject.toml", "constraints.txt", "CHANGELOG.md")

@@ -11,7 +11,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
-from bundle.synthetic_em import synthetic_section
+from bundle.datasets.synthetic_em import synthetic_section
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"

@@ -12,9 +12,9 @@ from PIL import Image
 from skimage.measure import regionprops
 from skimage.segmentation import expand_labels
 
-from bundle.synthetic_em import synthetic_section
-from scripts.history import read_history
-from scripts.object_metrics import seg_score
+from bundle.datasets.synthetic_em import synthetic_section
+from scripts.handlers.history import read_history
+from scripts.metrics.objects import seg_score
 from tests.configs.conftest import SMALL
 
 FRAMES = {

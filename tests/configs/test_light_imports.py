@@ -12,8 +12,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from bundle.synthetic_em import synthetic_section
-from scripts.tables import read_csv
+from bundle.datasets.synthetic_em import synthetic_section
+from scripts.io.files import read_csv
 from tests.absent import COMMAND_LINE, HEAVY
 from tests.configs.conftest import ROOT, SMALL
 
@@ -25,7 +25,7 @@ hide(task["hidden"])
 
 import monai.bundle, monai.data, monai.engines, monai.handlers, monai.transforms, torch.utils.tensorboard
 before = {name for name in HEAVY if name in sys.modules}
-from bundle.run import run
+from bundle.running.run import run
 run("training", config_file="configs/train.yaml", **task["training"])
 run(config_file="configs/inference.yaml", **task["inference"])
 print(json.dumps(sorted(name for name in HEAVY if name in sys.modules and name not in before)))
@@ -36,8 +36,8 @@ import json, sys
 from tests.absent import HEAVY, hide
 hide(HEAVY)
 
-from scripts.image_files import ImageFileError
-from scripts.readers import PlaneReader
+from scripts.io.image_files import ImageFileError
+from scripts.io.reader import PlaneReader
 for path in sys.argv[1:]:
     reader = PlaneReader()
     try:

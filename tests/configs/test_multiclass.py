@@ -11,8 +11,8 @@ import tifffile
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from scripts.history import read_history
-from scripts.tables import read_csv
+from scripts.handlers.history import read_history
+from scripts.io.files import read_csv
 from tests.configs.conftest import CONFIGS, SMALL
 
 FILES = ("train.yaml", "data_multiclass.yaml")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from scripts.tables import read_csv
+from scripts.io.files import read_csv
 from tests.configs.conftest import CONFIGS, SMALL
 
 PIXELS = {"metrics.json", "metrics_per_image.csv", "split.json", "panels"}

@@ -20,9 +20,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bundle.__main__ import main
-from scripts.checkpoints import TrainingState
-from scripts.history import read_history
-from scripts.tables import read_csv
+from scripts.handlers.checkpoints import TrainingState
+from scripts.handlers.history import read_history
+from scripts.io.files import read_csv
 from tests.configs.conftest import CONFIGS, ROOT, SMALL
 
 mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed (pip install -c constraints.txt '.[tracking]')")
@@ -97,7 +97,7 @@ def test_every_setting_as_run_is_a_parameter(store, settings):
     assert params["out_channels"] == "2"  # $len(@class_names)
     assert params["learning_rate"] == "0.001"
     assert params["optimizer._target_"] == "torch.optim.SGD"
-    assert params["train.handlers.Validation._target_"] == "scripts.validation.Validation"
+    assert params["train.handlers.Validation._target_"] == "scripts.handlers.Validation"
 
 
 def test_the_configuration_is_kept_so_that_it_can_be_run_again(store, settings, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from scripts.history import read_history
+from scripts.handlers.history import read_history
 from tests.configs.conftest import CONFIGS, write_pairs
 
 # name: (input shape, output shape for the smallest input, parameters)

@@ -16,10 +16,10 @@ import tifffile
 import torch
 from PIL import Image
 
-from bundle.failures import explain
-from bundle.synthetic_em import synthetic_section
-from scripts.history import read_history
-from scripts.tables import read_csv
+from bundle.datasets.synthetic_em import synthetic_section
+from bundle.running.failures import explain
+from scripts.handlers.history import read_history
+from scripts.io.files import read_csv
 from tests.configs.conftest import CONFIGS, ROOT, SMALL, write_pairs
 
 

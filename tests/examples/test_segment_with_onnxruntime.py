@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from bundle.exporters import FORMATS
-from scripts.inferers import OverlapTileInferer
-from scripts.intensity import normalize_image
-from scripts.networks import RonnebergerUNet
+from bundle.publishing.exporters import FORMATS
+from scripts.inferers.overlap_tile import OverlapTileInferer
+from scripts.networks.unet import RonnebergerUNet
+from scripts.transforms.intensity import normalize_image
 from tests.optional import needs_onnx
 
 pytestmark = needs_onnx

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from benchmarks.gpu_work import backend_flags
-from bundle.synthetic_em import synthetic_section
-from scripts.inferers import OverlapTileInferer
-from scripts.networks import RonnebergerUNet
+from bundle.datasets.synthetic_em import synthetic_section
+from scripts.inferers.overlap_tile import OverlapTileInferer
+from scripts.networks.unet import RonnebergerUNet
 from tests.same_scores import relative_error
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

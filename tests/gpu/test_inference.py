@@ -7,7 +7,7 @@ import torch
 from monai.data import MetaTensor
 
 from benchmarks.gpu_work import backend_flags
-from scripts.inferers import OverlapTileInferer
+from scripts.inferers.overlap_tile import OverlapTileInferer
 from tests.gpu.conftest import TILE, image, reference, relative
 
 # rounding: 24 bits of mantissa, 11 (TF32 and float16), 8 (bfloat16), through 23 convolutions

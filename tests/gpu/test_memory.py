@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from bundle.failures import explain
-from scripts.inferers import OverlapTileInferer
-from scripts.memory import free_memory
-from scripts.networks import RonnebergerUNet
-from scripts.smaller_passes import TileMemoryError
+from bundle.running.failures import explain
+from scripts.inferers.memory import free_memory
+from scripts.inferers.overlap_tile import OverlapTileInferer
+from scripts.inferers.smaller_passes import TileMemoryError
+from scripts.networks.unet import RonnebergerUNet
 from tests.gpu.conftest import relative
 
 pytestmark = pytest.mark.gpu

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from benchmarks.step import Step, tile
-from scripts.inferers import MixedPrecisionInferer
-from scripts.layouts import training_layout
+from scripts.inferers.overlap_tile import MixedPrecisionInferer
+from scripts.inferers.precision import training_layout
 from scripts.losses import WeightedCrossEntropyLoss
-from scripts.networks import RonnebergerUNet
+from scripts.networks.unet import RonnebergerUNet
 from tests.gpu.conftest import reference, relative
 
 SIZE = 220  # 36 pixels of output

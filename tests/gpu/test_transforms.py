@@ -7,12 +7,12 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from bundle.synthetic_em import synthetic_section
-from scripts.elastic_dictionary import Rand2DElasticTiled
-from scripts.instance_labels import InstanceLabelsd
-from scripts.intensity import NormalizeImaged
-from scripts.postprocessing import LikeliestClassd, ProbabilitiesFromScoresd
-from scripts.weight_maps import WeightMapd
+from bundle.datasets.synthetic_em import synthetic_section
+from scripts.transforms.activations import LikeliestClassd, ProbabilitiesFromScoresd
+from scripts.transforms.elastic import Rand2DElasticTiled
+from scripts.transforms.instance_labels import InstanceLabelsd
+from scripts.transforms.intensity import NormalizeImaged
+from scripts.transforms.weight_maps import WeightMapd
 
 
 def item(device: torch.device) -> dict[str, torch.Tensor]:

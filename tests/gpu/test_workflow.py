@@ -11,10 +11,10 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from bundle.synthetic_em import synthetic_section
-from scripts.checkpoints import load_weights
-from scripts.inferers import OverlapTileInferer
-from scripts.networks import RonnebergerUNet
+from bundle.datasets.synthetic_em import synthetic_section
+from scripts.handlers.checkpoints import load_weights
+from scripts.inferers.overlap_tile import OverlapTileInferer
+from scripts.networks.unet import RonnebergerUNet
 from tests.configs.conftest import CONFIGS, ROOT, write_pairs
 from tests.gpu.conftest import image, relative
 

@@ -8,10 +8,10 @@ import torch
 import yaml
 from torch import nn
 
-from scripts.deformation import CoarseField, sample_displacements
-from scripts.geometry import margin, output_size
-from scripts.networks import RonnebergerUNet
-from scripts.weight_maps import weight_map
+from scripts.networks.geometry import margin, output_size
+from scripts.networks.unet import RonnebergerUNet
+from scripts.transforms.displacements import CoarseField, sample_displacements
+from scripts.transforms.weight_maps import weight_map
 from tests.configs.conftest import CONFIGS
 
 

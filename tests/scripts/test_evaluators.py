@@ -19,11 +19,11 @@ from monai.inferers import Inferer
 from monai.transforms import AsDiscreted, Compose, EnsureChannelFirstd, LoadImaged
 from PIL import Image
 
-from scripts.datalists import find_images
-from scripts.datasets import TolerantDataset
-from scripts.evaluators import FolderErrors, FolderEvaluator
-from scripts.readers import PlaneReader
-from scripts.writers import SegmentationStore
+from scripts.data.datalist import find_images
+from scripts.data.datasets import TolerantDataset
+from scripts.engines import FolderErrors, FolderEvaluator
+from scripts.io.reader import PlaneReader
+from scripts.io.writer import SegmentationStore
 
 LOAD = Compose([LoadImaged("image", reader=PlaneReader()), EnsureChannelFirstd("image")])
 

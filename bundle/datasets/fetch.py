@@ -1,0 +1,103 @@
+"""`python -m bundle fetch`: public data, verified as far as checksums are known, in the layout that workflows read."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from pathlib import Path
+
+from bundle.datasets import isbi2012
+from bundle.datasets.cell_tracking_sets import cell_tracking_set
+from bundle.datasets.data_sets import Checked, DataSet
+from bundle.datasets.digests import known_digests
+from bundle.datasets.download import bring
+from bundle.datasets.folders import check_may_write, whole_folder
+from bundle.errors import RunError, UsageError
+
+DATA_SETS = {
+    "isbi2012": isbi2012.DATA_SET,
+    "phc_u373": cell_tracking_set("phc_u373", "PhC-C2DH-U373", known_digests("phc_u373")),
+    "dic_hela": cell_tracking_set("dic_hela", "DIC-C2DH-HeLa", known_digests("dic_hela")),
+}
+
+
+def fetch(name: str, folder: str | None = None, source: str | None = None, overwrite: bool = False) -> None:
+    """Download a public data set and verify every file that has a checksum.
+
+    Nothing is written before every known checksum has been compared.
+
+    `isbi2012` gives FOLDER/train/images, FOLDER/train/labels and FOLDER/test/images as PNG, 512 x 512 pixels, 8 bit;
+    labels are 255 inside cells and 0 on membranes. The last five labelled slices go to FOLDER/held_out and stay out of
+    training.
+
+    `phc_u373` and `dic_hela` give FOLDER/01, FOLDER/01_GT, FOLDER/01_ST, FOLDER/02, ... with the challenge's own files.
+    Sequence 02 of the first and 01 of the second are verified; for the others no checksums are known here.
+
+    Args:
+        name: isbi2012, the electron microscopy challenge of the paper; phc_u373 or dic_hela, its two data sets of the
+            Cell Tracking Challenge.
+        folder: where to write; made if absent. Default: where the data set's configuration looks.
+        source: instead of the public addresses, a folder or zip file that holds the data (for isbi2012 also the TIFF
+            volumes or PNG folders), or its URL.
+        overwrite: replace an earlier copy in FOLDER.
+    """
+    data_set = DATA_SETS.get(str(name))
+    if data_set is None:
+        raise UsageError(f"unknown data set '{name}'; known are: {', '.join(DATA_SETS)}")
+    fetch_set(data_set, None if folder is None else str(folder), None if source is None else str(source), overwrite)
+
+
+def fetch_set(data_set: DataSet, folder: str | None, source: str | None, overwrite: bool) -> None:
+    """What `fetch` does, for any data set; its arguments there."""
+    target = Path(data_set.folder if folder is None else folder)
+    there = None if overwrite else _complete(data_set, target)
+    if there is not None:
+        print(f"{target} is complete, {there.verified}; nothing to do")
+        checked = there
+    else:
+        check_may_write(target, overwrite, data_set.parts)  # before the download rather than after it
+        checked = _fetch_from(data_set, data_set.mirrors if source is None else (source,), target, overwrite)
+        print(f"{target}: {checked.content}; {checked.verified}")
+    for note in checked.notes:
+        print(note)
+    print(data_set.terms)
+    where = f" --dataset_dir {shlex.quote(str(target / data_set.dataset_dir))}"
+    configs = f"['configs/train.yaml','{data_set.config}']"
+    print(
+        f'next: python -m bundle run training --config_file "{configs}"'
+        f"{'' if target == Path(data_set.folder) else where}"
+    )
+
+
+def _complete(data_set: DataSet, target: Path) -> Checked | None:
+    """The data that the folder holds, if they are in our layout, all there, and right."""
+    if not all((target / part).is_dir() for part in data_set.layout):
+        return None
+    try:
+        return data_set.check(target, str(target))
+    except RunError:
+        return None
+
+
+def _fetch_from(data_set: DataSet, sources: tuple[str, ...], target: Path, overwrite: bool) -> Checked:
+    """Write the data of the first source that has all of them right.
+
+    Raises:
+        RunError: none had; says why for each and what can be done by hand.
+    """
+    failures = []
+    for source in sources:
+        with tempfile.TemporaryDirectory() as work:
+            try:
+                checked = data_set.check(bring(source, data_set.files, Path(work)), source)
+            except RunError as error:
+                failures.append(f"  {source}\n      {error}")
+                continue
+            with whole_folder(target, overwrite, data_set.parts) as new:
+                checked.write(new)
+            return checked
+    raise RunError(
+        f"{data_set.name} could not be had. Tried:\n" + "\n".join(failures) + "\n"
+        f"By hand: {data_set.by_hand}, then\n"
+        f"  python -m bundle fetch {data_set.name} {shlex.quote(str(target))} --source FOLDER_OR_ZIP"
+    )

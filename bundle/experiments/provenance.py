@@ -1,0 +1,78 @@
+"""What a result must be published with: program versions, hardware, checksums, commit."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+import torch
+
+from bundle.running.run import ROOT
+from scripts.inferers.precision import computes_in_bfloat16
+
+PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-image")
+
+
+def versions() -> dict[str, str]:
+    """Python's and the installed packages' versions, and the commit of the checkout where there is one."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a conda environment may lack the metadata
+            found[name] = "unknown"
+    commit = commit_of(ROOT)
+    return found | ({"commit": commit} if commit else {})
+
+
+def commit_of(folder: Path) -> str:
+    """The commit checked out at a folder, with "+ changes" where files differ from it; "" where there is none."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != folder.resolve():
+            return ""  # an unpacked bundle inside somebody's repository
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + (" + changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def hardware() -> dict[str, str | int | float]:
+    """Processor, its widest vector instructions that torch uses, cores, memory in GiB, and the GPU if one is used."""
+    in_bfloat16 = " and bfloat16" if computes_in_bfloat16(torch.device("cpu")) else ""
+    found: dict[str, str | int | float] = {
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability() + in_bfloat16,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def _processor() -> str:
+    """The processor's name as its vendor gives it, where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+MACHINE = {"versions": versions, "hardware": hardware}  # what a result is noted with: its name, and how to find it

@@ -1,0 +1,183 @@
+"""`python -m bundle report`: the results of a folder as one table, paper and board beside ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from bundle.errors import RunError
+from bundle.experiments.experiments import EXPERIMENTS, PAPER_FEATURES, Experiment, Published
+from scripts.io.files import replacing
+
+RESULT, TABLE = "results.json", "table.md"
+REPEATS = ("fold", "seed")  # what differs between repeats of one thing
+KEYS = (
+    *("experiment", "ablation", "quick", "fold", "seed", "features", "command", "split", "epochs"),
+    *("iterations", "iteration_seconds", "hardware", "weights", "evaluations"),
+)
+HIDDEN = (
+    "Paper and board were measured on the challenges' hidden test data; ours on labelled data held out as said below, "
+    "since hidden labels are not public. Ours flatter: frames of one sequence, and slices of one volume, resemble each "
+    "other; the epoch whose weights are kept was chosen on these same images; and so were, as in the EM challenge, the "
+    "thresholds. Trained with Adam in place of the paper's SGD with momentum 0.99 (configs/variant_adam.yaml)."
+)
+QUICK = "Quick: shows that all of it works; the figures mean nothing."
+PADDED = (
+    "The padded network trains in zero-padded tiles of 384 pixels and is measured with 112 pixels of mirrored context, "
+    "beyond the reach of the zeros."
+)
+
+
+def report(results_dir: str = "results") -> None:
+    """Write and show the table of results, paper and board beside ours.
+
+    Makes RESULTS_DIR/table.md from every results.json in a folder of RESULTS_DIR.
+
+    Args:
+        results_dir: holds folders that `python -m bundle reproduce` made.
+    """
+    root = Path(str(results_dir)).expanduser()
+    text = results_table(read_results(root))
+    with replacing(root / TABLE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(text)
+    print(f"{root / TABLE}: written")
+
+
+def read_results(root: Path) -> list[dict[str, Any]]:
+    """The results below a folder, experiments in the paper's order, each before its ablations.
+
+    Raises:
+        RunError: there is none.
+    """
+    found = [_read(path) for path in sorted(root.glob(f"*/{RESULT}"))]
+    if not found:
+        raise RunError(f"no {RESULT} below {root}; make one with: python -m bundle reproduce em --results_dir {root}")
+    return sorted(found, key=_place)
+
+
+def _place(result: dict[str, Any]) -> tuple[Any, ...]:
+    """Where a result stands among others: the paper's network first, repeats of one thing together."""
+    kind = result["quick"], -result["features"], result["ablation"] or ""
+    return list(EXPERIMENTS).index(result["experiment"]), *kind, result["fold"] or 0, result["seed"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in KEYS if key not in result]
+        if missing or result["experiment"] not in EXPERIMENTS:
+            raise ValueError(f"without {', '.join(missing)}" if missing else f"of {result['experiment']}")
+    except ValueError as error:
+        raise RunError(f"{path} is no result of reproduce ({error}); remove it, or reproduce it anew") from error
+    return result
+
+
+def results_table(results: Sequence[dict[str, Any]]) -> str:
+    """The results as Markdown: for each experiment what it is compared with, then all ways of measuring and ablations.
+
+    Args:
+        results: contents of results.json files.
+    """
+    sections = ["# The paper's experiments, reproduced", HIDDEN]
+    for name, experiment in EXPERIMENTS.items():
+        own = [result for result in results if result["experiment"] == name]
+        if own:
+            sections += [f"## {experiment.title}", f"{experiment.protocol[0].upper()}{experiment.protocol[1:]}."]
+            first = {(*_kind(result), result["fold"]): result for result in reversed(own) if not result["ablation"]}
+            sections += [_compared(experiment, result) for result in own if result in first.values()]  # of seeds one
+            sections.append(_all_ways(experiment, own))
+            sections += [PADDED] if any(result["ablation"] == "padded" for result in own) else []
+    return "\n\n".join(sections) + "\n"
+
+
+def _compared(experiment: Experiment, result: dict[str, Any]) -> str:
+    """Paper | board | ours."""
+    ways = [way for way in result["evaluations"] if not way.startswith("tiles")]
+    rows: list[list[str]] = [["measure", "paper", "board's best", *(f"ours, {way}" for way in ways)]]
+    for line in experiment.published:
+        ours = [_shown(_value(result["evaluations"][way], line), line.digits) for way in ways]
+        rows.append([line.measure, _shown(line.paper, line.digits), _shown(line.board, line.digits), *ours])
+    minutes, machine = result["iteration_seconds"] / 60, result["hardware"]
+    held = result["split"]["validation"]
+    made = (QUICK + " " if result["quick"] else "") + (
+        f"{result['features']} features in the first level. Measured: {len(held)} images, {held[0]} to {held[-1]}. "
+        f"`{result['command']}`: {result['epochs']} epochs, {result['iterations']} iterations in {minutes:.0f} "
+        f"min, validations apart, on {machine.get('gpu', machine['processor'])}, seed {result['seed']}, weights "
+        f"sha256 {result['weights']['sha256'][:12]}."
+    )
+    return made + "\n\n" + _markdown(rows)
+
+
+def _all_ways(experiment: Experiment, results: Sequence[dict[str, Any]]) -> str:
+    """Every result and every way of measuring it, a row each; then the means of repeats."""
+    rows = [["result", "measured", "images", *(line.measure for line in experiment.published), "iterations"]]
+    for result in results:
+        kind = [*_kind(result), *([f"fold {result['fold']}"] if result["fold"] is not None else [])]
+        kind += [f"seed {result['seed']}"] if result["seed"] else []
+        for way, metrics in result["evaluations"].items():
+            values = [_shown(_value(metrics, line), line.digits) for line in experiment.published]
+            rows.append([", ".join(kind), way, _images(metrics), *values, str(result["iterations"])])
+    return _markdown([*rows, *_means(experiment, results)])
+
+
+def _kind(result: dict[str, Any]) -> list[str]:
+    """What a result is of, in words."""
+    kind = [(result["ablation"] or "all of it").replace("_", " "), *(["quick"] if result["quick"] else [])]
+    return kind + ([f"{result['features']} features"] if result["features"] != PAPER_FEATURES else [])
+
+
+def _images(metrics: dict[str, Any]) -> str:
+    """How many images an evaluation measured: of a partly annotated reference, those with an annotation."""
+    counts = [report["images"] for report in metrics.values() if "images" in report]
+    return str(counts[0]) if counts else "-"
+
+
+def _means(experiment: Experiment, results: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Of what was repeated, with other folds or seeds: mean and standard deviation of a single run."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for result in results:
+        own_split = result["fold"] is None  # the same images as one of the folds
+        groups.setdefault((own_split, *_kind(result), result["iterations"]), []).append(result)
+    rows = []
+    for (_, *kind, iterations), repeats in groups.items():
+        if len(repeats) < 2:
+            continue
+        varied = " and ".join(f"{name}s" for name in REPEATS if len({result[name] for result in repeats}) > 1)
+        for way in repeats[0]["evaluations"]:
+            shown = []
+            for line in experiment.published:
+                values = [_value(result["evaluations"].get(way, {}), line) for result in repeats]
+                known = [value for value in values if value is not None]
+                whole = len(known) == len(values)
+                shown.append(f"{fmean(known):.{line.digits}f} ± {stdev(known):.{line.digits}f}" if whole else "-")
+            rows.append([", ".join([*kind, f"mean of {len(repeats)} {varied}"]), way, "", *shown, str(iterations)])
+    return rows
+
+
+def _value(metrics: dict[str, Any], line: Published) -> float | None:
+    """Our value of a measure; None where this evaluation lacks it."""
+    found: Any = metrics
+    for key in line.where:
+        try:
+            found = found[key]
+        except (KeyError, IndexError, TypeError):  # TypeError: null on the way
+            return None
+    return found if isinstance(found, (int, float)) else None
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table whose columns are aligned in the source, too."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])

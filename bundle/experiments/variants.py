@@ -1,0 +1,128 @@
+"""Which runs a `reproduce` command asks for: ablations, folds, seeds and widths of an experiment."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from bundle.errors import UsageError
+from bundle.experiments.experiments import ABLATIONS, PAPER_FEATURES, QUICK_FEATURES, network_of
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One run.
+
+    Attributes:
+        experiment: its name.
+        ablation: name of what is left out or changed; None: nothing.
+        quick: whether it only shows that everything works.
+        fold: of EM, which block of slices is held out; None: the configuration's own split.
+        seed: of weights, tiles and order.
+        features: channels of the network's first level.
+    """
+
+    experiment: str
+    ablation: str | None
+    quick: bool
+    fold: int | None
+    seed: int
+    features: int
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder: the experiment and whatever differs from the defaults."""
+        parts = [self.experiment, self.ablation, None if self.fold is None else f"fold{self.fold}"]
+        parts += [f"seed{self.seed}" if self.seed else None, "quick" if self.quick else None]
+        parts += [f"features{self.features}" if self.features != usual_features(self.quick) else None]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Keys of the configuration and their values."""
+        block = {} if self.fold is None else {"split_rule": "block", "fold": self.fold}
+        width = {} if self.features == PAPER_FEATURES else network_of(self.features)
+        return {"seed": self.seed, **block, **width}
+
+    def command(self, max_epochs: int | None) -> str:
+        """The command as a reader would repeat it, without the paths of this machine."""
+        words = ["python", "-m", "bundle", "reproduce", self.experiment, *(["--quick"] if self.quick else [])]
+        for option, value, default in (
+            ("max_epochs", max_epochs, None),
+            ("fold", self.fold, None),
+            ("seed", self.seed, 0),
+            ("features", self.features, usual_features(self.quick)),
+            ("ablation", self.ablation, None),
+        ):
+            words += [] if value == default else [f"--{option}", str(value)]
+        return shlex.join(words)
+
+
+def usual_features(quick: bool) -> int:
+    """The width where none is asked for."""
+    return QUICK_FEATURES if quick else PAPER_FEATURES
+
+
+def variants(
+    experiment: str,
+    quick: bool,
+    ablation: str | Sequence[str] | None,
+    fold: int | str | None,
+    seed: int | Sequence[int],
+    features: int | None,
+) -> list[Variant]:
+    """The runs asked for, in order: each seed with the experiment itself before its ablations, each with all folds.
+
+    Raises:
+        UsageError: one of the arguments is none of those that there are.
+    """
+    seeds, names, folds = _seeds(seed), ("", *_ablations(ablation)), _folds(experiment, fold)
+    if features is not None:
+        check_count("features", features)
+    width = features or usual_features(quick)
+    return [Variant(experiment, name or None, quick, k, s, width) for s, name, k in product(seeds, names, folds)]
+
+
+def check_count(option: str, value: Any) -> None:
+    """Raise UsageError unless the value is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"--{option} is {value!r}, expected a whole number of at least 1")
+
+
+def _folds(experiment: str, fold: int | str | None) -> list[int | None]:
+    """The folds asked for, checked; [None] for the configuration's own split."""
+    if fold is None:
+        return [None]
+    if experiment == "em" and fold == "all":
+        return list(range(FOLDS))
+    if experiment != "em" or isinstance(fold, bool) or not isinstance(fold, int) or fold not in range(FOLDS):
+        raise UsageError(f"--fold is of em alone, 0 to {FOLDS - 1} or all; got {fold!r} for {experiment}")
+    return [fold]
+
+
+def _seeds(seed: int | Sequence[int]) -> list[int]:
+    """The seeds asked for, checked."""
+    seeds: list[Any] = list(seed) if isinstance(seed, (list, tuple)) else [seed]
+    if not seeds or any(isinstance(value, bool) or not isinstance(value, int) or value < 0 for value in seeds):
+        told = ",".join(str(value) for value in seeds)
+        raise UsageError(f"--seed is {told or 'empty'}, expected a whole number of at least 0, or several: 0,1,2")
+    return list(dict.fromkeys(seeds))
+
+
+def _ablations(given: str | Sequence[str] | None) -> list[str]:
+    """The ablations asked for, checked."""
+    if given is None:
+        return []
+    if given is True or not given:
+        raise UsageError(f"--ablation needs a name; there are {', '.join(ABLATIONS)}, and all")
+    names = given.split(",") if isinstance(given, str) else [str(name) for name in given]
+    names = list(ABLATIONS) if names == ["all"] else [name.strip() for name in names]
+    unknown = [name for name in names if name not in ABLATIONS]
+    if unknown:
+        raise UsageError(f"unknown ablation {', '.join(unknown)}; there are {', '.join(ABLATIONS)}, and all")
+    return names

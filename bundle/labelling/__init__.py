@@ -1,0 +1,1 @@
+"""Serve the bundle with MONAI Label."""

@@ -1,0 +1,178 @@
+"""The app that MONAI Label runs for `python -m bundle label`: its own `monaibundle` app, and what that lacks.
+
+Copied as main.py into the app's folder, beside `monaibundle` as it was; runs in MONAI Label's environment alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from monaibundle import MyApp
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
+from monailabel.tasks.activelearning.epistemic import Epistemic
+from monailabel.tasks.infer.bundle import BundleInferTask
+from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
+from monailabel.tasks.train.bundle import BundleTrainTask
+from monailabel.transform.writer import PolygonWriter
+from monailabel.utils.others.generic import strtobool
+from monailabel.utils.others.label_colors import get_color
+
+# `scripts`, the served bundle's own, is imported in methods: MONAI Label puts it on the path while it builds the tasks
+OUTPUT = "output"  # in a request: asap, dsa or json, for clients that draw annotations
+EVALUATED = ("$", "@", "%")  # what a text in a configuration begins with that MONAI evaluates or follows
+OPTIONS = ("instances", "orientations", "threshold", "min_area", "fill_holes", "split_necks", "close_gaps")
+
+
+def refuse_programs(request: Any, name: str = "request") -> None:
+    """Refuse a request that would put a program into the configuration.
+
+    MONAI Label writes options and device of a request into the bundle's configuration, and a configuration is
+    evaluated: `{"threshold": "$..."}` would run as code, whoever sends it.
+
+    Raises:
+        MONAILabelException: a text that MONAI would evaluate, a component, an option that is no number, or a name of
+            weights that is a path.
+    """
+    if isinstance(request, dict):
+        for key, value in request.items():
+            if str(key).startswith("_") and str(key).endswith("_"):
+                raise _refusal(f"{name}: '{key}' is of configurations, not of requests")
+            if key in OPTIONS and not isinstance(value, (bool, int, float)):
+                raise _refusal(f"{name}: option '{key}' is {value!r}, expected a number or true or false")
+            if key == "model_filename" and Path(str(value)).name != value:
+                raise _refusal(f"{name}: '{key}' is {value!r}, expected a plain file name")
+            refuse_programs(key, f"{name}, a key")
+            refuse_programs(value, f"{name}, '{key}'")
+    elif isinstance(request, (list, tuple, set)):
+        for value in request:
+            refuse_programs(value, name)
+    elif isinstance(request, str) and request.lstrip().startswith(EVALUATED):
+        raise _refusal(f"{name}: {request[:40]!r} would be evaluated; texts must not begin with {' '.join(EVALUATED)}")
+
+
+def _refusal(message: str) -> MONAILabelException:
+    return MONAILabelException(MONAILabelError.INVALID_INPUT, message)
+
+
+class LabelTask(BundleInferTask):
+    """Inference that answers requests for annotations with a polygon around every object, all others as it was."""
+
+    def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[Any, Any]:
+        """Path of the file that is the answer, and what is said beside it."""
+        if OUTPUT not in data:
+            return super().writer(data, extension, dtype)
+        from scripts.io.arrays import as_array
+        from scripts.plot.overlays import outlines
+
+        name = next(label for label, number in self.labels.items() if number == 1)
+        polygons = outlines(as_array(data["instances"])[0], data.get("min_poly_area") or 0)
+        data["result"]["annotation"] = {
+            "location": data.get("location"),
+            "size": data.get("size"),
+            "elements": [{"label": name, "contours": [polygon]} for polygon in polygons],
+            "labels": {name: get_color(name, None)},
+        }
+        return PolygonWriter(label=self.output_label_key, json=self.output_json_key)(data)
+
+
+class LabelTraining(BundleTrainTask):
+    """Training that also takes annotations, which QuPath's extension submits as XML, in place of label images."""
+
+    def _fetch_datalist(self, request: dict[str, Any], datastore: Any) -> list[dict[str, str]]:
+        items: list[dict[str, str]] = super()._fetch_datalist(request, datastore)
+        return [{**item, "label": self._draw(item)} if item["label"].endswith(".xml") else item for item in items]
+
+    def _draw(self, item: dict[str, str]) -> str:
+        """Path of a label image: polygons filled with the number of their class, or with their own."""
+        from PIL import Image
+
+        from scripts.io.reader import plane_size
+        from scripts.plot.overlays import fill
+
+        classes = [name.lower() for name in self.bundle_config["class_names"]]
+        polygons = []
+        text = Path(item["label"]).read_text(encoding="utf-8")
+        if "<!DOCTYPE" in text.upper():  # entities can make a short file fill the memory
+            raise ValueError(f"{item['label']}: annotations must not hold a document type")
+        for number, annotation in enumerate(ElementTree.fromstring(text).iter("Annotation"), start=1):
+            name = annotation.get("Name", "").lower()
+            if name not in classes[1:]:
+                raise ValueError(
+                    f"{item['label']}: annotation '{name}' is of no class; expected {', '.join(classes[1:])}"
+                )
+            points = [(float(point.get("X", "")), float(point.get("Y", ""))) for point in annotation.iter("Coordinate")]
+            polygons.append(
+                (number if self.bundle_config["label_kind"] == "instances" else classes.index(name), points)
+            )
+        path = Path(self.bundle_path) / "output" / "labels" / f"{Path(item['image']).name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(fill(polygons, plane_size(item["image"]))).save(path)
+        return str(path)
+
+
+class OneByOne(EpistemicScoring):
+    """Scoring by one thread, since the threads would share a configuration that each request changes."""
+
+    def __call__(self, request: dict[str, Any], datastore: Any) -> Any:
+        """Score all images that have no label yet."""
+        return super().__call__({**request, "max_workers": 1}, datastore)
+
+
+class LabelApp(MyApp, MONAILabelApp):
+    """`monaibundle` with annotations, and with the strategy that belongs to its scoring. (MONAI Label looks for a class
+    that names `MONAILabelApp` itself as a base.)
+    """
+
+    def init_infers(self) -> dict[str, Any]:
+        """The served bundle."""
+        return {name: LabelTask(path, self.conf) for name, path in self.models.items()}
+
+    def init_trainers(self) -> dict[str, Any]:
+        """Training of the served bundle."""
+        if strtobool(self.conf.get("skip_trainers", "false")):
+            return {}
+        return {name: LabelTraining(path, self.conf) for name, path in self.models.items()}
+
+    def init_strategies(self) -> dict[str, Any]:
+        """The strategies first and random; with a model to score by also epistemic: the least certain image first."""
+        strategies = super().init_strategies()
+        return {**strategies, "epistemic": Epistemic()} if self.epistemic_models else strategies
+
+    def init_scoring_methods(self) -> dict[str, Any]:
+        """Uncertainty by dropout, where the server was started with it."""
+        return {
+            name: OneByOne(method.infer_task, method.max_samples, method.simulation_size)
+            for name, method in super().init_scoring_methods().items()
+        }
+
+    def infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
+        """The label of an image; `batch_infer` comes here, too."""
+        refuse_programs(request)
+        return super().infer(request, datastore)
+
+    def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
+        """The labels of several images."""
+        refuse_programs(request)
+        return super().batch_infer(request, datastore)
+
+    def scoring(self, request: dict[str, Any], datastore: Any = None) -> Any:
+        """How uncertain the network is of each image."""
+        refuse_programs(request)
+        return super().scoring(request, datastore)
+
+    def train(self, request: dict[str, Any]) -> Any:
+        """Train on the labels that were submitted."""
+        refuse_programs(request)
+        return super().train(request)
+
+    def next_sample(self, request: dict[str, Any]) -> Any:
+        """The image to annotate next."""
+        refuse_programs(request)
+        return super().next_sample(request)
+
+    def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> Any:
+        """Annotations of an image. MONAI Label takes every TIFF for a slide and asks for OpenSlide; here none is."""
+        return self.infer(request, datastore)

@@ -1,0 +1,1 @@
+"""Verify, pack, export and describe the bundle."""

@@ -1,0 +1,166 @@
+"""`python -m bundle export`: the trained network as a file that other programs run, compared with the original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from bundle.errors import RunError, UsageError
+from bundle.experiments.trained import Trained, load_trained
+from bundle.publishing.exporters import FORMATS, ExportFormat, check_installed, tile_sizes
+from bundle.publishing.quantizing import calibration_addresses, calibration_tiles, int8_format
+from scripts.inferers.exported import ExportedNetwork
+from scripts.inferers.overlap_tile import OverlapTileInferer
+from scripts.io.files import replacing
+
+
+def export(
+    format: str,
+    ckpt_path: str | None = None,
+    config_file: str | list[str] = "configs/inference.yaml",
+    output: str | None = None,
+    image: str | None = None,
+    calibration: str | None = None,
+    **override: Any,
+) -> None:
+    """Write the trained network as ONNX, TorchScript, pt2 or TensorRT.
+
+    The file takes any batch and any size that fits the network (16k + 60 pixels a side for the paper's; TensorRT: tiles
+    of 572). It is read back and compared with the network on one image and on tiles of several sizes; a file that
+    differs by more than the tolerance is not kept. Segment with it: python -m monai.bundle run --config_file
+    configs/inference.yaml --backend FILE
+
+    Args:
+        format: onnx, torchscript, pt2 or tensorrt.
+        ckpt_path: weights; by default the configuration's, models/model.pt.
+        config_file: configuration for inference, or a list "['a.yaml','b.yaml']" with overlays.
+        output: file to write, with the format's suffix (.onnx, .ts, .pt2); by default beside the weights.
+        image: an image to compare on; by default a synthetic section, for int8 the last image of --calibration.
+        calibration: images like those to segment, a folder or one file, ten are enough: makes an int8 file of onnx, a
+            quarter of the size and faster on a CPU; how far it is from the network is shown.
+        override: keys of the configuration and their new values, e.g. --network_def#features "[16,32,64,128,256]".
+    """
+    if format not in FORMATS:
+        raise UsageError(f"unknown format '{format}'; there are {', '.join(FORMATS)}")
+    if calibration is not None and format != "onnx":
+        raise UsageError(f"--calibration makes int8 files of onnx, not of {format}")
+    check_installed(format)
+    kind = FORMATS[format]
+    if output is not None and Path(str(output)).suffix != kind.suffix:
+        raise UsageError(f"--output {output}: a file of {format} has the suffix {kind.suffix}")
+    trained = load_trained(config_file, ckpt_path, override)
+    shown = trained.image(image)
+    name = f"{trained.weights.stem}_tensorrt" if format == "tensorrt" else trained.weights.stem
+    if calibration is not None:
+        *others, last = calibration_addresses(str(calibration))
+        if image is None:
+            shown = trained.prepared(last)  # which then does not calibrate, unless it is the only one
+        kind = int8_format(calibration_tiles(trained, others if others and image is None else [*others, last]))
+        name += "_int8"
+    path = Path(str(output)) if output is not None else trained.weights.with_name(name + kind.suffix)
+    write_checked(trained, kind, path, shown)
+    print(f"{path}: written, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def write_checked(trained: Trained, kind: ExportFormat, path: Path, image: torch.Tensor) -> None:
+    """Write one file, read it back, compare; it appears at `path` only if it gives what the network gives.
+
+    Args:
+        trained: the network.
+        kind: of file.
+        path: to write.
+        image: (1, C, H, W) to compare on, as the network gets it.
+
+    Raises:
+        RunError: a difference above the tolerance, of scores or classes, with the input that it arose for.
+    """
+    info = trained.info | ({} if kind.tile_size is None else {"tile_size": kind.tile_size})
+    with replacing(path) as temporary:
+        kind.write(trained.network, temporary, info)
+        device = "cpu" if kind.tile_size is None else "cuda"
+        exported = ExportedNetwork(temporary, device)
+        differences = compare(trained.network.to(device), exported, image.to(device), kind)
+        for name, found in differences.items():
+            print(f"{path.name}, {name}: {found.told(kind)}")
+        wrong = [name for name, found in differences.items() if not found.allowed_by(kind)]
+        if wrong:
+            raise RunError(f"{path} was not written: it differs too much from the network for {' and '.join(wrong)}")
+
+
+class Difference(NamedTuple):
+    """How far two answers to one input are apart.
+
+    Attributes:
+        scores: largest difference of a score.
+        largest: score of the original, in absolute value.
+        classes: share of the pixels of an image that get another class; None: tiles, the least of 4 x 4 pixels.
+    """
+
+    scores: float
+    largest: float
+    classes: float | None
+
+    def allowed_by(self, kind: ExportFormat) -> bool:
+        """Whether it is within the tolerances of a kind of file; NaN is not."""
+        same_classes = kind.changed is None or self.classes is None or self.classes <= kind.changed
+        return self.scores <= kind.tolerance * self.largest and same_classes
+
+    def told(self, kind: ExportFormat) -> str:
+        """In words, with the tolerances."""
+        allowed = kind.tolerance * self.largest
+        told = f"largest difference from eager float32 {self.scores:.1e}, allowed {allowed:.1e}"
+        if kind.changed is not None and self.classes is not None:
+            told += f"; another class in {self.classes:.2%} of the pixels, allowed {kind.changed:.2%}"
+        return told
+
+
+@torch.inference_mode()
+def compare(
+    network: torch.nn.Module, exported: ExportedNetwork, image: torch.Tensor, kind: ExportFormat
+) -> dict[str, Difference]:
+    """Differences between a network and its export: of an image tile by tile, and of tiles of several sizes.
+
+    Args:
+        network: the original, float32, in eval mode.
+        exported: the file, read back.
+        image: (1, C, H, W).
+        kind: gives the tolerance, and the size of tiles where there is only one.
+
+    Returns:
+        name of the input -> difference.
+    """
+    inferer = OverlapTileInferer(tile_size=kind.tile_size, amp_dtype=None)
+    whole = f"image of {image.shape[2]} x {image.shape[3]}"
+    answers = {whole: (inferer(image, network), inferer(image, exported))}
+    for batch, rows, columns in _shapes(network, kind):
+        tiles = _tiles(image, batch, rows, columns)
+        answers[f"batch of {batch}, {rows} x {columns}"] = (network(tiles), exported(tiles))
+    compared = {}
+    for name, (expected, got) in answers.items():
+        if got.shape != expected.shape:
+            raise RunError(f"{name}: the export gives {tuple(got.shape)}, the network {tuple(expected.shape)}")
+        changed = float((_classes(got) != _classes(expected)).float().mean()) if name == whole else None
+        compared[name] = Difference(float((got - expected).abs().max()), float(expected.abs().max()), changed)
+    return compared
+
+
+def _classes(scores: torch.Tensor) -> torch.Tensor:
+    """Class of every pixel: the highest of K scores, or whether the one score is above 0."""
+    return scores[:, 0] > 0 if scores.shape[1] == 1 else scores.argmax(dim=1)
+
+
+def _shapes(network: Any, kind: ExportFormat) -> list[tuple[int, int, int]]:
+    """Batches and sizes to try: the smallest, others in both directions, square and not."""
+    if kind.tile_size is not None:
+        return [(1, kind.tile_size, kind.tile_size), (3, kind.tile_size, kind.tile_size)]
+    least, step = tile_sizes(network)
+    return [(1, least, least), (2, least, least + 3 * step), (3, least + 2 * step, least + step)]
+
+
+def _tiles(image: torch.Tensor, batch: int, rows: int, columns: int) -> torch.Tensor:
+    """Tiles that differ, from an image of any size: it is repeated where it ends."""
+    down, across = -(-(rows + batch) // image.shape[2]), -(-(columns + batch) // image.shape[3])
+    wide = image.repeat(1, 1, down, across)
+    return torch.cat([wide[:, :, i : i + rows, i : i + columns] for i in range(batch)])

@@ -1,0 +1,1 @@
+"""Run a workflow strictly: overrides, failures and messages."""

@@ -1,0 +1,195 @@
+"""What the ISBI 2012 EM challenge would report of an evaluation: per slice, in all, and over thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.data.annotation import annotated_pixels
+from scripts.handlers.reports import ImageReport, lowest, rounded
+from scripts.io.arrays import as_array
+from scripts.io.files import write_csv, write_json
+from scripts.metrics.membranes import (
+    POOLED,
+    THINNED,
+    THRESHOLDS,
+    ThresholdCurve,
+    pooled_counts,
+    stack_curves,
+    thinned_curves,
+)
+from scripts.metrics.overlap import agreement
+from scripts.metrics.pixels import split_target
+from scripts.metrics.warping import WarpingError, warping_error
+from scripts.plot.evaluation import threshold_figure
+from scripts.plot.panels import save_figure
+
+DOI = "10.3389/fnana.2015.00142"
+DEFINITIONS = {
+    "v_rand": "foreground-restricted Rand F-score after thinning, mean over slices, highest over thresholds; "
+    f"doi {DOI}",
+    "v_info": "foreground-restricted information theoretic F-score after thinning, mean over slices, highest over "
+    f"thresholds; doi {DOI}",
+    "rand_error": "1 - foreground-restricted Rand F-score without thinning, pairs of pixels of all slices together, "
+    f"lowest over thresholds; doi {DOI}",
+    "pixel_error": f"1 - F-score of cell pixels, pixels of all slices together, lowest over thresholds; doi {DOI}",
+    "warping_error": "pixels of splits and mergers after warping the truth to the proposal, of all pixels of all "
+    f"slices, lowest over thresholds; doi {DOI}",
+    "per slice": "at the thresholds that are best for all slices together",
+    "null": "undefined or not measured; a partly annotated slice makes the warping error of the whole stack undefined",
+}
+COLUMNS = (
+    *(f"{name}_{part}" for name in THINNED for part in ("precision", "recall", "f")),
+    *("rand_f", "pixel_error", "warping_error"),
+)
+
+
+def measure_slice(
+    probability: np.ndarray, truth: np.ndarray, annotated: np.ndarray | None = None, warping: bool = True
+) -> dict[str, Any]:
+    """All that the measures of a slice, and of the stack it is in, are made of.
+
+    Args:
+        probability: floating (H, W), of being a cell, 0 .. 1.
+        truth: (H, W), not 0 = cell.
+        annotated: bool (H, W), pixels that count; None: all. The warping error of a partly annotated slice is unknown.
+        warping: whether to measure the warping error, which takes seconds per slice.
+
+    Returns:
+        Nested lists: `thinned` (2, 3, T), V_Rand's and V_Info's precision, recall and F over the thresholds; `pooled`
+        (2, T, 3), pairs and pixels as in `pooled_counts`; `warping` (2, T - 1), pixels of splits and of mergers, or
+        None; and `pixels`, the size of the slice.
+
+    Raises:
+        ValueError: the shapes differ, or `probability` is not one plane of probabilities.
+    """
+    thinned = thinned_curves(probability, truth, valid=annotated)
+    warped = None
+    if annotated is None or annotated.all():
+        warped = warping_error([(probability, truth)]) if warping else None
+    else:  # the older measures count no membrane that is in both
+        probability, truth = np.where(annotated, probability, 0), (truth != 0) & annotated
+    pairs, pixels = pooled_counts(probability, truth)
+    return {
+        "thinned": [[c.precision.tolist(), c.recall.tolist(), c.f.tolist()] for c in thinned],
+        "pooled": [pairs.tolist(), pixels.tolist()],
+        "warping": None if warped is None else [warped.splits.tolist(), warped.mergers.tolist()],
+        "pixels": truth.size,
+    }
+
+
+def stack_warping(slices: Sequence[Mapping[str, Any]]) -> WarpingError | None:
+    """What `scripts.metrics.warping_error` gives for the planes; None where it was not measured on all of them."""
+    if not slices or any(s["warping"] is None for s in slices):
+        return None
+    splits, mergers = np.array([s["warping"] for s in slices]).sum(axis=0)
+    return WarpingError(THRESHOLDS[:-1], splits, mergers, sum(s["pixels"] for s in slices))
+
+
+def slice_row(
+    measured: Mapping[str, Any], curves: Mapping[str, ThresholdCurve], warping: WarpingError | None
+) -> dict[str, float]:
+    """The measures of a slice at the thresholds that are best for the stack, by the names in `COLUMNS`.
+
+    Args:
+        measured: the slice, from `measure_slice`.
+        curves: of the stack, from `stack_curves`.
+        warping: of the stack, from `stack_warping`.
+    """
+    thinned = zip(THINNED, measured["thinned"], strict=True)
+    pooled = zip(POOLED, measured["pooled"], strict=True)
+    values = [line[curves[name].best] for name, lines in thinned for line in lines]
+    rand, pixel = (agreement(*counts[curves[name].best]).f for name, counts in pooled)
+    wrong = float("nan")
+    if warping is not None:
+        wrong = sum(line[warping.best] for line in measured["warping"]) / measured["pixels"]
+    return dict(zip(COLUMNS, (*values, rand, 1 - pixel, wrong), strict=True))
+
+
+def summarise_stack(names: Sequence[str], slices: Sequence[Mapping[str, Any]], split: str) -> dict[str, Any]:
+    """The content of the JSON file.
+
+    Args:
+        names: of the slices.
+        slices: each from `measure_slice`.
+        split: which data these are, e.g. "validation".
+    """
+    curves, warping = stack_curves(slices), stack_warping(slices)
+    rows = [slice_row(measured, curves, warping) for measured in slices]
+    lines: dict[str, Any] = {"thresholds": THRESHOLDS.round(6).tolist()}
+    for name, curve in curves.items():
+        lines[name] = {"precision": curve.precision.tolist(), "recall": curve.recall.tolist(), "f": curve.f.tolist()}
+    content: dict[str, Any] = {"split": split, "slices": len(slices)}
+    for name, curve in curves.items():
+        parts = {"precision": float(curve.precision[curve.best]), "recall": float(curve.recall[curve.best])}
+        at_best = {"threshold": curve.best_threshold, **parts}
+        if name in THINNED:
+            content[name] = {"score": curve.score, **at_best}
+        else:
+            content[f"{name}_error"] = {"error": curve.error, **at_best}
+    content["warping_error"] = None
+    if warping is not None:
+        counts = {"splits": int(warping.splits[warping.best]), "mergers": int(warping.mergers[warping.best])}
+        content["warping_error"] = {"error": warping.error, "threshold": warping.best_threshold, **counts}
+        lines["warping"] = {
+            "thresholds": warping.thresholds.round(6).tolist(),
+            "splits": warping.splits.tolist(),
+            "mergers": warping.mergers.tolist(),
+            "error": warping.errors.tolist(),
+        }
+    worst = lowest(names, [row["v_rand_f"] for row in rows], "v_rand_f")
+    return {**content, "worst": worst, "definitions": DEFINITIONS, "curves": lines}
+
+
+class EmReport(ImageReport):
+    """Write `em_metrics_per_slice.csv`, `em_metrics.json` and `threshold_curves.png` when an evaluation is over.
+
+    Args:
+        output_dir: where the files are written.
+        channel: the class of the cells.
+        warping: whether to measure the warping error too, which takes seconds per slice.
+        pred_key: probabilities (K, H, W), or of cells alone (1, H, W).
+        label_key: class map (1, H, W), or (2, H, W) with the weight map stacked on it; pixels that are negative or of
+            weight 0 are not annotated and not counted.
+        split: which data these are, for the reader of the files.
+        image_key: whose metadata tell the file name.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        channel: int = 1,
+        warping: bool = True,
+        pred_key: str = "pred",
+        label_key: str = "label",
+        split: str = "validation",
+        image_key: str = "image",
+    ) -> None:
+        super().__init__(output_dir, split, image_key)
+        self.channel = channel
+        self.warping = warping
+        self.pred_key = pred_key
+        self.label_key = label_key
+
+    def measure_image(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """What `measure_slice` finds."""
+        pred = as_array(item[self.pred_key])
+        label, weight = split_target(as_array(item[self.label_key]))
+        annotated = annotated_pixels(label, weight)
+        probability = pred[self.channel] if len(pred) > 1 else pred[0]
+        return measure_slice(probability, label == self.channel, annotated, self.warping)
+
+    def write(self, names: Sequence[str], found: Sequence[Any]) -> None:
+        """A row per slice, the scores of the stack, and how they depend on the threshold."""
+        curves, warping = stack_curves(found), stack_warping(found)
+        rows = [
+            {"image": name, **rounded(slice_row(measured, curves, warping))}
+            for name, measured in zip(names, found, strict=True)
+        ]
+        write_csv(self.output_dir / "em_metrics_per_slice.csv", rows, ["image", *COLUMNS])
+        write_json(self.output_dir / "em_metrics.json", summarise_stack(names, found, self.split))
+        slices = f"{len(names)} slice{'' if len(names) == 1 else 's'}, {self.split}"
+        save_figure(threshold_figure(curves, warping, title=slices), self.output_dir / "threshold_curves.png")

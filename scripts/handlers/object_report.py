@@ -1,0 +1,210 @@
+"""What the Cell Tracking Challenge would report of an evaluation, and instance scores: per object, image and in all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.data.annotation import annotated_pixels
+from scripts.handlers.reports import ImageReport, lowest, rounded
+from scripts.io.arrays import as_array
+from scripts.io.files import write_csv, write_json
+from scripts.metrics.objects import (
+    THRESHOLDS,
+    det_counts,
+    det_from_counts,
+    instance_counts_of,
+    instance_scores_from_counts,
+    seg_from_counts,
+    seg_jaccards_of,
+)
+from scripts.metrics.overlap import overlaps
+from scripts.plot.evaluation import jaccard_figure
+from scripts.plot.panels import save_figure
+
+DEFINITIONS = {
+    "seg": "mean over reference objects of the Jaccard index with the one result object that covers more than half of "
+    "them, 0 where none does; doi 10.1093/bioinformatics/btu080",
+    "det": "1 - cost of the splits (5), misses (10) and false objects (1) at the markers, of the cost of an empty "
+    "result; doi 10.1371/journal.pone.0144959",
+    "instances": "objects match where IoU > threshold: precision TP / (TP + FP), recall TP / (TP + FN), f1 "
+    "2 TP / (2 TP + FP + FN), mean_matched_iou over the matches; arXiv 1801.00868",
+    "null": "undefined, such as det without markers",
+}
+AVERAGING = (
+    "counts of all images are added up before they are divided, so that every object counts the same, whatever image "
+    "it is in; these are not means of the values per image"
+)
+COLUMNS = (
+    *("reference_objects", "result_objects", "seg", "det"),
+    *(f"{name}_{threshold}" for threshold in THRESHOLDS for name in ("precision", "recall", "f1")),
+    f"mean_matched_iou_{THRESHOLDS[0]}",
+)
+
+
+def measure_frame(
+    result: np.ndarray,
+    reference: np.ndarray,
+    markers: np.ndarray | None = None,
+    valid: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """All that the scores of an image, and of the set it is in, are made of.
+
+    Args:
+        result: label image (H, W), 0 = background.
+        reference: label image of the same shape, as in the file; negative: not annotated.
+        markers: label image of the same shape, one marker per cell; None: no DET.
+        valid: mask or weight map of the same shape, 0: not annotated, for precision, recall and F1.
+
+    Returns:
+        Lists: `labels`, `areas` (pixels) and `jaccards` of the reference objects (R,); `instances` (T, 4) and `det`
+        (4,) counts as in `scripts.metrics.objects`, `det` None without markers; and `results`, the number of result
+        objects.
+
+    Raises:
+        ValueError: shapes differ, or the values are no object numbers.
+    """
+    whole = overlaps(result, reference)
+    annotated = annotated_pixels(reference, valid)
+    known = whole if annotated.all() else overlaps(result, reference, annotated)
+    return {
+        "labels": whole.reference_ids.tolist(),
+        "areas": whole.reference_areas.tolist(),
+        "jaccards": seg_jaccards_of(whole).tolist(),
+        "results": len(whole.result_ids),
+        "instances": instance_counts_of(known).tolist(),
+        "det": None if markers is None else det_counts(result, markers).tolist(),
+    }
+
+
+def frame_row(measured: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of an image from `measure_frame`, by the names in `COLUMNS`; NaN where undefined."""
+    instances = instance_scores_from_counts(np.array(measured["instances"]))
+    detected = float("nan") if measured["det"] is None else float(det_from_counts(np.array(measured["det"])))
+    row = {
+        "reference_objects": len(measured["labels"]),
+        "result_objects": measured["results"],
+        "seg": _seg([measured]),
+        "det": detected,
+    }
+    for k, threshold in enumerate(THRESHOLDS):
+        row |= {f"{name}_{threshold}": float(instances[name][k]) for name in ("precision", "recall", "f1")}
+    return row | {COLUMNS[-1]: float(instances["mean_matched_iou"][0])}
+
+
+def summarise_frames(names: Sequence[str], frames: Sequence[Mapping[str, Any]], split: str) -> dict[str, Any]:
+    """The content of the JSON file.
+
+    Args:
+        names: of the images.
+        frames: each from `measure_frame`.
+        split: which data these are, e.g. "validation".
+    """
+    marked = [frame["det"] for frame in frames if frame["det"] is not None]
+    detections = np.array(marked, dtype=int).reshape(-1, 4).sum(axis=0)
+    counts = np.array([frame["instances"] for frame in frames], float).reshape(-1, len(THRESHOLDS), 4).sum(axis=0)
+    scores = instance_scores_from_counts(counts)
+    jaccards = _jaccards(frames)
+    return {
+        "split": split,
+        "images": len(frames),
+        "reference_objects": len(jaccards),
+        "result_objects": sum(frame["results"] for frame in frames),
+        "images_with_markers": len(marked),
+        "markers": int(detections[3]),
+        "seg": _seg(frames),
+        "seg_missed": int((jaccards == 0).sum()),
+        "det": float(det_from_counts(detections)),
+        "instances": [
+            {
+                "threshold": threshold,
+                **{name: float(values[k]) for name, values in scores.items()},
+                **{name: int(counts[k, n]) for n, name in enumerate(("matches", "false", "missed"))},
+            }
+            for k, threshold in enumerate(THRESHOLDS)
+        ],
+        "worst": lowest(names, [_seg([frame]) for frame in frames], "seg"),
+        "averaging": AVERAGING,
+        "definitions": DEFINITIONS,
+    }
+
+
+class ObjectReport(ImageReport):
+    """Write the scores of objects, and every reference object by itself, when an evaluation is over.
+
+    The files are `objects_per_image.csv`, `objects_reference.csv` (worst first), `object_metrics.json` and
+    `object_iou.png`.
+
+    Args:
+        output_dir: where the files are written.
+        pred_key: predicted label image (1, H, W), as `scripts.transforms.InstancesFromScoresd` writes it.
+        reference_key: reference label image (1, H, W), objects as in the file; negative: not annotated.
+        markers_key: markers of the cells (1, H, W), for DET; may be missing.
+        valid_key: mask or weight map (1, H, W), 0: not annotated, for precision, recall and F1; None: none.
+        split: which data these are, for the reader of the files.
+        image_key: whose metadata tell the file name.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        pred_key: str = "pred_instances",
+        reference_key: str = "reference",
+        markers_key: str = "markers",
+        valid_key: str | None = None,
+        split: str = "validation",
+        image_key: str = "image",
+    ) -> None:
+        super().__init__(output_dir, split, image_key)
+        self.pred_key = pred_key
+        self.reference_key = reference_key
+        self.markers_key = markers_key
+        self.valid_key = valid_key
+
+    def measure_image(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """What `measure_frame` finds."""
+        missing = [key for key in (self.pred_key, self.reference_key, self.valid_key) if key and key not in item]
+        if missing:
+            raise KeyError(f"{type(self).__name__}: no {', '.join(missing)} among {', '.join(sorted(item))}")
+        result, reference = (_label_image(item, key) for key in (self.pred_key, self.reference_key))
+        markers = _label_image(item, self.markers_key) if self.markers_key in item else None
+        valid = as_array(item[self.valid_key])[0] if self.valid_key else None
+        return measure_frame(result, reference, markers, valid)
+
+    def write(self, names: Sequence[str], found: Sequence[Any]) -> None:
+        """A row per image and per reference object, the scores of all, and how the objects spread."""
+        named = list(zip(names, found, strict=True))
+        rows = [{"image": name, **rounded(frame_row(frame))} for name, frame in named]
+        write_csv(self.output_dir / "objects_per_image.csv", rows, ["image", *COLUMNS])
+        objects = [
+            {"image": name, "label": label, "area": area, **rounded({"jaccard": jaccard})}
+            for name, frame in named
+            for label, area, jaccard in zip(frame["labels"], frame["areas"], frame["jaccards"], strict=True)
+        ]
+        objects.sort(key=lambda row: row["jaccard"])
+        write_csv(self.output_dir / "objects_reference.csv", objects, ["image", "label", "area", "jaccard"])
+        write_json(self.output_dir / "object_metrics.json", summarise_frames(names, found, self.split))
+        images = f"{len(names)} image{'' if len(names) == 1 else 's'}, {self.split}"
+        save_figure(jaccard_figure(_jaccards(found), title=images), self.output_dir / "object_iou.png")
+
+
+def _label_image(item: Mapping[str, Any], key: str) -> np.ndarray:
+    """(H, W) of an entry (1, H, W)."""
+    labels = as_array(item[key])
+    if labels.ndim != 3 or len(labels) != 1:
+        raise ValueError(f"{key} must be a label image (1, H, W), got the shape {labels.shape}")
+    return labels[0]
+
+
+def _jaccards(frames: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Of all reference objects, (R,)."""
+    return np.array([jaccard for frame in frames for jaccard in frame["jaccards"]], float)
+
+
+def _seg(frames: Sequence[Mapping[str, Any]]) -> float:
+    """SEG of all reference objects, added up as `seg_score` does."""
+    counts = [(np.sum(frame["jaccards"]), len(frame["jaccards"])) for frame in frames]
+    return float(seg_from_counts(np.array(counts, float).reshape(-1, 2).sum(axis=0)))

@@ -1,0 +1,11 @@
+"""The network of the paper's Fig. 1 and the arithmetic of its sizes."""
+
+from scripts.networks.geometry import center_crop, output_size, reflect_index
+from scripts.networks.unet import RonnebergerUNet
+
+__all__ = [
+    "RonnebergerUNet",
+    "center_crop",
+    "output_size",
+    "reflect_index",
+]

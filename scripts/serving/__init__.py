@@ -1,0 +1,7 @@
+"""What MONAI Label is given."""
+
+from scripts.serving.labels import ServedLabeld
+
+__all__ = [
+    "ServedLabeld",
+]

@@ -1,0 +1,344 @@
+"""The bundle served by the real MONAI Label server: what it answers is what the bundle's own inference writes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import itk
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+import torch
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+from scipy.ndimage import binary_fill_holes
+
+from bundle.datasets.synthetic_em import synthetic_section
+from bundle.errors import UsageError
+from bundle.labelling.label import ENVIRONMENT, environment_python
+from scripts.inferers.overlap_tile import OverlapTileInferer
+from scripts.io.reader import PlaneReader
+from scripts.networks.unet import RonnebergerUNet
+from tests.bundle.label_server import NAME, ROOT, Server, serving
+
+pytestmark = pytest.mark.slow
+
+CONFIGS = ROOT / "configs"
+FEATURES = [2, 4, 8, 16, 32]
+SIZES = {"a.png": (96, 80), "b.tif": (70, 110), "c.bmp": (64, 90), "d.tiff": (80, 64), "e.jpg": (64, 72)}
+TRAINING = ["--input_size", "188", "--num_workers", "0", "--learning_rate", "0.1", "--warmup_iterations", "1"]
+TRAINING += [
+    "--validate_first",
+    "false",
+]  # else an epoch of this net may well find nothing better, and keep the weights
+
+Own = Callable[..., dict[str, np.ndarray]]
+
+
+def write(path: Path, pixels: np.ndarray) -> None:
+    if path.suffix in (".tif", ".tiff"):
+        tifffile.imwrite(path, pixels)
+    else:
+        Image.fromarray(pixels).save(path)
+
+
+def read(content: bytes) -> np.ndarray:
+    """A PNG or BMP by Pillow, a TIFF by tifffile: neither is what the server writes with."""
+    return (
+        tifffile.imread(io.BytesIO(content))
+        if content[:2] in (b"II", b"MM")
+        else np.asarray(Image.open(io.BytesIO(content)))
+    )
+
+
+@pytest.fixture(scope="module")
+def sections(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, np.ndarray]]:
+    """Oblong synthetic sections in five formats, brighter in one corner so that no turn leaves them alike."""
+    folder = tmp_path_factory.mktemp("label") / "studies"
+    folder.mkdir()
+    made = {}
+    for number, (name, size) in enumerate(SIZES.items()):
+        image, cells = synthetic_section(np.random.default_rng(number), size)
+        image[:20, :30] = 255
+        write(folder / name, image)
+        made[name] = folder / name, cells
+    return made
+
+
+@pytest.fixture(scope="module")
+def weights(sections: dict[str, tuple[Path, np.ndarray]]) -> Path:
+    """Random weights of a tiny net, with a bias that calls half of an image cell."""
+    torch.manual_seed(4)
+    network = RonnebergerUNet(features=FEATURES).eval()
+    image = torch.from_numpy(np.array(Image.open(sections["a.png"][0]), np.float32))
+    with torch.no_grad():
+        scores = OverlapTileInferer()(((image - image.mean()) / image.std())[None, None], network)
+        network.scores.bias[0] += (scores[:, 1] - scores[:, 0]).median()
+    path = sections["a.png"][0].parents[1] / "weights.pt"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(sections: dict[str, tuple[Path, np.ndarray]], weights: Path) -> Iterator[Server]:
+    try:
+        environment_python()
+    except UsageError as error:
+        pytest.skip(f"{ENVIRONMENT}: {error}")
+    words = ["--weights", str(weights), "--network_def#features", str(FEATURES), *TRAINING]
+    # scoring on request alone: by itself it would start a process after every call
+    with serving(
+        weights.parent / "studies",
+        weights.parent / "app",
+        *words,
+        "--epistemic_dropout",
+        "0.5",
+        MONAI_LABEL_AUTO_UPDATE_SCORING="false",
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def own(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Own:
+    """Results of the bundle's own inference on the studies, with the weights that are being served."""
+    monkeypatch.chdir(ROOT)
+
+    def run(kind: str = "classes", **overrides: object) -> dict[str, np.ndarray]:
+        out = tmp_path / f"own{len(list(tmp_path.iterdir()))}"
+        workflow = ConfigWorkflow(
+            config_file=str(CONFIGS / "inference.yaml"),
+            meta_file=str(CONFIGS / "metadata.json"),
+            logging_file=str(CONFIGS / "logging.conf"),
+            workflow_type="infer",
+            **{"network_def#features": FEATURES, "dataset_dir": str(server.studies), "output_dir": str(out)},
+            **{"ckpt_path": str(server.weights), "device": "cpu", "dataloader#num_workers": 0, **overrides},
+        )
+        workflow.initialize()
+        workflow.run()
+        return {path.name.split(".")[0]: read(path.read_bytes()) for path in (out / kind).iterdir()}
+
+    return run
+
+
+def test_info_names_the_model_its_label_its_options_and_the_strategies(server: Server) -> None:
+    info = server.get("/info/")
+    model = info["models"][NAME]
+    assert (model["type"], model["dimension"], model["labels"]) == ("segmentation", 2, {"cell": 1})
+    options = {"instances": False, "orientations": 1, "threshold": 0.5, "min_area": 0}
+    assert {key: model["config"][key] for key in options} == options
+    assert model["config"]["model_filename"] == ["model.pt"]
+    assert set(info["trainers"]) == {NAME}
+    assert set(info["strategies"]) == {"first", "random", "epistemic"}
+    assert set(info["scoring"]) == {NAME}
+    assert info["datastore"]["total"] == len(SIZES)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_label_of_an_image_is_the_bundle_s_own_pixel_by_pixel(name: str, server: Server, own: Own) -> None:
+    label = read(server.infer(name.split(".")[0]))
+    expected = own()[name.split(".")[0]]
+    assert label.shape == SIZES[name]
+    assert label.dtype == np.uint8
+    assert np.array_equal(label, expected)
+    assert set(np.unique(label)) == {0, 1}
+    assert not np.array_equal(label, label[::-1])
+    assert not np.array_equal(label, label[:, ::-1])
+
+
+def test_an_image_that_is_sent_along_gives_the_same(server: Server, sections: dict, tmp_path: Path) -> None:
+    sent = tmp_path / "elsewhere.png"
+    sent.write_bytes(sections["a.png"][0].read_bytes())
+    assert server.infer("", sent) == server.infer("a")
+
+
+def test_what_a_client_sets_changes_the_label_for_that_request_alone(server: Server, own: Own) -> None:
+    plain = read(server.infer("b"))
+    averaged = read(server.infer("b", orientations=8))
+    cleaned = read(server.infer("b", min_area=40))
+    careful = read(server.infer("b", threshold=0.55))
+    assert np.array_equal(averaged, own(orientations=8)["b"])
+    assert np.array_equal(cleaned, own("instances", min_area=40)["b"] > 0)
+    assert np.array_equal(careful, own("instances", threshold=0.55)["b"] > 0)
+    sums = [int(label.sum()) for label in (plain, averaged, cleaned, careful)]
+    assert len(set(sums)) == 4
+    assert np.array_equal(read(server.infer("b")), plain)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"threshold": "$__import__('pathlib').Path('PLACE').touch()"},
+        {"device": "$__import__('pathlib').Path('PLACE').touch()"},
+        {"threshold": {"_target_": "pathlib.Path.touch", "self": "PLACE"}},
+        {"min_area": "@threshold"},
+    ],
+)
+def test_a_request_cannot_bring_a_program(params: dict, server: Server, tmp_path: Path) -> None:
+    """MONAI Label writes options of a request into a configuration, which is evaluated."""
+    place = tmp_path / "touched"
+    sent = json.loads(json.dumps(params).replace("PLACE", str(place)))
+    with pytest.raises(AssertionError, match="500"):
+        server.infer("a", **sent)
+    with pytest.raises(AssertionError, match=r"500|404"):
+        server.post(f"/train/{NAME}?run_sync=true", **sent)
+    assert not place.exists()
+
+
+def test_objects_are_numbered_on_request(server: Server, own: Own) -> None:
+    label = read(server.infer("a", instances=True, min_area=3))
+    assert np.array_equal(label, own("instances", min_area=3)["a"])
+    assert json.loads(server.infer("a", output="json", min_area=3))["objects"] == label.max() > 1
+
+
+def test_a_label_for_3d_slicer_lies_as_the_image_does(server: Server, tmp_path: Path) -> None:
+    """Slicer's module asks for .nrrd of 8 bit, and reads it by ITK, as it reads the image."""
+    (tmp_path / "label.nrrd").write_bytes(server.infer("b", result_extension=".nrrd", result_dtype="uint8"))
+    label = itk.array_from_image(itk.imread(str(tmp_path / "label.nrrd")))
+    assert label.dtype == np.uint8
+    assert np.array_equal(label, read(server.infer("b")))
+
+
+def annotations(server: Server, image: str, min_area: int) -> bytes:
+    """What QuPath's extension asks for: XML."""
+    request = {"location": [0, 0], "size": [0, 0], "min_poly_area": 10, "params": {"min_area": min_area}}
+    body = json.dumps(request).encode()
+    return server.call("POST", f"/infer/wsi/{NAME}?image={image}&output=asap", body, "application/json")
+
+
+@pytest.mark.parametrize("name", ["a", "b"])  # a TIFF, too
+def test_annotations_for_qupath_are_a_polygon_around_every_object(name: str, server: Server, own: Own) -> None:
+    polygons = []
+    for annotation in ElementTree.fromstring(annotations(server, name, min_area=10)).iter("Annotation"):
+        assert annotation.get("Name") == "cell"
+        points = [(float(point.get("X", "")), float(point.get("Y", ""))) for point in annotation.iter("Coordinate")]
+        polygons.append(np.array(points))
+    objects = own("instances", min_area=10)[name]
+    assert len(polygons) == objects.max()
+    for number, polygon in enumerate(polygons, start=1):
+        rows, columns = np.nonzero(objects == number)
+        assert polygon.min(axis=0).tolist() == [columns.min(), rows.min()]
+        assert polygon.max(axis=0).tolist() == [columns.max() + 1, rows.max() + 1]
+
+
+def test_the_detector_of_cvat_gets_polygons(server: Server, sections: dict, tmp_path: Path) -> None:
+    """The plugin that MONAI Label ships for CVAT, run as CVAT's serverless functions run it, but for CVAT."""
+    python = environment_python()
+    (tmp_path / "function.py").write_text(CVAT)
+    done = subprocess.run(
+        [str(python), str(tmp_path / "function.py"), str(sections["a.png"][0])],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(python.parents[1] / "monailabel" / "plugins" / "cvat"),
+            "MONAI_LABEL_SERVER": server.url,
+            "MONAI_LABEL_MODEL": NAME,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    height, width = SIZES["a.png"]
+    assert found
+    for polygon in found:
+        assert (polygon["label"], polygon["type"]) == ("cell", "polygon")
+        assert min(polygon["points"]) >= 0
+        assert max(polygon["points"][::2]) <= width
+        assert max(polygon["points"][1::2]) <= height
+
+
+CVAT = """
+import base64, sys
+from argparse import Namespace
+from logging import getLogger
+import detector
+context = Namespace(logger=getLogger(), user_data=Namespace(), Response=lambda body, **_: body)
+detector.init_context(context)
+image = base64.b64encode(open(sys.argv[1], "rb").read())
+print(detector.handler(context, Namespace(body={"image": image})))
+"""
+
+
+def test_the_strategies_name_an_image_and_scoring_finds_the_least_certain(server: Server) -> None:
+    names = {name.split(".")[0] for name in SIZES}
+    assert server.post("/activelearning/first")["id"] in names
+    assert server.post("/activelearning/random")["id"] in names
+    done = server.post(f"/scoring/{NAME}?run_sync=true", simulation_size=3)
+    assert (done["executed"], done["skipped"]) == (len(SIZES), 0)
+    objects = server.get("/datastore/?output=all")["objects"]
+    scores = {name: item["image"]["info"]["epistemic_entropy"] for name, item in objects.items()}
+    assert all(0 < score < np.log(2) for score in scores.values())
+    assert server.post("/activelearning/epistemic")["id"] == max(scores, key=lambda name: scores[name])
+
+
+def test_all_images_are_labelled_at_once(server: Server) -> None:
+    server.post(f"/batch/infer/{NAME}?run_sync=true", device="cpu", multi_gpu=False, images="all")
+    assert server.get("/info/")["datastore"]["label_tags"]["original"] == len(SIZES)
+    assert read(server.call("GET", "/datastore/label?label=b&tag=original")).shape == SIZES["b.tif"]
+
+
+def test_annotations_put_back_from_qupath_train_as_the_objects_they_surround(
+    server: Server, weights: Path, own: Own, tmp_path: Path
+) -> None:
+    server.weights.write_bytes(weights.read_bytes())
+    (tmp_path / "e.xml").write_bytes(annotations(server, "e", min_area=10))
+    server.put_label("e", tmp_path / "e.xml")
+    objects = own("instances", min_area=10)["e"]
+    # a gap at a corner is no hole: objects join over edges, what surrounds them over corners, too
+    filled = [binary_fill_holes(objects == number, np.ones((3, 3))) for number in range(1, objects.max() + 1)]
+    server.post(f"/train/{NAME}?run_sync=true", max_epochs=1, device="cpu")
+    drawn = np.asarray(Image.open(server.bundle / "output" / "labels" / "e.jpg.png"))
+    assert np.array_equal(drawn > 0, np.any(filled, axis=0))
+    assert server.weights.read_bytes() != weights.read_bytes()  # a single label: none is left to validate with
+
+
+def submit(server: Server, sections: dict, folder: Path) -> dict[str, np.ndarray]:
+    """Put the true cells back as clients do: in the image's format, and as NIfTI (x, y, z) like 3D Slicer."""
+    cells = {name.split(".")[0]: (cells > 0).astype(np.uint8) for name, (_, cells) in sections.items()}
+    for name, label in cells.items():
+        path = folder / f"{name}.png"
+        if name in ("a", "c"):
+            path = folder / f"{name}.nii.gz"
+            nibabel.save(nibabel.Nifti1Image(label.T[:, :, None], np.diag([-1, -1, 1, 1])), path)
+        else:
+            write(path, label)
+        server.put_label(name, path)
+    return cells
+
+
+def test_labels_put_back_are_read_for_training_as_the_image_lies(
+    server: Server, sections: dict, tmp_path: Path
+) -> None:
+    cells = submit(server, sections, tmp_path)
+    assert server.get("/info/")["datastore"]["completed"] == len(SIZES)
+    assert server.call("GET", "/datastore/label?label=b&tag=final") == (tmp_path / "b.png").read_bytes()
+    reader = PlaneReader()
+    pairs = server.get("/datastore/?output=train")
+    assert len(pairs) == len(SIZES)
+    for pair in pairs:
+        image, label = (reader.get_data(reader.read(pair[key]))[0] for key in ("image", "label"))
+        assert image.shape == label.shape
+        assert np.array_equal(label, cells[Path(pair["label"]).name.split(".")[0]])
+
+
+def test_training_replaces_the_weights_and_what_is_served(
+    server: Server, weights: Path, sections: dict, own: Own, tmp_path: Path
+) -> None:
+    server.weights.write_bytes(weights.read_bytes())  # whatever an earlier test has trained
+    submit(server, sections, tmp_path)
+    before, label = server.weights.read_bytes(), read(server.infer("d"))
+    server.post(f"/train/{NAME}?run_sync=true", max_epochs=1, val_split=0.2, device="cpu")
+    assert server.weights.read_bytes() != before
+    history = (server.bundle / "output" / "train" / "history.csv").read_text().splitlines()
+    assert len(history) == 2  # a header and one epoch: MONAI Label's number of epochs, not the configuration's
+    after = read(server.infer("d"))
+    assert not np.array_equal(after, label)
+    assert np.array_equal(after, own()["d"])
+    assert {path.name for path in (server.bundle / "models").iterdir()} == {"model.pt", "training_state.pt"}

@@ -1,0 +1,227 @@
+"""The bioimage.io package: its description by itself, and the judgement of the format's own validator."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import types
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+import yaml
+from PIL import Image
+
+from bundle.errors import UsageError
+from bundle.publishing.bioimageio import TEST_SIZE, network_source, write_bioimageio
+from bundle.publishing.bioimageio_description import citation, preprocessing
+from scripts.handlers.checkpoints import save_weights
+from scripts.networks.unet import RonnebergerUNet
+from scripts.transforms.intensity import normalize_image
+from tests.optional import needs_onnx
+
+ROOT = Path(__file__).resolve().parents[3]
+CONFIG = str(ROOT / "configs" / "inference.yaml")
+FEATURES = (3, 4, 5, 6, 7)
+SMALL = {"network_def#features": list(FEATURES)}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("models") / "model.pt"
+    save_weights(RonnebergerUNet(features=FEATURES), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def package(weights, tmp_path_factory) -> Path:
+    """A package with TorchScript weights only, which are written at once."""
+    path = tmp_path_factory.mktemp("package") / "model.zip"
+    write_bioimageio(weights, path, CONFIG, ("torchscript",), overrides=SMALL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def content(package) -> dict[str, bytes]:
+    with zipfile.ZipFile(package) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+@pytest.fixture(scope="module")
+def rdf(content) -> dict:
+    return yaml.safe_load(content["rdf.yaml"])
+
+
+def tensor(content: dict[str, bytes], name: str) -> np.ndarray:
+    return np.load(io.BytesIO(content[name]))
+
+
+def test_every_file_that_the_description_names_is_there_with_its_checksum(content, rdf):
+    named: dict[str, str | None] = {}
+
+    def walk(entry: object) -> None:
+        if isinstance(entry, dict):
+            if "source" in entry:
+                named[entry["source"]] = entry.get("sha256")
+            for value in entry.values():
+                walk(value)
+        elif isinstance(entry, list):
+            for value in entry:
+                walk(value)
+
+    walk(rdf)
+    assert set(named) | {"rdf.yaml"} == set(content)
+    checked = {name: digest for name, digest in named.items() if digest}
+    assert "weights-torchscript.pt" in checked
+    assert {name: hashlib.sha256(content[name]).hexdigest() for name in checked} == checked
+
+
+def test_the_axes_are_those_of_the_unpadded_network(rdf, content):
+    (given,), (answer,) = rdf["inputs"], rdf["outputs"]
+    assert [axis["size"] for axis in given["axes"][2:]] == [{"min": 188, "step": 16}] * 2
+    assert [axis["size"]["offset"] for axis in answer["axes"][2:]] == [-184, -184]
+    assert [axis["id"] for axis in given["axes"][2:]] == ["y", "x"]
+    assert answer["axes"][1]["channel_names"] == ["membrane", "cell"]
+    assert tensor(content, "test_input.npy").shape == (1, 1, *TEST_SIZE)
+    assert tensor(content, "test_output.npy").shape == (1, 2, *(n - 184 for n in TEST_SIZE))
+
+
+def test_the_test_output_is_the_network_s_for_the_test_input(content, weights):
+    """By the steps that the description names, taken literally; so a reader who follows it gets the same."""
+    grey = tensor(content, "test_input.npy").astype(np.float64)
+    normal = (grey - grey.mean(axis=(2, 3), keepdims=True)) / (grey.std(axis=(2, 3), keepdims=True) + 1e-6)
+    network = RonnebergerUNet(features=FEATURES)
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    with torch.inference_mode():
+        scores = network.eval()(torch.from_numpy(normal.astype(np.float32))).numpy()
+    expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(tensor(content, "test_output.npy"), expected, atol=1e-5)
+
+
+def test_percentiles_are_told_in_the_format_s_steps():
+    """`scale_range` and `scale_linear`, as the format defines them, give what our own scaling gives."""
+    steps = {step["id"]: step["kwargs"] for step in preprocessing({"intensity": "percentile", "flatten": 0})}
+    grey = np.random.default_rng(0).gamma(2.0, 30.0, (1, 80, 60)).astype(np.float32)
+    low, high = np.percentile(grey, [steps["scale_range"]["min_percentile"], steps["scale_range"]["max_percentile"]])
+    unit = (grey - low) / (high - low + 1e-6)
+    literal = unit * steps["scale_linear"]["gain"] + steps["scale_linear"]["offset"]
+    np.testing.assert_allclose(literal, normalize_image(grey, "percentile"), atol=1e-4)
+
+
+def test_what_the_format_cannot_say_is_refused():
+    with pytest.raises(UsageError, match="no step for flatten"):
+        preprocessing({"intensity": "z_score", "flatten": 60})
+
+
+def test_pictures_can_be_looked_at(content):
+    cover = Image.open(io.BytesIO(content["cover.png"]))
+    assert cover.size[0] == 2 * cover.size[1]
+    assert len(content["cover.png"]) < 500_000
+    grey = tifffile.imread(io.BytesIO(content["sample_input.tif"]))
+    found = tifffile.imread(io.BytesIO(content["sample_output.tif"]))
+    np.testing.assert_array_equal(grey.squeeze(), tensor(content, "test_input.npy").squeeze())
+    np.testing.assert_array_equal(found, tensor(content, "test_output.npy")[0])
+
+
+def test_origin_licence_and_citations_are_the_metadata_s(rdf, weights):
+    metadata = json.loads((ROOT / "configs" / "metadata.json").read_text())
+    assert (rdf["version"], rdf["license"]) == (metadata["version"], "Apache-2.0")
+    assert rdf["authors"] == [{"name": metadata["authors"]}]
+    assert rdf["cite"][0]["url"] == "https://arxiv.org/abs/1505.04597"
+    assert rdf["cite"][1]["doi"] == "10.3389/fnana.2015.00142"
+    assert rdf["config"]["original_unet"]["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert not Path(rdf["documentation"]["source"]).is_absolute()
+
+
+def test_a_reference_without_doi_or_preprint_is_refused():
+    assert citation("A. B: C. doi 10.1000/182")["doi"] == "10.1000/182"
+    with pytest.raises(UsageError, match=r"none in: A\. B: C\."):
+        citation("A. B: C.")
+
+
+def test_the_documentation_has_the_section_that_the_format_wants(content):
+    text = content["README.md"].decode()
+    assert re.search("^#.*Validation", text, re.MULTILINE)
+    assert "188 + 16 n pixels" in text
+    assert "# Model Overview" in text  # the model card
+
+
+def test_the_same_weights_give_the_same_package(package, weights, tmp_path):
+    again = tmp_path / "again.zip"
+    write_bioimageio(weights, again, CONFIG, ("torchscript",), overrides=SMALL)
+    assert again.read_bytes() == package.read_bytes()
+
+
+def test_the_network_s_source_stands_alone(weights):
+    """One file that imports nothing of this project."""
+    source = network_source()
+    imported = re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE)
+    assert set(imported) <= {"__future__", "collections", "itertools", "math", "numpy", "torch", "monai"}
+    module = types.ModuleType("architecture")
+    exec(compile(source, "architecture.py", "exec"), module.__dict__)
+    network = module.RonnebergerUNet(features=FEATURES)
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    assert network(torch.zeros(1, 1, 188, 204)).shape == (1, 2, 4, 20)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"weight_formats": ("tensorflow",)}, "weight formats must be of pytorch_state_dict, torchscript, onnx"),
+        ({"weight_formats": ()}, "weight formats must be of"),
+        ({"out": Path("folder")}, "the package is a zip file, got folder"),
+        ({"image": np.zeros((1, 100, 300))}, r"must be \(1, H, W\) of at least 188 pixels a side, got \(1, 100, 300\)"),
+        ({"image": np.zeros((3, 300, 300))}, r"must be \(1, H, W\)"),
+    ],
+)
+def test_what_cannot_be_packed_is_refused(changes, message, weights, tmp_path):
+    arguments = {"weights": weights, "out": tmp_path / "model.zip", "config_file": CONFIG, "overrides": SMALL}
+    with pytest.raises(UsageError, match=message):
+        write_bioimageio(**{"weight_formats": ("torchscript",), **arguments, **changes})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_given_image_is_cut_to_a_size_that_fits(weights, tmp_path):
+    grey = np.random.default_rng(0).integers(0, 65535, (1, 230, 1000), np.uint16)
+    write_bioimageio(weights, tmp_path / "model.zip", CONFIG, ("torchscript",), image=grey, overrides=SMALL)
+    with zipfile.ZipFile(tmp_path / "model.zip") as opened:
+        given = np.load(io.BytesIO(opened.read("test_input.npy")))
+    assert given.shape == (1, 1, 220, 412)
+    np.testing.assert_array_equal(given[0, 0], grey[0, 5:225, 294:706])
+
+
+@pytest.fixture(scope="module")
+def validator() -> str:
+    """The program `bioimageio` of bioimageio.core, in an environment of its own; else skip."""
+    own = ROOT / ".venv-bioimageio" / "bin" / "bioimageio"
+    found = os.environ.get("ORIGINAL_UNET_BIOIMAGEIO") or (str(own) if own.is_file() else None)
+    if not found or not shutil.which(found):
+        pytest.skip("bioimageio.core not found: make bioimageio-env, or set ORIGINAL_UNET_BIOIMAGEIO to its program")
+    return found
+
+
+@pytest.mark.slow
+@needs_onnx
+def test_the_format_s_own_validator_passes_every_kind_of_weights(validator, weights, tmp_path):
+    path, summary = tmp_path / "model.zip", tmp_path / "summary.json"
+    formats = ("pytorch_state_dict", "torchscript", "onnx")
+    write_bioimageio(weights, path, CONFIG, formats, overrides=SMALL)
+    environment = {**os.environ, "BIOIMAGEIO_CACHE_PATH": str(tmp_path / "cache"), "NO_COLOR": "1"}
+    words = [validator, "test", str(path), "--summary", str(summary)]
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
+    judged = json.loads(summary.read_text())
+    assert judged["status"] == "passed"
+    names = " ".join(detail["name"] for detail in judged["details"])
+    assert all(f"Run {name} inference for inputs with" in names for name in formats), names

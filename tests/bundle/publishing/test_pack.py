@@ -1,0 +1,231 @@
+"""`python -m bundle pack`: the same bytes twice, twins that say the same, a bundle that runs where it is unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from monai.bundle import download_large_files
+
+from bundle.__main__ import main
+from bundle.datasets.sample import sample
+from bundle.errors import RunError, UsageError
+from bundle.publishing.layout import LARGE_FILES, NAME, WEIGHTS
+from bundle.publishing.pack import TWINS, json_twins, write_package
+from scripts.networks.unet import RonnebergerUNet
+from tests.bundle.copies import ROOT, copy_of_bundle, replace_in
+from tests.optional import needs_onnx
+
+FEATURES = [2, 4, 8, 16, 32]
+SMALL = f'  out_channels: "@out_channels"\n  features: {FEATURES}\n'
+VERSION = json.loads((ROOT / "configs" / "metadata.json").read_text())["version"]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A copy of the bundle whose network is small, with weights of it."""
+    root = copy_of_bundle(tmp_path / "source")
+    for name in ("train", "inference"):
+        replace_in(root / "configs" / f"{name}.yaml", '  out_channels: "@out_channels"\n', SMALL)
+    torch.manual_seed(0)
+    (root / "models").mkdir()
+    torch.save(RonnebergerUNet(features=FEATURES).state_dict(), root / WEIGHTS)
+    return root
+
+
+def names_in(path: Path) -> set[str]:
+    with zipfile.ZipFile(path) as archive:
+        return set(archive.namelist())
+
+
+def test_the_same_content_gives_the_same_bytes(small: Path, tmp_path: Path) -> None:
+    first = write_package(small, tmp_path / "a")
+    assert first.name == f"original_unet_segmentation_v{VERSION}.zip"
+    again = shutil.copytree(small, tmp_path / "elsewhere")
+    for path in sorted(again.rglob("*"), reverse=True):  # other times, other rights
+        os.utime(path, (1, 1))
+        if path.is_file():
+            path.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IXUSR)
+    (again / "scripts" / "__pycache__").mkdir()
+    (again / "scripts" / "__pycache__" / "geometry.pyc").write_bytes(b"left over")
+    assert write_package(again, tmp_path / "b").read_bytes() == first.read_bytes()
+    (again / "docs" / "README.md").write_text("other")
+    assert write_package(again, tmp_path / "b").read_bytes() != first.read_bytes()
+
+
+def test_it_holds_what_the_zoo_s_bundles_hold_and_nothing_else(small: Path, tmp_path: Path) -> None:
+    (small / "tests").mkdir()
+    (small / "tests" / "test_x.py").touch()
+    (small / "models" / "training_state.pt").touch()
+    names = names_in(write_package(small, tmp_path))
+    assert all(name.startswith(f"{NAME}/") for name in names)
+    inner = {name.removeprefix(f"{NAME}/") for name in names}
+    assert {name.split("/")[0] for name in inner} == {"LICENSE", "configs", "docs", "models", "scripts"}
+    assert {"LICENSE", WEIGHTS, "configs/metadata.json", "configs/logging.conf", "docs/data_license.txt"} <= inner
+    assert {"configs/train.json", "configs/inference.json", "configs/train.yaml", "configs/inference.yaml"} <= inner
+    assert {name for name in inner if name.startswith("models/")} == {WEIGHTS}
+
+
+def test_of_a_checkout_only_what_is_under_version_control_travels(small: Path, tmp_path: Path) -> None:
+    git = ["git", "-C", str(small), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "LICENSE", "configs", "docs", "scripts", "pyproject.toml"], check=True)
+    before = write_package(small, tmp_path / "a").read_bytes()
+    (small / "configs" / "mine.yaml").write_text("dataset_dir: my/own/data\n")
+    assert write_package(small, tmp_path / "b").read_bytes() == before
+
+
+def test_twins_are_equal_to_what_they_are_made_from() -> None:
+    twins = json_twins(ROOT / "configs")
+    assert set(twins) == {f"{name}.json" for name in TWINS}
+    for name, content in twins.items():
+        original = yaml.safe_load((ROOT / "configs" / name.replace(".json", ".yaml")).read_text())
+        twin = json.loads(content)
+        assert twin == original
+        assert list(twin) == list(original)  # the order of keys is that of merging
+
+
+@pytest.mark.parametrize("line", ["table: {0: 1}", "day: 2020-01-01"])
+def test_what_json_cannot_say_is_refused(line: str, tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text(f"{line}\n")
+    with pytest.raises(RunError, match=r"train\.yaml"):
+        json_twins(tmp_path)
+
+
+def test_large_weights_are_linked_and_monai_brings_them(small: Path, tmp_path: Path) -> None:
+    weights = shutil.move(small / WEIGHTS, tmp_path / "release.pt")
+    path = write_package(small, tmp_path, weights, weights.as_uri())
+    assert f"{NAME}/{WEIGHTS}" not in names_in(path)
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path)
+    [link] = yaml.safe_load((tmp_path / NAME / LARGE_FILES).read_text())["large_files"]
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert link == {"path": WEIGHTS, "url": weights.as_uri(), "hash_val": digest, "hash_type": "sha256"}
+    download_large_files(str(tmp_path / NAME))
+    assert (tmp_path / NAME / WEIGHTS).read_bytes() == weights.read_bytes()
+
+    (small / LARGE_FILES).write_bytes((tmp_path / NAME / LARGE_FILES).read_bytes())  # a committed link serves, too
+    assert write_package(small, tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_without_weights_or_with_wrong_ones_nothing_is_written(small: Path, tmp_path: Path) -> None:
+    state = torch.load(small / WEIGHTS, weights_only=True)
+    torch.save({"model": state, "trainer": {"epoch": 1}}, tmp_path / "training_state.pt")
+    torch.save(RonnebergerUNet(features=[1, 2, 3, 4, 5]).state_dict(), tmp_path / "narrow.pt")
+    (tmp_path / "text.pt").write_text("no weights")
+    for name, said in (("training_state", "more than weights"), ("narrow", "does not fit"), ("text", "plain tensors")):
+        with pytest.raises(RunError, match=said):
+            write_package(small, tmp_path / "out", tmp_path / f"{name}.pt")
+    (small / WEIGHTS).unlink()
+    with pytest.raises(UsageError, match="no weights"):
+        write_package(small, tmp_path / "out")
+    with pytest.raises(UsageError, match="needs the weights"):
+        write_package(small, tmp_path / "out", address="https://example.org/model.pt")
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_the_command_says_where_and_which(monkeypatch, small: Path, tmp_path: Path, capsys) -> None:
+    monkeypatch.setattr("bundle.publishing.pack.ROOT", small)
+    assert main(["pack", "--out", str(tmp_path)]) == 0
+    path = tmp_path / f"{NAME}_v{VERSION}.zip"
+    shown = capsys.readouterr().out
+    assert f"{path}: " in shown
+    assert f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}" in shown
+    assert main(["pack", "--out", str(tmp_path), "--weights", "nowhere.pt"]) == 2
+
+
+@needs_onnx
+def test_the_package_of_bioimage_io_is_written_beside_it(monkeypatch, small: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr("bundle.publishing.pack.ROOT", small)
+    monkeypatch.chdir(tmp_path)
+    assert main(["pack", "--out", str(tmp_path), "--bioimageio"]) == 0
+    names = names_in(tmp_path / f"{NAME}_v{VERSION}.bioimageio.zip")
+    assert {"rdf.yaml", "weights.onnx", "weights-torchscript.pt", "test_input.npy", "test_output.npy"} <= names
+
+
+IN_PYTHON = """
+import sys, warnings
+from pathlib import Path
+import torch
+import monai.bundle
+
+warnings.simplefilter("ignore")
+package, data, out = map(Path, sys.argv[1:])
+monai.bundle.download(name="original_unet_segmentation", bundle_dir=str(out), url=package.as_uri(), progress=False)
+root = out / "original_unet_segmentation"
+assert (root / "models" / "model.pt").is_file()
+
+sys.path.insert(0, str(root))  # load imports the bundle's scripts, but puts nothing on the path
+networks = []
+for kind in ("train", "inference"):
+    networks.append(monai.bundle.load("original_unet_segmentation", bundle_dir=str(out), workflow_type=kind))
+from scripts.networks.unet import RonnebergerUNet
+assert Path(sys.modules["scripts"].__file__).parent == root / "scripts"
+ours = RonnebergerUNet(features=[2, 4, 8, 16, 32])
+ours.load_state_dict(torch.load(root / "models" / "model.pt", weights_only=True))
+image = torch.rand(1, 1, 204, 188, generator=torch.Generator().manual_seed(0))
+workflow = monai.bundle.create_workflow(
+    config_file=str(root / "configs" / "inference.json"), workflow_type="inference", bundle_root=str(root),
+    dataset_dir=str(data / "test" / "images"), output_dir=str(out / "by_workflow"), device="cpu",
+)
+workflow.run()
+workflow.finalize()
+expected = ours.eval()(image)
+for network in networks:
+    assert type(network) is RonnebergerUNet
+    assert torch.equal(network.eval()(image), expected)
+# other order of channels in memory, other order of sums
+torch.testing.assert_close(workflow.network_def.eval()(image), expected, rtol=0, atol=1e-5)
+"""
+
+
+@pytest.mark.slow
+def test_unpacked_elsewhere_it_trains_evaluates_and_segments(small: Path, tmp_path: Path) -> None:
+    package = write_package(small, tmp_path)
+    weights = (small / WEIGHTS).read_bytes()
+    shutil.rmtree(small)
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall(tmp_path / "zoo")
+    root, data, work = tmp_path / "zoo" / NAME, tmp_path / "data", tmp_path / "work"
+    sample(str(data), size=96, train=3, test=2)
+    work.mkdir()
+    alone = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+
+    def run(*words: object) -> None:
+        done = subprocess.run([sys.executable, *map(str, words)], cwd=work, env=alone, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def bundle_run(files: list[str], *words: object) -> None:
+        paths = str([str(root / "configs" / name) for name in files])
+        run("-m", "monai.bundle", "run", *words, "--config_file", paths, "--bundle_root", root, "--device", "cpu")
+
+    common = ("--label_kind", "instances", "--input_size", 188, "--num_workers", 0, "--output_dir", work / "train")
+    trained = ("--model_dir", work / "models", *common)
+    bundle_run(["train.yaml"], "training", "--dataset_dir", data / "train", "--max_epochs", 1, *trained)
+    assert (work / "models" / "model.pt").read_bytes() != weights
+    assert (work / "train" / "history.csv").read_text().count("\n") == 2
+
+    evaluated = ("--dataset_dir", data / "test", "--split_rule", "all", *trained)
+    bundle_run(["train.json", "evaluate.json"], "evaluating", *evaluated)
+    metrics = json.loads((work / "train" / "evaluation" / "metrics.json").read_text())
+    assert metrics["images"] == 2
+
+    bundle_run(["inference.yaml"], "--dataset_dir", data / "test" / "images", "--output_dir", work / "by_command")
+    run("-c", IN_PYTHON, package, data, work)  # download, load, create_workflow
+    classes = [sorted((work / by / "classes").iterdir()) for by in ("by_command", "by_workflow")]
+    assert [path.name for path in classes[0]] == ["00.png", "01.png"]
+    assert [path.read_bytes() for path in classes[0]] == [path.read_bytes() for path in classes[1]]
+    left = {path.name for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert left == {Path(name).name for name in names_in(package)}, (
+        "runs write where they are told to, not into the bundle"
+    )

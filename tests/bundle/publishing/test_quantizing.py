@@ -1,0 +1,173 @@
+"""`python -m bundle export onnx --calibration`: int8 is smaller, close to the network, judged by its own tolerances."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from torch import nn
+
+from bundle.__main__ import main
+from bundle.datasets.synthetic_em import synthetic_section
+from bundle.errors import RunError
+from bundle.experiments.trained import Trained, load_trained
+from bundle.publishing.export import compare, write_checked
+from bundle.publishing.quantizing import IMAGES, calibration_addresses, calibration_tiles, int8_format
+from scripts.handlers.checkpoints import save_weights
+from scripts.inferers.exported import ExportedNetwork
+from scripts.inferers.overlap_tile import OverlapTileInferer
+from scripts.networks.unet import RonnebergerUNet
+from scripts.transforms.intensity import normalize_image
+from tests.optional import needs_onnx, needs_openvino
+
+FEATURES = (8, 12, 16)
+SMALL = ["--network_def#features", str(list(FEATURES))]
+
+pytestmark = [pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning"), needs_onnx]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory) -> Path:
+    """Twelve synthetic sections, as one file of planes."""
+    path = tmp_path_factory.mktemp("images") / "sections.tif"
+    rng = np.random.default_rng(3)
+    tifffile.imwrite(
+        path, np.stack([synthetic_section(rng, (90, 110))[0] for _ in range(12)]), photometric="minisblack"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """Trained for a moment: scores of random weights are all close to where the class changes."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(4)
+    network = RonnebergerUNet(features=FEATURES, dropout=0)
+    cut = slice(network.margin, -network.margin)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for _ in range(60):
+        grey, instances = synthetic_section(rng, (140, 140))
+        image = normalize_image(torch.from_numpy(grey[None].astype(np.float32)))
+        truth = torch.from_numpy((instances[cut, cut] > 0).astype(np.int64))[None]
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(torch.as_tensor(image)[None]), truth).backward()
+        optimizer.step()
+    path = tmp_path_factory.mktemp("models") / "model.pt"
+    save_weights(network, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(weights, bundle_root) -> Trained:
+    config = str(bundle_root / "configs" / "inference.yaml")
+    return load_trained(config, str(weights), {"network_def#features": list(FEATURES)})
+
+
+@pytest.fixture(scope="module")
+def exported(weights, stack, bundle_root) -> Path:
+    config = str(bundle_root / "configs" / "inference.yaml")
+    words = ["--ckpt_path", str(weights), "--config_file", config, "--calibration", str(stack), *SMALL]
+    assert main(["export", "onnx", *words]) == 0
+    return weights.with_name("model_int8.onnx")
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", pytest.param("openvino", marks=needs_openvino)])
+@torch.inference_mode()
+def test_an_int8_file_finds_nearly_the_same_cells_at_any_size(engine, exported, trained, stack):
+    runs = ExportedNetwork(exported, onnx_engine=engine)
+    image = trained.prepared(f"{stack}#page=11")
+    for tile_size in (60, (76, 108), None):
+        inferer = OverlapTileInferer(tile_size=tile_size)
+        expected, got = inferer(image, trained.network), inferer(image, runs)
+        assert got.shape == expected.shape == (1, 2, 90, 110)
+        assert 0.1 < expected.argmax(1).float().mean() < 0.9  # there is something to get wrong
+        assert (got.argmax(1) != expected.argmax(1)).float().mean() < 0.02
+        error, spread = (got - expected).std(), expected.std()
+        assert 1e-4 * spread < error < 0.1 * spread  # rounded, and not by much
+
+
+def test_convolutions_and_skips_are_int8_and_the_scores_are_not(exported):
+    import onnx
+
+    graph = onnx.load(exported).graph
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    rounded = [
+        [made_by.get(name) == "DequantizeLinear" for name in node.input[:2]]
+        for node in graph.node
+        if node.op_type in ("Conv", "ConvTranspose", "Concat")
+    ]
+    assert len(rounded) == 3 * 2 + 2 * 2 + 2 + 2 + 1  # 10 convolutions, 2 up-convolutions, 2 skips, the scores
+    assert all(all(inputs) for inputs in rounded[:-1])
+    assert made_by[graph.output[0].name] == "Conv"
+    kinds = {t.data_type for t in graph.initializer if np.prod(t.dims) > 100}
+    assert onnx.TensorProto.INT8 in kinds
+
+
+def test_the_weights_take_a_quarter(exported, weights):
+    parameters = sum(weight.numel() for weight in torch.load(weights, weights_only=True).values())
+    assert exported.stat().st_size < 0.4 * 4 * parameters + 60_000  # the graph itself takes tens of kilobytes
+
+
+def test_the_file_says_that_it_is_int8_and_from_what(exported):
+    info = ExportedNetwork(exported).info
+    assert (info["precision"], info["calibration_tiles"], info["depth"]) == ("int8", IMAGES, 2)
+
+
+def test_calibration_images_are_prepared_and_mirrored_as_inference_does(trained, stack):
+    (tile,) = calibration_tiles(trained, [f"{stack}#page=5"])
+    plane = tifffile.imread(stack)[5].astype(np.float64)
+    scaled = (plane - plane.mean()) / plane.std()
+    rows, columns = tile.shape[2:]
+    after = (rows - 20 - 90, columns - 20 - 110)
+    expected = np.pad(scaled, ((20, after[0]), (20, after[1])), mode="reflect")  # the margin of two poolings is 20
+    np.testing.assert_allclose(tile[0, 0].numpy(), expected, atol=1e-5)
+
+
+def test_a_difference_above_the_tolerance_of_classes_is_not_kept(trained, stack, tmp_path):
+    tiles = calibration_tiles(trained, [f"{stack}#page=0"])
+    strict = int8_format(tiles)._replace(changed=0.0)
+    with pytest.raises(RunError, match=r"net\.onnx was not written: it differs too much from the network for image"):
+        write_checked(trained, strict, tmp_path / "net.onnx", trained.prepared(f"{stack}#page=1"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_share_of_changed_classes_by_hand(trained):
+    class Turned(nn.Module):
+        """The network, with the scores of its left half exchanged."""
+
+        depth, padding, retain_dim = 2, "valid", False
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores = trained.network(x)
+            half = scores.shape[3] // 2
+            return torch.cat([scores[..., :half].flip(1), scores[..., half:]], dim=3)
+
+    kind = int8_format([])
+    found = compare(trained.network, Turned(), torch.rand(1, 1, 40, 40), kind)
+    on_the_image, *on_tiles = found.values()
+    assert on_the_image.classes == pytest.approx(0.5)  # one tile, whose answer is as large as the image
+    assert not on_the_image.allowed_by(kind)
+    assert not on_the_image._replace(scores=0.0).allowed_by(kind)
+    assert on_the_image._replace(scores=0.0, classes=0.01).allowed_by(kind)
+    assert not on_the_image._replace(scores=float("nan"), classes=0.0).allowed_by(kind)
+    assert [difference.classes for difference in on_tiles] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["pt2", "--calibration", "."], "--calibration makes int8 files of onnx, not of pt2"),
+        (["onnx", "--calibration", "nowhere"], "--calibration nowhere: "),
+    ],
+)
+def test_what_cannot_be_calibrated_is_one_message(words, message, weights, capsys, bundle_root, monkeypatch):
+    monkeypatch.chdir(bundle_root)
+    assert main(["export", *words, "--ckpt_path", str(weights), *SMALL]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_plane_of_a_file_is_an_image(stack):
+    assert calibration_addresses(str(stack)) == [f"{stack}#page={i}" for i in range(12)]

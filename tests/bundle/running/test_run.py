@@ -1,0 +1,354 @@
+"""`python -m bundle run`: what it refuses, what it passes on to MONAI and as what, and how it reports failures."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch._utils import ExceptionWrapper
+
+from bundle.__main__ import main
+from bundle.running.failures import explain
+from bundle.running.overrides import accepted_arguments, check_overrides, close_ids
+
+# MONAI says of every config that it is a program; `run` keeps that for configs from elsewhere, as these are
+pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
+
+CONFIG = """
+imports: [$import json, $import pathlib]
+max_epochs: 400
+learning_rate: 0.1
+shuffle: true
+split_file: null
+mode: valid
+sizes: [572, 700]
+device: "$'c' + 'pu'"
+out_file: OUT
+network_def: {_target_: torch.nn.Linear, in_features: 2, out_features: 3}
+network: "$@network_def.to(@device)"
+compose: {_target_: monai.transforms.Compose, transforms: []}
+train:
+  loader: {_target_: monai.data.DataLoader, dataset: [1, 2], batch_size: 1}
+  handlers:
+  - {_target_: monai.handlers.StatsHandler, _disabled_: true}
+show: "$[@max_epochs, @learning_rate, @shuffle, @split_file, @mode, @sizes]"
+run:
+- "$pathlib.Path(@out_file).write_text(json.dumps([@show, @network.bias is not None, @train#loader.batch_size]))"
+training: "@run"
+failing:
+- "$1 / 0"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A bundle of one small config, which writes what it saw to out.json."""
+    path = tmp_path / "configs" / "small.yaml"
+    path.parent.mkdir()
+    path.write_text(CONFIG.replace("OUT", json.dumps(str(tmp_path / "out.json"))), encoding="utf-8")
+    return path
+
+
+def run(config: object, *words: object, run_id: str = "training") -> int:
+    return main(["run", run_id, "--config_file", str(config), *(str(word) for word in words)])
+
+
+def seen(config: Path) -> Any:
+    """What the workflow read: [[max_epochs, learning_rate, shuffle, split_file, mode, sizes], bias, batch_size]."""
+    return json.loads((config.parents[1] / "out.json").read_text(encoding="utf-8"))
+
+
+def test_it_runs_what_monai_runs(config: Path) -> None:
+    assert run(config) == 0
+    assert seen(config) == [[400, 0.1, True, None, "valid", [572, 700]], True, 1]
+
+
+@pytest.mark.parametrize(
+    "words, index, value",
+    [
+        (["--max_epochs", "3"], 0, 3),
+        (["--max_epochs=3"], 0, 3),
+        (["--max-epochs", "3"], 0, 3),
+        (["--max_epochs", "$1 + 1"], 0, 2),
+        (["--learning_rate", "1e-3"], 1, 0.001),
+        (["--learning_rate", "'1e-3'"], 1, 0.001),
+        (["--learning_rate", "@max_epochs"], 1, 400),
+        (["--shuffle", "false"], 2, False),
+        (["--shuffle", "False"], 2, False),
+        (["--noshuffle"], 2, False),
+        (["--split_file", "a/b.json"], 3, "a/b.json"),
+        (["--split_file", "null"], 3, None),
+        (["--max_epochs", "None"], 0, None),
+        (["--mode", "null"], 4, None),
+        (["--mode", "same"], 4, "same"),
+        (["--sizes", "[188]"], 5, [188]),
+        (["--sizes#1", "204"], 5, [572, 204]),
+        (["--sizes::0", "204"], 5, [204, 700]),
+    ],
+)
+def test_values_arrive_as_yaml_would_read_them(words: list[str], index: int, value: Any, config: Path) -> None:
+    assert run(config, *words) == 0
+    got = seen(config)[0][index]
+    assert (type(got), got) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    "words, at, value",
+    [
+        (["--network_def#bias", "false"], 1, False),  # not in the config, but an argument of torch.nn.Linear
+        (["--train#loader#batch_size", "2"], 2, 2),
+        (["--train#loader#num_workers", "0"], 2, 1),  # DataLoader passes any argument on
+        (["--train#handlers#0#name", "x"], 2, 1),
+        (["--network_def#_mode_", "default"], 2, 1),
+    ],
+)
+def test_arguments_that_a_component_accepts_may_be_added(words: list[str], at: int, value: Any, config: Path) -> None:
+    assert run(config, *words) == 0
+    assert seen(config)[at] == value
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--max_epoch", "3"], "unknown key 'max_epoch'; did you mean 'max_epochs'?"),
+        (["--maxepochs", "3"], "unknown key 'maxepochs'; did you mean 'max_epochs'?"),
+        (["--learning_rat=1"], "unknown key 'learning_rat'; did you mean 'learning_rate'?"),
+        (["--batch_size", "3"], "unknown key 'batch_size'; did you mean 'train#loader#batch_size'?"),
+        (["--+sizes", "[3]"], "unknown key '+sizes'; + merges in config files only, give --sizes with the whole value"),
+        (["--zzz", "3"], "unknown key 'zzz'; the config has imports, max_epochs,"),
+        (
+            ["--train#loder#batch_size", "3"],
+            "unknown key 'train#loder#batch_size'; did you mean 'train#loader#batch_size'",
+        ),
+        (["--train#zzz", "3"], "unknown key 'train#zzz'; 'train' has loader, handlers"),
+        (["--network#bias", "false"], "'network' is '$@network_def.to(@device)', which has no keys of its own"),
+        (["--sizes#2", "204"], "unknown key 'sizes#2'"),
+        (["--max_epochs#now", "3"], "unknown key 'max_epochs#now'"),
+        (
+            ["--network_def#in_feature", "3"],
+            "torch.nn.Linear takes no argument 'in_feature'; did you mean 'in_features'",
+        ),
+        (["--train#handlers#0#nane", "x"], "monai.handlers.StatsHandler takes no argument 'nane'; did you mean 'name'"),
+        (["--max_epochs", "three"], "max_epochs is a number (now 400), got 'three'; give a number"),
+        (["--shuffle", "maybe"], "shuffle is a switch (now True), got 'maybe'; give true or false"),
+    ],
+)
+def test_what_the_config_does_not_know_is_refused_before_anything_runs(
+    words: list[str], message: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, *words) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert shown.count("\n") == 1
+    assert not (config.parents[1] / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["trainin"], "nothing to run under 'trainin' (run_id); did you mean 'training' or 'train'?"),
+        (["zzz"], "nothing to run under 'zzz' (run_id); the config has run, failing, training"),
+        (["training", "--init_id", "initialise"], "nothing to run under 'initialise' (init_id)"),
+        (["training", "max_epochs", "3"], "nothing to run under '3' (final_id)"),  # the dashes were forgotten
+    ],
+)
+def test_run_ids_must_exist(words: list[str], message: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *words, "--config_file", str(config)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([], "no --config_file given"),
+        (["--config_file", "DIR/smal.yaml"], "DIR/smal.yaml does not exist; there are DIR/small.yaml"),
+        (["--config_file", "['DIR/small.yaml','DIR/over.yaml']"], "DIR/over.yaml does not exist"),
+        (
+            ["--config_file", "DIR/small.yaml", "--meta_file", "DIR/meta.json"],
+            "--meta_file DIR/meta.json does not exist",
+        ),
+        (
+            ["--config_file", "DIR/small.yaml", "--logging_file", "DIR/l.conf"],
+            "--logging_file DIR/l.conf does not exist",
+        ),
+        (["--args_file", "DIR/args.yaml"], "--args_file DIR/args.yaml does not exist"),
+    ],
+)
+def test_files_must_exist(words: list[str], message: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(config.parent)
+    assert main(["run", "training", *(word.replace("DIR", folder) for word in words)]) == 2
+    assert message.replace("DIR", folder) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("a: [1, 2\nb: 3", "cannot be read: while parsing a flow sequence"),
+        ("a: 1\na: 2", "cannot be read: Duplicate key: `a`"),
+        ("- 1\n- 2", "holds list, expected keys and values"),
+        ("", "holds NoneType, expected keys and values"),
+        ("+nowhere: {a: 1}", "do not fit together: .*nowhere"),
+        ("nowhere#deeper: 1", "do not fit together: .*nowhere"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_one_message_with_its_name(
+    content: str, message: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (config.parent / "over.yaml").write_text(content, encoding="utf-8")
+    assert run(f"['{config}','{config.parent / 'over.yaml'}']") == 2
+    shown = capsys.readouterr().err
+    assert re.search(message, shown)
+    assert "over.yaml" in shown
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("form", ["['{0}','{1}']", "[{0},{1}]", "{0},{1}"])
+def test_later_config_files_override_earlier_ones(form: str, config: Path) -> None:
+    over = config.parent / "over.yaml"
+    over.write_text("max_epochs: 7\n'network_def#bias': false\n", encoding="utf-8")
+    assert run(form.format(config, over)) == 0
+    assert seen(config)[0][0] == 7
+    assert seen(config)[1] is False
+
+
+def test_an_args_file_is_as_strict_and_the_command_line_wins(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = config.parent / "args.yaml"
+    args.write_text(f"run_id: training\nconfig_file: {config}\nmax_epochs: 5\nlearning_rate: 1e-3\n", encoding="utf-8")
+    assert main(["run", "--args_file", str(args), "--max_epochs", "6"]) == 0
+    assert seen(config)[0][:2] == [6, 0.001]
+    args.write_text(f"run_id: training\nconfig_file: {config}\nmax_epoch: 5\n", encoding="utf-8")
+    assert main(["run", "--args_file", str(args)]) == 2
+    assert "did you mean 'max_epochs'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        ("failing: ['$1 / 0']", "in 'failing#0': ZeroDivisionError: division by zero"),
+        ("failing: ['$@netwrk']", "in 'failing#0': reference to unknown key '@netwrk'; did you mean '@network'?"),
+        (
+            "broken: {_target_: torch.nn.Linear, in_features: -1, out_features: 3}\nfailing: ['$@broken']",
+            "in 'broken': Trying to create tensor with negative dimension",
+        ),
+        (
+            "broken: {_target_: scripts.nowhere.Thing}\nfailing: ['$@broken']",
+            "in 'broken': ModuleNotFoundError: Cannot locate class or function path: 'scripts.nowhere.Thing'",
+        ),
+        (
+            "compose#transforms: [{_target_: monai.transforms.Flipd, keys: image}]\nfailing: ['$@compose({})']",
+            "in 'failing#0': KeyError:",
+        ),
+    ],
+)
+def test_failures_name_the_cause_and_the_key_and_show_no_trace(
+    extra: str, message: str, config: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    over = config.parent / "over.yaml"
+    over.write_text(extra, encoding="utf-8")
+    assert run(f"['{config}','{over}']", run_id="failing") == 1
+    shown = capfd.readouterr()
+    assert f"error: {message}" in shown.err
+    assert "Traceback" not in shown.err + shown.out
+    assert "--trace" in shown.err
+
+
+def test_the_trace_is_shown_on_request(config: Path) -> None:
+    with pytest.raises(RuntimeError, match="Failed to evaluate") as raised:
+        run(config, "--trace", run_id="failing")
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
+def raised_from(error: Exception, cause: Exception) -> Exception:
+    """`error` as it is after it was raised while `cause` was handled."""
+    try:
+        try:
+            raise cause
+        except type(cause) as first:
+            raise error from first
+    except type(error) as second:
+        return second
+
+
+def test_a_message_raised_from_another_error_is_not_replaced_by_it() -> None:
+    error = raised_from(ValueError("no images in dataset_dir; set it to a folder with images/"), FileNotFoundError("x"))
+    wrapped = raised_from(RuntimeError("Failed to instantiate component 'scripts.data.find_pairs'"), error)
+    assert explain(wrapped) == "no images in dataset_dir; set it to a folder with images/"
+
+
+@pytest.mark.parametrize(
+    "text, config, message",
+    [
+        (
+            "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.10 GiB",
+            {"batch_size": 16, "input_size": 572},
+            "the GPU ran out of memory (asked for 2.50 GiB); lower batch_size (16) or input_size (572), or close other "
+            "programs that use the GPU",
+        ),
+        ("", {}, "the GPU ran out of memory; lower memory_limit, or close other programs that use the GPU"),
+    ],
+)
+def test_a_gpu_without_memory_left_is_one_message_with_the_settings_to_lower(
+    text: str, config: dict[str, int], message: str
+) -> None:
+    cause = torch.OutOfMemoryError(text)
+    assert explain(raised_from(RuntimeError("Failed to evaluate '$@train#trainer.run()'"), cause), config) == message
+
+
+def test_the_cause_is_found_in_the_text_of_a_worker_process() -> None:
+    try:
+        raise raised_from(RuntimeError("applying transform <LoadImaged>"), ValueError("label of 03.png is 512 x 500"))
+    except RuntimeError:
+        worker = ExceptionWrapper(where="in DataLoader worker process 0")
+    with pytest.raises(RuntimeError, match="Original Traceback") as raised:
+        worker.reraise()
+    assert explain(raised.value) == "label of 03.png is 512 x 500"
+
+
+def test_components_of_a_bundle_elsewhere_are_found_from_initialize_on(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parts_elsewhere.py").write_text("def answer():\n    return 42\n", encoding="utf-8")
+    over = config.parent / "over.yaml"
+    over.write_text(
+        "answer: {_target_: parts_elsewhere.answer}\ninitialize: ['$@answer']\nmode: '@answer'\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path.parent)
+    path = list(sys.path)
+    assert run(f"['{config}','{over}']") == 0
+    assert seen(config)[0][4] == 42
+    assert sys.path == path
+
+
+def test_close_ids_finds_by_whole_name_and_by_last_part() -> None:
+    known = ["max_epochs", "optimizer", "optimizer#lr", "train", "train#trainer", "train#trainer#max_epochs"]
+    assert close_ids("max_epoch", known)[0] == "max_epochs"
+    assert close_ids("lr", known) == ["optimizer#lr"]
+    assert close_ids("train::trainr", known)[0] == "train#trainer"
+    assert close_ids("unrelated", known) == []
+
+
+def test_accepted_arguments() -> None:
+    assert accepted_arguments("torch.nn.ReLU") == {"inplace"}
+    assert accepted_arguments("ReLU6") is None  # no MONAI class, not importable: left to MONAI
+    assert "keys" in (accepted_arguments("LoadImaged") or {"keys"})
+    assert accepted_arguments("dict") is None
+
+
+def test_overrides_are_returned_under_the_ids_given() -> None:
+    config = {"a": {"b": 1}, "c": None}
+    assert check_overrides(config, {"a#b": 2, "a::b": "3e0", "c": None}) == {"a#b": 2, "a::b": 3.0, "c": "$None"}
+
+
+@pytest.mark.slow
+def test_as_a_program_a_misspelt_key_of_the_real_config_is_one_line_and_exit_code_2(bundle_root: Path) -> None:
+    words = ["run", "training", "--config_file", "configs/train.yaml", "--max_epoch", "3"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bundle", *words], cwd=bundle_root, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (2, "error: unknown key 'max_epoch'; did you mean 'max_epochs'?\n")

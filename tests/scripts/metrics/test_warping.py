@@ -1,0 +1,392 @@
+"""The warping error: simple points by definition, warps that keep the topology, and what each change costs by hand."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+import scripts.metrics.warping
+from benchmarks.literal_metrics import simple_by_yokoi
+from benchmarks.literal_metrics import warping_error as literal_warping_error
+from scripts.metrics.warping import is_simple, splits_and_mergers, warp, warping_error, warps
+
+EIGHT = np.ones((3, 3))
+
+
+def topology(cells: np.ndarray) -> tuple[int, int]:
+    """How many 4-connected cells, and 8-connected pieces of membrane, with membrane all around the image."""
+    framed = np.pad(cells, 1)
+    return ndimage.label(framed)[1], ndimage.label(~framed, EIGHT)[1]
+
+
+def cost(truth: np.ndarray, proposal: np.ndarray, **kwargs: int) -> tuple[int, int]:
+    """Pixels of splits and mergers between two masks."""
+    return splits_and_mergers(warp(truth, proposal), proposal, **kwargs)
+
+
+def two_cells(membrane: slice, height: int = 7, width: int = 11) -> np.ndarray:
+    cells = np.ones((height, width), bool)
+    cells[:, membrane] = False
+    return cells
+
+
+ONE_CELL = two_cells(slice(0, 0))
+TWO_CELLS = two_cells(slice(5, 6))
+
+
+def blobs(seed: int, share: float = 0.5, shape: tuple[int, int] = (30, 40)) -> np.ndarray:
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 1.5)
+    return noise > np.quantile(noise, 1 - share)
+
+
+def test_a_point_is_simple_if_turning_it_changes_no_number_of_pieces() -> None:
+    """All 256 rings, against the definition: cells 4-connected, membrane 8-connected, within the 3 x 3 pixels."""
+    places = [(1, 2), (0, 1), (1, 0), (2, 1), (0, 2), (0, 0), (2, 0), (2, 2)]  # right, above ..., then the corners
+    simple = is_simple([np.arange(256) >> bit & 1 for bit in range(8)])
+    for code in range(256):
+        patch = np.zeros((3, 3), bool)
+        for bit, place in enumerate(places):
+            patch[place] = code >> bit & 1
+        pieces = []
+        for centre in (False, True):
+            patch[1, 1] = centre
+            pieces.append((ndimage.label(patch)[1], ndimage.label(~patch, EIGHT)[1]))
+        assert simple[code] == (pieces[0] == pieces[1]), patch
+    assert simple.sum() == 116  # as many as the literature counts
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_warping_keeps_the_topology_and_ends_where_every_other_pixel_would_change_it(seed: int) -> None:
+    truth, proposal = blobs(seed), blobs(seed + 1 if seed % 2 else seed, share=0.6)
+    warped = warp(truth, proposal)
+    assert topology(warped) == topology(truth)
+    assert ((warped == truth) | (warped == proposal)).all()
+    assert (warped != truth).any()
+    for y, x in np.argwhere(warped != proposal):
+        turned = warped.copy()
+        turned[y, x] ^= True
+        assert topology(turned) != topology(warped)
+
+
+@pytest.mark.parametrize(
+    "proposal",
+    [
+        TWO_CELLS,
+        two_cells(slice(6, 7)),  # the border one pixel to the right
+        two_cells(slice(3, 8)),  # wider
+        np.array([np.roll(row, shift) for row, shift in zip(TWO_CELLS, (-1, -1, 0, 0, 1, 1, 1), strict=True)]),
+    ],
+    ids=["equal", "1 px", "wide", "slanted"],
+)
+def test_a_shifted_border_costs_nothing(proposal: np.ndarray) -> None:
+    np.testing.assert_array_equal(warp(TWO_CELLS, proposal), proposal)
+    assert cost(TWO_CELLS, proposal) == (0, 0)
+
+
+def test_a_border_may_shift_by_its_own_width_but_not_farther() -> None:
+    """The pixels between the two places are right as they are, and nothing turns them."""
+    truth = two_cells(slice(3, 5))
+    assert cost(truth, two_cells(slice(5, 7))) == (0, 0)
+    assert cost(truth, two_cells(slice(6, 8))) == (2, 7)  # a new border but for its end, the old one worn to a line
+
+
+def test_a_merger_costs_the_pixels_of_membrane_that_are_missing() -> None:
+    proposal = TWO_CELLS.copy()
+    proposal[2:5, 5] = True  # a gap of three pixels in membrane one pixel wide
+    assert cost(TWO_CELLS, proposal) == (0, 3)
+    assert cost(TWO_CELLS, ONE_CELL) == (0, 7)  # the whole membrane
+
+
+def test_wide_membrane_is_worn_down_to_one_pixel_first() -> None:
+    truth = two_cells(slice(4, 7))
+    proposal = truth.copy()
+    proposal[3, 4:7] = True  # a gap one pixel high through three pixels of membrane: one of them is missing
+    assert cost(truth, proposal) == (0, 1)
+    assert cost(truth, ONE_CELL) == (0, 7)
+
+
+def test_a_split_costs_the_pixels_of_cell_that_are_missing() -> None:
+    assert cost(ONE_CELL, TWO_CELLS) == (1, 0)  # membrane grows in from the edge, up to the last pixel
+    bridge = np.zeros((7, 11), bool)
+    bridge[1:6, 1:4] = bridge[1:6, 7:10] = True
+    truth = bridge.copy()
+    truth[3, 4:7] = True  # a bridge three pixels long, each of which parts it
+    assert cost(truth, bridge) == (3, 0)
+
+
+def test_a_cut_through_a_ring_is_no_split() -> None:
+    truth = np.ones((9, 9), bool)
+    truth[2:7, 2:7] = False
+    proposal = truth.copy()
+    proposal[:2, 4] = False
+    assert topology(proposal) == (1, 1)  # still one cell, but its hole has opened
+    assert cost(truth, proposal) == (0, 0)
+
+
+def test_a_way_round_outside_the_radius_does_not_count() -> None:
+    truth = np.ones((15, 15), bool)
+    truth[1:14, 1:14] = False
+    proposal = truth.copy()
+    proposal[0, 7] = False
+    assert cost(truth, proposal, radius=20) == (0, 0)
+    assert cost(truth, proposal, radius=5) == (1, 0)
+
+
+def test_holes_and_cells_that_come_or_go_cost_nothing() -> None:
+    hole = ONE_CELL.copy()
+    hole[3, 3] = False
+    island = np.zeros((7, 11), bool)
+    island[3, 3] = True
+    nothing = np.zeros((7, 11), bool)
+    for a, b in ((ONE_CELL, hole), (nothing, island)):
+        for truth, proposal in ((a, b), (b, a)):
+            assert (warp(truth, proposal) != proposal).sum() == 1  # it is left over
+            assert cost(truth, proposal) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_splits_and_mergers_against_labelling_the_whole_plane(seed: int) -> None:
+    """Slow and literal: for every pixel left over, number all regions once with it and once without."""
+    truth, proposal = blobs(seed, 0.6), blobs(seed + 10, 0.6)
+    warped = warp(truth, proposal)
+    splits = mergers = 0
+    for y, x in np.argwhere(warped != proposal):
+        window = np.s_[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        without = warped.copy()
+        without[y, x] = False
+
+        def ids(mask: np.ndarray, place: tuple[slice, slice] = window, pixel: tuple[int, int] = (y, x)) -> set[int]:
+            regions = ndimage.label(mask)[0]
+            others = regions.copy()
+            others[pixel] = 0
+            return set(np.unique(others[place])) - {0}
+
+        if not warped[y, x]:
+            mergers += len(ids(warped)) >= 2
+        else:
+            splits += len(ids(warped)) >= 2 or len(ids(without)) >= 2
+    assert splits + mergers > 0
+    assert splits_and_mergers(warped, proposal, radius=50) == (splits, mergers)
+
+
+def one_after_the_other(truth: np.ndarray, proposal: np.ndarray, priority: np.ndarray | None) -> np.ndarray:
+    """The definition in plain loops: sort the pixels that differ, visit them in turn, again while one is turned."""
+    rows = np.pad(truth, 1).astype(int).tolist()
+    places = [(x, y) for y, x in np.argwhere(truth != proposal).tolist()]
+    places.sort(key=lambda place: (0 if priority is None else -float(priority[place[1], place[0]]), place))
+    before = -1
+    while len(places) != before:
+        before, left = len(places), []
+        for x, y in places:
+            if simple_by_yokoi(rows, y + 1, x + 1):
+                rows[y + 1][x + 1] ^= 1
+            else:
+                left.append((x, y))
+        places = left
+    return np.array(rows, bool)[1:-1, 1:-1]
+
+
+def noise(generator: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """A mask: bits, or blobs of some width."""
+    field = ndimage.gaussian_filter(generator.normal(size=shape), generator.choice([0, 0.7, 1.5]))
+    return field > np.quantile(field, generator.uniform(0.2, 0.8))
+
+
+def priorities(generator: np.random.Generator, shape: tuple[int, int]) -> list[np.ndarray | None]:
+    """None, all different, with ties, whole numbers, all equal, infinite ones."""
+    field = generator.random(shape)
+    with_infinity = np.where(field < 0.5, np.where(field < 0.2, -np.inf, np.inf), field)
+    small = generator.integers(0, 3, shape).astype(np.uint8)
+    return [None, field, np.round(field, 1).astype(np.float32), small, np.zeros(shape), with_infinity]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("shape", [(1, 60), (60, 1), (9, 31), (24, 24), (41, 53)])
+def test_pixels_settled_together_end_as_pixels_turned_one_after_the_other(seed: int, shape: tuple[int, int]) -> None:
+    generator = np.random.default_rng(seed)
+    truth = noise(generator, shape)
+    targets = [(noise(generator, shape), priority) for priority in priorities(generator, shape)]
+    expected = [one_after_the_other(truth, *target) for target in targets]
+    np.testing.assert_array_equal(list(warps(truth, targets)), expected)  # together
+    for target, alone in zip(targets, expected, strict=True):
+        np.testing.assert_array_equal(warp(truth, *target), alone)
+    assert any((warped != truth).any() for warped in expected)
+
+
+@pytest.mark.parametrize("dense, many, few", [(0, 0, 0), (1, 1, 0), (1, 1, 10**9)], ids=["planes", "lists", "single"])
+@pytest.mark.parametrize("seed", range(4))
+def test_whole_planes_lists_and_single_pixels_each_come_to_the_end_alone(
+    seed: int, dense: float, many: float, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_DENSE", dense), ("_MANY", many), ("_FEW", few)):
+        monkeypatch.setattr(scripts.metrics.warping, name, value)
+    generator = np.random.default_rng(seed)
+    truth = noise(generator, (30, 40))
+    targets = [(noise(generator, (30, 40)), priority) for priority in priorities(generator, (30, 40))]
+    expected = [one_after_the_other(truth, *target) for target in targets]
+    np.testing.assert_array_equal(list(warps(truth, targets)), expected)
+
+
+CHECKERBOARD = np.indices((20, 30)).sum(axis=0) % 2 == 0
+ROWS = np.indices((20, 30))[0] % 2 == 0
+SNAKE = ROWS.copy()  # one cell, a line one pixel wide from end to end, row by row
+SNAKE[1::4, -1] = SNAKE[3::4, 0] = True
+ALONG = -np.arange(SNAKE.size, dtype=float).reshape(SNAKE.shape)
+ALONG[2::4] = ALONG[2::4, ::-1].copy()
+FULL, NONE = np.ones_like(ROWS), np.zeros_like(ROWS)
+
+
+@pytest.mark.parametrize("priority", [None, ALONG, -ALONG, np.abs(ALONG + 300)], ids=["ties", "on", "back", "middle"])
+@pytest.mark.parametrize(
+    "truth, proposal",
+    [
+        (FULL, NONE),
+        (NONE, FULL),
+        (FULL, CHECKERBOARD),
+        (CHECKERBOARD, FULL),
+        (CHECKERBOARD, ~CHECKERBOARD),
+        (FULL, ROWS),
+        (ROWS, NONE),
+        (ROWS.T.copy(), NONE.T.copy()),
+        (SNAKE, NONE),
+        (SNAKE, FULL),
+        (NONE, SNAKE),
+        (ROWS, ~ROWS),
+    ],
+)
+def test_long_chains_of_pixels_that_wait_for_each_other_end_the_same(
+    truth: np.ndarray, proposal: np.ndarray, priority: np.ndarray | None
+) -> None:
+    order = priority if priority is None else priority.reshape(truth.shape)
+    np.testing.assert_array_equal(warp(truth, proposal, order), one_after_the_other(truth, proposal, order))
+
+
+def test_a_snake_is_eaten_from_its_end_pixel_by_pixel() -> None:
+    """Every pixel waits for the one before it: nothing can be settled together. One pixel of the cell remains."""
+    assert warp(SNAKE, NONE, ALONG).sum() == 1
+
+
+@pytest.mark.parametrize("count, at_once", [(1, 16), (8, 8), (9, 8), (16, 16), (17, 16), (5, 2), (3, 1)])
+def test_any_number_of_planes_is_warped_as_each_alone(count: int, at_once: int) -> None:
+    generator = np.random.default_rng(count)
+    truth = noise(generator, (20, 30))
+    targets = [(noise(generator, (20, 30)), generator.random((20, 30))) for _ in range(count)]
+    together = list(warps(truth, iter(targets), at_once))
+    assert len(together) == count
+    for warped, target in zip(together, targets, strict=True):
+        np.testing.assert_array_equal(warped, one_after_the_other(truth, *target))
+
+
+def test_a_priority_that_is_not_a_number_is_the_lowest() -> None:
+    generator = np.random.default_rng(0)
+    truth, proposal, priority = noise(generator, (30, 40)), noise(generator, (30, 40)), generator.random((30, 40))
+    missing = generator.random((30, 40)) < 0.4
+    expected = one_after_the_other(truth, proposal, np.where(missing, -1, priority))
+    np.testing.assert_array_equal(warp(truth, proposal, np.where(missing, np.nan, priority)), expected)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (1, 1)])
+def test_planes_of_no_or_one_pixel(shape: tuple[int, int]) -> None:
+    cells, nothing = np.ones(shape, bool), np.zeros(shape, bool)
+    np.testing.assert_array_equal(warp(cells, nothing), cells)  # a cell of one pixel does not vanish
+    np.testing.assert_array_equal(warp(nothing, nothing), nothing)
+
+
+def splits_by_windows(warped: np.ndarray, proposal: np.ndarray, radius: int) -> int:
+    """Label the window of every pixel of a cell that is left over, with no short cut."""
+    splits, regions = 0, ndimage.label(warped)[0]
+    for y, x in np.argwhere(warped & ~proposal):
+        around = np.s_[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        if warped[around].all():
+            continue
+        top, left = max(y - radius, 0), max(x - radius, 0)
+        window = warped[top : y + radius + 1, left : x + radius + 1].copy()
+        window[y - top, x - left] = False
+        ring = regions[around].copy()
+        ring[y - around[0].start, x - around[1].start] = 0
+        pieces = ndimage.label(window)[0][max(y - 1, 0) - top : y + 2 - top, max(x - 1, 0) - left : x + 2 - left]
+        splits += len(set(np.unique(ring)) - {0}) >= 2 or len(set(np.unique(pieces)) - {0}) >= 2
+    return splits
+
+
+@pytest.mark.parametrize("radius", [1, 3, 20])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_curve_of_membrane_parts_a_cell_as_its_window_says(seed: int, radius: int) -> None:
+    generator = np.random.default_rng(seed)
+    for shape in ((1, 40), (12, 17), (30, 40)):
+        cells, proposal = noise(generator, shape), noise(generator, shape)
+        for left_over in (cells, warp(cells, proposal)):
+            splits, _ = splits_and_mergers(left_over, proposal, radius)
+            assert splits == splits_by_windows(left_over, proposal, radius)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_error_is_that_of_the_definition_pixel_by_pixel(seed: int) -> None:
+    """Probabilities of many values and of few, whose pixels tie."""
+    generator = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(generator.random((40, 50)), 1.0)
+    stretched = (smooth - smooth.min()) / np.ptp(smooth)
+    probability = stretched if seed % 2 else np.round(stretched, 1)
+    truth = noise(generator, (40, 50))
+    assert warping_error([(probability, truth)]).error == literal_warping_error(probability, truth)
+
+
+def test_the_surest_pixels_are_turned_first() -> None:
+    """A cut through one cell leaves one pixel over: the one that the proposal is least sure of."""
+    priority = np.abs(np.arange(7) - 3)[:, None] * np.ones((7, 11))  # surest at both edges
+    assert np.argwhere(warp(ONE_CELL, TWO_CELLS, priority) != TWO_CELLS).tolist() == [[3, 5]]
+    assert np.argwhere(warp(ONE_CELL, TWO_CELLS) != TWO_CELLS).tolist() == [[6, 5]]  # equal: downwards
+
+
+def test_the_error_is_the_lowest_over_thresholds_of_all_pixels_over_all_planes() -> None:
+    gap = np.where(TWO_CELLS, 0.95, 0.15)
+    gap[2, 5] = 0.55  # merges below 0.5, one pixel
+    cut = np.where(TWO_CELLS, 0.95, 0.35)  # of a single true cell: split from 0.4 on
+    result = warping_error([(gap, TWO_CELLS), (cut, ONE_CELL)])
+    assert result.pixels == 2 * 7 * 11
+    np.testing.assert_array_equal(result.splits, [0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
+    np.testing.assert_array_equal(result.mergers, [7, 7, 1, 1, 1, 1, 0, 0, 0, 0])
+    assert result.error == pytest.approx(1 / 154)
+    assert result.best == 2
+    assert result.best_threshold == 0.2
+    assert len(result.thresholds) == 10  # the challenge leaves 1.0 out
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(2, 2\) and \(2, 3\)"):
+        warp(np.ones((2, 2), bool), np.ones((2, 3), bool))
+    with pytest.raises(ValueError, match=r"probabilities 0 \.\. 1, got -3\.0"):
+        warping_error([(np.full((2, 2), -3.0), np.ones((2, 2)))])
+    with pytest.raises(ValueError, match="at least one plane"):
+        warping_error([])
+
+
+def test_inputs_stay_as_they_were() -> None:
+    truth, proposal = TWO_CELLS.copy(), two_cells(slice(6, 7))
+    warp(truth, proposal)
+    np.testing.assert_array_equal(truth, TWO_CELLS)
+    np.testing.assert_array_equal(proposal, two_cells(slice(6, 7)))
+
+
+def test_real_planes_cost_what_the_challenge_program_counts(
+    smoothed_planes: list[tuple[np.ndarray, np.ndarray]],
+) -> None:
+    """Numbers of Fiji's Trainable Segmentation (commit 41c7083) for the same planes, thresholds 0.0, 0.1 ... 0.9."""
+    result = warping_error(smoothed_planes)
+    assert result.splits.tolist() == [0, 0, 1, 3, 23, 235, 1408, 3238, 968, 520]
+    assert result.mergers.tolist() == [3926, 3916, 3851, 2571, 274, 33, 7, 0, 0, 0]
+    assert result.error == pytest.approx(0.002044677734375, abs=1e-15)
+
+
+def test_the_truth_as_its_own_proposal_has_no_error(data_root: Path) -> None:
+    truth = np.asarray(Image.open(data_root / "isbi2012/train/labels/00.png")) > 0
+    assert warping_error([(truth * 1.0, truth)]).errors.max() == 0
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    assert doctest.testmod(scripts.metrics.warping).failed == 0
