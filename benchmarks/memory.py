@@ -163,7 +163,7 @@ def table_of_inference(image_size: int, limits: list[int]) -> None:
 
 
 def table_of_pixels(sizes: list[int]) -> None:
-    """Print bytes per input pixel of one forward pass, which `scripts.inferers.memory.BYTES_PER_PIXEL` must not be below."""
+    """Print bytes per input pixel of one forward pass, the least that `BYTES_PER_PIXEL` of `scripts` must say."""
     print("| tile | precision | unpadded | unpadded, NCHW | padded | padded, NCHW |")
     print("|---:|---|---:|---:|---:|---:|")
     for size in sizes:

@@ -27,7 +27,7 @@ COMMANDS = {  # name: what the list says; each is a function of that name in the
     "bench": "Measure speeds as ratios; write JSON and a Markdown table.",
     "report": "Write and show the table of results, paper and board beside ours.",
 }
-PACKAGES = {  # name: the package of its module, for all but those that lie beside this file
+PACKAGES = {  # name: package of its module; the others lie beside this file
     "sample": "datasets",
     "fetch": "datasets",
     "run": "running",
@@ -44,7 +44,7 @@ HELP_WORDS = ("-h", "--help", "help")
 
 def module_of(name: str) -> str:
     """The module that holds a command as a function of the same name."""
-    return ".".join(["bundle", *([PACKAGES[name]] if name in PACKAGES else []), name])
+    return f"bundle.{PACKAGES[name]}.{name}" if name in PACKAGES else f"bundle.{name}"
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,8 +1,12 @@
-"""Dependency runs one way: bundle -> configs -> scripts."""
+"""Dependency runs one way: bundle -> configs -> scripts; in scripts and bundle from the upper packages to the lower."""
 
 from __future__ import annotations
 
 import ast
+import importlib
+import subprocess
+import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -28,7 +32,7 @@ def _names(node: ast.AST) -> set[str]:
     return {node.module.split(".")[0]} if isinstance(node, ast.ImportFrom) and node.module else set()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "scripts").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_scripts_travel_alone(path):
     assert not imported(path) & {"bundle", "benchmarks", "tests", "configs"}
 
@@ -51,8 +55,100 @@ def test_nothing_would_be_installed():
     assert "py-modules = []" in text
 
 
-def test_modules_have_one_idea():
-    """Long modules have two; the limit is about 250 lines."""
-    for folder in ("scripts", "bundle", "benchmarks"):
-        for path in (ROOT / folder).glob("*.py"):
-            assert len(path.read_text().splitlines()) <= 265, path.name
+LEVELS = {  # from the lowest; packages of one level may name each other
+    "scripts": (
+        {"lazy"},
+        {"networks"},
+        {"io"},
+        {"data"},
+        {"inferers"},
+        {"engines", "losses", "transforms"},
+        {"metrics", "serving"},
+        {"plot"},
+        {"handlers"},
+    ),
+    "bundle": (
+        {"errors", "terminal"},
+        {"running"},
+        {"datasets"},
+        {"experiments"},
+        {"publishing", "labelling", "bench"},
+        {"__main__"},
+    ),
+}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def package_of(module: str) -> str:
+    """`scripts.io` of `scripts.io.tiff`."""
+    return ".".join(module.split(".")[:2])
+
+
+def arrows(top: str) -> dict[str, set[str]]:
+    """Module -> modules of the same top-level package that it imports, anywhere in it."""
+    paths = {module_name(path): path for path in (ROOT / top).rglob("*.py")}
+    found: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        found[name] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                whole = [f"{node.module}.{alias.name}" for alias in node.names]  # a module, or a name in one
+                found[name] |= {full if full in paths else node.module for full in whole} & set(paths)
+            elif isinstance(node, ast.Import):
+                found[name] |= {alias.name for alias in node.names} & set(paths)
+    return found
+
+
+@pytest.mark.parametrize("top", LEVELS)
+def test_packages_import_only_from_their_own_level_and_below(top):
+    level = {room: number for number, rooms in enumerate(LEVELS[top]) for room in rooms}
+    upwards = [
+        f"{module} -> {other}"
+        for module, others in arrows(top).items()
+        for other in others
+        if "." in module and "." in other and level[other.split(".")[1]] > level[module.split(".")[1]]
+    ]
+    assert not upwards
+
+
+@pytest.mark.parametrize("top", LEVELS)
+def test_no_module_imports_itself_by_way_of_others(top):
+    TopologicalSorter(arrows(top)).prepare()  # raises CycleError, which names the modules
+
+
+@pytest.mark.parametrize("top", LEVELS)
+def test_no_package_imports_itself_by_way_of_others(top):
+    between: dict[str, set[str]] = {}
+    for module, others in arrows(top).items():
+        room = package_of(module)
+        between.setdefault(room, set()).update({package_of(other) for other in others} - {room, top})
+    TopologicalSorter(between).prepare()
+
+
+@pytest.mark.parametrize("package", ["handlers", "metrics", "plot"])
+def test_what_a_package_offers_by_name_is_there(package):
+    module = importlib.import_module(f"scripts.{package}")
+    for name in module.__all__:
+        assert getattr(module, name).__module__.startswith(f"scripts.{package}.")
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = module.no_such_name
+
+
+INFERENCE_SIDE = """
+import sys
+sys.modules["matplotlib.pyplot"] = None  # an import would fail; MONAI, which tries one, goes on without
+import scripts.data, scripts.engines, scripts.inferers, scripts.io, scripts.networks, scripts.transforms
+import scripts.serving
+print(*[name for name in sys.modules if name.startswith(("scripts.handlers", "scripts.metrics", "scripts.plot"))])
+from scripts.handlers import LoadWeights, ProgressBar, RunSettings, SegmentationSaver
+print(*sorted(name for name in sys.modules if name.startswith(("scripts.metrics.", "scripts.plot."))))
+"""
+
+
+def test_the_inference_side_loads_neither_figures_nor_the_measures_of_challenges():
+    done = subprocess.run([sys.executable, "-c", INFERENCE_SIDE], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines() == ["", "scripts.metrics.shapes scripts.plot.overlays"]

@@ -126,7 +126,7 @@ def prepare_app(app: Path, python: Path) -> Path:
             raise RunError(f"MONAI Label's app could not be copied by {' '.join(command)}: {' '.join(lines[-1:])}")
         (folder / "main.py").rename(theirs)
     with replacing(folder / "main.py") as temporary:
-        shutil.copyfile(ROOT / "bundle" / "label_app.py", temporary)
+        shutil.copyfile(Path(__file__).with_name("label_app.py"), temporary)
     return folder
 
 

@@ -28,8 +28,7 @@ from bundle.publishing.bioimageio_description import description, documentation,
 from bundle.publishing.export import write_checked
 from bundle.publishing.exporters import FORMATS, check_installed, tile_sizes
 from scripts.io.files import replacing
-from scripts.networks import geometry
-from scripts.networks import unet as networks
+from scripts.networks import geometry, unet
 
 WEIGHT_FILES = {  # format: its file; in the order of preference, the first of those chosen is the origin of the others
     "pytorch_state_dict": "weights.pt",
@@ -176,7 +175,7 @@ def network_source() -> str:
     """The network and the arithmetic that it needs as one source file, which needs torch, numpy and monai alone."""
     future = "from __future__ import annotations\n"
     own = re.compile(r"^from scripts\..*\n", re.MULTILINE)
-    parts = [own.sub("", inspect.getsource(module)).replace(future, "") for module in (geometry, networks)]
+    parts = [own.sub("", inspect.getsource(module)).replace(future, "") for module in (geometry, unet)]
     return future + "\n".join(parts)
 
 

@@ -1,7 +1,8 @@
 """Write a trained network as ONNX, TorchScript, torch.export's pt2, or TorchScript with TensorRT engines.
 
-Every file is float32 (`bundle.publishing.quantizing` makes int8 of ONNX), gives raw scores and carries a description (JSON under
-`scripts.inferers.exported.INFO`). Batch and size are free, but for TensorRT, whose engines are built for one tile.
+Every file is float32 (`bundle.publishing.quantizing` makes int8 of ONNX), gives raw scores and carries a description
+(JSON under `scripts.inferers.exported.INFO`). Batch and size are free, but for TensorRT, whose engines are built for
+one tile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The handlers that a configuration names, each a literal `{_target_: scripts.handlers.<name>, ...}` in a list.
+"""What listens to an engine; in a configuration a literal `{_target_: scripts.handlers.<name>, ...}` in a list.
 
 | name                | attached to | does                                                                      |
 |---------------------|-------------|---------------------------------------------------------------------------|
@@ -12,6 +12,14 @@
 | `SegmentationSaver` | evaluator   | class maps, probabilities, instances, overlays, `objects.csv`             |
 | `RunSettings`       | any engine  | the configuration as run, to TensorBoard and MLflow                       |
 | `RunFiles`          | evaluator   | what an evaluation has written, to MLflow                                 |
+| `LoadWeights`       | any engine  | loads weights at the start, or refuses them                               |
+| `BestWeights`       | trainer     | the weights of the best validation                                        |
+| `TrainingState`     | trainer     | all that a training needs to go on after an interruption                  |
+| `Validation`        | trainer     | validates at intervals, and after the last epoch                          |
+| `ClipGradients`     | trainer     | gradients of at most a given norm                                         |
+| `StopOnDivergence`  | trainer     | ends a training whose loss is no longer a number                          |
+| `EndProcesses`      | trainer     | ends the processes of the data loader with the training                   |
+| `LossOnDevice`      | trainer     | keeps the loss on its device, so that no step waits for the GPU           |
 | `TimeLimit`         | trainer     | ends a training after so many minutes, its learning rate with it          |
 | `MovingAverage`     | trainer     | a moving average of the weights, in a network of its own                  |
 | `Attached`          | any engine  | a handler that other parts of a configuration refer to                    |

@@ -43,8 +43,8 @@ class OverlapTileInferer(Inferer):
         tile_size: length of a tile as the network gets it, 572 in the paper, or (height, width). None: the size with
             the least work within `memory_limit`; one tile of 700 for a 512 x 512 image. Fix it for a network that was
             exported with a fixed size.
-        memory_limit: bytes that one forward pass may take by the model of `scripts.inferers.memory`, or "auto", half of what is
-            free on the device; bounds the tile chosen and the tiles per batch. The default serves an image of
+        memory_limit: bytes that one forward pass may take by the model of `scripts.inferers.memory`, or "auto", half of
+            what is free on the device; bounds the tile chosen and the tiles per batch. The default serves an image of
             1024 x 1024 with one tile of the paper's network.
         sw_batch_size: tiles per forward pass. None: as many as `memory_limit` allows; on a CPU 1, whose caches hold
             the features of one tile rather than those of several.
@@ -220,7 +220,8 @@ class MixedPrecisionInferer(SimpleInferer):
 
     Args:
         amp_dtype: "auto", "bfloat16", "float16", or "float32" for no autocast; see `OverlapTileInferer`.
-        channels_last: lay inputs out as channels-last; None: where training in it is fast, see `scripts.inferers.precision`.
+        channels_last: lay inputs out as channels-last; None: where training in it is fast, see
+            `scripts.inferers.precision`.
     """
 
     def __init__(self, amp_dtype: str | None = "bfloat16", channels_last: bool | None = None) -> None:

@@ -1,8 +1,8 @@
 """What MONAI Label is given of a segmentation: one small label image, columns first; nothing changes in other runs.
 
 MONAI Label hands a request through the transforms of the configuration and writes `pred` at the end. Its writer
-transposes every label, since MONAI's own readers give images columns first; `scripts.io.reader` gives rows first, so that
-a label would be answered transposed, with a status of success. For a 2-D label it takes nothing but (W, H), and it
+transposes every label, since MONAI's own readers give images columns first; `scripts.io.reader` gives rows first, so
+that a label would be answered transposed, with a status of success. For a 2-D label it takes nothing but (W, H), and it
 writes the format of the image that was asked for, JPEG included.
 """
 

@@ -384,8 +384,8 @@ class Rand2DElasticTiled(Rand2DElasticFieldd):
 
     Without the transform (`prob`) the tile is still drawn, and cut out by integer indices.
 
-    `extract_tile` in `scripts.transforms.elastic` is the deterministic twin: with `start`, and `displacements` and `affine` of
-    `rand_2d_elastic`, it repeats the last draw.
+    `extract_tile` is the deterministic twin: with `start`, and `displacements` and `affine` of `rand_2d_elastic`, it
+    repeats the last draw.
     """
 
     def __init__(

@@ -60,8 +60,8 @@ class InstanceLabelsd(MapTransform):
         ignore_value: value in the file that means "not annotated"; None if there is none. Those pixels become -1 in
             classes and instances: weight 0 for `WeightMapd`, left out by the loss and the metrics of this bundle.
         markers_key: where to find a marker on every cell, (1, H, W) whole numbers, of those items that have it; around
-            cells with a marker but no mask nothing is annotated (-1, as above), see `scripts.data.annotation`. One for all
-            keys, since markers belong to the image. None: no markers.
+            cells with a marker but no mask nothing is annotated (-1, as above), see `scripts.data.annotation`. One for
+            all keys, since markers belong to the image. None: no markers.
         field_border: pixels; background this near to the image's edge is not annotated (-1, as above), since objects
             wholly in the border were not outlined: the field of interest of the Cell Tracking Challenge.
         reference_key: where to write the objects as annotated, without the gap and with -1 where not annotated: what

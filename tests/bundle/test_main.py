@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.__main__ import COMMANDS, main
+from bundle.__main__ import COMMANDS, main, module_of
 
 
 def test_alone_it_lists_every_command_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,7 +31,7 @@ def test_the_list_needs_no_heavy_import(bundle_root: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_line_of_a_command_is_the_first_line_of_its_help(name: str) -> None:
-    command = getattr(importlib.import_module(f"bundle.{name}"), name)
+    command = getattr(importlib.import_module(module_of(name)), name)
     assert command.__doc__.splitlines()[0] == COMMANDS[name]
 
 

@@ -142,7 +142,7 @@ def test_the_prepared_folder_holds_one_configuration_each_and_one_file_of_weight
     configs = ["inference.yaml", "logging.conf", "metadata.json", "train.yaml"]
     assert files == [*(f"configs/{name}" for name in configs), "models/model.pt"]
     assert (served / "models" / "model.pt").read_bytes() == weights.read_bytes()
-    assert (served / "scripts" / "networks.py").samefile(ROOT / "scripts" / "networks.py")
+    assert (served / "scripts" / "losses.py").samefile(ROOT / "scripts" / "losses.py")
 
 
 def test_the_background_has_the_name_that_clients_leave_out(weights: Path, tmp_path: Path) -> None:
