@@ -222,22 +222,51 @@ def test_averaged_weights_are_kept_resumed_and_measured_with_and_without_the_ove
 
 
 @pytest.mark.slow
-def test_two_processes_end_together_when_the_time_is_over(tiny_dataset, tmp_path):
-    options = settings(tiny_dataset, tmp_path, val_fraction=0.5, max_minutes=0.1, max_epochs=10**6)
+def test_a_state_is_resumed_with_a_time_limit_and_refused_with_another_optimizer_or_average(
+    tiny_dataset, tmp_path, run_bundle
+):
+    options = settings(tiny_dataset, tmp_path)
+    run_bundle("train.yaml", **options)
+    for overlay, word in (("variant_adam.yaml", "betas"), ("variant_fast.yaml", "average")):
+        with pytest.raises(RuntimeError) as raised:
+            run_bundle("train.yaml", overlay, **options | {"max_epochs": 3, "resume": True})
+        told = str(root_cause(raised.value))
+        assert "training_state.pt" in told
+        assert word in told
+        assert "momentum" in told
+    run_bundle("train.yaml", **options | {"max_epochs": 3, "resume": True, "max_minutes": 10})
+    assert [row["epoch"] for row in read_history(tmp_path / "out" / "history.csv")] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_an_evaluation_reads_no_training_image(tiny_dataset, tmp_path, run_bundle):
+    options = settings(tiny_dataset, tmp_path)
+    run_bundle("train.yaml", **options)
+    workflow = run_bundle("train.yaml", "evaluate.yaml", run_id="evaluating", **options)
+    assert "train::dataset" not in workflow.parser.ref_resolver.resolved_content
+
+
+def train_in_two_processes(files: list[Path], options: dict, timeout: float | None = None) -> None:
+    """Train by torchrun on the CPU, with configurations over train.yaml."""
     overrides = [f"--{key}={value}" for key, value in options.items() if key != "device"]
-    files = f"['{CONFIGS}/train.yaml','{CONFIGS}/variant_fast.yaml','{CONFIGS}/multi_gpu_train.yaml']"
+    names = ",".join(f"'{path}'" for path in (CONFIGS / "train.yaml", *files))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, "monai.bundle", "run", "training", "--config_file", files, *overrides],
+        [*command, "monai.bundle", "run", "training", "--config_file", f"[{names}]", *overrides],
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=timeout,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_two_processes_end_together_when_the_time_is_over(tiny_dataset, tmp_path):
+    options = settings(tiny_dataset, tmp_path, val_fraction=0.5, max_minutes=0.1, max_epochs=10**6)
+    train_in_two_processes([CONFIGS / "variant_fast.yaml", CONFIGS / "multi_gpu_train.yaml"], options, timeout=300)
     rows = read_history(tmp_path / "out" / "history.csv")
     assert rows[-1]["val_mean_dice"] is not None
     assert rows[-1]["lr"] < 0.5 * max(row["lr"] for row in rows)
@@ -246,8 +275,6 @@ def test_two_processes_end_together_when_the_time_is_over(tiny_dataset, tmp_path
 @pytest.mark.slow
 def test_two_processes_train_on_different_images_to_equal_weights_and_write_once(tiny_dataset, tmp_path):
     options = settings(tiny_dataset, tmp_path, val_fraction=0.5)
-    overrides = [f"--{key}={value}" for key, value in options.items() if key != "device"]
-    files = f"['{CONFIGS}/train.yaml','{CONFIGS}/multi_gpu_train.yaml','{tmp_path}/witness.yaml']"
     witness = ROOT / "tests" / "configs" / "witness.py"
     (tmp_path / "witness.yaml").write_text(
         "+train#handlers:\n"
@@ -255,17 +282,7 @@ def test_two_processes_train_on_different_images_to_equal_weights_and_write_once
         f"  folder: {tmp_path}\n"
         '  network: "@network"\n'
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, "monai.bundle", "run", "training", "--config_file", files, *overrides],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    train_in_two_processes([CONFIGS / "multi_gpu_train.yaml", tmp_path / "witness.yaml"], options)
     seen = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert seen[0]["weights"] == seen[1]["weights"]
     for epoch in range(2):

@@ -378,7 +378,7 @@ def test_an_inferer_survives_pickling():
     assert inferer(images(1, 1, 3, 3).float(), tiny(2).float()).shape == (1, 2, 3, 3)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_images_on_the_cpu_pass_through_a_network_on_the_gpu_and_large_outputs_stay_on_the_cpu():
     network, x = tiny(2), images(1, 1, 60, 60)
     expected = whole_pass(network, x)

@@ -325,7 +325,7 @@ def test_inputs_are_not_changed():
     np.testing.assert_array_equal(displacements, before[1])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
 def test_gpu_equals_cpu(mode):
     image, displacements = noise(2, 100, 90), sample_displacements(random_state=0)

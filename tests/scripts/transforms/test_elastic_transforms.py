@@ -319,7 +319,7 @@ def test_a_configuration_names_tile_and_field():
 
 @pytest.mark.parametrize(
     "device",
-    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+    ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)],
 )
 def test_the_result_lies_where_the_input_lay(device):
     data = {key: value.to(device) for key, value in item().items()}
