@@ -57,7 +57,7 @@ def test_nothing_would_be_installed():
 
 LEVELS = {  # from the lowest; packages of one level may name each other
     "scripts": (
-        {"lazy"},
+        {"checks", "compiled", "lazy"},
         {"networks"},
         {"io"},
         {"data"},

@@ -27,6 +27,7 @@ from bundle.publishing.archive import write_archive
 from bundle.publishing.bioimageio_description import description, documentation, preprocessing
 from bundle.publishing.export import write_checked
 from bundle.publishing.exporters import FORMATS, check_installed, tile_sizes
+from scripts import checks
 from scripts.io.files import replacing
 from scripts.networks import geometry, unet
 
@@ -175,7 +176,7 @@ def network_source() -> str:
     """The network and the arithmetic that it needs as one source file, which needs torch, numpy and monai alone."""
     future = "from __future__ import annotations\n"
     own = re.compile(r"^from scripts\..*\n", re.MULTILINE)
-    parts = [own.sub("", inspect.getsource(module)).replace(future, "") for module in (geometry, unet)]
+    parts = [own.sub("", inspect.getsource(module)).replace(future, "") for module in (checks, geometry, unet)]
     return future + "\n".join(parts)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.checks import check_choice
 from scripts.data.pairs import SHOWN, check_pairs, some
 from scripts.data.splits import save_split
 from scripts.io.reader import PathLike
@@ -51,8 +52,7 @@ def find_cell_tracking(
     Example:
         find_cell_tracking("DIC-C2DH-HeLa", "01", "silver", "0-55")
     """
-    if reference not in _LABELS:
-        raise ValueError(f"reference must be one of {', '.join(_LABELS)}, got {reference!r}")
+    check_choice("reference", reference, _LABELS)
     if dataset_dir is None or not str(dataset_dir):
         raise ValueError("no folder given; set dataset_dir to the folder that holds 01, 01_GT, ...")
     root = Path(dataset_dir).expanduser()

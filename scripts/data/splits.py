@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from scripts.checks import check_choice
 from scripts.data.pairs import some
 from scripts.io.files import write_json
 from scripts.io.reader import PathLike, image_suffix, split_address
@@ -70,8 +71,7 @@ def split_datalist(
         split, is_all = _from_file(items, Path(split_file))
         rule: dict[str, Any] = {"how": "all" if is_all else "file", "split_file": str(split_file)}
     else:
-        if how not in RULES:
-            raise ValueError(f"how must be one of {', '.join(RULES)}, got {how!r}")
+        check_choice("how", how, RULES)
         if not 0 < val_fraction < 1:
             raise ValueError(f"val_fraction must lie between 0 and 1, got {val_fraction}")
         held = min(max(1, round(len(items) * val_fraction)), len(items) - 1)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.export.passes import move_to_device_pass
 
+from scripts.checks import check_choice
 from scripts.inferers.precision import amp_dtype_of
 
 INFO = "original_unet.json"  # key of the description in a file: classes, grey values, geometry, checksum of the weights
@@ -74,8 +75,7 @@ class ExportedNetwork(nn.Module):
                 f"backend: {self.path} has the suffix {suffix or 'none'}, expected one of {', '.join(LOADERS)}; make "
                 "such a file with python -m bundle export, or give plain weights as ckpt_path"
             )
-        if onnx_engine not in ONNX_ENGINES:
-            raise ValueError(f"onnx_engine must be one of {', '.join(ONNX_ENGINES)}, got {onnx_engine!r}")
+        check_choice("onnx_engine", onnx_engine, ONNX_ENGINES)
         load = LOADERS[suffix]
         if onnx_engine == "openvino":
             if suffix != ".onnx":

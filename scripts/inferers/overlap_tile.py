@@ -16,6 +16,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer
 from tqdm import tqdm
 
+from scripts.checks import check_choice
 from scripts.inferers.memory import bytes_per_pixel, free_memory
 from scripts.inferers.orientations import ORIENTATIONS, add_tile, as_vote, scores_of_votes
 from scripts.inferers.precision import amp_dtype_of, at_least_single, autocast, check_amp_dtype, trains_in_channels_last
@@ -90,16 +91,16 @@ class OverlapTileInferer(Inferer):
         progress: bool = False,
     ) -> None:
         super().__init__()
-        _one_of("orientations", orientations, tuple(ORIENTATIONS))
-        _one_of("average", average, ("scores", "probabilities"))
+        check_choice("orientations", orientations, tuple(ORIENTATIONS))
+        check_choice("average", average, ("scores", "probabilities"))
         if isinstance(memory_limit, str):
-            _one_of("memory_limit", memory_limit, ("auto", "a number of bytes"))
+            check_choice("memory_limit", memory_limit, ("auto", "a number of bytes"))
         if sw_batch_size is not None and sw_batch_size < 1:
             raise ValueError(f"sw_batch_size must be at least 1 tile, got {sw_batch_size}")
         if isinstance(tile_size, Sequence) and len(tile_size) != 2:
             raise ValueError(f"tile_size must be one length or (height, width), got {tuple(tile_size)}")
         if padding is not None:
-            _one_of("padding", padding, PADDINGS)
+            check_choice("padding", padding, PADDINGS)
         self.depth = depth
         self.padding = padding
         self.margin = margin
@@ -252,8 +253,3 @@ def _like(inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
     if isinstance(inputs, MetaTensor):
         return MetaTensor(output).copy_meta_from(inputs, copy_attr=False)
     return output
-
-
-def _one_of(name: str, got: object, known: Sequence[object]) -> None:
-    if got not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {got!r}")

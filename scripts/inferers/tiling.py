@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scripts.checks import check_choice
 from scripts.networks import geometry
 
 PADDINGS = ("valid", "same", "retain_dim")
@@ -39,8 +40,7 @@ class TileRule:
     def __init__(self, depth: int = 4, padding: str = "valid", margin: int | None = None) -> None:
         if depth < 1:
             raise ValueError(f"depth must be at least 1 pooling, got {depth}")
-        if padding not in PADDINGS:
-            raise ValueError(f"padding must be one of {PADDINGS}, got {padding!r}")
+        check_choice("padding", padding, PADDINGS)
         default = {"valid": geometry.margin(depth), "same": 7 * 2**depth, "retain_dim": 0}[padding]
         self.depth = depth
         self.padding = padding

@@ -23,6 +23,7 @@ from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler
 from monai.metrics import CumulativeIterationMetric
 
+from scripts.checks import check_choice
 from scripts.engines import engine_items
 from scripts.io.arrays import as_array
 from scripts.metrics.membranes import VInfo, VRand
@@ -160,8 +161,7 @@ class InstanceScore(ObjectMetricHandler):
         reference_key: str = "reference",
         valid_key: str | None = None,
     ) -> None:
-        if measure not in MEASURES:
-            raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {measure!r}")
+        check_choice("measure", measure, MEASURES)
         if not 0.5 <= threshold < 1:
             raise ValueError(f"threshold must be from 0.5 to below 1, got {threshold}")
         metric = ObjectMetric(partial(_counts_at, threshold), partial(_score, measure))
@@ -207,6 +207,5 @@ def key_metric(name: str, class_names: Sequence[str], prefix: str = "val_") -> d
     Raises:
         ValueError: no such metric.
     """
-    if name not in _HANDLERS:
-        raise ValueError(f"key_metric must be one of {', '.join(KEY_METRICS)}, got {name!r}")
+    check_choice("key_metric", name, _HANDLERS)
     return {f"{prefix}{name}": _HANDLERS[name](len(class_names))}

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
+from skimage.segmentation import relabel_sequential
 
 
 class Agreement(NamedTuple):
@@ -197,12 +198,12 @@ def overlaps(result: np.ndarray, reference: np.ndarray, annotated: np.ndarray | 
     found, truth = _object_numbers(result, "result"), _object_numbers(reference, "reference")
     if found.min(initial=0) < 0:
         raise ValueError(f"result must hold object numbers from 0, got {found.min()}")
-    result_ids, found = _places(found)
+    result_ids, found = _renumbered(found)
     whole_areas = result_areas = np.bincount(found.ravel())[1:]
     if annotated is not None:
         found, truth = np.where(annotated, found, 0), np.where(annotated, truth, 0)
         result_areas = np.bincount(found.ravel(), minlength=1 + len(result_ids))[1:]
-    reference_ids, truth = _places(truth)
+    reference_ids, truth = _renumbered(truth)
     pairs = overlap_table(truth, found)[1:, 1:].tocoo()
     return Overlaps(
         reference_ids,
@@ -216,24 +217,16 @@ def overlaps(result: np.ndarray, reference: np.ndarray, annotated: np.ndarray | 
     )
 
 
-def _places(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers above 0 that occur, in order, and the place of each pixel's number among them, from 1; 0: none.
-
-    Looked up in a list of all numbers, which is much faster than sorting, unless the list would outgrow the image.
+def _renumbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Renumber the objects 1, 2, ... in the order of their numbers; numbers below 1 become 0.
 
     Returns:
-        int64 (N,), int32 like `numbers`.
+        Old numbers, int64 (N,), and the new label image, int32 like `labels`.
     """
-    numbers = np.maximum(numbers, 0)
-    last = int(numbers.max(initial=0))
-    if last > numbers.size:
-        ids, places = np.unique(numbers, return_inverse=True)
-        has_none = int(ids[0] == 0)
-        return ids[has_none:].astype(np.int64), (places.reshape(numbers.shape) + 1 - has_none).astype(np.int32)
-    is_there = np.zeros(last + 1, bool)
-    is_there[numbers] = True
-    is_there[0] = False
-    return np.flatnonzero(is_there), np.where(is_there, np.cumsum(is_there), 0).astype(np.int32)[numbers]
+    if labels.size == 0:
+        return np.zeros(0, np.int64), np.zeros(labels.shape, np.int32)
+    renumbered, _, old = relabel_sequential(np.maximum(labels, 0))
+    return np.asarray(old, dtype=np.int64)[1:], renumbered.astype(np.int32, copy=False)
 
 
 def _object_numbers(labels: np.ndarray, name: str) -> np.ndarray:

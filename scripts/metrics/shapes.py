@@ -18,6 +18,7 @@ import ignite.distributed as idist
 import numpy as np
 from monai.utils import string_list_all_gather
 from scipy.ndimage import mean
+from skimage.segmentation import find_boundaries
 
 from scripts.io.files import replacing, six_digits, temporary_path
 
@@ -119,15 +120,7 @@ def _perimeters(instances: np.ndarray, rows: np.ndarray, objects: int) -> np.nda
     A border pixel is one with another object, the background or the image's rim over one of its edges.
     """
     padded = np.pad(instances, 1)
-    inside = padded[1:-1, 1:-1]
-    border = np.zeros(padded.shape, bool)
-    border[1:-1, 1:-1] = inside > 0
-    border[1:-1, 1:-1] &= (
-        (inside != padded[:-2, 1:-1])
-        | (inside != padded[2:, 1:-1])
-        | (inside != padded[1:-1, :-2])
-        | (inside != padded[1:-1, 2:])
-    )
+    border = find_boundaries(padded, connectivity=1, mode="inner")
     numbers, at = padded.ravel(), np.flatnonzero(border)
     own, code = numbers[at], np.ones(len(at), np.int64)
     on_border = border.ravel()

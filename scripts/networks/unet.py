@@ -14,6 +14,7 @@ from monai.networks.layers.factories import Conv, Dropout, Pool
 from monai.networks.layers.utils import get_norm_layer
 from torch import nn
 
+from scripts.checks import check_choice
 from scripts.networks.geometry import center_crop, margin, output_size
 
 
@@ -72,11 +73,11 @@ class RonnebergerUNet(nn.Module):
         super().__init__()
         features = tuple(features)
         up_features = features[:-1] if up_features is None else tuple(up_features)
-        _one_of("spatial_dims", spatial_dims, (1, 2, 3))
-        _one_of("padding", padding, ("valid", "same"))
-        _one_of("dropout_at", dropout_at, ("contracting_end", "stages"))
-        _one_of("up_kernel_size", up_kernel_size, (2, 3))
-        _one_of("concat", concat, ("skip_first", "up_first"))
+        check_choice("spatial_dims", spatial_dims, (1, 2, 3))
+        check_choice("padding", padding, ("valid", "same"))
+        check_choice("dropout_at", dropout_at, ("contracting_end", "stages"))
+        check_choice("up_kernel_size", up_kernel_size, (2, 3))
+        check_choice("concat", concat, ("skip_first", "up_first"))
         if len(features) < 2 or min(features) < 1:
             raise ValueError(f"features must name at least two levels of at least one channel each, got {features}")
         if len(up_features) != len(features) - 1 or min(up_features) < 1:
@@ -204,8 +205,3 @@ class _Expand(nn.Module):
         skip = center_crop(skip, list(x.shape[2:]))  # (B, 512, 64, 64) -> (B, 512, 56, 56)
         x = torch.cat([skip, x] if self.skip_first else [x, skip], dim=1)  # -> (B, 1024, 56, 56)
         return self.convolutions(x)  # -> (B, 512, 52, 52)
-
-
-def _one_of(name: str, got: object, known: tuple) -> None:
-    if got not in known:
-        raise ValueError(f"{name} must be one of {known}, got {got!r}")

@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from skimage.draw import polygon as pixels_within
 from skimage.measure import approximate_polygon, find_contours, regionprops
+from skimage.segmentation import find_boundaries
 
 from scripts.io.files import replacing
 from scripts.io.image_files import png_bytes
@@ -99,7 +100,7 @@ def overlay_image(
     numbers = labels if classes is None else np.where(labels > 0, classes, 0)
     index = np.where(numbers > 0, (numbers - 1) % len(PALETTE) + 1, 0).astype(np.uint8)
     if outline:
-        index[inner_outlines(labels) & (index > 0)] += len(PALETTE)
+        index[find_boundaries(labels, connectivity=1, mode="inner") & (index > 0)] += len(PALETTE)
     # by index: untinted, the tints, the outlines
     shares = np.repeat(np.array([1, 1 - alpha, 0], np.float32), [1, len(PALETTE), len(PALETTE)])
     added = np.vstack([alpha * colours, colours[1:]])
@@ -116,26 +117,6 @@ def overlay_image(
     for channel, plane in enumerate(np.broadcast_to(_stretch(planes, low, high), (3, *labels.shape))):
         tinted[..., channel] = np.round((plane * share + added[index, channel]) * 255)
     return tinted
-
-
-def inner_outlines(labels: np.ndarray) -> np.ndarray:
-    """Pixels with another number over one of their edges: `find_boundaries(labels, mode="inner")` of scikit-image, with
-    the background's rim along the regions as well.
-
-    Args:
-        labels: integers (H, W).
-
-    Returns:
-        bool (H, W).
-    """
-    outlines = np.zeros(labels.shape, bool)
-    above = labels[1:] != labels[:-1]
-    beside = labels[:, 1:] != labels[:, :-1]
-    outlines[1:] |= above
-    outlines[:-1] |= above
-    outlines[:, 1:] |= beside
-    outlines[:, :-1] |= beside
-    return outlines
 
 
 def save_image(image: np.ndarray, path: str | Path) -> None:

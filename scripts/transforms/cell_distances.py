@@ -166,17 +166,3 @@ def _look_up_and_down(rows: _Rows, pixels: np.ndarray, cutoff: float, width: int
     sums = np.sqrt(d1, dtype=np.float32) + np.sqrt(far, dtype=np.float32)
     sums[sums > cutoff] = np.inf
     return sums
-
-
-def outlines(instances: np.ndarray) -> np.ndarray:
-    """Keep of each cell only the pixels that have a pixel outside this cell among their 4 neighbours; 0 elsewhere.
-
-    The edge of the image is no outline.
-    """
-    edge = np.zeros(instances.shape, dtype=bool)
-    across, down = instances[:, 1:] != instances[:, :-1], instances[1:] != instances[:-1]
-    edge[:, 1:] |= across
-    edge[:, :-1] |= across
-    edge[1:] |= down
-    edge[:-1] |= down
-    return np.where(edge, instances, 0)

@@ -11,6 +11,7 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy, ensure_tuple
 from skimage.measure import label as connected_components
 
+from scripts.checks import check_choice
 from scripts.data.annotation import NOT_ANNOTATED, mark_border, mark_unannotated
 from scripts.data.items import file_of
 from scripts.transforms.separation import separation_gap
@@ -95,8 +96,7 @@ class InstanceLabelsd(MapTransform):
         self.instances_keys = ensure_tuple(instances_key)
         if len(self.instances_keys) != len(self.keys):
             raise ValueError(f"instances_key must name one key per label, {self.keys}, got {self.instances_keys}")
-        if kind not in KINDS:
-            raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
+        check_choice("kind", kind, KINDS)
         if class_values is not None and kind != "classes":
             raise ValueError(f'class_values needs kind "classes", got {kind!r}')
         if out_channels < 2:

@@ -16,6 +16,7 @@ from monai.transforms import MapTransform, NormalizeIntensity, RandomizableTrans
 from monai.utils import convert_to_dst_type, convert_to_numpy, convert_to_tensor
 from scipy.ndimage import gaussian_filter
 
+from scripts.checks import check_choice
 from scripts.data.items import file_of
 
 METHODS = ("z_score", "percentile")
@@ -102,8 +103,7 @@ def _to_percentiles(channel: torch.Tensor, lower: float, upper: float) -> Ndarra
 
 
 def _check(method: str, lower: float, upper: float, flatten: float) -> None:
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    check_choice("method", method, METHODS)
     if not 0 <= lower < upper <= 100:
         raise ValueError(f"percentiles must be 0 <= lower < upper <= 100, got lower {lower} and upper {upper}")
     if flatten != 0 and not 1 <= flatten < math.inf:

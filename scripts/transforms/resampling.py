@@ -20,6 +20,7 @@ import torch
 from monai.transforms.utils import create_rotate, create_translate
 from torch.nn.functional import grid_sample
 
+from scripts.checks import check_choice
 from scripts.networks.geometry import reflect_index
 from scripts.transforms.displacements import dense_displacements
 
@@ -108,7 +109,7 @@ def sampling_grid(
     Raises:
         ValueError: unknown padding mode, or displacements that are not finite.
     """
-    _check_choice("padding_mode", padding_mode, PADDING_MODES)
+    check_choice("padding_mode", padding_mode, PADDING_MODES)
     reflecting = padding_mode == "reflection"
     window = []
     for plane, first_pixel, length in zip(coordinates.unbind()[::-1], start, image_size, strict=True):
@@ -167,7 +168,7 @@ def crop(
     Returns:
         (C, h, w).
     """
-    _check_choice("padding_mode", padding_mode, PADDING_MODES)
+    check_choice("padding_mode", padding_mode, PADDING_MODES)
     wanted_dtype = output_dtype(image.dtype, mode)
     out = image
     for axis in (1, 2):
@@ -184,7 +185,7 @@ def crop(
 
 def output_dtype(dtype: torch.dtype, mode: str) -> torch.dtype:
     """Type after resampling: "nearest" and floating types keep theirs, interpolated integers become float32."""
-    _check_choice("mode", mode, MODES)
+    check_choice("mode", mode, MODES)
     return dtype if mode == "nearest" or dtype.is_floating_point else torch.float32
 
 
@@ -237,8 +238,3 @@ def _fits_float32(part: torch.Tensor) -> bool:
         low, high = torch.aminmax(part.to(torch.int64))
         return int(low) >= -_EXACT_IN_FLOAT32 and int(high) <= _EXACT_IN_FLOAT32
     return part.dtype != torch.float64
-
-
-def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")

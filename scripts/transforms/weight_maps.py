@@ -19,8 +19,10 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy
 from scipy.ndimage import distance_transform_edt
+from skimage.segmentation import find_boundaries
 
-from scripts.transforms.cell_distances import outlines, two_nearest_cells
+from scripts.checks import check_choice
+from scripts.transforms.cell_distances import two_nearest_cells
 
 BORDERS = ("background", "everywhere")
 METHODS = ("unet", "plugin", "none")
@@ -59,8 +61,7 @@ def weight_map(
         ValueError: wrong shape, `w0` or `sigma` out of range, an unknown option, or a class without a weight.
     """
     instances = _integers(instances, "instances")
-    if border not in BORDERS:
-        raise ValueError(f"border must be one of {BORDERS}, got {border!r}")
+    check_choice("border", border, BORDERS)
     classes = np.sign(instances) if labels is None else _integers(labels, "labels", instances.shape)
     not_annotated = (instances < 0) | (classes < 0)
     if labels is not None:
@@ -159,7 +160,8 @@ def _add_border_term(weight: np.ndarray, instances: np.ndarray, height: float, s
         return
     cutoff = sigma * math.sqrt(2 * math.log(height / _NEGLIGIBLE))  # where the term falls to _NEGLIGIBLE
     if everywhere:
-        total = two_nearest_cells(outlines(instances), cutoff)
+        outlines = find_boundaries(instances, connectivity=1, mode="inner")
+        total = two_nearest_cells(np.where(outlines, instances, 0), cutoff)
     else:
         total = two_nearest_cells(instances, cutoff, where=instances == 0)
     near = np.flatnonzero(np.isfinite(total))
@@ -214,10 +216,8 @@ class WeightMapd(MapTransform):
         sigma2: float = 6.0,
     ) -> None:
         super().__init__(keys)
-        if method not in METHODS:
-            raise ValueError(f"method must be one of {METHODS}, got {method!r}")
-        if border not in BORDERS:
-            raise ValueError(f"border must be one of {BORDERS}, got {border!r}")
+        check_choice("method", method, METHODS)
+        check_choice("border", border, BORDERS)
         self.instances_key = instances_key
         self.label_key = label_key
         self.method = method

@@ -117,7 +117,7 @@ def test_a_split_file_that_does_not_fit_is_refused(content: str, message: str, t
 
 
 def test_values_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="how must be one of random, last, block, all, got 'first'"):
+    with pytest.raises(ValueError, match=r"how.*'random'.*'first'"):
         split_datalist(ITEMS, how="first")
     for fraction in (0, 1, -1, 2.0):
         with pytest.raises(ValueError, match=f"val_fraction must lie between 0 and 1, got {fraction}"):

@@ -117,7 +117,7 @@ def test_openvino_rounds_to_bfloat16_only_where_it_is_told_to_and_the_cpu_can(ne
 def test_openvino_is_for_onnx_files_and_named_right(script):
     with pytest.raises(ValueError, match=r"openvino runs \.onnx files, not .*net\.ts"):
         ExportedNetwork(script, onnx_engine="openvino")
-    with pytest.raises(ValueError, match="onnx_engine must be one of onnxruntime, openvino, got 'tvm'"):
+    with pytest.raises(ValueError, match=r"onnx_engine.*'openvino'.*'tvm'"):
         ExportedNetwork(script, onnx_engine="tvm")
 
 

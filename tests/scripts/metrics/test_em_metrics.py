@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import doctest
 from collections import Counter
 from collections.abc import Callable
 from itertools import product
 from math import log
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,9 +17,6 @@ from scipy import ndimage
 from skimage.metrics import adapted_rand_error, variation_of_information
 from skimage.segmentation import watershed
 
-import scripts.metrics.membranes
-import scripts.metrics.overlap
-import scripts.metrics.thinning
 from benchmarks.literal_metrics import thinned
 from scripts.handlers.em_report import measure_slice
 from scripts.metrics.membranes import (
@@ -441,8 +436,3 @@ def test_the_truth_as_its_own_proposal_is_perfect(data_root: Path) -> None:
         curves = challenge_curves([(truth * 1.0, truth)])
         for name in ("v_rand", "v_info", "rand", "pixel"):
             np.testing.assert_allclose(curves[name].f, 1, atol=1e-12, err_msg=name)
-
-
-@pytest.mark.parametrize("module", [scripts.metrics.membranes, scripts.metrics.overlap, scripts.metrics.thinning])
-def test_the_examples_in_the_docstrings_hold(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0

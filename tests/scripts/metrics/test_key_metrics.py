@@ -83,5 +83,5 @@ def test_each_engine_gets_a_handler_of_its_own() -> None:
 
 
 def test_an_unknown_name_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="one of mean_dice, mean_iou, v_rand, v_info, seg, instance_f1, got 'dice'"):
+    with pytest.raises(ValueError, match=r"(?s)key_metric.*v_info.*dice"):
         key_metric("dice", ["a", "b"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +11,6 @@ import pytest
 import tifffile
 from skimage.measure import label as connected_components
 
-import scripts.metrics.objects
-import scripts.metrics.overlap
 from benchmarks.organisers import organisers
 from scripts.metrics.objects import (
     det_counts,
@@ -341,10 +338,3 @@ def test_five_thousand_objects_by_hand() -> None:
     assert seg == pytest.approx(both / (2 * area - both))
     assert det == 1
     np.testing.assert_array_equal(f1, [1, 1, 0, 0, 0])
-
-
-@pytest.mark.parametrize("module", [scripts.metrics.objects, scripts.metrics.overlap])
-def test_the_examples_in_the_docstrings_hold(module: object) -> None:
-    result = doctest.testmod(module)
-    assert result.attempted >= 2
-    assert result.failed == 0

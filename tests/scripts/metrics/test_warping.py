@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from pathlib import Path
 
 import numpy as np
@@ -386,7 +385,3 @@ def test_real_planes_cost_what_the_challenge_program_counts(
 def test_the_truth_as_its_own_proposal_has_no_error(data_root: Path) -> None:
     truth = np.asarray(Image.open(data_root / "isbi2012/train/labels/00.png")) > 0
     assert warping_error([(truth * 1.0, truth)]).errors.max() == 0
-
-
-def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(scripts.metrics.warping).failed == 0

@@ -10,7 +10,6 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
-from skimage.segmentation import find_boundaries
 
 from scripts.plot.overlays import (
     CONFUSED,
@@ -22,7 +21,6 @@ from scripts.plot.overlays import (
     class_key,
     displayable,
     error_map,
-    inner_outlines,
     overlay_image,
     save_image,
 )
@@ -104,13 +102,6 @@ def test_bytes_are_stretched_between_the_percentiles_of_numpy(size: tuple[int, .
         expected = np.clip((image - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
         expected = np.broadcast_to(expected, (3, *size[-2:])).transpose(1, 2, 0)
         np.testing.assert_array_equal(displayable(image), expected)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (30, 40)], ids=str)
-def test_outlines_are_those_of_scikit_image(size: tuple[int, int]) -> None:
-    labels = np.random.default_rng(0).integers(0, 3, size).repeat(3, axis=0).repeat(2, axis=1)
-    expected = find_boundaries(labels, mode="inner")
-    np.testing.assert_array_equal(inner_outlines(labels) & (labels > 0), expected)
 
 
 def test_a_saved_image_is_read_as_it_was(tmp_path: Path) -> None:
