@@ -1,4 +1,4 @@
-"""Arrays in, pictures out."""
+"""Draw images and figures from arrays. No function reads a file."""
 
 from scripts.lazy import lazy
 
