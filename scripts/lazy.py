@@ -1,4 +1,4 @@
-"""Names that a package offers without importing the modules that hold them."""
+"""Export a package's names without importing its modules at once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import Any
 
 
 def lazy(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package: a module is imported when one of its names is first used.
+    """Make the `__getattr__` of a package, which imports a module at the first use of its names.
 
     Args:
-        package: its `__name__`.
-        modules: name that the package offers -> module of the package that defines it.
+        package: the package's `__name__`.
+        modules: exported name -> module of the package.
+
+    Example:
+        >>> find = lazy("scripts.plot", {"class_key": "overlays"})
+        >>> find("class_key").__module__
+        'scripts.plot.overlays'
     """
 
     def find(name: str) -> Any:
