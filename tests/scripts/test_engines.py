@@ -175,5 +175,5 @@ def test_many_failures_are_cut_in_the_error_and_complete_in_the_log(tmp_path: Pa
 
 def test_batches_of_several_images_are_refused():
     loader = DataLoader(TolerantDataset([{"image": "a.png"}], LOAD), batch_size=2)
-    with pytest.raises(ValueError, match="set batch_size to 1, got 2"):
+    with pytest.raises(ValueError, match=r"batch_size to 1, got 2"):
         FolderEvaluator(device="cpu", val_data_loader=loader, network=torch.nn.Identity())
