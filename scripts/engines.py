@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ignite.engine import Engine
-from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.utils import CommonKeys, ensure_tuple
 
@@ -72,25 +71,18 @@ class FolderEvaluator(SupervisedEvaluator):
         self.failures.append(describe_failure(name, error))
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: Any) -> Any:
-        failure = batchdata.get("failure") if isinstance(batchdata, dict) else None
-        if failure is not None:
-            return self._pass_over(engine, str(ensure_tuple(failure)[0]))
+        if "failure" in batchdata:
+            return self._skip(engine, str(ensure_tuple(batchdata["failure"])[0]))
         try:
             return super()._iteration(engine, batchdata)
         except OF_ONE_IMAGE as error:
-            return self._pass_over(engine, describe_failure(_name(batchdata), error))
+            name = getattr(batchdata.get(CommonKeys.IMAGE), "meta", {}).get("filename_or_obj", "image")
+            return self._skip(engine, describe_failure(str(ensure_tuple(name)[0]), error))
 
-    def _pass_over(self, engine: SupervisedEvaluator, failure: str) -> list[Any]:
+    def _skip(self, engine: SupervisedEvaluator, failure: str) -> list[Any]:
         self.failures.append(failure)
         engine.state.batch, engine.state.output = [], []
         return []
-
-
-def _name(batchdata: Any) -> str:
-    """Name the file of the image in a batch, if known."""
-    image = batchdata.get(CommonKeys.IMAGE) if isinstance(batchdata, dict) else None
-    name = image.meta.get("filename_or_obj") if isinstance(image, MetaTensor) else None
-    return str(ensure_tuple(name)[0]) if name else "image"
 
 
 def engine_items(engine: Engine) -> list[dict[str, Any]]:

@@ -18,15 +18,15 @@ from scripts.handlers.time_limit import TimeLimit
 class BestWeights:
     """Keep the weights of the best validation as a flat state_dict. Stop the training without further gain.
 
-    `best_key_metric` and `validations_without_gain` are part of the trainer's state and are saved with it. A resumed
-    training therefore does not overwrite better weights, and keeps counting. A training without any validation keeps
-    its last weights, for example in MONAI Label with one or two labels.
+    `best_key_metric` and `validations_without_gain` are saved in the trainer's state. A resumed training therefore does
+    not overwrite better weights, and keeps counting. A training without any validation saves the last weights, for
+    example in MONAI Label with fewer than three labels.
 
     Args:
         path: file to write, e.g. models/model.pt; replaced atomically.
         network: the network to save.
         evaluator: its key metric decides; larger is better.
-        patience: stop after this many validations without gain. 0: never.
+        patience: number of validations without gain before the training stops. 0: never stop.
     """
 
     def __init__(self, path: str | Path, network: nn.Module, evaluator: Evaluator, patience: int = 0) -> None:
@@ -36,7 +36,7 @@ class BestWeights:
         self.patience = patience
 
     def attach(self, trainer: Trainer) -> None:
-        """Compare after each validation of the evaluator during this training."""
+        """Compare after each validation of the training."""
         trainer.state_dict_user_keys.extend(["best_key_metric", "validations_without_gain"])
         state: Any = trainer.state
         state.best_key_metric, state.validations_without_gain = float("-inf"), 0
@@ -50,7 +50,7 @@ class BestWeights:
             trainer.logger.warning(f"no validation took place: the weights of the last epoch are in {self.path}")
 
     def __call__(self, evaluator: Engine, trainer: Trainer) -> None:
-        """Compare the score of the finished validation with the best one."""
+        """Compare the score of the finished validation with the best score."""
         name = evaluator.state.key_metric_name  # type: ignore[attr-defined]  # added by MONAI's Workflow
         score = float(evaluator.state.metrics[name])
         state: Any = trainer.state
@@ -72,14 +72,14 @@ class TrainingState:
 
     Args:
         path: file to write, replaced atomically.
-        objects: what to save besides the trainer, e.g. {"model": ..., "optimizer": ..., "lr_scheduler": ...}.
+        objects: objects to save besides the trainer, e.g. {"model": ..., "optimizer": ..., "lr_scheduler": ...}.
         interval: epochs between two saves. The last epoch and an interruption (Ctrl-C) are always saved.
         resume: load `path` at the start, and continue with the next epoch.
-        time_limit: with a limit, save at each tenth of it, whatever the interval.
+        time_limit: with a limit, save at each tenth of the time instead of at intervals.
 
     Raises:
         FileNotFoundError: `resume`, but no file at `path`.
-        ValueError: `resume`, but the file is of another configuration, or of a training that has reached `max_epochs`.
+        ValueError: `resume`, but the file is from another configuration, or its training has reached `max_epochs`.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class TrainingState:
         trainer.logger.info(f"resumed from {self.path} after epoch {trainer.state.epoch}")
 
     def _check_configuration(self, state: Mapping[str, Any]) -> None:
-        """Refuse the state of a training with another optimiser, or with a moving average on one side only."""
+        """Refuse a state with a different optimiser, or with a moving average if the configuration has none."""
         now = {name: self.objects[name].state_dict() for name in {"optimizer"} & set(self.objects)}
         found, expected = _parts(state) - {"trainer"}, {*self.objects, *_parts(now)}
         if found != expected:
@@ -155,7 +155,7 @@ class TrainingState:
 
 
 def _parts(state: Mapping[str, Any]) -> set[str]:
-    """Names of the saved objects, with a setting that only one kind of optimiser has: momentum or betas."""
+    """Name the saved objects, and the setting typical of the optimiser: momentum or betas."""
     groups = state.get("optimizer", {}).get("param_groups", [])
     return {*state, *({"momentum", "betas"} & {name for group in groups for name in group})}
 
@@ -191,15 +191,15 @@ def save_weights(network: nn.Module, path: Path) -> None:
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Load all weights of a network. Files with code (pickles of other objects than tensors) are refused.
+    """Load all weights of a network. Files with code (pickles of anything but tensors) are refused.
 
     Args:
-        network: any module, also one wrapped for several processes or GPUs.
+        network: any module, also if wrapped for several processes or GPUs.
         path: a flat state_dict, or a training's state with the key "model".
 
     Raises:
         FileNotFoundError: no file at `path`.
-        ValueError: the file holds other objects than tensors, or names and shapes differ from the network's.
+        ValueError: the file holds anything but tensors, or names and shapes differ from the network's.
 
     Example:
         >>> network = nn.Linear(2, 1)

@@ -14,14 +14,13 @@ from matplotlib.figure import Figure
 from monai.engines import Evaluator, Trainer
 from torch.utils.tensorboard import SummaryWriter
 
-from scripts.checks import check_choice
 from scripts.data.items import source_of
 from scripts.engines import engine_items
 from scripts.handlers.history import read_history
 from scripts.handlers.tracking import log_picture
 from scripts.io.arrays import as_array
 from scripts.io.writer import ResultNames
-from scripts.metrics.pixels import confusion_matrix, pixel_error, split_target, to_class_map
+from scripts.metrics.pixels import split_target, to_class_map
 from scripts.networks.geometry import center_crop
 from scripts.plot.panels import curves_figure, figure_pixels, panel_figure, save_figure
 
@@ -30,19 +29,15 @@ class TrainingFigures:
     """Update `curves.png` and `panel.png` with every validation, also in TensorBoard and MLflow if used.
 
     The curves show `history.csv` from the same folder (`scripts.handlers.HistoryCSV`). They are drawn after the epoch,
-    when its row is complete. The panel shows image, label, weight map, probability, prediction and error of one
-    validation image. Only the first of several processes draws.
+    when its row is complete. The panel shows image, label, weight map, probability, prediction and error of the
+    first validation image. Only the first of several processes draws.
 
     Args:
         output_dir: folder of the figures and of `history.csv`.
         evaluator: source of the validation images.
         class_names: names of the classes 0 to K - 1. With two classes, the panel shows the probability of class 1.
             With more, it shows the probability of the predicted class.
-        pick: "first": always the first image, to follow its changes. "worst": the image with the largest pixel error.
         writer: TensorBoard's writer. None: no TensorBoard.
-
-    Raises:
-        ValueError: `pick` is unknown.
     """
 
     def __init__(
@@ -50,49 +45,31 @@ class TrainingFigures:
         output_dir: str | Path,
         evaluator: Evaluator,
         class_names: Sequence[str],
-        pick: str = "first",
         writer: SummaryWriter | None = None,
     ) -> None:
-        check_choice("pick", pick, ("first", "worst"))
         self.output_dir = Path(output_dir)
         self.evaluator = evaluator
         self.class_names = list(class_names)
-        self.pick = pick
         self.writer = writer
-        self._picked: tuple[float, dict[str, Any], str] | None = None  # pixel error, arrays, file name
         self._validated = False
 
     def attach(self, trainer: Trainer) -> None:
         """Follow a trainer and its validations."""
         if idist.get_rank() != 0:
             return
-        self.evaluator.add_event_handler(Events.STARTED, self._forget)
-        self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._look)
-        self.evaluator.add_event_handler(Events.COMPLETED, self._draw_panel, trainer)
+        self.evaluator.add_event_handler(Events.ITERATION_COMPLETED(once=1), self._draw_panel, trainer)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._validation_completed)
         # the row of an epoch is complete when all handlers of EPOCH_COMPLETED have run
         trainer.add_event_handler(Events.EPOCH_STARTED, self._draw_curves)
         trainer.add_event_handler(Events.COMPLETED, self._draw_curves)
 
-    def _forget(self, _: Engine) -> None:
-        self._picked = None
-
-    def _look(self, evaluator: Engine) -> None:
-        if self._picked is not None and self.pick == "first":
-            return
-        for item in engine_items(evaluator):
-            arrays = panel_arrays(item, self.class_names)
-            matrix = confusion_matrix(arrays["prediction"], arrays["label"], len(self.class_names), arrays["weight"])
-            error = float(pixel_error(matrix))
-            if self._picked is None or (self.pick == "worst" and error > self._picked[0]):
-                self._picked = (error, arrays, Path(source_of(item)).name)
-
     def _draw_panel(self, evaluator: Engine, trainer: Engine) -> None:
+        item, epoch = engine_items(evaluator)[0], trainer.state.epoch
+        title = f"{Path(source_of(item)).name}, epoch {epoch}".lstrip(", ")
+        self._publish("panel", panel_figure(**panel_arrays(item, self.class_names), title=title), trainer, epoch)
+
+    def _validation_completed(self, _: Engine) -> None:
         self._validated = True
-        if self._picked is None:
-            return
-        _, arrays, name = self._picked
-        epoch = trainer.state.epoch
-        self._publish("panel", panel_figure(**arrays, title=f"{name}, epoch {epoch}".lstrip(", ")), trainer, epoch)
 
     def _draw_curves(self, trainer: Engine) -> None:
         history = self.output_dir / "history.csv"

@@ -123,9 +123,9 @@ def loss_of(output: Any) -> Any:
 
 
 class LossOnDevice:
-    """Keep a trainer's loss as a tensor on its device, so that the next step does not wait for the GPU.
+    """Keep a trainer's loss as a tensor on the GPU. The next step then starts without waiting.
 
-    When MONAI decollates the trainer's output, it reads a scalar loss as a number, and waits. Here every item gets the
+    MONAI, when decollating the output, reads a scalar loss as a number, and waits for the GPU. Here every item gets the
     loss as a tensor (1,). `loss_of` returns a scalar tensor.
     """
 

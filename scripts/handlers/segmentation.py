@@ -1,6 +1,6 @@
 """Save the results of segmentation: label images, probabilities, overlays, a table of objects.
 
-A second thread writes the results of one image while the main thread computes the next.
+A second thread writes the results of an image while the main thread computes the next image.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BESIDE_BYTES = 2**28  # larger results (above 3600 x 3600 pixels) are written be
 class Background:
     """Run one job at a time in a second thread.
 
-    There is no queue: `do` blocks until the previous job has finished. At most one job's data are in memory, and an
+    No job is queued: `do` blocks until the previous job has finished. Memory holds the data of a single job, and an
     error is known before the next job starts.
 
     Example:
@@ -64,7 +64,7 @@ class Background:
 
 
 class ImageResults(NamedTuple):
-    """Hold the results of one image.
+    """Hold the results of an image.
 
     Args:
         source: address of the image.
@@ -89,35 +89,31 @@ class ImageResults(NamedTuple):
 class SegmentationSaver:
     """Save the results of an evaluator in `<output_dir>`.
 
-    | file                                               | content                                              |
-    |----------------------------------------------------|------------------------------------------------------|
-    | `classes/`, `probabilities/`, `instances/<name>.*` | maps, as `scripts.io.SegmentationStore` writes them  |
-    | `overlays/<name>.png`, `<name>_0003.png` (plane 3) | instances on the image; classes, if there are no     |
-    |                                                    | instances or more than two classes                   |
-    | `objects.csv`                                      | table of objects (`scripts.metrics.object_table`)    |
-    | `classes.csv`                                      | value and colour of each class                       |
-
-    `objects.csv` grows in a hidden file and appears at the end of the run, with the objects of all processes.
+    - `classes/`, `probabilities/`, `instances/`: maps, as written by `scripts.io.SegmentationStore`.
+    - `overlays/<name>.png`, for plane 3 of a stack `<name>_0003.png`: instances on the image. Classes instead, without
+      instances or with more than two classes.
+    - `objects.csv`: table of objects (`scripts.metrics.object_table`). It grows in a hidden file and appears at the end
+      of the run, with the objects of all processes.
+    - `classes.csv`: value, name and colour of each class.
 
     Args:
         output_dir: folder of the results.
         classes: write class maps.
         probabilities: write probabilities of all classes.
-        instances: write instance maps, if there are any.
+        instances: write instance maps, if computed.
         overlays: write overlays.
-        objects: write the table of objects, if there are instances.
+        objects: write the table of objects, if instances are computed.
         class_values: grey value of each class in the class maps. None: the class's number.
         class_names: names of all classes for `classes.csv`. None: no `classes.csv`.
         tiff_axes: axes of TIFF images, as for the reader.
-        image_key: image for overlays and mean intensities. Give the image before normalisation to get its intensities.
-            Its metadata hold file name and pixel size.
+        image_key: image for overlays and mean intensities, with file name and pixel size in its metadata. Mean
+            intensities are in original units if the image is not normalised.
         pred_key: class map (1, H, W).
         prob_key: probabilities (K, H, W); may be missing.
         instances_key: instance map (1, H, W), 0 = background; may be missing.
 
     Raises:
-        ValueError: during the run: an image without a file name in its metadata, or results that cannot be written
-            under its name.
+        ValueError: during the run, if an image has no file name in its metadata, or two images give one result name.
     """
 
     _store: SegmentationStore
@@ -152,7 +148,7 @@ class SegmentationSaver:
         self._names = ResultNames()
         self._table: ObjectsCSV | None = None
         self._cleanup = ExitStack()
-        self._at_work = ""  # source of the image that the second thread writes
+        self._at_work = ""  # source of the image in the second thread
 
     def attach(self, evaluator: Engine) -> None:
         """Follow an evaluator."""
@@ -223,7 +219,7 @@ class SegmentationSaver:
     def _give_up(self, _: Engine, error: BaseException) -> None:
         """Remove unfinished files when the run stops (Ctrl-C, a full disk). Complete results stay."""
         self._cleanup.close()
-        raise error  # with a handler of this event, ignite does not raise it
+        raise error  # ignite leaves raising to the handlers
 
 
 def spacing_of(image: Any) -> tuple[tuple[float, float] | None, str | None]:

@@ -1,4 +1,4 @@
-"""End a training after a number of minutes, with its learning rate at its end."""
+"""End a training after a number of minutes, with the learning rate at the end of its schedule."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ignite.engine import Engine, Events
 from monai.engines import Trainer
 
 SECONDS = "seconds_trained"  # attribute of trainer.state, saved and restored with the trainer
-TOLD_EVERY = 20  # iterations. Processes that stop at different iterations would wait for each other forever
+TOLD_EVERY = 20  # iterations. If processes stopped at different iterations, they would wait for each other forever
 
 
 class TimeLimit:
     """End a training after `max_minutes`, and shorten the learning rate's schedule to fit.
 
-    After every iteration, the remaining iterations are estimated from the pace since the first one. The first does not
-    count, because it may compile the network. The schedule gets this length, or ends with `max_epochs` if earlier.
+    After every iteration, the speed so far gives the number of remaining iterations, and thereby the schedule's length.
+    The first iteration does not count, because it may compile the network. `max_epochs` may end the training earlier.
     Warm-up takes at most a tenth of the schedule.
 
-    At the limit, the current epoch is cut short and becomes the last one. It is validated and saved as usual. A resumed
-    training uses the remaining time. With several processes, the first one measures the time and sends it to the rest
-    every 20 iterations.
+    At the limit, the current epoch ends early and is the last. Validation and saving follow as usual. A resumed
+    training uses the remaining time. With several processes, the first process measures the time for all, every 20
+    iterations.
 
     Args:
         max_minutes: limit in minutes, from the first iteration on. None: no limit.
-        lr_scheduler: MONAI's `WarmupCosineSchedule`, or a scheduler with its attributes `t_total` and `warmup_steps`.
-            Place the handler that steps it after `TimeLimit`.
+        lr_scheduler: MONAI's `WarmupCosineSchedule`, or a scheduler with the attributes `t_total` and `warmup_steps`.
+            Place `LrScheduleHandler` after `TimeLimit`.
 
     Attributes:
         limited: whether there is a limit.
@@ -53,8 +53,8 @@ class TimeLimit:
         self.lr_scheduler = lr_scheduler
         self.fraction = 0.0
         self._begun = 0.0
-        self._first: tuple[float, int] | None = None  # seconds and number of this run's first iteration, at its end
-        self._configured: tuple[int, int] | None = None  # steps of the whole schedule, and of its warm-up
+        self._first: tuple[float, int] | None = None  # seconds and number of the run's first iteration
+        self._configured: tuple[int, int] | None = None  # steps of schedule and warm-up
 
     @property
     def seconds_left(self) -> float:
@@ -62,7 +62,7 @@ class TimeLimit:
         return self.seconds * (1 - self.fraction)
 
     def attach(self, trainer: Trainer) -> None:
-        """Follow a trainer. Its state keeps the used seconds."""
+        """Follow a trainer, whose state keeps the used seconds."""
         if not self.limited:
             return
         trainer.state_dict_user_keys.append(SECONDS)

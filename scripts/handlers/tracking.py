@@ -1,11 +1,7 @@
 """Send settings, figures and files of a run to TensorBoard and MLflow.
 
-TensorBoard: through the configuration's single `SummaryWriter`. MLflow: only if MONAI was started with `--tracking
-mlflow`. MONAI then attaches an `MLFlowHandler` to each engine, and its open run receives everything. Otherwise MLflow
-is neither needed nor imported.
-
-A handler knows only its own arguments. The whole configuration, with overlays and command line, is known to the parser
-that builds the handler.
+TensorBoard: through the configuration's single `SummaryWriter`. MLflow: only with `--tracking mlflow`, for which MONAI
+attaches an `MLFlowHandler` to each engine. Otherwise MLflow is neither needed nor imported.
 """
 
 from __future__ import annotations
@@ -32,7 +28,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 PLAIN = (str, int, float, bool, type(None))
-SHOWN = (*PLAIN, torch.device, torch.dtype, Path)  # results of expressions that fit in a table
+SHOWN = (*PLAIN, torch.device, torch.dtype, Path)  # values short enough for a table
 NO_SETTINGS = (ConfigParser.meta_key, "imports", "initialize", "run", "training", "evaluating", "inference", "finalize")
 PARAMETERS_AT_ONCE = 100  # MLflow's limit for one request
 NOT_ALLOWED = re.compile(r"[^\w.\- ]")  # in MLflow's names
@@ -40,14 +36,10 @@ PATTERNS = ("*.json", "*.csv", "*.png", "panels/*.png")  # files of an evaluatio
 
 
 def building_parser() -> ConfigParser | None:
-    """Find the parser that is building a component, from within the component's `__init__`.
+    """Find the parser behind a component, from within the component's `__init__`. None: built without a configuration.
 
-    Returns:
-        The parser. None if the component was not built from a configuration.
-
-    Example:
-        >>> building_parser() is None
-        True
+    A component receives only its arguments. Only the parser knows the whole configuration, with overlays and command
+    line.
     """
     frame: FrameType | None = inspect.currentframe()
     while frame is not None:
@@ -73,12 +65,12 @@ def config_text(config: Mapping[str, Any]) -> str:
 
 
 def settings_of(config: Mapping[str, Any], resolved: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """List the settings of a configuration. Settings that only refer to other settings are left out.
+    """List the settings of a configuration. References to settings are left out.
 
     Args:
         config: result of `ConfigParser.get()`.
-        resolved: id -> value, with "::" in nested ids (`ConfigParser.ref_resolver.resolved_content`). Expressions with
-            a number, a word, or a list of them as their value are replaced by it.
+        resolved: id -> value, with "::" in nested ids (`ConfigParser.ref_resolver.resolved_content`). Replaces
+            expressions whose value is a number, a word, or a list of numbers and words.
 
     Returns:
         name -> value as text. Nested names are joined by ".". Components in a list have the name of their class.
@@ -124,7 +116,7 @@ def _is_shown(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Convert to values that YAML can hold: Python objects to their text."""
+    """Convert to plain values for YAML: Python objects to their text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -133,12 +125,7 @@ def _plain(value: Any) -> Any:
 
 
 def mlflow_handler(engine: Engine) -> MLFlowHandler | None:
-    """Find the `MLFlowHandler` of an engine. None: not attached.
-
-    Example:
-        >>> mlflow_handler(Engine(lambda *_: None)) is None
-        True
-    """
+    """Find the `MLFlowHandler` of an engine. None: not attached."""
     for handler, *_ in engine._event_handlers.get(Events.STARTED, []):  # ignite has no public list of handlers
         owner = getattr(handler, "__self__", None)
         if isinstance(owner, MLFlowHandler):
@@ -147,18 +134,13 @@ def mlflow_handler(engine: Engine) -> MLFlowHandler | None:
 
 
 def open_run(engine: Engine) -> tuple[Any, str] | None:
-    """Get MLflow's client and the id of an engine's open run. None: no open run.
-
-    Example:
-        >>> open_run(Engine(lambda *_: None)) is None
-        True
-    """
+    """Get MLflow's client and the id of an engine's open run. None: no open run."""
     handler = mlflow_handler(engine)
     return None if handler is None or handler.cur_run is None else (handler.client, handler.cur_run.info.run_id)
 
 
 def log_metrics(engine: Engine, metrics: Mapping[str, float | None], step: int) -> None:
-    """Send numbers to MLflow if an engine uses it. None is skipped.
+    """Send an engine's numbers to MLflow, if used. None is skipped.
 
     Example:
         >>> log_metrics(Engine(lambda *_: None), {"loss": 0.5}, step=1)
@@ -171,7 +153,7 @@ def log_metrics(engine: Engine, metrics: Mapping[str, float | None], step: int) 
 
 
 def log_picture(engine: Engine, path: Path, step: int) -> None:
-    """Send a figure to MLflow if an engine uses it: the file, replaced each time, and one image per step.
+    """Send an engine's figure to MLflow, if used: the file, replaced each time, and an image per step.
 
     Example:
         >>> log_picture(Engine(lambda *_: None), Path("curves.png"), step=1)
@@ -186,18 +168,15 @@ def log_picture(engine: Engine, path: Path, step: int) -> None:
 class RunSettings:
     """Record the settings of a run, as they are after overlays and command line.
 
-    | tracker     | record                                                                           |
-    |-------------|----------------------------------------------------------------------------------|
-    | TensorBoard | two texts: `settings` (a table) and `configuration` (YAML that can be run again)  |
-    | MLflow      | parameters, `config.yaml`, and a unique name for the run unless one is set       |
-
-    Without a unique name, MONAI would continue any MLflow run that is still marked as running, for example an
-    interrupted one. A run that ends with an error is marked as failed. An interrupted run stays open and can continue.
+    TensorBoard gets two texts: `settings` (a table) and `configuration` (YAML, ready to run again). MLflow gets
+    parameters, `config.yaml`, and a unique name for the run unless a name is set. Without a unique name, MONAI would
+    continue any MLflow run marked as running, for example an interrupted training. A run with an error is marked as
+    failed. An interrupted run stays open and can continue.
 
     Args:
         title: start of the run's name.
         writer: TensorBoard's writer. None: no TensorBoard.
-        evaluator: for a training: the engine that validates. It tracks into the same run.
+        evaluator: for a training, the validating engine, which tracks into the same run.
 
     Raises:
         RuntimeError: not built by MONAI from a configuration.
@@ -231,7 +210,7 @@ class RunSettings:
         if mlflow_handler(engine) is not None and not engine.has_event_handler(self._fail, Events.EXCEPTION_RAISED):
             engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
             handlers = engine._event_handlers[Events.EXCEPTION_RAISED]
-            handlers.insert(0, handlers.pop())  # first, because the other handlers end by raising the error
+            handlers.insert(0, handlers.pop())  # first, because later handlers raise the error
 
     def _record(self, engine: Engine) -> None:
         if self._recorded:
@@ -256,17 +235,17 @@ class RunSettings:
             client, run_id = tracked
             client.set_terminated(run_id, "FAILED")
         if len(engine._event_handlers[Events.EXCEPTION_RAISED]) == 1:
-            raise error  # with a handler of this event, ignite does not raise it
+            raise error  # ignite leaves raising to the handlers
 
 
 class RunFiles:
-    """Send the files of an evaluation to MLflow, if used, and close its run.
+    """Send the files of an evaluation to MLflow, if used, and close the run.
 
     Numbers in `metrics.json`, `object_metrics.json` and `em_metrics.json` become MLflow's metrics, for example
-    `object_metrics.seg`. Files that the evaluation did not change are not sent.
+    `object_metrics.seg`. Unchanged files are not sent.
 
     Args:
-        folder: folder of the evaluation. Place the handler after the handlers that write there.
+        folder: folder of the evaluation. Place `RunFiles` after all handlers with files in this folder.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -327,7 +306,7 @@ def numbers(content: Mapping[str, Any], name: str) -> dict[str, float]:
 
 
 def _log_settings(client: Any, run_id: str, settings: Mapping[str, str]) -> None:
-    """Send settings as parameters. A continued run keeps its earlier parameters."""
+    """Send settings as parameters. A continued run keeps earlier parameters."""
     from mlflow.entities import Param
 
     known = client.get_run(run_id).data.params

@@ -21,9 +21,7 @@ from scripts.handlers.time_limit import TimeLimit
 
 
 class Attached:
-    """List a handler that has its own key in a configuration, because other parts refer to it.
-
-    In a list of handlers, MONAI accepts only mappings, no references.
+    """List a handler by reference. MONAI's lists of handlers accept only mappings.
 
     Args:
         handler: any object with a method `attach(engine)`.
@@ -47,8 +45,8 @@ class Attached:
 class ClipGradients:
     """Scale the gradient of every step down to a norm of at most `max_norm`.
 
-    The paper does not clip. Its momentum of 0.99 sums up a hundred steps. A single tile with an exceptional gradient
-    can therefore ruin a training.
+    The paper does not clip. But its momentum of 0.99 adds up a hundred steps, so a single tile with an exceptional
+    gradient can ruin a training.
 
     Args:
         network: the trained network.
@@ -78,7 +76,7 @@ class ClipGradients:
 
 
 class StopOnDivergence:
-    """End a training with an error when its loss is NaN or infinite.
+    """End a training with an error when the loss is NaN or infinite.
 
     A loss on a GPU is read every 20 iterations and at the end of an epoch, because each reading waits for the GPU. A
     NaN is not missed, because the loss stays NaN.
@@ -133,7 +131,7 @@ class MovingAverage(EMAHandler):
         self.model.register_load_state_dict_post_hook(self._start_from)
 
     def _start_from(self, model: nn.Module, _: Any) -> None:
-        """Copy loaded weights. A resumed training loads its saved average afterwards."""
+        """Copy loaded weights. A resumed training loads the saved average afterwards."""
         self.ema_model.load_state_dict(model.state_dict())
 
     def attach(self, engine: Engine, name: str = "ema_momentum", *args: Any, **kwargs: Any) -> None:
@@ -149,18 +147,18 @@ class Validation(ValidationHandler):
     """Validate at intervals with MONAI's `ValidationHandler`, and always after the last epoch.
 
     Without the last validation, 5 epochs with an interval of 10 would end without weights. 22 epochs with an interval
-    of 4 would skip the last two, which are the best with a falling learning rate.
+    of 4 would skip epochs 21 and 22. With a falling learning rate, the last epochs are the best.
 
     Args:
         interval: epochs between two validations.
         validator: evaluator to run.
-        exec_at_start: validate before epoch 1, so that a fine-tuned model is saved only if it improves. Place the
+        exec_at_start: validate before epoch 1. A fine-tuned model is then saved only if better than before. Place the
             handler after `LoadWeights`.
-        time_limit: with a limit, validate up to 10 times within it, whatever the interval. Validations take at most a
+        time_limit: with a limit, validate up to 10 times within the limit, not at intervals. Validations take at most a
             tenth of the time.
     """
 
-    TIMES, SHARE = 10, 0.1  # validations within a time limit, and their largest share of its time
+    TIMES, SHARE = 10, 0.1  # number of validations within a time limit, and their largest share of the time
 
     def __init__(
         self,
@@ -172,7 +170,7 @@ class Validation(ValidationHandler):
         super().__init__(interval, validator, exec_at_start=exec_at_start)
         self.time_limit = time_limit
         self._part = 0  # of the time limit, at the last validation
-        self._seconds = self._last = 0.0  # duration of all validations so far, and of the last one
+        self._seconds = self._last = 0.0  # durations of all validations together and of the last
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer."""
@@ -234,6 +232,6 @@ class EndProcesses:
         trainer.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, trainer: Trainer) -> None:
-        """Drop the loader's iterator, and its processes with it. Another epoch would start new ones."""
+        """Drop the loader's iterator and worker processes. A further epoch would start new processes."""
         if isinstance(trainer.data_loader, DataLoader):
-            trainer.data_loader._iterator = None  # torch has no public name for it
+            trainer.data_loader._iterator = None  # not public in torch

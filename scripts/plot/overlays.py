@@ -41,15 +41,8 @@ def error_map(prediction: np.ndarray, label: np.ndarray, valid: np.ndarray | Non
         valid: (H, W), for example the weight map. 0: not annotated.
 
     Returns:
-        uint8 (H, W):
-
-        | value                   | prediction  | label                |
-        |-------------------------|-------------|----------------------|
-        | `CORRECT` (0)           | same class  | same class           |
-        | `FALSE_BACKGROUND` (1)  | 0           | not 0                |
-        | `MISSED_BACKGROUND` (2) | not 0       | 0                    |
-        | `CONFUSED` (3)          | not 0       | another class, not 0 |
-        | `UNKNOWN` (4)           | any         | not annotated        |
+        uint8 (H, W): `CORRECT` (0); `FALSE_BACKGROUND` (1), prediction 0 and label not 0; `MISSED_BACKGROUND` (2),
+        label 0 and prediction not 0; `CONFUSED` (3), two different classes except 0; `UNKNOWN` (4), not annotated.
 
     Example:
         >>> error_map(np.array([[0, 0, 1, 2]]), np.array([[0, 1, 0, 1]]))
@@ -94,13 +87,7 @@ def displayable(image: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.broadcast_to(stretched, (3, *planes.shape[1:])), 0, -1)
 
 
-def overlay_image(
-    image: np.ndarray,
-    labels: np.ndarray,
-    alpha: float = 0.35,
-    outline: bool = True,
-    classes: np.ndarray | None = None,
-) -> np.ndarray:
+def overlay_image(image: np.ndarray, labels: np.ndarray, alpha: float = 0.35, outline: bool = True) -> np.ndarray:
     """Tint classes or instances on an image. Background stays untinted.
 
     Args:
@@ -109,7 +96,6 @@ def overlay_image(
             the colours repeat.
         alpha: opacity of the tint, 0 to 1.
         outline: draw opaque outlines, inside the regions.
-        classes: class map (H, W) for the colours. Instances of one class then look the same. None: `labels`.
 
     Returns:
         uint8 (H, W, 3).
@@ -120,11 +106,10 @@ def overlay_image(
                [ 43,  90, 116],
                [ 43,  90, 116]], dtype=uint8)
     """
-    numbers = labels if classes is None else np.where(labels > 0, classes, 0)
-    tinted = numbers > 0
+    tinted = labels > 0
     edges = tinted & find_boundaries(labels, connectivity=1, mode="inner") if outline else np.zeros_like(tinted)
     palette = np.array([to_rgb(colour) for colour in PALETTE], np.float32)
-    index = (numbers - 1) % len(palette)
+    index = (labels - 1) % len(palette)
     shown = displayable(image)
     result = np.empty((*labels.shape, 3), np.uint8)
     for channel in range(3):  # one by one: arrays of all channels take twice the time
@@ -148,16 +133,15 @@ def save_image(image: np.ndarray, path: str | Path) -> None:
         Image.fromarray(image).save(temporary, compress_level=1)  # level 6: 114 ms a section of 512 x 512, level 1: 25
 
 
-def outlines(instances: np.ndarray, min_area: float = 0, tolerance: float = 0.25) -> list[list[list[float]]]:
+def outlines(instances: np.ndarray, min_area: float = 0) -> list[list[list[float]]]:
     """Trace a polygon around every object. Holes are filled: a polygon is a single line.
 
     Args:
         instances: integer (H, W), 0 = background. An object in several parts gives a polygon for each part.
         min_area: skip objects with fewer pixels.
-        tolerance: largest distance of the simplified from the exact line, in pixels.
 
     Returns:
-        polygons of points [x, y] in pixels, in the order of the object numbers.
+        polygons of points [x, y] in pixels, in the order of the object numbers, exact to 0.25 pixels.
 
     Example:
         >>> outlines(np.array([[0, 0], [0, 1]]))
@@ -170,7 +154,7 @@ def outlines(instances: np.ndarray, min_area: float = 0, tolerance: float = 0.25
         top, left = region.bbox[:2]
         mask = np.pad(region.image_filled, 1)  # closes the line of an object at the image border
         for line in find_contours(mask, 0.5):
-            points = approximate_polygon(line, tolerance)[:-1] - 0.5  # minus 1 of padding, plus 0.5 to pixel corners
+            points = approximate_polygon(line, tolerance=0.25)[:-1] - 0.5  # minus 1 of padding, plus 0.5 to corners
             if len(points) > 2:
                 polygons.append([[float(x + left), float(y + top)] for y, x in points])
     return polygons

@@ -43,6 +43,7 @@ from scripts.plot.overlays import (
 _LINES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, "#000000", "#777777")
 _MOST_LINES = 8  # per pair of axes
 _MOST_PIXELS = 1024  # per side of a panel, which is about 440 pixels wide on screen
+_DPI = 100  # pixels per inch
 _NO_METRIC = ("epoch", "iteration", "lr", "loss", "seconds")
 
 
@@ -154,24 +155,24 @@ def curves_figure(rows: Sequence[Mapping[str, float | None]], title: str = "") -
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path, dpi: int = 100) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure atomically. The file name's ending decides the format.
 
     Example:
         >>> save_figure(curves_figure([]), "curves.png")
     """
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
+        figure.savefig(temporary, dpi=_DPI)
 
 
-def figure_pixels(figure: Figure, dpi: int = 100) -> np.ndarray:
+def figure_pixels(figure: Figure) -> np.ndarray:
     """Render a figure to uint8 (H, W, 3), for example for TensorBoard.
 
     Example:
         >>> figure_pixels(new_figure(width=3, height=2)).shape
         (200, 300, 3)
     """
-    figure.set_dpi(dpi)
+    figure.set_dpi(_DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
@@ -19,6 +18,7 @@ from scripts.handlers.history import HistoryCSV
 from scripts.handlers.progress import ProgressBar
 from scripts.metrics.pixels import MeanDice, named_metrics
 from scripts.plot.overlays import PALETTE
+from scripts.plot.panels import figure_pixels, panel_figure
 from tests.scripts.handlers.conftest import NAMES, Run, items
 
 
@@ -53,23 +53,15 @@ def test_without_a_history_there_is_only_the_panel(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["panel.png"]
 
 
-@pytest.mark.parametrize("pick, picked", [("first", "00.png"), ("worst", "01.png")])
-def test_the_panel_shows_the_first_or_the_worst_image(tmp_path: Path, pick: str, picked: str) -> None:
-    run = Run(1, 1)
-    figures = TrainingFigures(tmp_path, run.evaluator, NAMES, pick=pick)
-    figures.attach(run.trainer)
-    images = [item["image"][0] for item in items(2, seed=1)]
-    with torch.no_grad():  # predicts "cell" above 0.45: the more pixels in 0.45 ... 0.5, the worse
-        run.network.weight.copy_(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1))
-        run.network.bias.copy_(torch.tensor([0.45, 0.0]))
-    wrong = [int(((image[1:] > 0.45) & (image[1:] <= 0.5)).sum()) for image in images]
-    assert wrong[1] > wrong[0]  # or the test says nothing
-    run.evaluator.run()
-    assert figures._picked is not None
-    assert figures._picked[0] == pytest.approx(wrong[pick == "worst"] / (31 * 32))
-    assert figures._picked[2] == picked
-    with pytest.raises(ValueError, match=r"pick.*'first'.*'worst'.*'best'"):
-        TrainingFigures(tmp_path, run.evaluator, NAMES, pick="best")
+def test_the_panel_shows_the_first_validation_image(tmp_path: Path) -> None:
+    run = Run(1, 1, lambda r: [TrainingFigures(tmp_path, r.evaluator, NAMES)])
+    outputs: list[dict] = []
+    run.evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.extend(engine.state.output))
+    run.trainer.run()
+    first = {**items(2, seed=1)[0], "pred": outputs[0]["pred"]}
+    expected = figure_pixels(panel_figure(**panel_arrays(first, NAMES), title="00.png, epoch 1"))
+    assert len(outputs) == 2
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "panel.png").convert("RGB")), expected)
 
 
 def test_a_panel_takes_the_outputs_of_an_engine() -> None:

@@ -124,18 +124,6 @@ def test_touching_instances_of_one_colour_are_parted_by_their_outlines() -> None
     assert np.abs(overlay[5, 2] - colour).max() > 5
 
 
-def test_instances_of_several_classes_look_like_their_class_and_keep_their_outlines() -> None:
-    instances, classes = np.zeros((10, 12), int), np.ones((10, 12), int)
-    instances[:, :4], instances[:, 4:8] = 6, 7  # two that touch, both of class 2; the rest is class 1, but no instance
-    classes[:, :8] = 2
-    overlay = overlay_image(np.arange(120.0).reshape(10, 12), instances, classes=classes)
-    colour = np.array(to_rgb(PALETTE[1])) * 255
-    np.testing.assert_allclose(overlay[5, 3:5], [colour, colour], atol=1)
-    assert np.abs(overlay[5, [1, 6]] - colour).max(axis=1).min() > 5  # inside, where the image shines through
-    untinted = overlay_image(np.arange(120.0).reshape(10, 12), np.zeros((10, 12), int))
-    np.testing.assert_array_equal(overlay[:, 8:], untinted[:, 8:])
-
-
 # Machado, Oliveira and Fernandes 2009, doi 10.1109/TVCG.2009.113, severity 1.0, on linear RGB
 EYES = {
     "normal": np.eye(3),
