@@ -43,7 +43,8 @@ class ProgressBar:
         self.every = every
         self.time_limit = time_limit if time_limit is not None and time_limit.limited else None
         self.loss: Any = None  # a scalar; on a GPU a tensor, because a number would wait for the GPU
-        self._begun: tuple[float, int] | None = None  # time at the start, and number of epochs done in earlier runs
+        self._begun = 0.0  # time
+        self._epochs_before = 0  # of a resumed training
         self._done = 0  # iterations of this run
 
     def attach(self, engine: Engine) -> None:
@@ -62,11 +63,11 @@ class ProgressBar:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._write_line)
 
     def _reset(self, _: Engine) -> None:
-        self.loss, self._begun, self._done = None, None, 0
+        self.loss, self._done = None, 0
 
     def _begin(self, engine: Engine) -> None:
-        if self._begun is None:
-            self._begun = (time.monotonic(), engine.state.epoch - 1)
+        if self._done == 0:
+            self._begun, self._epochs_before = time.monotonic(), engine.state.epoch - 1
 
     def _observe(self, engine: Engine) -> None:
         self._done += 1
@@ -80,17 +81,15 @@ class ProgressBar:
         """Count the iterations of this whole run. None: not known yet."""
         length, epochs = engine.state.epoch_length, engine.state.max_epochs
         ends_at_limit = self.time_limit is not None and epochs != engine.state.epoch
-        return (
-            None if ends_at_limit or not length or not epochs or not self._begun else (epochs - self._begun[1]) * length
-        )
+        return None if ends_at_limit or not length or not epochs else (epochs - self._epochs_before) * length
 
     def _shown(self, engine: Engine) -> dict[str, str]:
         total = self._total(engine)
         shown = {} if self.loss is None else {"loss": f"{float(self.loss):.4f}"}
         if self.time_limit is not None:
             shown["left"] = str(timedelta(seconds=round(self.time_limit.seconds_left)))
-        elif total is not None and self._begun is not None and self._done:
-            seconds = (time.monotonic() - self._begun[0]) / self._done * (total - self._done)
+        elif total is not None and self._done:
+            seconds = (time.monotonic() - self._begun) / self._done * (total - self._done)
             shown["left"] = str(timedelta(seconds=round(seconds)))
         return shown
 

@@ -1,4 +1,4 @@
-"""Inference over a folder: the good images are segmented, the bad ones named at the end, the exit code tells."""
+"""Inference over a folder: good images are segmented, failed images are reported at the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOAD = Compose([LoadImaged("image", reader=PlaneReader()), EnsureChannelFirstd("
 
 
 class Threshold(Inferer):
-    """Two score maps: where the image is dark, where it is bright. Fails as told."""
+    """Two score maps, of dark and of bright pixels. `fail` gives the error to raise."""
 
     def __init__(self, fail: Callable[[torch.Tensor], Exception | None] = lambda _: None) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Threshold(Inferer):
 
 
 class Saver:
-    """The least that a handler does: save at MODEL_COMPLETED, close at COMPLETED."""
+    """A minimal handler: saves at MODEL_COMPLETED, closes at COMPLETED."""
 
     def __init__(self, store: SegmentationStore) -> None:
         self.store = store
@@ -144,7 +144,7 @@ def test_other_handlers_cope_with_an_image_that_failed(folder: Path):
 
 
 def test_results_are_complete_before_the_error_is_raised(folder: Path):
-    """A stack that misses its last plane is written by `close`, at COMPLETED."""
+    """A stack without its last plane is written by `close`, at COMPLETED."""
     for k in range(6):
         (folder / f"{k}.png").unlink()
     planes = np.stack([image(0) + np.uint8(k) for k in range(3)])

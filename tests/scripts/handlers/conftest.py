@@ -43,7 +43,7 @@ def items(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 class Run:
-    """A trainer and its evaluator, as the configuration builds them."""
+    """A trainer with an evaluator, as in a configuration."""
 
     def __init__(self, epochs: int, validated_every: int, handlers: Callable[[Run], list] = lambda _: []) -> None:
         torch.manual_seed(0)
@@ -74,7 +74,7 @@ class Run:
 
 
 class Counting(Evaluator):
-    """An evaluator that only records its epochs."""
+    """An evaluator without work. Records the epochs of its runs."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []

@@ -1,4 +1,4 @@
-"""Weights and states of trainings by MONAI's engines, with a network of one weight."""
+"""Weights and states of trainings by MONAI's engines, with a tiny network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.handlers.checkpoints import BestWeights, LoadWeights, TrainingState
 
 
 class Scripted(CumulativeIterationMetric):
-    """A key metric with given values, one per validation."""
+    """A key metric with a given value per validation."""
 
     def __init__(self, values: list[float]) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ def training(
     interval=1,
     validated: bool = True,
 ):
-    """Make a trainer of one weight, validated after each epoch with the given scores."""
+    """Make a trainer of a tiny network, validated after each epoch with the given scores."""
     torch.manual_seed(0)
     network = nn.Conv2d(1, 1, 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
@@ -105,7 +105,7 @@ def test_a_resumed_training_equals_one_that_was_never_interrupted(tmp_path):
     assert trainer.state.iteration == 8
     assert trainer.state.best_key_metric == pytest.approx(0.9)
     assert trainer.state.validations_without_gain == 2
-    assert torch.equal(network.weight, expected.weight)  # momentum and learning rate went on as well
+    assert torch.equal(network.weight, expected.weight)  # momentum and learning rate continued, too
     assert bias(tmp_path / "parts" / "model.pt") == bias(tmp_path / "whole" / "model.pt")
 
 

@@ -117,11 +117,11 @@ def test_a_configuration_names_handlers_and_metrics_as_literal_dictionaries(tmp_
 
 
 def evaluated(name: str, size: int = 24) -> dict[str, torch.Tensor]:
-    """Two touching objects, found as one."""
+    """Two touching objects, predicted as a single object."""
     cell = torch.zeros(1, size, size)
     cell[:, 4:20, 4:20] = 1
     reference = cell.int()
-    reference[:, :, 12:] *= 6  # of a colour that nothing else in the figure has
+    reference[:, :, 12:] *= 6  # a colour used nowhere else in the figure
     return {
         "image": MetaTensor(torch.rand(1, size, size), meta={"filename_or_obj": name}),
         "label": cell,
@@ -151,11 +151,11 @@ def test_every_image_and_every_plane_has_its_panel(tmp_path: Path) -> None:
         assert picture.format == "PNG"
 
 
-def test_objects_are_told_apart_where_classes_are_one(tmp_path: Path) -> None:
+def test_objects_have_different_colours_unlike_their_class(tmp_path: Path) -> None:
     def shows_a_second_colour(objects: bool) -> bool:
         item = evaluated("t001.tif")
         item["image"] = torch.zeros_like(item["image"])
-        item["pred"] = torch.cat([1 - item["label"], item["label"]])  # no error, which would be drawn in that colour
+        item["pred"] = torch.cat([1 - item["label"], item["label"]])  # no error: errors share the colour
         folder = tmp_path / str(objects)
         assert drawn(folder, [item], objects) == ["t001.png"]
         pixels = np.asarray(Image.open(folder / "panels" / "t001.png").convert("RGB")).astype(int)

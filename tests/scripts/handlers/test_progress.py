@@ -1,4 +1,4 @@
-"""Progress on a terminal and in a log, and the loss that is shown."""
+"""Progress on a terminal and in a log, with the running loss."""
 
 from __future__ import annotations
 

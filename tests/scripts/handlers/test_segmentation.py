@@ -26,7 +26,7 @@ from scripts.metrics.shapes import ObjectsCSV
 from scripts.plot.overlays import overlay_image
 from scripts.transforms.objects import InstancesFromScoresd
 
-# MONAI's LoadImage warns that a decoder is not installed, which is not used here
+# MONAI's LoadImage warns about a missing decoder, not used here
 pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning")
 
 LOAD = Compose([LoadImaged("image", reader=PlaneReader()), EnsureChannelFirstd("image")])
@@ -61,7 +61,7 @@ def segment(
     more: Any = (),
     **options: Any,
 ) -> None:
-    """Segment images one by one. `options` are those of the saver, `more` further handlers."""
+    """Segment images in batches of one. `options` go to the saver. `more`: further handlers."""
     engine(
         device="cpu",
         val_data_loader=DataLoader(TolerantDataset([{"image": s} for s in sources], LOAD), batch_size=1),
@@ -261,7 +261,7 @@ def test_files_are_the_same_as_without_a_second_thread(
 def test_an_error_is_reported_for_its_image_and_the_others_are_saved(
     twin: str, beside_bytes: int, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The results of two images with one name would overwrite each other."""
+    """The results of two images with the same name would overwrite each other."""
     monkeypatch.setattr("scripts.handlers.segmentation.BESIDE_BYTES", beside_bytes)
     second = twin.replace("bmp", "png")  # "1.bmp" comes first
     with Image.open(folder / second) as image:

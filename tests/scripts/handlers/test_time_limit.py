@@ -1,4 +1,4 @@
-"""A training with a time limit ends in time, validated, with its learning rate at its end."""
+"""A training with a time limit ends in time, validated, with a learning rate of 0."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_validations_are_spread_and_take_no_more_than_their_share():
     assert 2 <= len(evaluator.asked) <= 10
     trainer, _, evaluator, _ = training(seconds=1.0, validation_seconds=0.5, length=2)
     trainer.run(range(2), max_epochs=10**6)
-    assert len(evaluator.asked) <= 2  # half a second each: more than a tenth of what is over by then
+    assert len(evaluator.asked) <= 2  # half a second each: more than a tenth of the time so far
 
 
 def test_a_resumed_training_has_the_time_that_is_left():

@@ -38,7 +38,7 @@ def train(loss, *handlers_of, steps: int = 1, lr: float = 1.0) -> nn.Module:
 
 
 def steep(pred: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-    return -20 * pred.mean()  # its gradient is -20
+    return -20 * pred.mean()  # gradient -20
 
 
 @pytest.mark.parametrize("max_norm, moved", [(0, 20.0), (5.0, 5.0), (100.0, 20.0)])
@@ -64,7 +64,7 @@ def test_a_lost_loss_ends_the_training_with_a_remedy():
 
 
 def averaged(values: list[float], momentum: float, start: int = 0) -> float:
-    """Average a weight that takes these values, one per iteration."""
+    """Average a weight with a given value per iteration."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 1e6)  # must be forgotten
     handler = MovingAverage(model, momentum)

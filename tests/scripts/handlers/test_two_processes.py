@@ -22,7 +22,7 @@ from scripts.metrics.shapes import ObjectsCSV
 
 
 def _work(rank: int, folder: Path) -> None:
-    """Rank 0 sees images 0 and 2, rank 1 images 1 and, as samplers fill up, 0 again; only rank 0 finds objects."""
+    """Rank 0 gets images 0 and 2, rank 1 images 1 and 0, because samplers repeat images. Only rank 0 finds objects."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     evaluator = Engine(lambda _, item: [item])

@@ -1,4 +1,4 @@
-"""Colours: what a pixel shows, that classes look like themselves, and that every eye tells them apart."""
+"""Colours of pixels and classes, also for colour-blind readers; polygons."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_overlay_tints_by_number_and_leaves_the_background() -> None:
 @pytest.mark.parametrize("highest", [1, 255, 256], ids=["fractions", "bytes", "more than bytes"])
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_every_pixel_is_its_image_its_tint_or_its_outline(channels: int, highest: int) -> None:
-    """Pixel by pixel, as the definition says it."""
+    """Compare with the definition, pixel by pixel."""
     generator = np.random.default_rng(channels)
     image = (generator.random((channels, 24, 30)) * highest).astype(np.float32)
     image = image if highest == 1 else image.round()
@@ -134,7 +134,7 @@ EYES = {
 
 
 def _seen(colours: np.ndarray, eye: str) -> np.ndarray:
-    """L*a*b* of sRGB colours (N, 3) as an eye sees them."""
+    """Convert sRGB colours (N, 3) to L*a*b*, as seen by an eye."""
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ np.array(EYES[eye]).T, 0, 1)
     return rgb2lab(np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055))
@@ -159,14 +159,14 @@ def test_ten_classes_besides_the_background_have_ten_colours() -> None:
 
 
 def area(polygon: list[list[float]]) -> float:
-    """Of a polygon, by the shoelace formula."""
+    """Compute the area of a polygon by the shoelace formula."""
     x, y = np.array(polygon).T
     return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
 
 
 def test_an_outline_runs_along_the_edges_of_the_pixels():
     instances = np.zeros((10, 12), np.int32)
-    instances[3:6, 7:12] = 4  # rows 3 to 5, columns 7 to 11, which is the last
+    instances[3:6, 7:12] = 4  # rows 3 to 5, columns 7 to 11 (the last)
     instances[4, 9] = 0  # a hole
     (polygon,) = outlines(instances)
     assert np.min(polygon, axis=0).tolist() == [7, 3]

@@ -1,4 +1,4 @@
-"""Pictures: what a pixel shows, what a figure holds, and that nothing is cut off or overlaps."""
+"""Content of figures. Texts are neither cut off nor overlap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scripts.plot.panels import curves_figure, figure_pixels, panel_figure, save
 
 
 def _texts(figure: Figure) -> list[tuple[str, Bbox]]:
-    """Every visible text of a figure with its place in pixels."""
+    """List every visible text of a figure with its box in pixels."""
     figure_pixels(figure)
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of the Agg canvas
     texts = [t for t in figure.findobj(matplotlib.text.Text) if t.get_text().strip() and t.get_visible()]
@@ -26,7 +26,7 @@ def _texts(figure: Figure) -> list[tuple[str, Bbox]]:
 
 
 def _is_drawn(text: matplotlib.text.Text) -> bool:
-    """Matplotlib also keeps tick labels that lie outside the limits or belong to axes without frame; it skips them."""
+    """Check for tick labels outside the limits or of axes without frame. Matplotlib keeps but does not draw them."""
     for axes in text.figure.get_figure(root=True).findobj(matplotlib.axes.Axes):
         for index, axis in enumerate((axes.xaxis, axes.yaxis)):
             if text in axis.get_ticklabels(which="both"):
@@ -36,7 +36,7 @@ def _is_drawn(text: matplotlib.text.Text) -> bool:
 
 
 def _assert_readable(figure: Figure) -> None:
-    """No text leaves the figure, no two overlap."""
+    """Check all texts: inside the figure, without overlap."""
     placed = _texts(figure)
     width, height = figure.canvas.get_width_height()
     for text, box in placed:
@@ -122,7 +122,7 @@ def test_of_large_images_every_few_pixels_are_drawn_and_all_count(
 
 
 def _colour_in(axes: Axes, name: str) -> tuple[float, ...]:
-    """The colour beside a name in the key below a picture."""
+    """Get the colour of a name in the legend below a picture."""
     legend = next(child.get_legend() for child in axes.figure.axes if child.get_legend() and _below(axes, child))
     names = [text.get_text() for text in legend.get_texts()]
     return legend.get_patches()[names.index(name)].get_facecolor()[:3]
@@ -136,7 +136,7 @@ def _below(axes: Axes, other: Axes) -> bool:
 def test_every_class_has_the_colour_that_the_key_gives_its_name() -> None:
     names = ["membrane", "cell", "mitochondria", "synapse", "glia"]
     label = np.repeat(np.arange(5), 40).reshape(1, -1).repeat(40, axis=0)
-    flat = np.full((1, *label.shape), 7.0)  # shown black, so that a tint is its colour, darkened
+    flat = np.full((1, *label.shape), 7.0)  # shown black: tints are darkened colours
     probability = np.full(label.shape, 0.5)
     figure = panel_figure(flat, label, None, probability, label[:, ::-1], names, probability_class=None)
     titles = {ax.get_title(): ax for ax in figure.axes}
