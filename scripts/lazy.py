@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 
-def lazy(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make the `__getattr__` of a package, which imports a module at the first use of its names.
+def lazy(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """Make the `__getattr__` of a package. It imports a module when one of the module's names is first used.
 
     Args:
         package: the package's `__name__`.
-        modules: exported name -> module of the package.
+        names: module of the package -> exported names.
 
     Example:
-        >>> find = lazy("scripts.plot", {"class_key": "overlays"})
+        >>> find = lazy("scripts.plot", {"overlays": ["class_key", "fill"]})
         >>> find("class_key").__module__
         'scripts.plot.overlays'
     """
+    modules = {name: module for module, exported in names.items() for name in exported}
 
     def find(name: str) -> Any:
         if name not in modules:

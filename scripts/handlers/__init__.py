@@ -27,35 +27,26 @@
 
 from scripts.lazy import lazy
 
-_MODULES = {
-    "Attached": "training",
-    "Background": "segmentation",
-    "BestWeights": "checkpoints",
-    "ClipGradients": "training",
-    "EmReport": "em_report",
-    "EndProcesses": "training",
-    "EvaluationPanels": "figures",
-    "HistoryCSV": "history",
-    "ImageReport": "reports",
-    "ImageResults": "segmentation",
-    "LoadWeights": "checkpoints",
-    "LossOnDevice": "progress",
-    "MetricsReport": "reports",
-    "MovingAverage": "training",
-    "ObjectReport": "object_report",
-    "ProgressBar": "progress",
-    "RunFiles": "tracking",
-    "RunSettings": "tracking",
-    "SegmentationSaver": "segmentation",
-    "StopOnDivergence": "training",
-    "TimeLimit": "time_limit",
-    "TrainingFigures": "figures",
-    "TrainingState": "checkpoints",
-    "Validation": "training",
-    "WarmupCosineSchedule": "training",
-    "load_weights": "checkpoints",
-    "loss_of": "progress",
-    "read_history": "history",
+_NAMES = {
+    "checkpoints": ["BestWeights", "LoadWeights", "TrainingState", "load_weights"],
+    "em_report": ["EmReport"],
+    "figures": ["EvaluationPanels", "TrainingFigures"],
+    "history": ["HistoryCSV", "read_history"],
+    "object_report": ["ObjectReport"],
+    "progress": ["LossOnDevice", "ProgressBar", "loss_of"],
+    "reports": ["ImageReport", "MetricsReport"],
+    "segmentation": ["Background", "ImageResults", "SegmentationSaver"],
+    "time_limit": ["TimeLimit"],
+    "tracking": ["RunFiles", "RunSettings"],
+    "training": [
+        "Attached",
+        "ClipGradients",
+        "EndProcesses",
+        "MovingAverage",
+        "StopOnDivergence",
+        "Validation",
+        "WarmupCosineSchedule",
+    ],
 }
-__all__ = list(_MODULES)
-__getattr__ = lazy(__name__, _MODULES)
+__all__ = [name for names in _NAMES.values() for name in names]
+__getattr__ = lazy(__name__, _NAMES)

@@ -48,14 +48,10 @@ def error_map(prediction: np.ndarray, label: np.ndarray, valid: np.ndarray | Non
         >>> error_map(np.array([[0, 0, 1, 2]]), np.array([[0, 1, 0, 1]]))
         array([[0, 1, 2, 3]], dtype=uint8)
     """
-    errors = np.full(label.shape, CONFUSED, np.uint8)
-    errors[prediction == 0] = FALSE_BACKGROUND
-    errors[label == 0] = MISSED_BACKGROUND
-    errors[prediction == label] = CORRECT
-    errors[label < 0] = UNKNOWN
-    if valid is not None:
-        errors[valid == 0] = UNKNOWN
-    return errors
+    unknown = label < 0 if valid is None else (label < 0) | (valid == 0)
+    kinds = [UNKNOWN, CORRECT, MISSED_BACKGROUND, FALSE_BACKGROUND]  # in this order, the first that is true
+    true = [unknown, prediction == label, label == 0, prediction == 0]
+    return np.select(true, kinds, CONFUSED).astype(np.uint8)
 
 
 def class_key(class_names: Sequence[str]) -> list[tuple[str, str]]:
