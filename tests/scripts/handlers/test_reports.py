@@ -84,7 +84,7 @@ def test_report_takes_the_weight_map_of_the_loaded_image(tmp_path: Path) -> None
     assert _evaluate(tmp_path, [output], weights)["mean"]["pixel_error"] == 0
 
 
-def test_equal_file_names_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_equal_file_names_are_reported_with_their_folders(tmp_path: Path) -> None:
     _evaluate(tmp_path, [_output(f"{folder}/0.png", [[0]], [[0]]) for folder in "ab"])
     assert [row["image"] for row in read_csv(tmp_path / "metrics_per_image.csv")] == ["a/0.png", "b/0.png"]
 

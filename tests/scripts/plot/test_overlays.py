@@ -115,7 +115,7 @@ def test_a_saved_image_is_read_as_it_was(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_touching_instances_of_one_colour_are_parted_by_their_outlines() -> None:
+def test_touching_instances_of_one_colour_have_outlines_between_them() -> None:
     labels = np.ones((10, 10), int)
     labels[:, 5:] = 1 + len(PALETTE)  # the same colour as 1
     overlay = overlay_image(np.arange(100.0).reshape(10, 10), labels)

@@ -151,7 +151,7 @@ def test_every_class_has_the_colour_that_the_key_gives_its_name() -> None:
     _assert_readable(figure)
 
 
-def test_what_is_not_given_is_left_out() -> None:
+def test_panels_without_data_are_left_out() -> None:
     arrays = _arrays(30, 40)
     figure = panel_figure(arrays["image"], arrays["label"])
     assert [ax.get_title() for ax in figure.axes if ax.get_title()] == ["image", "label"]
@@ -204,7 +204,7 @@ def test_many_scores_are_cut_and_the_title_says_so() -> None:
     assert len(ax.get_legend().get_texts()) == 8
 
 
-def test_dice_and_iou_of_several_classes_are_drawn_apart_and_alike() -> None:
+def test_dice_and_iou_of_several_classes_have_their_own_axes_and_the_same_colours() -> None:
     names = ["membrane", "cell", "mitochondria", "synapse", "glia"]
     scores = ["val_mean_dice", *(f"val_{kind}_{name}" for kind in ("dice", "iou") for name in names)]
     rows = [
