@@ -15,7 +15,7 @@ OF_ONE_IMAGE = (RuntimeError, ValueError)  # errors that concern a single image
 
 
 class FolderErrors(RuntimeError):
-    """Report images of a folder that could not be segmented, after all images were tried."""
+    """Report the failed images of a folder, after all images were tried."""
 
 
 class FolderEvaluator(SupervisedEvaluator):
@@ -26,7 +26,7 @@ class FolderEvaluator(SupervisedEvaluator):
     raises a single `FolderErrors`: the command ends with an exit code other than 0. Errors of other kinds (a full disk,
     a mistake in the configuration) stop the run at once.
 
-    For authors of handlers: save results at MODEL_COMPLETED, which is not fired for images that failed before. At
+    For authors of handlers: save results at MODEL_COMPLETED. Images with an earlier failure do not fire this event. At
     ITERATION_COMPLETED, a failed image has empty lists as `engine.state.output` and `engine.state.batch`. Report
     failures in another thread with `note_failure`.
 
@@ -89,7 +89,7 @@ def engine_items(engine: Engine) -> list[dict[str, Any]]:
     """Get the images of the current iteration as one dictionary each: loaded data and network output by key.
 
     Args:
-        engine: a MONAI engine after postprocessing. Its batch and output are decollated: lists of single images.
+        engine: a MONAI engine after postprocessing. Batch and output are decollated: lists of single images.
 
     Returns:
         One dictionary per image. The output wins where batch and output share a key.

@@ -1,4 +1,4 @@
-"""Export a package's names without importing its modules at once."""
+"""Export a package's names and import the modules later, on first use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def lazy(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """Make the `__getattr__` of a package. It imports a module when one of the module's names is first used.
+    """Make the `__getattr__` of a package. A module is imported at the first use of a name.
 
     Args:
         package: the package's `__name__`.
