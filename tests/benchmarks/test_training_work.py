@@ -13,7 +13,6 @@ from monai.bundle import ConfigParser
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.weight_map import nuclei
 from bundle.datasets.synthetic_em import synthetic_section
 from scripts.inferers.overlap_tile import MixedPrecisionInferer
 from scripts.io.reader import PlaneReader
@@ -24,7 +23,7 @@ from scripts.transforms.elastic import Rand2DElasticTiled
 from scripts.transforms.instance_labels import InstanceLabelsd
 from scripts.transforms.intensity import NormalizeImaged
 from tests.conftest import ROOT
-from tests.work import Described, Watch, count_calls, pixels_looked_at
+from tests.work import Described, Watch, count_calls
 
 TILE, OUTPUT = 220, 36
 
@@ -132,15 +131,6 @@ def test_a_tile_costs_the_same_in_an_image_of_any_size_and_no_padded_image_is_ma
     assert [operation.name for operation in large.operations] == [operation.name for operation in small.operations]
     for watch in (small, large):
         assert max(made.numel for made in watch.made()) == 2 * 572**2  # where its pixels read: rows and columns
-
-
-@pytest.mark.parametrize("size, cells", [(512, 200), (1024, 799)])
-def test_the_search_for_the_two_nearest_cells_visits_a_pixel_30_times_however_many_cells(monkeypatch, size, cells):
-    """The copied method computes a distance transform of the whole image for each cell: as many visits as cells."""
-    instances = nuclei(size, cells + size // 1024)  # one of 800 lies below others
-    assert len(np.unique(instances)) - 1 == cells
-    looked_at = pixels_looked_at(monkeypatch, lambda: weight_maps.weight_map(instances))
-    assert 20 * instances.size < looked_at < 35 * instances.size  # of rows within the cutoff of 28 pixels
 
 
 @pytest.fixture
