@@ -22,9 +22,8 @@ from scripts.transforms.elastic import (
     Rand2DElasticSimard,
     Rand2DElasticSimardd,
     Rand2DElasticTiled,
-    apply_displacements,
-    extract_tile,
 )
+from scripts.transforms.resampling import apply_displacements, extract_tile
 
 KEYS = ("image", "label", "weight")
 MODES = ("bilinear", "nearest", "bilinear")
