@@ -1,11 +1,11 @@
 """Sum the distances from a pixel to its two nearest cells: d1 + d2 of Eq. 2 (arXiv 1505.04597).
 
-The distances are exact. The time grows with the pixels of the image, not with pixels times cells. As in a separable
+The distances are exact. The time grows with the number of pixels, not with pixels times cells. As in a separable
 distance transform, rows come first and columns second:
 
 1. Two sweeps over a row find, for each pixel, the nearest pixels of two different cells in the same row.
-2. A pixel compares its own row with the rows k = 1, 2, ... above and below. Row k is at least k pixels away, so the
-   search ends where k reaches the distance of the second cell found so far, or the cutoff.
+2. A pixel compares its own row with the rows k = 1, 2, ... above and below. Row k is at least k pixels away. The
+   search ends when k reaches the distance to the second cell, or the cutoff.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def two_nearest_cells(cells: np.ndarray, cutoff: float, where: np.ndarray | None
     The distance to a cell is the distance to its nearest pixel, 0 on the cell.
 
     Args:
-        cells: integer (H, W), at most 2^31 - 1. Each value above 0 is one cell, the rest is background.
+        cells: integer (H, W), at most 2^31 - 1. Values above 0 are cells, the rest is background.
         cutoff: in pixels. Larger sums are not computed.
         where: bool (H, W), the pixels to compute. None: all.
 
@@ -48,7 +48,7 @@ def two_nearest_cells(cells: np.ndarray, cutoff: float, where: np.ndarray | None
     if cells.max(initial=0) > np.iinfo(np.int32).max:
         raise ValueError(f"cell numbers must be below 2^31, got {cells.max()}. Renumber the cells from 1.")
     total = np.full(cells.shape, np.inf, dtype=np.float32)
-    padded = np.pad(np.maximum(cells, 0).astype(np.int32), ((0, 0), (0, _PADDING)))
+    padded = np.pad(np.maximum(cells, 0).astype(np.int32, order="C"), ((0, 0), (0, _PADDING)))
     first, second = np.full((2, *padded.shape), _NONE, dtype=np.int32)
     _search_rows(padded, first, second)
     where = np.ones(cells.shape, dtype=bool) if where is None else np.ascontiguousarray(where)
@@ -63,7 +63,7 @@ def _search_rows(cells: np.ndarray, first: np.ndarray, second: np.ndarray) -> No
     Args:
         cells: int32 (H, W).
         first: int32 (H, W), full of `_NONE`. Filled with the column of the nearest cell pixel.
-        second: int32 (H, W), full of `_NONE`. Filled with the column of the nearest pixel of any other cell.
+        second: int32 (H, W), full of `_NONE`. Filled with the column of the nearest pixel of a different cell.
     """
     height, width = cells.shape
     for y in range(height):

@@ -35,6 +35,19 @@ class Rand2DElasticField(Rand2DElastic):
 
     Without the transform (probability 1 - `prob`), the tile is cut out by integer indices, mirrored beyond the image.
     As in MONAI, there is no inverse, and the `affine` in a MetaTensor's metadata is not updated.
+
+    Args:
+        field: draws the displacements, see `scripts.transforms.Field`.
+        prob: probability of the transform. Otherwise the centre is cut out.
+        rotate_range, shear_range, translate_range, scale_range: as in MONAI's `Rand2DElastic`. Units: radians
+            (positive turns the picture clockwise), factors, pixels, and a number added to 1. A sequence has one
+            entry per parameter (one angle, two of the rest). Each entry is x for uniform in [-x, x], or a pair
+            (low, high): angles from 0 to 1 are `((0, 1),)`. A single number x means `(x,)`, the first parameter.
+        flip_prob: probability of mirroring each axis independently. MONAI's transform has no mirroring.
+        spatial_size: (h, w) of the tile in the middle of the image. None or not positive: the image's.
+        mode: "bilinear" or "nearest".
+        padding_mode: "reflection" (without the edge pixel), "border" or "zeros".
+        device: where the sampling grid is computed. None: where the image lies.
     """
 
     def __init__(
@@ -51,21 +64,6 @@ class Rand2DElasticField(Rand2DElastic):
         padding_mode: str = "reflection",
         device: torch.device | None = None,
     ) -> None:
-        """Declare the random transform.
-
-        Args:
-            field: draws the displacements, see `scripts.transforms.Field`.
-            prob: probability of the transform. Otherwise the centre is cut out.
-            rotate_range, shear_range, translate_range, scale_range: as in MONAI's `Rand2DElastic`. Units: radians
-                (positive turns the picture clockwise), factors, pixels, and a number added to 1. A sequence has one
-                entry per parameter (one angle, two of the rest). Each entry is x for uniform in [-x, x], or a pair
-                (low, high): angles from 0 to 1 are `((0, 1),)`. A single number x means `(x,)`, the first parameter.
-            flip_prob: probability of mirroring each axis independently. MONAI's transform has no mirroring.
-            spatial_size: (h, w) of the tile in the middle of the image. None or not positive: the image's.
-            mode: "bilinear" or "nearest".
-            padding_mode: "reflection" (without the edge pixel), "border" or "zeros".
-            device: where the sampling grid is computed. None: where the image lies.
-        """
         # without Rand2DElastic.__init__, which would build a control grid of absolute coordinates
         RandomizableTransform.__init__(self, prob)
         self.field = field
@@ -153,6 +151,11 @@ class Rand2DElasticCoarse(Rand2DElasticField):
 
     Otherwise the transform is MONAI's, plus mirroring.
 
+    Args:
+        points: control points along the rows and the columns. The corner points lie on the tile's corner pixels.
+        sigma: standard deviation of the displacements in pixels.
+        kwargs: arguments of `Rand2DElasticField` except `field`.
+
     Example:
         >>> transform = Rand2DElasticCoarse(rotate_range=np.pi, flip_prob=0.5).set_random_state(0)
         >>> transform(torch.rand(1, 64, 64)).shape
@@ -160,13 +163,6 @@ class Rand2DElasticCoarse(Rand2DElasticField):
     """
 
     def __init__(self, points: int | Sequence[int] = (3, 3), sigma: float = 10.0, **kwargs: Any) -> None:
-        """Declare the random transform.
-
-        Args:
-            points: control points along the rows and the columns. The corner points lie on the tile's corner pixels.
-            sigma: standard deviation of the displacements in pixels.
-            kwargs: arguments of `Rand2DElasticField` except `field`.
-        """
         super().__init__(CoarseField(points, sigma), **kwargs)
 
 
@@ -174,17 +170,15 @@ class Rand2DElasticSimard(Rand2DElasticField):
     """Deform an image by blurred noise (Simard 2003, Sec. 2, doi 10.1109/ICDAR.2003.1227801).
 
     Uniform noise in [-1, 1] for each pixel is blurred by a Gaussian and multiplied by `alpha`.
+
+    Args:
+        alpha: factor after the blur, in pixels.
+        sigma: standard deviation of the blur in pixels.
+        kernel_size: width of the blur's kernel in pixels, odd.
+        kwargs: arguments of `Rand2DElasticField` except `field`.
     """
 
     def __init__(self, alpha: float = 50.0, sigma: float = 5.0, kernel_size: int = 25, **kwargs: Any) -> None:
-        """Declare the random transform.
-
-        Args:
-            alpha: factor after the blur, in pixels.
-            sigma: standard deviation of the blur in pixels.
-            kernel_size: width of the blur's kernel in pixels, odd.
-            kwargs: arguments of `Rand2DElasticField` except `field`.
-        """
         super().__init__(SimardField(alpha, sigma, kernel_size), **kwargs)
 
 
@@ -192,6 +186,15 @@ class Rand2DElasticFieldd(Rand2DElasticd):
     """Deform all keys of a dictionary by the same field. Dictionary version of `Rand2DElasticField`.
 
     The images of all keys must have the same height and width. The random draw does not depend on the keys present.
+
+    Args:
+        keys: items to transform, each (C, H, W).
+        field, spatial_size, prob: as in `Rand2DElasticField`.
+        mode: "bilinear", or "nearest" for labels. A single mode, or one per key.
+        padding_mode: as in `Rand2DElasticField`. A single mode, or one per key.
+        allow_missing_keys: skip missing keys.
+        kwargs: `rotate_range`, `shear_range`, `translate_range`, `scale_range`, `flip_prob` and `device` of
+            `Rand2DElasticField`.
     """
 
     output_keys: tuple[Hashable, ...] = ()
@@ -207,17 +210,6 @@ class Rand2DElasticFieldd(Rand2DElasticd):
         allow_missing_keys: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Declare the random transform.
-
-        Args:
-            keys: items to transform, each (C, H, W).
-            field, spatial_size, prob: as in `Rand2DElasticField`.
-            mode: "bilinear", or "nearest" for labels. One for all keys or one for each.
-            padding_mode: one for all keys or one for each.
-            allow_missing_keys: skip missing keys.
-            kwargs: `rotate_range`, `shear_range`, `translate_range`, `scale_range`, `flip_prob` and `device` of
-                `Rand2DElasticField`.
-        """
         # without Rand2DElasticd.__init__, as in Rand2DElasticField
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
@@ -233,6 +225,10 @@ class Rand2DElasticFieldd(Rand2DElasticd):
         RandomizableTransform.set_random_state(self, seed, state)
         self.rand_2d_elastic.set_random_state(state=self.R)
         return self
+
+    def set_device(self, device: torch.device | None) -> None:
+        """Compute sampling grids on `device`. None: where the image lies."""
+        self.rand_2d_elastic.set_device(device)
 
     def randomize(self, data: Any = None) -> None:
         """Draw whether to transform and, if so, the transform of a tile of (h, w) = `data`."""
@@ -271,34 +267,32 @@ class Rand2DElasticFieldd(Rand2DElasticd):
 
 
 class Rand2DElasticCoarsed(Rand2DElasticFieldd):
-    """Deform all keys of a dictionary as in the paper. Dictionary version of `Rand2DElasticCoarse`."""
+    """Deform all keys of a dictionary as in the paper. Dictionary version of `Rand2DElasticCoarse`.
+
+    Args:
+        keys: items to transform, each (C, H, W).
+        points, sigma: as in `Rand2DElasticCoarse`.
+        kwargs: arguments of `Rand2DElasticFieldd` except `field`.
+    """
 
     def __init__(
         self, keys: KeysCollection, points: int | Sequence[int] = (3, 3), sigma: float = 10.0, **kwargs: Any
     ) -> None:
-        """Declare the random transform.
-
-        Args:
-            keys: items to transform, each (C, H, W).
-            points, sigma: as in `Rand2DElasticCoarse`.
-            kwargs: arguments of `Rand2DElasticFieldd` except `field`.
-        """
         super().__init__(keys, CoarseField(points, sigma), **kwargs)
 
 
 class Rand2DElasticSimardd(Rand2DElasticFieldd):
-    """Deform all keys of a dictionary by blurred noise. Dictionary version of `Rand2DElasticSimard`."""
+    """Deform all keys of a dictionary by blurred noise. Dictionary version of `Rand2DElasticSimard`.
+
+    Args:
+        keys: items to transform, each (C, H, W).
+        alpha, sigma, kernel_size: as in `Rand2DElasticSimard`.
+        kwargs: arguments of `Rand2DElasticFieldd` except `field`.
+    """
 
     def __init__(
         self, keys: KeysCollection, alpha: float = 50.0, sigma: float = 5.0, kernel_size: int = 25, **kwargs: Any
     ) -> None:
-        """Declare the random transform.
-
-        Args:
-            keys: items to transform, each (C, H, W).
-            alpha, sigma, kernel_size: as in `Rand2DElasticSimard`.
-            kwargs: arguments of `Rand2DElasticFieldd` except `field`.
-        """
         super().__init__(keys, SimardField(alpha, sigma, kernel_size), **kwargs)
 
 
@@ -316,6 +310,24 @@ class Rand2DElasticTiled(Rand2DElasticFieldd):
 
     `extract_tile` is the deterministic version. With `start`, and `displacements` and `affine` of `rand_2d_elastic`,
     it repeats the last draw.
+
+    Args:
+        keys: items to transform, each (C, H, W).
+        output_keys: of `keys`, cut to the output: label and weight.
+        input_size: pixels of the network's input: (h, w), or one number for both.
+        output_size: pixels of the network's output, in the centre of the input. None: of the unpadded network with
+            `depth` poolings. For a padded network, give the input size.
+        depth: poolings of the network, used only for `output_size=None`.
+        field: draws the displacements. None: the paper's, `CoarseField(points=(3, 3), sigma=10.0)`. For Simard's,
+            give `SimardField()`.
+        rotate_range: radians, as in MONAI's `Rand2DElastic`. The default, any angle, is ours: the paper asks for
+            "rotation invariance" without a range.
+        flip_prob: probability of mirroring each axis. Ours: the paper does not mention mirroring.
+        kwargs: arguments of `Rand2DElasticFieldd` except `spatial_size`.
+
+    Raises:
+        ValueError: sizes that do not fit the network, an output that does not fit the input, or an output key that is
+            missing in `keys`.
 
     Example:
         >>> tile = Rand2DElasticTiled(["image", "label"], output_keys="label", mode=["bilinear", "nearest"])
@@ -336,25 +348,6 @@ class Rand2DElasticTiled(Rand2DElasticFieldd):
         flip_prob: float = 0.5,
         **kwargs: Any,
     ) -> None:
-        """Declare the random tile.
-
-        Args:
-            keys: items to transform, each (C, H, W).
-            output_keys: of `keys`, cut to the output: label and weight.
-            input_size: pixels of the network's input: (h, w), or one number for both.
-            output_size: pixels of the network's output, in the centre of the input. None: of the unpadded network with
-                `depth` poolings. For a padded network, give the input size.
-            depth: poolings of the network, used only for `output_size=None`.
-            field: draws the displacements. None: the paper's, `CoarseField(points=(3, 3), sigma=10.0)`. For Simard's,
-                give `SimardField()`.
-            rotate_range: radians, as in MONAI's `Rand2DElastic`. The default, any angle, is ours: the paper asks for
-                "rotation invariance" without a range.
-            flip_prob: probability of mirroring each axis. Ours: the paper does not mention mirroring.
-            kwargs: arguments of `Rand2DElasticFieldd` except `spatial_size`.
-
-        Raises:
-            ValueError: sizes that do not fit the network or each other, or an output key that is not in `keys`.
-        """
         super().__init__(
             keys, field or CoarseField(), input_size, rotate_range=rotate_range, flip_prob=flip_prob, **kwargs
         )

@@ -15,19 +15,19 @@ def separation_gap(instances: np.ndarray, width: int = 1) -> np.ndarray:
     """Separate touching instances by background at least `width` pixels wide. As few pixels as possible are lost.
 
     The paper says only that the separation border is "computed using morphological operations". Here, in the steps
-    k = 1 .. width, a pixel becomes background if another instance lies k rows or columns away (the larger of the two).
-    Each step looks at half of the square ring at distance k. Odd steps look at the half that comes before the pixel in
-    reading order (above, or left in the same row), even steps at the half after it. So each step widens the gap by one
-    pixel, from either side in turn. Along outlines that run down the rows or fall to the left, the half rings of both
-    sides meet and the gap widens by two. Step 1 is the rule of the same group's later plugin (doi
-    10.1038/s41592-018-0261-2). Instances that are `width` or more pixels apart are not changed.
+    k = 1 .. width, a pixel becomes background if another instance lies k rows or columns away (the larger of both).
+    Each step looks at half of the square ring at distance k: odd steps at the pixels before the centre in reading order
+    (above, or left in the same row), even steps at the pixels after the centre. Each step widens the gap by 1 pixel,
+    from either side in turn. Along outlines that run down the rows or fall to the left, the half rings of both sides
+    meet, and the gap widens by 2 pixels. Step 1 is the rule of the same group's later plugin (doi
+    10.1038/s41592-018-0261-2). Instances at a distance of `width` pixels or more are not changed.
 
     No instance vanishes: if a step would erase an instance, the instance keeps its pixels. Its neighbours lose pixels
-    on all sides instead, unless they would vanish too. Between two instances as small as the gap, the gap may therefore
-    be narrower, or missing.
+    on all sides instead, unless they would vanish too. Between two instances as small as the gap, the gap may be
+    narrower, or missing.
 
     Args:
-        instances: integer (H, W). 0 = background, each value above 0 one instance, below 0 is kept.
+        instances: integer (H, W). 0 = background, values above 0 = instances, values below 0 are kept.
         width: of the gap in pixels. 0 returns a copy.
 
     Returns:
@@ -79,19 +79,19 @@ def close_gaps(instances: np.ndarray, width: int = 1) -> np.ndarray:
     """Fill background up to `width` pixels wide between two objects with the objects' labels.
 
     Reverses `separation_gap`: a network trained with the gap predicts the gap between touching cells, and measures of
-    whole cells (SEG) count the gap as missing pixels. A pixel belongs to a gap if both hold:
+    whole cells (SEG) count the gap as missing pixels. A pixel belongs to a gap if both conditions hold:
 
-    1. Its distances to the two nearest objects, in rows or columns (the larger of the two), sum to at most width + 1.
-    2. It lies between two objects in its row or its column, so outlines without a neighbour keep their place. Oblique
-       gaps are cut at a slant there, and measure up to 2 width + 1 pixels from object to object.
+    1. Its distances to the two nearest objects, in rows or columns (the larger of both), sum to at most width + 1.
+    2. Its row or column has two different objects on both sides, at most 2 width + 1 pixels from each other (oblique
+       gaps are cut at a slant). Outlines without a neighbour keep their place.
 
     Odd widths count as the next even width, because `separation_gap` leaves `width` pixels between an upper and a lower
     object, but width + 1 between a left and a right object. Objects grow into the gap from both sides, pixel by pixel.
-    They keep their labels, so objects never merge. The middle pixel of an odd gap goes to the object on the right or
+    Labels do not change and objects never merge. The middle pixel of an odd gap goes to the object on the right or
     below, because `separation_gap` took the pixel from there.
 
     Args:
-        instances: integer (H, W). 0 = background, each value above 0 one object, below 0 is kept.
+        instances: integer (H, W). 0 = background, values above 0 = objects, values below 0 are kept.
         width: of the gaps in pixels, as in `separation_gap`. 0 returns a copy.
 
     Returns:
@@ -168,20 +168,21 @@ def _grow(objects: np.ndarray, gap: np.ndarray) -> np.ndarray:
 def split_at_necks(instances: np.ndarray, depth: float) -> np.ndarray:
     """Split objects at constrictions, by a watershed on the distance to the outline.
 
-    Inside an object, the distance to the outline has a peak in each wide part, as high as the radius of the part. It
-    has a saddle in each constriction, as high as half the constriction's width. A part counts if its peak rises more
-    than `depth` above the saddle to a higher peak (h-maxima with h = depth). The cuts run through the saddles between
-    these parts. Round or evenly long objects have one peak, so they are never split. If outlines waver by a pixel or
-    two, `depth` must be at least as much. The image edge is no outline: a cell at the edge continues beyond it.
+    Inside an object, the distance to the outline has a peak in each wide part, as high as the radius of the part. The
+    distance has a saddle in each constriction, as high as half the constriction's width. A part counts if its peak
+    rises more than `depth` above the saddle to a higher peak (h-maxima with h = depth). The cuts run through the
+    saddles between the counted parts. Round or evenly long objects have a single peak and are never split. If outlines
+    waver by 1 or 2 pixels, `depth` must be at least as much. The image edge is no outline, because cells continue
+    beyond the edge.
 
     Args:
-        instances: integer (H, W). 0 = background, each value above 0 one object.
-        depth: in pixels. Half the constriction's width must be smaller than the radius of both parts by more than this.
-            0 returns a copy.
+        instances: integer (H, W). 0 = background, values above 0 = objects.
+        depth: in pixels. Half the constriction's width must be smaller than the radius of both parts by more than
+            `depth`. 0 returns a copy.
 
     Returns:
-        Array like `instances`, int32 instead of narrower types, with the same background. One part of an object keeps
-        its label, the other parts get labels above all existing ones.
+        Array like `instances`, int32 instead of narrower types, with the same background. The first part of
+        an object keeps its label, further parts get labels above all existing labels.
 
     Raises:
         ValueError: the depth is negative, or `instances` is not (H, W).

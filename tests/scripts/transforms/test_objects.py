@@ -1,4 +1,4 @@
-"""From scores to objects, on arrays that a reader can check by hand, and the challenge's field of interest."""
+"""Objects from scores, on arrays to check by hand, and the challenge's field of interest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _array(*rows: str) -> np.ndarray:
 
 @pytest.mark.parametrize("connectivity", [1, 2])
 def test_objects_are_numbered_as_scikit_image_numbers_those_of_an_integer_map(connectivity: int) -> None:
-    """Masks are labelled by other code there, which is faster."""
+    """scikit-image labels masks by different, faster code."""
     for seed in range(5):
         scores = np.random.default_rng(seed).random((40, 50)) ** 2
         expected = label((scores > 0.3).astype(np.int32), background=0, connectivity=connectivity)
@@ -98,7 +98,7 @@ def test_another_object_in_the_hole_stays() -> None:
 
 @pytest.mark.parametrize("outer, inner", [(1, 2), (2, 1)])
 def test_of_nested_holes_the_innermost_is_filled_by_its_own_ring(outer: int, inner: int) -> None:
-    """Background between the rings is enclosed by the outer one alone, background within the inner one by both."""
+    """The outer ring encloses all background inside it. The inner ring encloses only its own hole."""
     rings = np.zeros((9, 9), int)
     rings[:, :], rings[1:8, 1:8], rings[2:7, 2:7], rings[3:6, 3:6] = outer, 0, inner, 0
     filled = np.ones((9, 9), int)
@@ -124,7 +124,7 @@ def test_empty_and_full_images() -> None:
 
 
 def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match=r"one plane \(H, W\), got the shape \(2, 3, 4\)"):
+    with pytest.raises(ValueError, match=r"\(H, W\).*\(2, 3, 4\)"):
         instances_from_scores(np.zeros((2, 3, 4)))
     with pytest.raises(ValueError, match=r"connectivity must be 1 .* got 4"):
         instances_from_scores(np.zeros((3, 4)), connectivity=4)
@@ -239,7 +239,7 @@ def test_classes_as_floats_are_refused_as_they_would_join() -> None:
     scores = torch.zeros(3, 2, 6)
     scores[0], scores[1, :, 1:3], scores[2, :, 3:5] = 0.1, 9, 9
     as_floats = AsDiscreted("pred", argmax=True)({"pred": MetaTensor(scores, meta={"filename_or_obj": "a.png"})})
-    with pytest.raises(ValueError, match=r"^a\.png: expected probabilities 0 \.\. 1, got up to 2; .* as integers"):
+    with pytest.raises(ValueError, match=r"^a\.png: .*0 \.\. 1, got up to 2\..*integers"):
         InstancesFromScoresd("pred")(as_floats)
     as_integers = AsDiscreted("pred", argmax=True, dtype=torch.int32)({"pred": scores})
     out = InstancesFromScoresd("pred")(as_integers)["instances"]
@@ -287,7 +287,7 @@ def test_the_transform_passes_every_parameter_on() -> None:
 
 @pytest.mark.parametrize("folder, objects", [("DIC-C2DH-HeLa/01_GT", 98), ("PhC-C2DH-U373/02_GT", 110)])
 def test_no_gold_object_lies_wholly_within_the_challenge_s_border(data_root: Path, folder: str, objects: int) -> None:
-    """So dropping such objects from a result costs nothing in SEG. The border is 50 px in both data sets."""
+    """SEG loses nothing by removing such objects from a result. The border is 50 px in both data sets."""
     found = 0
     for file in sorted((data_root / folder / "SEG").glob("*.tif")):
         reference = imread(file).astype(np.int32)  # each value a class: none join

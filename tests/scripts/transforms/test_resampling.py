@@ -1,4 +1,4 @@
-"""The pure part of the augmentation: sampled displacements, applied displacements, the deterministic tile."""
+"""Deformed tiles against the formula, scipy and elasticdeform; the deterministic tile."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def labels(*shape: int, classes: int = 7, dtype: torch.dtype = torch.int64) -> t
 
 
 def ramps(height: int, width: int) -> torch.Tensor:
-    """Two channels whose values are the row and the column: read at any place inside, they tell that place exactly."""
+    """Make two channels with the row and the column as values, so that a tile shows exactly where it was read."""
     return torch.from_numpy(np.indices((height, width)).astype(np.float32))
 
 
 def places(size: tuple[int, int], displacements: np.ndarray, affine: np.ndarray, start: tuple[int, int]) -> np.ndarray:
-    """The formula of the documentation in float64, with scipy's spline for the coarse grid: (2, h, w)."""
+    """Compute the module's formula in float64, with scipy's spline for the coarse grid: (2, h, w)."""
     h, w = size
     factors = (h / displacements.shape[1], w / displacements.shape[2])
     dense = [zoom(d.astype(np.float64), factors, order=3, mode="mirror", grid_mode=False) for d in displacements]
@@ -57,7 +57,7 @@ def test_agrees_with_elasticdeform(sigma, angle):
     classes = random_state.randint(0, 5, (120, 150))
     expected = elasticdeform.deform_grid(classes, displacements.astype(float), order=0, mode="mirror", rotate=angle)
     got = apply_displacements(torch.from_numpy(classes)[None], displacements, affine=affine, mode="nearest")
-    assert np.mean(got[0].numpy() != expected) < 1e-3  # a place half-way between two pixels may go either way
+    assert np.mean(got[0].numpy() != expected) < 1e-3  # places half-way between two pixels may be rounded differently
 
 
 def test_repeats_what_elasticdeform_gave_for_a_small_array():
@@ -100,7 +100,7 @@ def test_zero_displacement_is_the_identity(shape, displacements):
 @pytest.mark.parametrize("shift", [(0, 3), (-2, 5), (-30, 100), (1000, -777)])
 def test_integer_shifts_are_exact_and_mirror_without_the_edge_pixel(shift):
     image, classes = noise(2, 20, 33), labels(2, 20, 33)
-    # the slow and sure way to mirror: one step at a time
+    # numpy mirrors index by index
     rows, cols = (
         [np.pad(np.arange(n), 2000, mode="reflect")[i + 2000 + s] for i in range(n)]
         for n, s in zip((20, 33), shift, strict=True)
@@ -137,7 +137,7 @@ def test_angle_and_shift_have_monais_direction():
     image = torch.from_numpy(gaussian_filter(noise(1, 60, 60).numpy(), (0, 3, 3)))
     ours = apply_displacements(image, None, affine=affine_matrix(0.3, (4.0, -2.5)))
     monais = Affine(rotate_params=0.3, translate_params=(4.0, -2.5), padding_mode="border", image_only=True)(image)
-    # the middle, because MONAI's reflection is another
+    # only the middle, because MONAI's reflection differs
     torch.testing.assert_close(ours[:, 15:45, 15:45], monais.as_tensor()[:, 15:45, 15:45], atol=1e-5, rtol=0)
 
 

@@ -1,4 +1,4 @@
-"""Eq. 2 against the formula written out literally, against values worked out by hand, and on a real EM slice."""
+"""Eq. 2 against the literal formula, values computed by hand, and a real EM slice."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ def test_transform_refuses_unknown_options_and_missing_keys() -> None:
         WeightMapd(method="2015")
     with pytest.raises(ValueError, match="border must be one of"):
         WeightMapd(border="none")
-    with pytest.raises(KeyError, match="put InstanceLabelsd before"):
+    with pytest.raises(KeyError, match=r"instances.*label.*InstanceLabelsd"):
         WeightMapd()({"label": torch.zeros(1, 2, 2)})
     with pytest.raises(ValueError, match=r"'label' must have shape \(1, height, width\), got \(2, 2\)"):
         WeightMapd()({"label": torch.zeros(2, 2), "instances": torch.zeros(1, 2, 2)})
