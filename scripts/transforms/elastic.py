@@ -326,8 +326,7 @@ class Rand2DElasticTiled(Rand2DElasticFieldd):
         kwargs: arguments of `Rand2DElasticFieldd` except `spatial_size`.
 
     Raises:
-        ValueError: sizes that do not fit the network, an output that does not fit the input, or an output key that is
-            missing in `keys`.
+        ValueError: the sizes do not fit the network or each other, or `keys` lacks an output key.
 
     Example:
         >>> tile = Rand2DElasticTiled(["image", "label"], output_keys="label", mode=["bilinear", "nearest"])

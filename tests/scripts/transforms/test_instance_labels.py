@@ -16,11 +16,7 @@ from skimage.io import imread, imsave
 from scripts.metrics.ignite import InstanceScore, SegScore
 from scripts.transforms.instance_labels import KINDS, InstanceLabelsd, instances_from_mask
 from scripts.transforms.weight_maps import WeightMapd
-
-
-def made(text: str) -> np.ndarray:
-    """One digit per pixel, "-" for -1."""
-    return np.array([[-1 if c == "-" else int(c) for c in row] for row in text.split()])
+from tests.scripts.transforms.arrays import made
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,7 @@ from skimage.io import imread
 from skimage.measure import label
 
 from scripts.transforms.objects import InstancesFromScoresd, instances_from_scores
-
-
-def _array(*rows: str) -> np.ndarray:
-    return np.array([[int(c) for c in row.replace(".", "0")] for row in rows])
+from tests.scripts.transforms.arrays import made
 
 
 @pytest.mark.parametrize("connectivity", [1, 2])
@@ -37,7 +34,7 @@ def test_above_the_threshold_is_foreground_and_equal_is_not() -> None:
     np.testing.assert_array_equal(instances_from_scores(scores, threshold=0.4), [[1, 1, 1]])
 
 
-TOUCHING_AT_A_CORNER = _array(
+TOUCHING_AT_A_CORNER = made(
     "11..",
     "11..",
     "..11",
@@ -54,13 +51,13 @@ def test_connectivity_decides_whether_corners_join(connectivity: int, count: int
 
 @pytest.mark.parametrize("min_area, areas", [(0, [4, 2, 1]), (1, [4, 2, 1]), (2, [4, 2]), (3, [4]), (5, [])])
 def test_objects_below_the_smallest_area_are_dropped_and_numbers_stay_consecutive(min_area: int, areas: list) -> None:
-    classes = _array("1.11.1", "1.11..")
+    classes = made("1.11.1", "1.11..")
     instances = instances_from_scores(classes, min_area=min_area)
     sizes = np.bincount(instances.ravel(), minlength=len(areas) + 1)[1:]
     assert sorted(sizes, reverse=True) == areas
 
 
-RING = _array(
+RING = made(
     "1111111",
     "1....11",
     "1.2..1.",
@@ -70,21 +67,21 @@ RING = _array(
 
 
 def test_holes_up_to_the_limit_are_filled() -> None:
-    one = _array("111", "1.1", "111")
+    one = made("111", "1.1", "111")
     assert instances_from_scores(one)[1, 1] == 0
     assert instances_from_scores(one, fill_holes=1)[1, 1] == 1
-    two = _array("1111", "1..1", "1111")
+    two = made("1111", "1..1", "1111")
     np.testing.assert_array_equal(instances_from_scores(two, fill_holes=1), two)
     np.testing.assert_array_equal(instances_from_scores(two, fill_holes=2), np.ones_like(two))
 
 
 def test_a_bay_open_to_the_rim_is_no_hole() -> None:
-    bay = _array("111", "1..", "111")
+    bay = made("111", "1..", "111")
     np.testing.assert_array_equal(instances_from_scores(bay, fill_holes=100), bay)
 
 
 def test_a_gap_in_a_corner_closes_the_hole_only_for_diagonal_connectivity() -> None:
-    diamond = _array(".1.", "1.1", ".1.")
+    diamond = made(".1.", "1.1", ".1.")
     assert instances_from_scores(diamond, connectivity=1, fill_holes=9)[1, 1] == 0  # four objects, nothing enclosed
     assert instances_from_scores(diamond, connectivity=2, fill_holes=9)[1, 1] == 1
 
@@ -114,7 +111,7 @@ def test_a_cell_inside_a_cell_survives_when_the_limit_is_smaller_than_the_membra
 
 
 def test_different_classes_never_join() -> None:
-    np.testing.assert_array_equal(instances_from_scores(_array("1122", "..22")), _array("1122", "..22"))
+    np.testing.assert_array_equal(instances_from_scores(made("1122", "..22")), made("1122", "..22"))
 
 
 def test_empty_and_full_images() -> None:
@@ -130,7 +127,7 @@ def test_wrong_arguments_are_named() -> None:
         instances_from_scores(np.zeros((3, 4)), connectivity=4)
 
 
-NECK = _array(  # two squares of 5 x 5, joined by a neck of one row
+NECK = made(  # two squares of 5 x 5, joined by a neck of one row
     "..............",
     ".11111..11111.",
     ".11111..11111.",
@@ -175,15 +172,15 @@ def test_split_never_joins_classes() -> None:
 
 
 def test_gaps_are_given_back_after_small_objects_are_dropped() -> None:
-    classes = _array("1111.1111", "1111.1111", "1111.1111", ".........", ".....1...")
+    classes = made("1111.1111", "1111.1111", "1111.1111", ".........", ".....1...")
     np.testing.assert_array_equal(
         instances_from_scores(classes, min_area=2, gap=1),
-        _array("111122222", "111122222", "111122222", ".........", "........."),
+        made("111122222", "111122222", "111122222", ".........", "........."),
     )
     assert instances_from_scores(classes, min_area=13, gap=1).max() == 0  # areas without the gap decide
 
 
-FRAMED = _array(  # every object is made of the number of pixels that it reaches in from the edge
+FRAMED = made(  # every object is made of the number of pixels that it reaches in from the edge
     "2.......",
     "22......",
     ".....3..",
@@ -230,7 +227,7 @@ def test_the_transform_takes_the_channel_and_keeps_the_meta_data(dtype: torch.dt
 
 
 def test_the_transform_takes_a_class_map_and_arrays() -> None:
-    out = InstancesFromScoresd(keys="pred")({"pred": _array("1.1")[None]})
+    out = InstancesFromScoresd(keys="pred")({"pred": made("1.1")[None]})
     assert isinstance(out["instances"], np.ndarray)
     assert out["instances"].tolist() == [[[1, 0, 2]]]
 
@@ -243,7 +240,7 @@ def test_classes_as_floats_are_refused_as_they_would_join() -> None:
         InstancesFromScoresd("pred")(as_floats)
     as_integers = AsDiscreted("pred", argmax=True, dtype=torch.int32)({"pred": scores})
     out = InstancesFromScoresd("pred")(as_integers)["instances"]
-    np.testing.assert_array_equal(out[0], _array(".1122.", ".1122."))
+    np.testing.assert_array_equal(out[0], made(".1122.", ".1122."))
 
 
 def test_scores_that_are_no_probabilities_are_refused_and_rounding_is_not() -> None:

@@ -26,7 +26,7 @@ def labels(*shape: int, classes: int = 7, dtype: torch.dtype = torch.int64) -> t
 
 
 def ramps(height: int, width: int) -> torch.Tensor:
-    """Make two channels with the row and the column as values, so that a tile shows exactly where it was read."""
+    """Make two channels with the row and the column as values. A tile then shows its reading places."""
     return torch.from_numpy(np.indices((height, width)).astype(np.float32))
 
 

@@ -11,13 +11,12 @@ from scipy.ndimage import distance_transform_edt
 from skimage.draw import disk, ellipse, polygon
 from skimage.io import imread
 from skimage.measure import label as connected_components
+from skimage.morphology import local_maxima, reconstruction
+from skimage.segmentation import watershed
 
 from scripts.metrics.objects import seg_score
 from scripts.transforms.separation import close_gaps, separation_gap, split_at_necks
-
-
-def made(text: str) -> np.ndarray:
-    return np.array([[int(c) for c in row] for row in text.split()])
+from tests.scripts.transforms.arrays import blobs, made
 
 
 def least_distance(instances: np.ndarray) -> float:
@@ -340,3 +339,19 @@ def test_split_has_room_for_numbers_above_the_highest_of_a_small_type(dtype: typ
     np.testing.assert_array_equal(parts, np.where(expected > 0, expected - 1 + last, 0))
     assert parts.max() == last + 1
     assert parts.dtype == np.int32
+
+
+@pytest.mark.parametrize("depth", [0.5, 1.0, 2.0])
+def test_objects_split_in_their_bounding_box_equal_objects_split_in_the_whole_image(depth):
+    instances = connected_components(blobs(5, 0.4, (60, 80)), connectivity=1)
+    expected, last = instances.copy(), int(instances.max())
+    rimmed = np.pad(instances, 1, mode="edge")
+    for number in range(1, last + 1):
+        distance = distance_transform_edt(rimmed == number)[1:-1, 1:-1]
+        peaks = local_maxima(reconstruction(np.maximum(distance - depth, 0), distance)) & (distance > 0)
+        seeds, count = connected_components(peaks, connectivity=2, return_num=True)
+        if count > 1:
+            parts = watershed(-distance, seeds, connectivity=2, mask=distance > 0)
+            expected[parts > 1] = expected.max() + parts[parts > 1] - 1
+    assert expected.max() > last
+    np.testing.assert_array_equal(split_at_necks(instances, depth), expected)

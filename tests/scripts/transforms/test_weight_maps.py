@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.data import CacheDataset, MetaTensor
+from monai.data import CacheDataset, Dataset, MetaTensor
 from monai.transforms import Compose
 from scipy.ndimage import distance_transform_edt
 from skimage.io import imread
@@ -19,17 +19,13 @@ from scripts.transforms.elastic import Rand2DElasticTiled
 from scripts.transforms.instance_labels import InstanceLabelsd, instances_from_mask
 from scripts.transforms.resampling import apply_displacements
 from scripts.transforms.weight_maps import WeightMapd, balance_classes, plugin_weight_map, weight_map
-from tests.scripts.transforms.test_cell_distances import literal_distances, random_cells
+from tests.scripts.transforms.arrays import blobs, literal_distances, made, random_cells
 
 
 def literal_weight_map(instances: np.ndarray, w0: float, sigma: float, everywhere: bool = False) -> np.ndarray:
     d1, d2 = literal_distances(instances, everywhere)
     border = w0 * np.exp(-((d1 + d2) ** 2) / (2 * sigma**2))
     return 1 + (border if everywhere else border * (instances == 0))
-
-
-def made(text: str) -> np.ndarray:
-    return np.array([[int(c) for c in row] for row in text.split()])
 
 
 HAND_MADE = {
@@ -76,7 +72,7 @@ def test_strip_by_hand() -> None:
 
 
 def test_strip_by_hand_everywhere() -> None:
-    # Of cell 1 only column 3 has a pixel beside it that is not of the cell; the edge of the image is no outline.
+    # The outline of cell 1 is column 3, next to the background. The image edge is no outline.
     instances = np.array([[1, 1, 1, 1, 0, 2, 2]])
     d1_plus_d2 = np.array([3 + 5, 2 + 4, 1 + 3, 0 + 2, 1 + 1, 0 + 2, 1 + 3])
     expected = 1 + 10 * np.exp(-(d1_plus_d2**2) / 50)
@@ -284,3 +280,18 @@ def test_transform_refuses_unknown_options_and_missing_keys() -> None:
         WeightMapd()({"label": torch.zeros(1, 2, 2)})
     with pytest.raises(ValueError, match=r"'label' must have shape \(1, height, width\), got \(2, 2\)"):
         WeightMapd()({"label": torch.zeros(2, 2), "instances": torch.zeros(1, 2, 2)})
+
+
+def test_tiles_of_cached_weight_maps_equal_tiles_of_new_maps():
+    instances = instances_from_mask(blobs(0))[None]
+    items = [{"image": torch.rand(1, 30, 40), "label": torch.tensor(instances > 0), "instances": instances}] * 2
+
+    def tiles(kind: type[Dataset], **arguments: object) -> list[dict[str, torch.Tensor]]:
+        keys = ["image", "label", "weight"]
+        tile = Rand2DElasticTiled(keys, ["label", "weight"], 60, depth=2, mode=["bilinear", "nearest", "bilinear"])
+        dataset = kind(items, Compose([WeightMapd(), tile]).set_random_state(0), **arguments)
+        return [dataset[k % 2] for k in range(6)]
+
+    for cached, plain in zip(tiles(CacheDataset, progress=False), tiles(Dataset), strict=True):
+        for key in ("image", "label", "weight"):
+            assert torch.equal(cached[key], plain[key])
