@@ -19,7 +19,7 @@ import tifffile
 from PIL import Image
 
 from bundle.__main__ import main
-from bundle.datasets.digests import known_digests, pixel_digest
+from bundle.datasets.data_sets import known_digests, pixel_digest
 from bundle.datasets.download import bring
 from bundle.datasets.fetch import DATA_SETS
 from tests.bundle.web import closed_address, served

@@ -20,8 +20,7 @@ import yaml
 
 from bundle.__main__ import main
 from bundle.datasets.cell_tracking_sets import cell_tracking_set, read_pixels
-from bundle.datasets.data_sets import DataSet
-from bundle.datasets.digests import known_digests
+from bundle.datasets.data_sets import DataSet, known_digests
 from bundle.datasets.fetch import DATA_SETS, fetch_set
 from bundle.errors import RunError, UsageError
 from tests.bundle.web import closed_address, served
@@ -223,7 +222,7 @@ def test_a_folder_without_sequences_is_not_the_data(tiny: DataSet, challenge: Pa
     [
         ("cut off", "cannot be read as an image"),
         ("no image", "cannot be read as an image"),
-        ("two pages", "holds several pictures, expected one"),
+        ("two pages", "holds several images, expected one"),
         ("colour", "is of kind RGB, expected grey"),
     ],
 )
