@@ -1,4 +1,4 @@
-"""`python -m bundle bench`: measure speeds, beside a baseline and the machine's limit."""
+"""`python -m bundle bench`: measure speeds, and compare them with a baseline and the machine's limit."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def bench(
         python -m bundle bench --quick
 
     Args:
-        names: benchmarks: weight_map, augmentation, step, training, inference, folder, start, metrics, waiting, gpu.
-            Default: all.
-        repeats: rounds. The table has their median, least and largest.
+        names: by default all benchmarks: weight_map, augmentation, step, training, inference, folder, start, metrics,
+            waiting, gpu.
+        repeats: number of rounds. The table shows median, least and largest.
         quick: small networks and images, one round, in a minute: a test of the benchmarks; the times mean nothing.
         data: folder with isbi2012, as made by python -m bundle fetch. If missing, synthetic sections are used.
-        device: of the networks, e.g. cuda:0. Default: a GPU if present.
+        device: device of the networks, e.g. cuda:0. Default: a GPU if present.
         threads: number of torch's threads. Default: torch's own choice.
         seconds: time limit of the benchmark gpu. Later rows are left out and named. Default: no limit.
         output: folder for bench.json and bench.md. The files keep their rows of all other benchmarks.

@@ -30,7 +30,7 @@ def sample(folder: str, size: int = 512, train: int = 8, test: int = 4, seed: in
         size: side of each square image in pixels, 64 or more.
         train: number of training images, 1 or more.
         test: number of test images.
-        seed: of the random numbers; another seed gives other images.
+        seed: random seed; another seed gives other images.
         overwrite: replace an earlier data set in FOLDER.
 
     Example:

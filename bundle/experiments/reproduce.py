@@ -105,7 +105,7 @@ def reproduce(
         results_dir: where to write.
         max_epochs: number of epochs. Compare only results with equal numbers: use a RESULTS_DIR for each number.
         fold: em only: held out block of 5 slices, 0 to 4; all: every block in turn. Default: the last block.
-        seed: of weights, tiles and order. Several (0,1,2) train in turn, for the spread between repeats.
+        seed: random seed of weights, tiles and order. Several (0,1,2) train in turn, for the spread between repeats.
         features: channels of the network's first level, doubled at each lower level. Default: 64 as in the paper. 16
             trains about ten times as fast, for comparisons of variants.
     """

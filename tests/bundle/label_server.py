@@ -1,4 +1,4 @@
-"""Start the real MONAI Label server by `python -m bundle label` for a test, and call its REST API."""
+"""Start the real MONAI Label server by `python -m bundle label` for a test, and call the REST API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECONDS_TO_START = 240
 
 @dataclass
 class Server:
-    """A running server and the places of its files."""
+    """A running server, with paths."""
 
     url: str
     studies: Path
@@ -42,7 +42,7 @@ class Server:
         return self.bundle / "models" / "model.pt"
 
     def call(self, method: str, path: str, body: bytes | None = None, kind: str = "") -> bytes:
-        """Call the server. An answer other than 2xx raises AssertionError with the answer and the log."""
+        """Call the server. AssertionError with answer and log unless the status is 2xx."""
         request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if kind else {}, method=method)
         try:
             with urllib.request.urlopen(request, timeout=300) as answer:

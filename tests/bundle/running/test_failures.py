@@ -1,4 +1,4 @@
-"""One message for a failed workflow: the cause under MONAI's wrappers, out of memory, worker processes."""
+"""The message after a failed workflow: the cause under MONAI's wrappers, out of memory, worker processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bundle.running.failures import explain
 
 
 def raised_from(error: Exception, cause: Exception) -> Exception:
-    """Raise `error` while `cause` is handled, and return it."""
+    """Raise `error` from `cause` and return `error`."""
     try:
         try:
             raise cause

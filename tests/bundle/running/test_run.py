@@ -1,4 +1,4 @@
-"""`python -m bundle run`: refused keys, values that reach MONAI, messages after failures."""
+"""`python -m bundle run`: refused keys, the values in the workflow, messages after failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bundle.__main__ import main
 from bundle.errors import UsageError
 from bundle.running.run import tracking_keys
 
-# MONAI warns that a config is a program; `run` keeps the warning for configs outside of this bundle
+# MONAI's warning "configs are programs"; `run` keeps the warning for configs of other bundles
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
 
 CONFIG = """
@@ -46,7 +46,7 @@ failing:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A bundle with a small config. Its workflow writes the values that it read to out.json."""
+    """A bundle with a small config. The workflow writes all values to out.json."""
     path = tmp_path / "configs" / "small.yaml"
     path.parent.mkdir()
     path.write_text(CONFIG.replace("OUT", json.dumps(str(tmp_path / "out.json"))), encoding="utf-8")
