@@ -1,4 +1,4 @@
-"""`python -m bundle bench`: what a user waits for, beside what else there is and what the machine could do."""
+"""`python -m bundle bench`: measure speeds, and compare them with a baseline and the machine's limit."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import Any
 import psutil
 import torch
 
-from bundle.errors import RunError, UsageError
+from bundle.errors import RunError, UsageError, check_whole, did_you_mean
 from bundle.experiments.provenance import MACHINE
 from bundle.terminal import show
 from scripts.io.files import replacing, write_json
 
-BENCHMARKS = {  # name: module in benchmarks/ with a function `rows`, and what it measures
+BENCHMARKS = {  # module in benchmarks/ with a function `rows`: the measured work
     "weight_map": "the weight map of Eq. 2",
     "augmentation": "a training tile with its elastic deformation",
     "step": "the training step alone, and its share of the machine's rate",
     "training": "training from images to steps",
-    "inference": "images of several sizes, and its share of the machine's rate; eight orientations",
-    "folder": "a folder of images, read, segmented and written",
+    "inference": "images of several sizes, and their share of the machine's rate; eight orientations",
+    "folder": "a folder of images: read, segment, write",
     "start": "from the command line to the first iteration and the first prediction",
     "metrics": "the challenge's measures",
-    "waiting": "how long a training at full speed waits for its tiles",
-    "gpu": "a GPU beside its own rate and the published figures of another; nothing where there is none",
+    "waiting": "the time a training at full speed waits for tiles",
+    "gpu": "a GPU beside its own rate and another GPU's published figures; nothing without a GPU",
 }
 JSON, TABLE = "bench.json", "bench.md"
 
@@ -46,35 +46,41 @@ def bench(
 ) -> None:
     """Measure speeds as ratios; write JSON and a Markdown table.
 
-    Every row compares our seconds with a baseline's and with the least that this machine needs, which take turns in one
-    run. All of it takes half an hour on two cores; close other programs first.
+    Every row compares our seconds with those of a baseline and with the machine's limit. The three take turns in the
+    same run. All benchmarks take half an hour on two cores. Close other programs first.
+
+    Examples:
+        python -m bundle bench
+        python -m bundle bench step inference --repeats 3
+        python -m bundle bench --quick
 
     Args:
-        names: what to measure: weight_map, augmentation, step, training, inference, folder, start, metrics,
-            waiting, gpu; by default all.
-        repeats: rounds; the table has their median, least and largest.
-        quick: small networks and images, one round: shows in a minute that all of it runs, and measures nothing.
-        data: folder with isbi2012, as python -m bundle fetch makes it; without it synthetic sections serve.
-        device: where networks run, e.g. cuda:0; by default a GPU where there is one.
-        threads: of torch; by default its own choice.
-        seconds: of gpu alone: rows that would end later are left out and named; by default all run.
-        output: folder for bench.json and bench.md; rows of other benchmarks that they hold already stay.
+        names: by default all benchmarks: weight_map, augmentation, step, training, inference, folder, start, metrics,
+            waiting, gpu.
+        repeats: number of rounds. The table shows median, least and largest.
+        quick: small networks and images, one round, in a minute: a test of the benchmarks; the times mean nothing.
+        data: folder with isbi2012, as made by python -m bundle fetch. If missing, synthetic sections are used.
+        device: device of the networks, e.g. cuda:0. Default: a GPU if present.
+        threads: number of torch's threads. Default: torch's own choice.
+        seconds: time limit of the benchmark gpu. Later rows are left out and named. Default: no limit.
+        output: folder for bench.json and bench.md. The files keep their rows of all other benchmarks.
     """
-    chosen = _chosen(names)
-    if not isinstance(repeats, int) or repeats < 1:
-        raise UsageError(f"--repeats must be a whole number of rounds, at least 1; got {repeats!r}")
+    for name in names:
+        if name not in BENCHMARKS:
+            hint = did_you_mean(get_close_matches(str(name), BENCHMARKS, n=1)) or f"; there are {', '.join(BENCHMARKS)}"
+            raise UsageError(f"no benchmark '{name}'{hint}")
+    check_whole("repeats", repeats)
     where = _device(device)
     if threads is not None:
-        if not isinstance(threads, int) or threads < 1:
-            raise UsageError(f"--threads must be a whole number, at least 1; got {threads!r}")
+        check_whole("threads", threads)
         torch.set_num_threads(threads)
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
-        raise UsageError(f"--seconds must be a number above 0; got {seconds!r}")
-    from benchmarks.measure import Setup  # here: benchmarks use what this package offers
+        raise UsageError(f"--seconds is {seconds!r}, expected a number above 0")
+    from benchmarks.measure import Setup  # here, since benchmarks import this package
 
     folder = Path(str(output))
     folder.mkdir(parents=True, exist_ok=True)
-    content = _new_content(folder / JSON, bool(quick), where)
+    content = _new_content(folder / JSON, quick, where)
     if content["load"] > 0.5:
         show(f"other programs are running (load {content['load']}): times will be too long, ratios uncertain")
     isbi2012 = Path(str(data)) / "isbi2012"
@@ -84,12 +90,14 @@ def bench(
             device=where,
             data=isbi2012 if isbi2012.is_dir() else None,
             scratch=Path(scratch),
-            quick=bool(quick),
+            quick=quick,
             seconds=seconds,
         )
         if setup.data is None:
-            show(f"no {isbi2012}: synthetic sections serve in place of real ones")
-        for name in chosen:
+            show(f"no {isbi2012}: synthetic sections are used in place of real slices")
+        for name in BENCHMARKS:
+            if names and name not in names:
+                continue
             show(f": {BENCHMARKS[name]}", heading=name)
             rows = content["rows"][name] = []
             for row in importlib.import_module(f"benchmarks.{name}").rows(setup):
@@ -100,28 +108,18 @@ def bench(
     show(f"\n{folder / TABLE}: the table; {folder / JSON}: every round")
 
 
-def _chosen(names: tuple[str, ...]) -> list[str]:
-    """Names to run, in the order of the table."""
-    for name in names:
-        if name not in BENCHMARKS:
-            near = get_close_matches(str(name), BENCHMARKS, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(BENCHMARKS)}"
-            raise UsageError(f"no benchmark '{name}'; {hint}")
-    return [name for name in BENCHMARKS if not names or name in names]
-
-
 def _device(name: str | None) -> torch.device:
-    """The device asked for, or the one that the configurations would choose."""
+    """Return the given device, or the default of the configurations."""
     try:
         device = torch.device(name or ("cuda:0" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # an unknown name; torch without CUDA; no such GPU
+    except (RuntimeError, AssertionError) as error:  # an unknown name; torch without CUDA; no GPU of this number
         raise UsageError(f"--device {name}: {str(error).splitlines()[0]}") from error
     return device
 
 
 def _new_content(path: Path, quick: bool, device: torch.device) -> dict[str, Any]:
-    """The head of a result, with the rows of an earlier one of the same machine; those of another are not mixed in."""
+    """Describe this run, with the rows of an earlier result. Times of different machines are not mixed."""
     head = {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "quick": quick,
@@ -149,7 +147,14 @@ def table(content: dict[str, Any]) -> str:
     """Render a result as Markdown: the machine, and for each row its time, its baseline and its goal.
 
     Args:
-        content: what bench.json holds.
+        content: of bench.json.
+
+    Example:
+        >>> hardware = {"processor": "AMD EPYC", "instructions": "AVX2", "cores": 2, "memory_gib": 8.0}
+        >>> content = {"hardware": hardware, "versions": {"torch": "2.13.0", "monai": "1.6.1", "python": "3.11.7"}}
+        >>> content |= {"threads": 2, "device": "cpu", "started": "2026-11-20T10:00:00", "quick": False, "rows": {}}
+        >>> print(table(content).splitlines()[0])
+        AMD EPYC with AVX2, 2 cores, 8.0 GiB. 2 threads, device cpu. torch 2.13.0, MONAI 1.6.1, Python 3.11.7. ...
     """
     hardware, versions = content["hardware"], content["versions"]
     parts = [f"{hardware['processor']} with {hardware['instructions']}", f"{hardware['cores']} cores"]
@@ -168,7 +173,7 @@ def details(content: dict[str, Any]) -> str:
     """Render the rest of a result as Markdown: for each row our settings, the spread of the ratio, the limit, notes.
 
     Args:
-        content: what bench.json holds.
+        content: of bench.json.
     """
     head = ("work", "ours", "baseline", "spread of the ratio", "limit", "share of the limit", "notes")
     lines = [_cells(*head), "|---|---|---|---|---|---|---|"]
@@ -213,13 +218,13 @@ def _cells(*cells: str) -> str:
 
 
 def _line(row: dict[str, Any]) -> str:
-    """A row as it is shown while the others are measured."""
+    """Write a row for the terminal."""
     ours = row["ours"]
     parts = [f"{row['what']}: {_seconds(ours['median_seconds']) if ours['seconds'] else ours['name']}"]
     if row["times_as_fast"]:
-        parts.append(f"{_ratio(row['times_as_fast'])} as fast as {row['baseline']['name']}")
+        parts.append(f"{_ratio(row['times_as_fast'], '.3g', ' x')} as fast as {row['baseline']['name']}")
     if row["share_of_limit"]:
-        parts.append(f"{_percent(row['share_of_limit'])} of the limit ({row['limit']['name']})")
+        parts.append(f"{_ratio(row['share_of_limit'], '.0%')} of the limit ({row['limit']['name']})")
     if row["reached"] is not None:
         parts.append(f"goal {', '.join(row['goals'])}: {'reached' if row['reached'] else 'not reached'}")
     return "; ".join([*parts, *([row["note"]] if row["note"] else [])])
