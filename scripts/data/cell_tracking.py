@@ -18,7 +18,7 @@ from typing import Any
 from scripts.checks import check_choice
 from scripts.data.pairs import SHOWN, check_pairs, some
 from scripts.data.splits import save_split
-from scripts.io.reader import PathLike
+from scripts.io.names import PathLike
 
 _LABELS = {"gold": ("GT/SEG", "man_seg"), "silver": ("ST/SEG", "man_seg"), "markers": ("GT/TRA", "man_track")}
 

@@ -26,8 +26,9 @@ from monai.data import load_decathlon_datalist
 
 from scripts.data.pairs import SHOWN, check_pairs, some
 from scripts.data.splits import save_split, split_datalist
-from scripts.io.image_files import IMAGE_SUFFIXES, ImageFileError
-from scripts.io.reader import PathLike, image_name, image_suffix, plane_address, read_header, split_address
+from scripts.io.image_file import ImageFileError
+from scripts.io.names import IMAGE_SUFFIXES, PathLike, image_name, image_suffix, plane_address, split_address
+from scripts.io.reader import read_header
 
 __all__ = ["check_pairs", "find_images", "find_pairs", "natural_order", "save_split", "split_datalist"]
 

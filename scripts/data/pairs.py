@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.io.image_files import ImageHeader
-from scripts.io.reader import plane_address, read_header, split_address
+from scripts.io.image_file import ImageHeader
+from scripts.io.names import plane_address, split_address
+from scripts.io.reader import read_header
 
 SHOWN = 5  # how many names an error lists
 

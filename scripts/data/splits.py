@@ -20,7 +20,7 @@ import numpy as np
 from scripts.checks import check_choice
 from scripts.data.pairs import some
 from scripts.io.files import write_json
-from scripts.io.reader import PathLike, image_suffix, split_address
+from scripts.io.names import PathLike, image_suffix, split_address
 
 logger = logging.getLogger(__name__)
 

@@ -2,18 +2,14 @@
 
 from scripts.io.arrays import as_array
 from scripts.io.files import read_csv, replacing, six_digits, temporary_path, write_csv, write_json
-from scripts.io.image_files import ImageFile, ImageFileError, ImageHeader, ItkFile, NiftiFile, PillowFile, png_bytes
-from scripts.io.reader import (
-    PlaneReader,
-    image_name,
-    image_suffix,
-    plane_address,
-    plane_size,
-    read_header,
-    split_address,
-)
-from scripts.io.tiff import TiffPlanes
-from scripts.io.writer import ItkResult, NiftiResult, PngResult, ResultFile, ResultNames, SegmentationStore, TiffResult
+from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, ResultFile
+from scripts.io.itk import ItkFile, ItkResult
+from scripts.io.names import ResultNames, image_name, image_suffix, plane_address, split_address
+from scripts.io.nifti import NiftiFile, NiftiResult
+from scripts.io.png import PillowFile, PngResult, png_bytes
+from scripts.io.reader import PlaneReader, plane_size, read_header
+from scripts.io.tiff import TiffPlanes, TiffResult
+from scripts.io.writer import SegmentationStore
 
 __all__ = [
     "ImageFile",

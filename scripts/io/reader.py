@@ -8,8 +8,6 @@ along z).
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,52 +17,21 @@ import numpy as np
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
-from scripts.io.image_files import (
+from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader
+from scripts.io.itk import ItkFile
+from scripts.io.names import (
     IMAGE_SUFFIXES,
     NIFTI_SUFFIXES,
     PILLOW_SUFFIXES,
     TIFF_SUFFIXES,
-    ImageFile,
-    ImageFileError,
-    ImageHeader,
-    ItkFile,
-    NiftiFile,
-    PillowFile,
+    PathLike,
+    image_suffix,
+    plane_address,
+    split_address,
 )
+from scripts.io.nifti import NiftiFile
+from scripts.io.png import PillowFile
 from scripts.io.tiff import TiffPlanes
-
-PathLike = str | os.PathLike[str]
-
-
-def split_address(address: PathLike) -> tuple[Path, int | None]:
-    """`stack.tif#page=3` -> (Path("stack.tif"), 3); without a page -> (path, None)."""
-    match = re.fullmatch(r"(.+)#page=(\d+)", str(address), flags=re.DOTALL)
-    return (Path(match[1]), int(match[2])) if match else (Path(address), None)
-
-
-def plane_address(path: PathLike, page: int) -> str:
-    """The address of one plane: `stack.tif#page=3`."""
-    return f"{path}#page={page}"
-
-
-def image_suffix(path: PathLike) -> str:
-    """The ending that tells the format, lower case: ".nii.gz", ".tif"; "" if unknown.
-
-    DICOM files are often named by a number ("1.2.840.10008"): what begins like one counts as ".dcm", but for the table
-    of contents, DICOMDIR.
-    """
-    path = Path(path)
-    name = path.name.lower()
-    suffix = next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
-    return ".dcm" if not suffix and name != "dicomdir" and _is_dicom(path) else suffix
-
-
-def image_name(address: PathLike) -> str:
-    """The name of an image without folder, page and ending, as results bear it: `a/b.ome.tif#page=3` -> "b"."""
-    path, _ = split_address(address)
-    name = path.name
-    suffix = image_suffix(path)
-    return name[: -len(suffix)] if suffix and name.lower().endswith(suffix) else name
 
 
 def open_image(path: PathLike, tiff_axes: str | None = None) -> ImageFile:
@@ -221,11 +188,3 @@ def _naming(path: Path) -> Iterator[None]:
             f"{path} cannot be read as an image ({type(error).__name__}: {reason}); it may be damaged or of another "
             "format than its name says: open it in an image viewer, export it again, or take it out"
         ) from error
-
-
-def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from scripts.data.datalist import find_images, find_pairs, natural_order
-from scripts.io.image_files import ImageFileError
+from scripts.io.image_file import ImageFileError
 
 
 def write(path: Path, *shape: int) -> Path:

@@ -18,17 +18,9 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImage, LoadImaged
 from PIL import Image
 
-from scripts.io.image_files import ImageFileError
-from scripts.io.reader import (
-    PlaneReader,
-    count_planes,
-    image_name,
-    image_suffix,
-    plane_address,
-    plane_size,
-    read_header,
-    split_address,
-)
+from scripts.io.image_file import ImageFileError
+from scripts.io.names import image_name, image_suffix, plane_address, split_address
+from scripts.io.reader import PlaneReader, count_planes, plane_size, read_header
 
 
 def numbered(*shape: int, dtype: type = np.uint8) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.io.writer import ResultNames
+from scripts.io.names import ResultNames
 
 
 def test_images_of_one_name_are_told_apart_by_folder_and_keep_their_names():

@@ -14,7 +14,7 @@ import tifffile
 import torch
 from PIL import Image
 
-import scripts.io.writer
+import scripts.io.tiff
 from scripts.io.writer import SegmentationStore
 
 H, W = 5, 7
@@ -149,7 +149,7 @@ def test_instances_take_32_bits_where_16_do_not_hold_them(name: str, last: int, 
 
 def test_large_results_become_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for limit, big in ((2**32, False), (10, True)):
-        monkeypatch.setattr(scripts.io.writer, "_BIGTIFF_BYTES", limit)
+        monkeypatch.setattr(scripts.io.tiff, "_BIGTIFF_BYTES", limit)
         with SegmentationStore(tmp_path / "out") as store:
             path = store.add("classes", image(tmp_path / "a.tif"), labels())
         with tifffile.TiffFile(path) as tif:
