@@ -1,12 +1,17 @@
-"""What every image format has: a header, planes to read, planes to write."""
+"""Base classes of all formats: `ImageFile` reads planes of a file, `ResultFile` writes planes to a file.
+
+Planes have rows first: (H, W), row 0 at the top.
+"""
 
 from __future__ import annotations
 
 import importlib
 import os
 from abc import ABC, abstractmethod
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
@@ -14,25 +19,28 @@ import numpy as np
 
 
 class ImageFileError(ValueError):
-    """A file that cannot be read as an image; the message names the file and the remedy."""
+    """A file cannot be read as an image. The message names the file and the remedy."""
 
 
 def require(package: str, kind: str, path: str | os.PathLike[str]) -> ModuleType:
-    """Import the library of a file kind.
+    """Import the library of a file format, at the first file of the format.
+
+    PNG and TIFF need neither itk, nibabel nor imagecodecs. Training and inference run without the three libraries.
 
     Args:
-        package: name of the library, in Python and for pip: "itk", "nibabel", "imagecodecs".
-        kind: the kind of files, in the plural: "NIfTI files".
-        path: the file at hand.
+        package: name of the library for Python and pip: "itk", "nibabel", "imagecodecs".
+        kind: what needs the library, in the plural: "NIfTI files".
+        path: the file.
 
     Returns:
-        the library.
+        The library.
 
     Raises:
-        ImageFileError: the library is not installed or its import fails. The message names file, kind and remedy.
+        ImageFileError: the library is not installed, or its import fails. The message names file, kind and remedy.
 
     Example:
-        >>> require("itk", "MHA files", "cells.mha").imread("cells.mha")  # doctest: +SKIP
+        >>> require("numpy", "NPY files", "cells.npy").__name__
+        'numpy'
     """
     try:
         return importlib.import_module(package)
@@ -44,16 +52,20 @@ def require(package: str, kind: str, path: str | os.PathLike[str]) -> ModuleType
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What is known of an image file before its pixels are read.
+    """Size and pixel size of an image file, known before pixels are read.
 
     Args:
-        planes: number of 2-D planes, 1 for a plain image.
+        planes: number of 2-D planes; 1 for a plain image.
         height: rows of a plane.
         width: columns of a plane.
-        channels: values per pixel, an alpha channel not counted.
-        spacing: size of a pixel (rows, columns) in `unit`; (1, 1) where the file states none.
-        plane_distance: distance of neighbouring planes in `unit`; 1 where the file states none.
-        unit: "um", "mm", ..., or "pixel" where the size of a pixel is not known.
+        channels: values per pixel, without alpha.
+        spacing: pixel size (rows, columns) in `unit`. (1, 1) if the file states no pixel size.
+        plane_distance: distance between neighbouring planes in `unit`. 1 if the file states no distance.
+        unit: "um", "mm", ..., or "pixel" if the pixel size is unknown.
+
+    Example:
+        >>> ImageHeader(planes=30, height=512, width=512, channels=1, spacing=(4, 4), plane_distance=50, unit="nm").unit
+        'nm'
     """
 
     planes: int
@@ -66,37 +78,66 @@ class ImageHeader:
 
 
 class ImageFile(ABC):
-    """One image file of any format."""
+    """Read an image file plane by plane. Each format has a subclass.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ImageFileError: (header, plane) the file cannot be read. The message names the file and the remedy.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @property
-    @abstractmethod
+    @cached_property
     def header(self) -> ImageHeader:
-        """What the file says of itself, without reading pixels."""
+        """Size, channels and pixel size. No pixels are read."""
+        with _naming(self.path):
+            return self._read_header()
+
+    def plane(self, index: int) -> np.ndarray:
+        """Read plane `index`, 0 to header.planes - 1.
+
+        Returns:
+            (H, W) or (H, W, C) with several channels, in the file's dtype and native byte order. bool becomes uint8.
+        """
+        with _naming(self.path):
+            array = self._read_plane(index)
+        if array.ndim == 3 and array.shape[2] == 1:
+            array = array[..., 0]
+        dtype = np.dtype(np.uint8) if array.dtype == bool else array.dtype.newbyteorder("=")
+        return np.array(array, dtype=dtype, order="C")
 
     @abstractmethod
-    def plane(self, index: int) -> np.ndarray:
-        """Plane `index` in [0, header.planes), rows first: (H, W) or (H, W, C), native byte order."""
+    def _read_header(self) -> ImageHeader: ...
+
+    @abstractmethod
+    def _read_plane(self, index: int) -> np.ndarray: ...
 
 
-def tidy(array: np.ndarray) -> np.ndarray:
-    """A plane as torch takes it: channel axis only where there are several, no bool, native byte order, own memory."""
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
-    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Add the file's name to errors of image libraries."""
+    try:
+        yield
+    except ImageFileError:
+        raise
+    except Exception as error:  # each library raises its own types (SyntaxError, zlib.error, struct.error, ...)
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise ImageFileError(
+            f"{path} cannot be read as an image ({type(error).__name__}: {reason}). The file may be damaged or of "
+            "another format than its name says: open it in an image viewer, export it again, or take it out"
+        ) from error
 
 
 class ResultFile(ABC):
-    """One result file in the making.
+    """Write a result file plane by plane. Each format has a subclass.
 
     Args:
-        path: where it shall be.
-        source: the image file that it belongs to.
-        header: of that image.
+        path: the result file.
+        source: the image file of the result.
+        header: header of the image file.
     """
 
     def __init__(self, path: Path, source: Path, header: ImageHeader) -> None:
@@ -105,18 +146,21 @@ class ResultFile(ABC):
         self.header = header
         self.missing: list[int] = []
         self._next = 0
-        self._unfinished: ExitStack | None = None  # what is open until the last plane
 
     @property
     def complete(self) -> bool:
-        """Whether the last plane has arrived."""
+        """True after the last plane."""
         return self._next == self.header.planes
 
     def add(self, index: int, plane: np.ndarray) -> None:
-        """Take plane `index`, (H, W) or (C, H, W); those between it and the one before are missing.
+        """Write one plane. Skipped planes become zeros and are listed in `missing`.
+
+        Args:
+            index: number of the plane, above the number of the previous plane.
+            plane: (H, W) or (C, H, W).
 
         Raises:
-            ValueError: planes out of order, or a size other than the image's.
+            ValueError: planes come out of order, or their size is not the image's.
         """
         size = (self.header.height, self.header.width)
         if plane.shape[-2:] != size:
@@ -126,42 +170,36 @@ class ResultFile(ABC):
         if not self._next <= index < self.header.planes:
             raise ValueError(
                 f"plane {index} of {self.source} comes after plane {self._next - 1} of {self.header.planes}; "
-                "expected the planes of one file in order: do not shuffle images for inference"
+                "expected the planes of a file in order: do not shuffle images for inference"
             )
-        self._skip_to(index, plane)
+        self._fill(index, plane)
         self._put(plane)
         self._next = index + 1
 
     def finish(self) -> None:
-        """Fill what is missing at the end with zeros and put the file in its place."""
-        self._skip_to(self.header.planes, self._last_plane)
+        """Write zeros for missing planes at the end, then rename the file to its final name."""
+        self._fill(self.header.planes, self._last_plane)
         self._next = self.header.planes
         self._save()
 
-    def discard(self) -> None:
-        """Give up and leave nothing behind."""
-        if self._unfinished is not None:
-            stopped = InterruptedError(f"{self.path} was given up")
-            self._unfinished.__exit__(type(stopped), stopped, None)  # an error: not renamed but removed
-            self._unfinished = None
+    def discard(self) -> None:  # noqa: B027  # only TIFF has an unfinished file
+        """Delete the unfinished file."""
 
-    def _skip_to(self, index: int, like: np.ndarray) -> None:
-        for number in range(self._next, index):
+    def _fill(self, end: int, like: np.ndarray) -> None:
+        for number in range(self._next, end):
             self.missing.append(number)
             self._put(np.zeros_like(like))
         self._last_plane = like
 
     @abstractmethod
-    def _put(self, plane: np.ndarray) -> None:
-        """Take the next plane."""
+    def _put(self, plane: np.ndarray) -> None: ...
 
     @abstractmethod
-    def _save(self) -> None:
-        """Put the file in its place, after the last plane."""
+    def _save(self) -> None: ...
 
 
 class VolumeResult(ResultFile):
-    """Planes collected in memory until the volume is whole."""
+    """Collect planes in memory and write the volume after the last plane."""
 
     def __init__(self, path: Path, source: Path, header: ImageHeader) -> None:
         super().__init__(path, source, header)

@@ -1,4 +1,4 @@
-"""MHA, NRRD and DICOM."""
+"""MHA, NRRD and DICOM through ITK."""
 
 from __future__ import annotations
 
@@ -8,51 +8,50 @@ from typing import Any
 import numpy as np
 
 from scripts.io.files import replacing
-from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, VolumeResult, require, tidy
+from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, VolumeResult, require
+
+_KINDS = {".mha": "MHA", ".mhd": "MHA", ".nrrd": "NRRD", ".nhdr": "NRRD"}
+# ITK's Python package has no images of these number types: ITK converts them to short or double.
+_WIDER = {"char": "SS", "long": "D", "unsigned_long": "D", "long_long": "D", "unsigned_long_long": "D"}
 
 
 class ItkFile(ImageFile):
-    """MHA, NRRD, DICOM and what else ITK reads: planes along the last axis (z), rows first. Grey values as ITK
-    rescales them.
+    """Read MHA, NRRD, DICOM and other formats of ITK. Planes lie along the last axis (z).
 
-    Several channels come as float32. ITK reads whole volumes; the file read last is kept, so that a volume is read once
-    and not once per plane.
+    Grey values are rescaled by ITK. Several channels become float32. ITK reads whole volumes, so the volume is kept in
+    memory for the next planes. Spacing is in mm; exactly 1 along all axes means: not stated.
     """
+
+    @property
+    def itk(self) -> Any:
+        """The library, imported at the first file."""
+        return require("itk", f"{_KINDS.get(self.path.suffix.lower(), 'DICOM')} files", self.path)
 
     @cached_property
     def io(self) -> Any:
-        """ITK's ImageIO of the file, its header read: dimensions, spacing, origin, direction."""
+        """ITK's ImageIO with the file's header: dimensions, spacing, origin, direction."""
         io = self._new_io()
         io.ReadImageInformation()
         return io
 
-    @property
-    def itk(self) -> Any:
-        """The library, imported for the first file that needs it."""
-        return require("itk", f"{_ITK_KINDS.get(self.path.suffix.lower(), 'DICOM')} files", self.path)
-
     def _new_io(self) -> Any:
         itk = self.itk
         if self.path.suffix.lower() in (".mha", ".mhd"):
-            io = itk.MetaImageIO.New()  # ITK itself knows these endings in lower case alone
+            io = itk.MetaImageIO.New()  # ITK recognises these endings only in lower case
         else:
             io = itk.ImageIOFactory.CreateImageIO(str(self.path), itk.CommonEnums.IOFileMode_ReadMode)
         if io is None:
-            raise ImageFileError(
-                f"{self.path}: no reader of ITK recognises it; check that it is a whole, undamaged image file"
-            )
+            raise ImageFileError(f"{self.path}: no reader of ITK recognises the file; check that it is undamaged")
         io.SetFileName(str(self.path))
         return io
 
-    @cached_property
-    def header(self) -> ImageHeader:
-        """Size and spacing in mm; a spacing of exactly 1 along every axis is the formats' way to say nothing."""
+    def _read_header(self) -> ImageHeader:
         rank = self.io.GetNumberOfDimensions()
         sizes = [int(self.io.GetDimensions(axis)) for axis in range(rank)]
         spacing = [float(self.io.GetSpacing(axis)) for axis in range(rank)]
         if rank not in (2, 3):
             raise ImageFileError(
-                f"{self.path} has {rank} dimensions {sizes}; expected 2 or 3: split it into such files"
+                f"{self.path} has {rank} dimensions {sizes}; expected 2 or 3. Split the file into 2-D or 3-D files"
             )
         x, y, z = (*sizes, 1)[:3]
         unit = "pixel" if set(spacing) == {1.0} else "mm"
@@ -61,35 +60,26 @@ class ItkFile(ImageFile):
 
     @cached_property
     def _volume(self) -> np.ndarray:
-        itk = self.itk
-        header, name, rank = self.header, str(self.path), self.io.GetNumberOfDimensions()
-        # ITK's Python images do not exist for every number type: ITK converts the others to one that holds them.
+        itk, header, rank = self.itk, self.header, self.io.GetNumberOfDimensions()
         wide = _WIDER.get(str(self.io.GetComponentTypeAsString(self.io.GetComponentType())))
-        kind = None
+        kind = wide and itk.Image[getattr(itk, wide), rank]
         if header.channels > 1:
             kind = itk.VectorImage[itk.F, rank]
-        elif wide is not None:
-            kind = itk.Image[getattr(itk, wide), rank]
         if kind is None:
-            image = itk.imread(name, imageio=self._new_io())
+            image = itk.imread(str(self.path), imageio=self._new_io())
         else:
-            reader = itk.ImageFileReader[kind].New(FileName=name, ImageIO=self._new_io())
+            reader = itk.ImageFileReader[kind].New(FileName=str(self.path), ImageIO=self._new_io())
             reader.Update()
             image = reader.GetOutput()
         volume = np.asarray(itk.array_from_image(image))  # (z, y, x[, c]) or (y, x[, c])
         return volume.reshape(header.planes, header.height, header.width, header.channels)
 
-    def plane(self, index: int) -> np.ndarray:
-        """Plane z = `index`."""
-        return tidy(self._volume[index])
-
-
-_ITK_KINDS = {".mha": "MHA", ".mhd": "MHA", ".nrrd": "NRRD", ".nhdr": "NRRD"}
-_WIDER = {"char": "SS", "long": "D", "unsigned_long": "D", "long_long": "D", "unsigned_long_long": "D"}
+    def _read_plane(self, index: int) -> np.ndarray:
+        return self._volume[index]
 
 
 class ItkResult(VolumeResult):
-    """MHA or NRRD with the spacing, origin and direction of the image; several channels as components of a pixel."""
+    """Write MHA or NRRD with the spacing, origin and direction of the image. Several channels are pixel components."""
 
     def _save(self) -> None:
         volume = self._volume()

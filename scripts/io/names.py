@@ -1,4 +1,15 @@
-"""Names of image files, of planes in them, and of results."""
+"""Names of image files, of planes (`stack.tif#page=3`) and of result files.
+
+Format of a result file, by the format of its image:
+
+    image            class map                                     probabilities, instances
+    PNG, BMP, JPEG   PNG (JPEG would blur labels)                  TIFF
+    TIFF             TIFF                                          TIFF
+    NIfTI            as the image, with its affine and header      same
+    MHA, NRRD        as the image, with spacing, origin, direction same
+    DICOM            MHA, with spacing, origin, direction          same
+                     (no other tag: no patient data)
+"""
 
 from __future__ import annotations
 
@@ -16,34 +27,50 @@ IMAGE_SUFFIXES = PILLOW_SUFFIXES + TIFF_SUFFIXES + NIFTI_SUFFIXES + ITK_SUFFIXES
 
 
 def split_address(address: PathLike) -> tuple[Path, int | None]:
-    """`stack.tif#page=3` -> (Path("stack.tif"), 3); without a page -> (path, None)."""
+    """Split the address of a plane into file and page.
+
+    Args:
+        address: path of a file, or `stack.tif#page=3`. Pages count from 0.
+
+    Returns:
+        Path, and page or None.
+
+    Example:
+        >>> path, page = split_address("d/stack.tif#page=3")
+        >>> path.name, page
+        ('stack.tif', 3)
+    """
     match = re.fullmatch(r"(.+)#page=(\d+)", str(address), flags=re.DOTALL)
     return (Path(match[1]), int(match[2])) if match else (Path(address), None)
 
 
 def plane_address(path: PathLike, page: int) -> str:
-    """The address of one plane: `stack.tif#page=3`."""
+    """Build the address of one plane.
+
+    Example:
+        >>> plane_address("stack.tif", 3)
+        'stack.tif#page=3'
+    """
     return f"{path}#page={page}"
 
 
 def image_suffix(path: PathLike) -> str:
-    """The ending that tells the format, lower case: ".nii.gz", ".tif"; "" if unknown.
+    """Find the format of an image file, given by its ending.
 
-    DICOM files are often named by a number ("1.2.840.10008"): what begins like one counts as ".dcm", but for the table
-    of contents, DICOMDIR.
+    DICOM files often have a number as name ("1.2.840.10008"). Without a known ending, the first bytes decide on DICOM.
+    DICOMDIR is no image but the table of contents of a folder.
+
+    Returns:
+        The ending in lower case: ".nii.gz", ".tif". DICOM without ending: ".dcm". Unknown format: "".
+
+    Example:
+        >>> image_suffix("head.NII.GZ"), image_suffix("notes.txt")
+        ('.nii.gz', '')
     """
     path = Path(path)
     name = path.name.lower()
     suffix = next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
     return ".dcm" if not suffix and name != "dicomdir" and _is_dicom(path) else suffix
-
-
-def image_name(address: PathLike) -> str:
-    """The name of an image without folder, page and ending, as results bear it: `a/b.ome.tif#page=3` -> "b"."""
-    path, _ = split_address(address)
-    name = path.name
-    suffix = image_suffix(path)
-    return name[: -len(suffix)] if suffix and name.lower().endswith(suffix) else name
 
 
 def _is_dicom(path: Path) -> bool:
@@ -54,11 +81,22 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
-class ResultNames:
-    """Names for results, from the names of images: without folder and ending, a plane with its number.
+def image_name(address: PathLike) -> str:
+    """Remove folder, page and ending from the address of an image. Result files have this name.
 
-    Images of one name in different folders (`01/t000.tif` and `02/t000.tif`) are told apart: the first is `t000`, the
-    second `02_t000`.
+    Example:
+        >>> image_name("a/b.ome.tif#page=3")
+        'b'
+    """
+    path, _ = split_address(address)
+    suffix = image_suffix(path)
+    return path.name[: -len(suffix)] if suffix and path.name.lower().endswith(suffix) else path.name
+
+
+class ResultNames:
+    """Names of result files: the image's name, with the number of the plane if the image is a stack.
+
+    Images of different folders may have the same name. The second image then gets its folder's name as a prefix.
 
     Example:
         >>> names = ResultNames()
@@ -70,10 +108,13 @@ class ResultNames:
         self._owners: dict[str, Path] = {}
 
     def of_file(self, source: PathLike) -> str:
-        """The name for the file that an address lies in, the same at every call.
+        """Name a whole file. The same file gets the same name at each call.
+
+        Args:
+            source: address of an image or a plane.
 
         Raises:
-            ValueError: two images of one folder differ in nothing but their ending.
+            ValueError: two images of one folder differ only in their ending.
         """
         path, _ = split_address(source)
         name = image_name(path)
@@ -82,30 +123,31 @@ class ResultNames:
             name = f"{path.parent.name}_{name}"
             owner = self._owners.setdefault(name, path)
         if owner != path:
-            raise ValueError(f"the results of {owner} and {path} would both be named {name}: rename one of the images")
+            raise ValueError(f"the results of {owner} and {path} would both be named {name}; rename one of the images")
         return name
 
     def of(self, source: PathLike) -> str:
-        """The name for one plane: of its file, with the number of the plane where the file has several."""
+        """Name one plane. Raises ValueError as `of_file`."""
         _, page = split_address(source)
         return self.of_file(source) + ("" if page is None else f"_{page:04d}")
 
 
-_DETACHED = {".mhd": ".mha", ".nhdr": ".nrrd"}  # header and pixels in two files cannot be renamed as one
+# MHD and NHDR keep header and pixels in two files. Two files cannot be renamed in one step.
+_RESULT_OF_ITK = {".mha": ".mha", ".mhd": ".mha", ".nrrd": ".nrrd", ".nhdr": ".nrrd", ".dcm": ".mha", ".dicom": ".mha"}
 
 
-def result_suffix(source: Path, as_image: bool) -> str:
-    """Ending of the result for an image: see the table above.
+def result_suffix(source: PathLike, as_image: bool) -> str:
+    """Choose the ending of a result file, after the table above.
 
     Args:
         source: the image.
-        as_image: the result holds small whole numbers, which PNG takes (class maps).
+        as_image: the result is a class map (8 bit, fits into PNG).
+
+    Example:
+        >>> result_suffix("cells.jpg", as_image=True), result_suffix("cells.jpg", as_image=False)
+        ('.png', '.tif')
     """
     suffix = image_suffix(source)
     if suffix in PILLOW_SUFFIXES and as_image:
         return ".png"
-    if suffix in NIFTI_SUFFIXES:
-        return suffix
-    if suffix in ITK_SUFFIXES:
-        return _DETACHED.get(suffix, suffix if suffix in (".mha", ".nrrd") else ".mha")
-    return ".tif"
+    return suffix if suffix in NIFTI_SUFFIXES else _RESULT_OF_ITK.get(suffix, ".tif")

@@ -1,4 +1,4 @@
-"""NIfTI."""
+"""NIfTI through nibabel."""
 
 from __future__ import annotations
 
@@ -9,37 +9,35 @@ from typing import Any
 import numpy as np
 
 from scripts.io.files import replacing
-from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, VolumeResult, require, tidy
+from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, VolumeResult, require
 
 
 class NiftiFile(ImageFile):
-    """NIfTI through nibabel: stored (x, y[, z][, c]), given as planes along z with rows y and columns x.
+    """Read NIfTI. The file stores (x, y[, z][, c]); planes lie along z and have rows y and columns x.
 
-    A fourth axis longer than 1 is taken for channels, as MONAI's own reader does. Of an uncompressed file only the
-    plane asked for is read.
+    A fourth axis longer than 1 is channels, as in MONAI's reader. Uncompressed files are read plane by plane. Without a
+    stated unit, zooms other than 1 are in mm.
     """
 
     @cached_property
     def image(self) -> Any:
-        """The nibabel image, its pixels still on disk."""
+        """The nibabel image. Pixels stay on disk."""
         return require("nibabel", "NIfTI files", self.path).load(self.path)
 
     @cached_property
     def shape(self) -> tuple[int, int, int, int]:
-        """(x, y, z, c), axes that are not there counted as 1."""
+        """(x, y, z, c). Absent axes have length 1."""
         shape = tuple(int(n) for n in self.image.shape)
         x, y, z = (*shape, 1, 1)[:3]
-        rest = [n for n in shape[3:] if n > 1]
-        if len(rest) > 1 or min(shape) < 1:
+        longer = [n for n in shape[3:] if n > 1]
+        if len(longer) > 1 or min(shape) < 1:
             raise ImageFileError(
-                f"{self.path} has the shape {shape}; expected (x, y), (x, y, z) or (x, y, z, channels): "
-                "split it into such files"
+                f"{self.path} has the shape {shape}; expected (x, y), (x, y, z) or (x, y, z, channels). "
+                "Split the file into files of these shapes"
             )
-        return x, y, z, rest[0] if rest else 1
+        return x, y, z, longer[0] if longer else 1
 
-    @cached_property
-    def header(self) -> ImageHeader:
-        """Size, zooms and unit; where NIfTI leaves the unit open, mm is meant unless every zoom is 1."""
+    def _read_header(self) -> ImageHeader:
         x, y, z, channels = self.shape
         zooms = [float(zoom) for zoom in (*self.image.header.get_zooms()[:3], 1.0)][:3]
         unit = self.image.header.get_xyzt_units()[0]
@@ -50,21 +48,20 @@ class NiftiFile(ImageFile):
 
     @cached_property
     def _pixels(self) -> Any:
-        # A gzip stream is read from its start for every plane, so it is unpacked once; else nibabel seeks to the plane.
+        # gzip has no random access: each plane would be unpacked from the start of the file
         compressed = self.path.name.lower().endswith(".gz")
         return np.asarray(self.image.dataobj) if compressed else self.image.dataobj
 
-    def plane(self, index: int) -> np.ndarray:
-        """Plane z = `index`: array[row, column] is the file's [x = column, y = row]."""
+    def _read_plane(self, index: int) -> np.ndarray:
         x, y, _, _ = self.shape
         block = np.asarray(self._pixels[:, :, index] if len(self.image.shape) > 2 else self._pixels[:, :])
         if block.dtype.names:
             block = np.stack([block[name] for name in block.dtype.names], axis=-1)
-        return tidy(block.reshape(x, y, self.header.channels).transpose(1, 0, 2))
+        return block.reshape(x, y, self.header.channels).transpose(1, 0, 2)
 
 
 class NiftiResult(VolumeResult):
-    """NIfTI with the affine and header of the image; stored (x, y, z), several channels as a fourth axis."""
+    """Write NIfTI with the affine and header of the image: (x, y, z), several channels as a fourth axis."""
 
     def _save(self) -> None:
         volume = self._volume()

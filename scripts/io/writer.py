@@ -1,20 +1,12 @@
-"""Results of inference on disk: `<output_dir>/<kind>/<name of the image>.<ending>`, stacks as stacks.
+"""Write the results of inference: `<output_dir>/<kind>/<name of the image>.<ending>`. Stacks give stacks.
 
-Kinds: "classes", the class of every pixel (uint8); "probabilities", one channel per class (float32); "instances",
-object numbers, 0 = background (uint16, uint32 beyond 65535). Each file appears complete or not at all, in the format of
-its image:
+    kind            content                                       dtype
+    classes         class of each pixel                           uint8
+    probabilities   one channel for each class                    float32
+    instances       ID of the object at each pixel, 0 background  uint16, above 65535 objects uint32
 
-    image            class map                                      scores, instances
-    PNG, BMP, JPEG   PNG (lossless; a JPEG of labels would not be)  TIFF
-    TIFF             TIFF                                           TIFF
-    NIfTI            as the image, with its affine and header       same
-    MHA, NRRD        as the image, with spacing, origin, direction  same
-    DICOM            MHA with spacing, origin, direction            same
-                     (no other tag: patient data stay behind)
-
-Planes arrive one by one in the order of the file. A plane that is skipped is written as zeros and listed in `missing`.
-TIFF stacks are written plane by plane, so that every reader takes them, ImageJ and Pillow among them. Volumes of the
-other formats are collected and written at the end.
+The format follows the image, see `scripts.io.names`. TIFF stacks are written plane by plane; volumes of other formats
+are collected in memory. Each file appears completely or not at all.
 """
 
 from __future__ import annotations
@@ -27,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from scripts.checks import check_choice
 from scripts.io.arrays import as_array
 from scripts.io.image_file import ImageHeader, ResultFile
 from scripts.io.itk import ItkResult
@@ -39,21 +32,38 @@ from scripts.io.tiff import TiffResult
 logger = logging.getLogger(__name__)
 
 KINDS = ("classes", "probabilities", "instances")
+_FORMATS: dict[str, type[ResultFile]] = {
+    ".png": PngResult,
+    ".tif": TiffResult,
+    ".mha": ItkResult,
+    ".nrrd": ItkResult,
+    ".nii": NiftiResult,
+    ".nii.gz": NiftiResult,
+}
 
 
 class SegmentationStore:
-    """Write results plane by plane; a file is put in its place when its last plane has come, or at `close`.
+    """Write results plane by plane. A file appears after its last plane, or at `close`.
+
+    The planes of a file come in order. Skipped planes become zeros; a warning names them.
 
     Args:
-        output_dir: results go to one folder per kind in it.
-        kinds: what to write, of "classes", "probabilities", "instances"; other kinds are passed over by `add`.
-        class_values: grey value written for each class, e.g. (0, 255) for membrane black and cell white as the ISBI
-            2012 challenge expects them; None: the class number itself, which most viewers show as nearly black.
-        tiff_axes: axes of TIFF images where what they say is wrong, as given to the reader.
+        output_dir: folder of the results, with a subfolder for each kind.
+        kinds: what to write: "classes", "probabilities", "instances". `add` ignores other kinds.
+        class_values: grey value of each class, for example (0, 255): membrane black, cell white, as the ISBI 2012
+            challenge expects. None: the class number. Most viewers show small class numbers as black.
+        tiff_axes: axes of TIFF images, as given to `PlaneReader`.
+
+    Raises:
+        ValueError: unknown kinds, or class values outside 0 to 255.
 
     Example:
-        with SegmentationStore("out", kinds=("classes",)) as store:
-            store.add("classes", "train-volume.tif#page=0", class_map)
+        >>> from PIL import Image
+        >>> Image.new("L", (7, 5)).save("cells.png")
+        >>> with SegmentationStore("out", kinds=["classes"]) as store:
+        ...     path = store.add("classes", "cells.png", np.ones((5, 7)))
+        >>> path.as_posix()
+        'out/classes/cells.png'
     """
 
     def __init__(
@@ -63,8 +73,7 @@ class SegmentationStore:
         class_values: Sequence[int] | None = None,
         tiff_axes: str | None = None,
     ) -> None:
-        unknown = [kind for kind in kinds if kind not in KINDS]
-        if isinstance(kinds, str) or unknown:
+        if isinstance(kinds, str) or not set(kinds) <= set(KINDS):
             raise ValueError(f"kinds must be a list of {', '.join(KINDS)}; got {kinds!r}")
         if class_values is not None and not all(0 <= value <= 255 for value in class_values):
             raise ValueError(f"class_values must lie in 0 ... 255 (8 bit), got {list(class_values)}")
@@ -75,10 +84,15 @@ class SegmentationStore:
         self.incomplete: dict[Path, list[int]] = {}
         self._open: dict[Path, ResultFile] = {}
         self._names = ResultNames()
-        self._header: tuple[Path, ImageHeader] | None = None  # of the image before, whose other kinds come next
+        self._header: tuple[Path, ImageHeader] | None = None  # of the last image, since its other kinds come next
 
     def path_of(self, kind: str, source: PathLike) -> Path:
-        """Where the result of an image goes."""
+        """Return the path of a result file.
+
+        Args:
+            kind: "classes", "probabilities" or "instances".
+            source: address of an image or a plane.
+        """
         path, _ = split_address(source)
         return self.output_dir / kind / (self._names.of_file(path) + result_suffix(path, as_image=kind == "classes"))
 
@@ -86,25 +100,25 @@ class SegmentationStore:
         """Write one plane, or the next plane of a stack.
 
         Args:
-            kind: "classes" or "instances", whole numbers (H, W) or (1, H, W); "probabilities", (C, H, W).
-            source: address of the plane, "filename_or_obj" of its metadata.
-            array: numpy array or tensor, rows first.
+            kind: "classes", "probabilities" or "instances".
+            source: address of the plane, "filename_or_obj" of the image's metadata.
+            array: numpy array or tensor. Classes and instances: integers (H, W) or (1, H, W). Probabilities: (C, H, W).
 
         Returns:
-            the path of the file, or None where this kind is not wanted.
+            The path of the file, or None if `kinds` does not contain this kind.
 
         Raises:
-            ValueError: a size other than the image's, planes out of order, a value that does not fit, or two images of
-                one name; each message names the image.
+            ValueError: unknown kind, other size than the image's, planes out of order, a value too large, or two images
+                of one name. The message names the image.
+            OSError: the folder cannot be written to.
         """
-        if kind not in KINDS:
-            raise ValueError(f"unknown kind of result {kind!r}; expected one of {', '.join(KINDS)}")
+        check_choice("kind", kind, KINDS)
         if kind not in self.kinds:
             return None
         image, page = split_address(source)
         path = self.path_of(kind, image)
         plane = self._prepare(kind, source, array)
-        result = self._open.get(path) or _create_result(path, image, self._header_of(image))
+        result = self._open.get(path) or _FORMATS[image_suffix(path)](path, image, self._header_of(image))
         try:
             result.add(page or 0, plane)
         except BaseException:
@@ -117,12 +131,12 @@ class SegmentationStore:
         return path
 
     def close(self) -> None:
-        """Put stacks in their place that lack planes at the end, and say which planes are missing."""
+        """Complete stacks with missing planes at the end, and warn of the missing planes."""
         for path in list(self._open):
             self._finish(path)
 
     def discard(self) -> None:
-        """Give up the stacks that lack planes: nothing of them stays, and an older result is left as it was."""
+        """Delete unfinished stacks. Older results stay."""
         while self._open:
             self._open.popitem()[1].discard()
 
@@ -146,10 +160,10 @@ class SegmentationStore:
             raise
         if result.missing:
             self.incomplete[path] = result.missing
-            logger.warning("%s: no result for the planes %s, which are zero there", path, result.missing)
+            logger.warning("%s: no result for the planes %s; they are zero", path, result.missing)
 
     def _header_of(self, image: Path) -> ImageHeader:
-        """Of an image file, read once for all kinds of its results."""
+        """Read the header once for all kinds of an image."""
         if self._header is None or self._header[0] != image:
             self._header = (image, read_header(image, self.tiff_axes))
         return self._header[1]
@@ -173,9 +187,3 @@ class SegmentationStore:
             raise ValueError(f"classes of {source} go up to {largest}; expected at most {limit} (8 bit, class_values)")
         plane = plane.astype(np.uint8)
         return plane if self.class_values is None else np.asarray(self.class_values, np.uint8)[plane]
-
-
-def _create_result(path: Path, source: Path, header: ImageHeader) -> ResultFile:
-    """An empty result beside nothing yet: its format follows `path`, its planes and geometry follow `source`."""
-    kinds: dict[str, type[ResultFile]] = {".png": PngResult, ".tif": TiffResult, ".mha": ItkResult, ".nrrd": ItkResult}
-    return kinds.get(image_suffix(path), NiftiResult)(path, source, header)
