@@ -1,4 +1,4 @@
-"""Data sets and loaders: folders of which some images may be damaged, reading ahead without a process."""
+"""Load images in spite of damaged files, and read ahead in a thread."""
 
 from __future__ import annotations
 
@@ -10,54 +10,48 @@ from typing import Any
 import torch
 from monai.data import DataLoader, Dataset
 
+from scripts.data.items import describe_failure
+
 
 class TolerantDataset(Dataset):
-    """MONAI's `Dataset`, but an item that fails is given as {"failure": "path: what went wrong"} instead of raising.
+    """MONAI's `Dataset`, but an item that fails becomes {"failure": "path: what went wrong"} instead of an error.
 
-    For inference only, with batches of one: a truncated file in a folder must not stop the others. `FolderEvaluator`
-    passes such items over and reports them at the end.
+    For inference, with batches of one: a damaged file must not stop the other files. `FolderEvaluator` skips failed
+    items and reports them at the end.
 
     Args:
-        data: items {"image": address, ...}.
-        transform: what loads and prepares an item.
-        name_key: the entry that names an item in messages.
-    """
+        data: items {"image": address}.
+        transform: loads and prepares an item.
 
-    def __init__(self, data: Any, transform: Any = None, name_key: str = "image") -> None:
-        super().__init__(data, transform)
-        self.name_key = name_key
+    Example:
+        >>> TolerantDataset([{"image": "none.png"}], transform=lambda item: item["label"])[0]
+        {'failure': "none.png: no entry 'label'"}
+    """
 
     def _transform(self, index: int) -> Any:
         try:
             return super()._transform(index)
-        except Exception as error:  # the purpose of this class: whatever a file does, the other files are served
+        except Exception as error:  # any error of a file, so that the other files are segmented
             item = self.data[index]
-            name = item.get(self.name_key, index) if isinstance(item, Mapping) else index
+            name = item.get("image", index) if isinstance(item, Mapping) else index
             return {"failure": describe_failure(str(name), error)}
 
 
-def describe_failure(name: str, error: BaseException) -> str:
-    """`path: what went wrong` in one line, without MONAI's frames around it ("applying transform ...")."""
-    while error.__cause__ is not None and str(error).startswith("applying transform"):
-        error = error.__cause__
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, KeyError):
-        reason = f"no entry {reason}"
-    return reason if reason.startswith(name.split("#page=")[0]) else f"{name}: {reason}"
-
-
 class ReadAheadLoader(DataLoader):
-    """MONAI's `DataLoader`, whose next batch is made in a thread while the one before is worked on.
+    """MONAI's `DataLoader` that prepares the next batch in a thread while the network works on the current batch.
 
-    For batches that are made in less time than they are worked on, as one image for inference is: a process that does
-    it takes as long again to hand over each tensor of the metadata, half of that in the main process. Workers, if asked
-    for, are processes as ever. An error is raised where the batch would have come; MONAI's `ThreadDataLoader` ends
-    there as if there were no more batches.
+    For batches that load faster than the network works, such as single images for inference. A worker process would
+    take as long again to hand over the tensors of the metadata. Errors are raised in place of the batch. (MONAI's
+    `ThreadDataLoader` ends silently at an error.)
 
     Args:
-        dataset: items.
-        num_workers: processes; 0: the thread alone.
-        kwargs: as of `DataLoader`.
+        dataset: the items.
+        num_workers: worker processes. 0: only the thread.
+        kwargs: further arguments of `DataLoader`.
+
+    Example:
+        >>> [batch.tolist() for batch in ReadAheadLoader([1, 2, 3], batch_size=2)]
+        [[1, 2], [3]]
     """
 
     def __init__(self, dataset: Any, num_workers: int = 0, **kwargs: Any) -> None:
@@ -74,14 +68,18 @@ class ReadAheadLoader(DataLoader):
 
 
 def processes_for(device: torch.device | str, most: int = 8) -> int:
-    """How many processes should prepare training tiles.
+    """Choose the number of processes that prepare training tiles.
 
-    Each makes about 80 tiles of 572 a second. A CPU trains one a second, a fast GPU 300 to 400.
+    A process prepares about 80 tiles of 572 x 572 a second. A CPU trains on one tile a second, a fast GPU on 300 or
+    more.
 
     Args:
         device: where the network trains.
-        most: on a GPU. The processors that this Python may use are shared by the trainings of one machine
-            (`LOCAL_WORLD_SIZE` of torchrun).
+        most: upper limit on a GPU.
+
+    Returns:
+        2 for a CPU. For a GPU: the processors of this Python, shared by the trainings on the machine
+        (`LOCAL_WORLD_SIZE` of torchrun), at most `most`.
 
     Example:
         >>> processes_for("cpu")

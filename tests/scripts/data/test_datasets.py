@@ -11,7 +11,8 @@ from monai.data import DataLoader
 from monai.transforms import Compose, EnsureChannelFirstd, Lambdad, LoadImaged
 from PIL import Image
 
-from scripts.data.datasets import TolerantDataset, describe_failure
+from scripts.data.datasets import TolerantDataset
+from scripts.data.items import describe_failure
 from scripts.io.reader import PlaneReader
 
 LOAD = Compose([LoadImaged("image", reader=PlaneReader()), EnsureChannelFirstd("image")])
