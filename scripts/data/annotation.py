@@ -35,8 +35,8 @@ def annotated_pixels(labels: np.ndarray, valid: np.ndarray | None = None) -> np.
 def mark_border(objects: np.ndarray, width: int) -> np.ndarray:
     """Mark background near the image border as not annotated.
 
-    The Cell Tracking Challenge does not outline cells that lie completely outside the field of interest. Its border is
-    50 pixels wide for DIC-C2DH-HeLa and PhC-C2DH-U373. Background there may be a cell.
+    The Cell Tracking Challenge does not outline cells completely outside the field of interest. For DIC-C2DH-HeLa and
+    PhC-C2DH-U373 the border is 50 pixels wide. Background in the border may be a cell.
 
     Args:
         objects: integer instance map (H, W), 0 = background. Negative pixels stay as they are.
@@ -70,7 +70,7 @@ def unmasked_markers(objects: np.ndarray, markers: np.ndarray) -> list[int]:
         markers: integer (H, W), 0 = no marker, a positive ID for each cell.
 
     Returns:
-        IDs of these markers, ascending.
+        IDs of the markers, ascending.
 
     Raises:
         ValueError: the shapes differ.
@@ -89,8 +89,8 @@ def mark_unannotated(objects: np.ndarray, markers: np.ndarray) -> np.ndarray:
     """Mark background around cells without a mask as not annotated.
 
     The paper trains on partly annotated images and gives unannotated pixels weight 0. The files of the challenge do not
-    list these pixels. Here a background pixel is not annotated if its nearest marker belongs to a cell without a mask.
-    Fully annotated images do not change.
+    list unannotated pixels. Here a background pixel is not annotated if the nearest marker belongs to a cell without a
+    mask. Fully annotated images do not change.
 
     Distances to markers and not to masks: markers are small (a twentieth of a HeLa cell), and the nearer mask of a
     neighbour would claim much of the cell without a mask.
@@ -100,7 +100,7 @@ def mark_unannotated(objects: np.ndarray, markers: np.ndarray) -> np.ndarray:
         markers: integer (H, W), a positive ID on each cell, as in the folders `TRA` of the Cell Tracking Challenge.
 
     Returns:
-        Copy of `objects` with `NOT_ANNOTATED` (-1) on these pixels. Unsigned dtypes become int64.
+        Copy of `objects` with `NOT_ANNOTATED` (-1) on unannotated pixels. Unsigned dtypes become int64.
 
     Raises:
         ValueError: the shapes differ.

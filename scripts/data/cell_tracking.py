@@ -31,11 +31,11 @@ def find_cell_tracking(
 ) -> list[dict[str, Any]]:
     """List frames with their reference.
 
-    Headers are read, so that missing, unreadable or unfitting files are reported before training.
+    File headers are read. Missing, unreadable or unfitting files are reported before training.
 
     Args:
-        dataset_dir: folder of one data set, with `01`, `01_GT`, ...
-        sequences: "01" or a list. 1 means "01". None: all sequences with this reference.
+        dataset_dir: folder of the data set, with `01`, `01_GT`, ...
+        sequences: "01" or a list. 1 means "01". None: all sequences with the reference.
         reference: "gold", "silver" or "markers", see above.
         frames: frame numbers of the file names: "0-55" or "0-55, 62-83, 90" with both ends, or numbers. Frames without
             a reference are skipped. None: all.
@@ -46,7 +46,7 @@ def find_cell_tracking(
 
     Raises:
         FileNotFoundError: a folder, sequence, reference or image is missing.
-        ValueError: unknown reference, frames that are no ranges or select nothing, files that do not fit together.
+        ValueError: unknown reference, frames in another form or without a reference, images and labels that do not fit.
         ImageFileError: a file cannot be read.
 
     Example:

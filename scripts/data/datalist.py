@@ -1,14 +1,14 @@
 """List images and labels of a folder as items {"image", "label"}, as MONAI's data sets take them.
 
-`find_pairs` recognises these layouts of a data set folder, in this order:
+`find_pairs` recognises four layouts of a data set folder, in the order:
 
-1. `dataset.json`, or a path that ends in .json: a list of MONAI / Decathlon with paths relative to the file,
+1. `dataset.json`, or a path with the ending .json: a list of MONAI / Decathlon with paths relative to the file,
    {"training": [{"image": "a.png", "label": "b.png"}]}. Other entries of an item are kept.
 2. `images/` and `labels/` with equal names (endings may differ: `images/07.tif`, `labels/07.png`). If no name is equal,
    files with equal numbers pair (`raw/05.tif`, `labels/labels00000005.png`).
 3. `*-volume.tif` and `*-labels.tif`: stacks as in the ISBI 2012 challenge (`train-volume.tif`, `train-labels.tif`).
    Volumes without labels (`test-volume.tif`) are skipped.
-4. a folder `train/` in one of these layouts.
+4. a folder `train/` with layout 1, 2 or 3.
 
 A file with several planes (TIFF stack, NIfTI, MHA, NRRD, multi-frame DICOM) gives an item for each plane:
 "stack.tif#page=3".
@@ -35,18 +35,18 @@ logger = logging.getLogger(__name__)
 def find_images(path: PathLike, tiff_axes: str | None = None) -> list[dict[str, Any]]:
     """List images for inference: a file, a plane of a file, or all images in a folder, in natural order.
 
-    Damaged files are listed, too: each fails when it is read, and the other files are segmented.
+    Damaged files are listed, too. They fail at reading and do not stop the segmentation of the rest.
 
     Args:
         path: folder, image file or address of a plane. Subfolders are not searched.
-        tiff_axes: axes of TIFF files that state wrong axes, see `scripts.io.tiff`.
+        tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
 
     Returns:
         Items {"image": address}, one for each plane.
 
     Raises:
         FileNotFoundError: the path does not exist, or the folder has no images.
-        ValueError: no path given, or two images differ only in their ending: their results would have one name.
+        ValueError: no path given, or two images differ only in their ending: the results would have equal names.
 
     Example:
         >>> from PIL import Image
@@ -80,7 +80,7 @@ def find_pairs(
 ) -> list[dict[str, Any]]:
     """List images with their labels. Layouts: see above.
 
-    Headers are read, so that missing, unreadable or unfitting files are reported before training.
+    File headers are read. Missing, unreadable or unfitting files are reported before training.
 
     Args:
         dataset_dir: the folder, or a .json list.
@@ -88,14 +88,14 @@ def find_pairs(
         label_dir: name of the folder of labels in `dataset_dir`. Files pair by name. They pair by number only if no
             name is equal, no two files of a folder have the same numbers, and both folders have the same numbers. All
             numbers of a name must agree.
-        tiff_axes: axes of TIFF files that state wrong axes, see `scripts.io.tiff`.
+        tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
 
     Returns:
         Items {"image": address, "label": address}, one for each plane, in natural order.
 
     Raises:
         FileNotFoundError: a folder, images or labels are missing.
-        ValueError: unknown layout, sizes or numbers of planes that differ, names that are not unique.
+        ValueError: unknown layout, different sizes or numbers of planes, equal names of two files.
         ImageFileError: a file cannot be read.
 
     Example:
@@ -200,7 +200,7 @@ def _from_volumes(folder: Path) -> list[dict[str, Any]]:
 def _images_in(folder: Path) -> list[Path]:
     """Image files of a folder in natural order, with broken links.
 
-    Raises errors for a folder without images, and for two images of one name.
+    Raises errors for a folder without images, and for two images with equal names.
     """
     files = [f for f in folder.iterdir() if not f.is_dir() and not f.name.startswith(".") and image_suffix(f)]
     if not files:

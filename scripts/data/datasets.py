@@ -14,10 +14,10 @@ from scripts.data.items import describe_failure
 
 
 class TolerantDataset(Dataset):
-    """MONAI's `Dataset`, but an item that fails becomes {"failure": "path: what went wrong"} instead of an error.
+    """MONAI's `Dataset`, but a damaged file gives {"failure": "path: reason"} instead of an error.
 
-    For inference, with batches of one: a damaged file must not stop the other files. `FolderEvaluator` skips failed
-    items and reports them at the end.
+    For inference with batches of 1: a damaged file must not stop the segmentation of a folder. `FolderEvaluator` skips
+    failed items and reports them at the end.
 
     Args:
         data: items {"image": address}.
@@ -31,18 +31,18 @@ class TolerantDataset(Dataset):
     def _transform(self, index: int) -> Any:
         try:
             return super()._transform(index)
-        except Exception as error:  # any error of a file, so that the other files are segmented
+        except Exception as error:  # whatever a damaged file raises
             item = self.data[index]
             name = item.get("image", index) if isinstance(item, Mapping) else index
             return {"failure": describe_failure(str(name), error)}
 
 
 class ReadAheadLoader(DataLoader):
-    """MONAI's `DataLoader` that prepares the next batch in a thread while the network works on the current batch.
+    """MONAI's `DataLoader`, but a thread prepares the next batch while the network works on the current batch.
 
-    For batches that load faster than the network works, such as single images for inference. A worker process would
-    take as long again to hand over the tensors of the metadata. Errors are raised in place of the batch. (MONAI's
-    `ThreadDataLoader` ends silently at an error.)
+    For batches that load faster than the network works: single images for inference. A worker process would take as
+    long again to hand over the tensors of the metadata. Errors are raised in place of the batch, whereas MONAI's
+    `ThreadDataLoader` ends silently.
 
     Args:
         dataset: the items.
@@ -67,19 +67,18 @@ class ReadAheadLoader(DataLoader):
                 yield batch
 
 
-def processes_for(device: torch.device | str, most: int = 8) -> int:
-    """Choose the number of processes that prepare training tiles.
+def processes_for(device: torch.device | str) -> int:
+    """Choose the number of processes for preparing training tiles.
 
-    A process prepares about 80 tiles of 572 x 572 a second. A CPU trains on one tile a second, a fast GPU on 300 or
-    more.
+    A process prepares about 80 tiles of 572 x 572 a second. A CPU trains on 1 tile a second, a fast GPU on 300 to
+    400.
 
     Args:
         device: where the network trains.
-        most: upper limit on a GPU.
 
     Returns:
-        2 for a CPU. For a GPU: the processors of this Python, shared by the trainings on the machine
-        (`LOCAL_WORLD_SIZE` of torchrun), at most `most`.
+        2 for a CPU. For a GPU: the processors available to Python, divided by the trainings on the machine
+        (`LOCAL_WORLD_SIZE` of torchrun), at most 8.
 
     Example:
         >>> processes_for("cpu")
@@ -88,4 +87,4 @@ def processes_for(device: torch.device | str, most: int = 8) -> int:
     if torch.device(device).type != "cuda":
         return 2
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(most, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

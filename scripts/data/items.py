@@ -1,4 +1,4 @@
-"""Name an item in errors and results: by the file of its image."""
+"""Name an item in errors and results by the image file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def source_of(item: Mapping[Any, Any], key: Hashable = "image") -> str:
-    """Return the address of the file that an image was loaded from.
+    """Return the address of the image file of an item.
 
     Args:
         item: dictionary of tensors.
@@ -35,7 +35,7 @@ def file_of(item: Mapping[Any, Any], *keys: Hashable) -> str:
 
 
 def describe_failure(name: str, error: BaseException) -> str:
-    """Describe an error in one line that starts with the file: `path: what went wrong`.
+    """Describe an error in a line that starts with the file: `path: reason`.
 
     MONAI's outer errors ("applying transform ...") are left out.
 

@@ -1,4 +1,4 @@
-"""Check before training that each image has a label of its size. Only file headers are read."""
+"""Check before training that image and label fit. Only file headers are read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def check_pairs(items: Sequence[dict[str, Any]], tiff_axes: str | None = None) -
 
     Args:
         items: {"image": address, "label": address}, optionally with "markers": address. A list of addresses as image
-            means: files that are channels of one image.
-        tiff_axes: axes of TIFF files that state wrong axes, see `scripts.io.tiff`.
+            stands for the channels of an image.
+        tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
 
     Returns:
         The items, one for each plane. Other entries are kept.

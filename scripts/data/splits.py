@@ -1,7 +1,7 @@
 """Split images into training and validation, by a rule or from a file.
 
 The file is JSON: {"training": [names], "validation": [names], "rule": {...}}. A name is the path of the image below the
-folder that all images share, with its page: "07.png", "train-volume.tif#page=24". The ending may be left out.
+shared folder of all images, with the page: "07.png", "train-volume.tif#page=24". The ending may be left out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def split_datalist(
         val_fraction: share of validation items, above 0, below 1. At least one item goes to each part.
         how: rule of the split.
             "random": drawn with `seed`.
-            "last": the last items validate. For stacks and sequences, where neighbours resemble each other.
+            "last": the last items validate. For stacks and sequences, since neighbours look alike.
             "block": as "last", but block number `fold` validates. For cross-validation.
             "all": each item trains and validates, to measure weights on a whole labelled folder.
         seed: seed of "random".
@@ -56,8 +56,8 @@ def split_datalist(
         {"training": items, "validation": items}, both in the order of `items`.
 
     Raises:
-        ValueError: fewer than two items (one for "all" and split files), arguments out of range, or a split file that
-            does not fit. The message names the file.
+        ValueError: fewer than two items (one for "all" and split files), arguments out of range, or an unfitting
+            split file. The message names the file.
         FileNotFoundError: the split file does not exist.
 
     Example:
@@ -122,7 +122,7 @@ def save_split(
     Args:
         path: the JSON file. Folders are created.
         split: {"training": items, "validation": items}.
-        items: all items of the data set. Names start below the folder that these images share. None: those of `split`.
+        items: all items of the data set. Names start below the shared folder of the images. None: the items of `split`.
         rule: how the split was made, a note for the reader of the file.
 
     Example:

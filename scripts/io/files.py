@@ -1,6 +1,6 @@
 """Write files completely or not at all. Read and write tables as CSV, write numbers as JSON.
 
-A file is written under a temporary name in its folder, then renamed.
+A file is written under a temporary name in the same folder, then renamed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def make_writable(folder: Path) -> None:
-    """Create a folder and its parents, and check the permission to write.
+    """Create a folder with all parents, and check the permission to write.
 
     Raises:
         OSError: the folder cannot be created or written to.

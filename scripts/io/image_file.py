@@ -29,7 +29,7 @@ def require(package: str, kind: str, path: str | os.PathLike[str]) -> ModuleType
 
     Args:
         package: name of the library for Python and pip: "itk", "nibabel", "imagecodecs".
-        kind: what needs the library, in the plural: "NIfTI files".
+        kind: kind of the file, in the plural: "NIfTI files".
         path: the file.
 
     Returns:
@@ -177,7 +177,7 @@ class ResultFile(ABC):
         self._next = index + 1
 
     def finish(self) -> None:
-        """Write zeros for missing planes at the end, then rename the file to its final name."""
+        """Write zeros for missing planes at the end, then give the file the final name."""
         self._fill(self.header.planes, self._last_plane)
         self._next = self.header.planes
         self._save()

@@ -11,14 +11,14 @@ from scripts.io.files import replacing
 from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, VolumeResult, require
 
 _KINDS = {".mha": "MHA", ".mhd": "MHA", ".nrrd": "NRRD", ".nhdr": "NRRD"}
-# ITK's Python package has no images of these number types: ITK converts them to short or double.
+# number types without images in ITK's Python package: ITK converts them to short or double
 _WIDER = {"char": "SS", "long": "D", "unsigned_long": "D", "long_long": "D", "unsigned_long_long": "D"}
 
 
 class ItkFile(ImageFile):
-    """Read MHA, NRRD, DICOM and other formats of ITK. Planes lie along the last axis (z).
+    """Read MHA, NRRD, DICOM and all formats of ITK. Planes lie along the last axis (z).
 
-    Grey values are rescaled by ITK. Several channels become float32. ITK reads whole volumes, so the volume is kept in
+    Grey values are rescaled by ITK. Several channels become float32. ITK reads whole volumes; the volume is kept in
     memory for the next planes. Spacing is in mm; exactly 1 along all axes means: not stated.
     """
 

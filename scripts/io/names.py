@@ -1,6 +1,6 @@
 """Names of image files, of planes (`stack.tif#page=3`) and of result files.
 
-Format of a result file, by the format of its image:
+Formats of result files:
 
     image            class map                                     probabilities, instances
     PNG, BMP, JPEG   PNG (JPEG would blur labels)                  TIFF
@@ -55,7 +55,7 @@ def plane_address(path: PathLike, page: int) -> str:
 
 
 def image_suffix(path: PathLike) -> str:
-    """Find the format of an image file, given by its ending.
+    """Find the format of an image file from the ending.
 
     DICOM files often have a number as name ("1.2.840.10008"). Without a known ending, the first bytes decide on DICOM.
     DICOMDIR is no image but the table of contents of a folder.

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from scripts.io.files import replacing
-from scripts.io.image_file import ImageFile, ImageHeader, ResultFile, require
+from scripts.io.image_file import ImageFile, ImageHeader, VolumeResult, require
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow refuses more than 179 megapixels as an attack; large sections have more
 
@@ -17,9 +17,9 @@ _CONVERTED = ("CMYK", "YCbCr", "LAB", "HSV")
 class PillowFile(ImageFile):
     """Read PNG, BMP or JPEG in the stored pixel order. EXIF orientation is ignored.
 
-    Palette images give their indices, since label images mean the indices. Alpha is dropped. Pillow reduces 16-bit
-    colour PNG to 8 bit, so imagecodecs decodes these files. Print resolutions (pHYs, JFIF) are not a pixel size.
-    1-bit images give uint8 0 and 1; other images give uint8, uint16, int32 or float32.
+    Palette images give their indices, since label images mean the indices. Alpha is dropped. imagecodecs decodes
+    16-bit colour PNG, since Pillow reduces 16 bit to 8 bit. Print resolutions (pHYs, JFIF) are not a pixel size.
+    dtype: uint8, uint16, int32 or float32. 1-bit images give 0 and 1.
 
     Example:
         >>> Image.fromarray(np.eye(3, dtype=np.uint8)).save("eye.png")
@@ -46,12 +46,9 @@ class PillowFile(ImageFile):
         return array
 
 
-class PngResult(ResultFile):
+class PngResult(VolumeResult):
     """Write a class map as 8-bit greyscale PNG."""
-
-    def _put(self, plane: np.ndarray) -> None:
-        self._plane = plane
 
     def _save(self) -> None:
         with replacing(self.path) as temporary:
-            Image.fromarray(self._plane.astype(np.uint8)).save(temporary)
+            Image.fromarray(self._volume()[0]).save(temporary)

@@ -1,7 +1,7 @@
 """Read one 2-D plane of any image file, as a reader for MONAI's `LoadImaged`. Rows come first.
 
-MONAI's own readers give 2-D files as (W, H), cannot read one page of a TIFF stack, and follow other axis conventions
-for each format. `PlaneReader` always gives (H, W) or (H, W, C). An address names one plane: `cells.png`, or
+MONAI's own readers give 2-D files as (W, H), cannot read a single page of a TIFF stack, and have different axis
+conventions for each format. `PlaneReader` always gives (H, W) or (H, W, C). An address names a plane: `cells.png`, or
 `train-volume.tif#page=3`. Pages count from 0. Planes of NIfTI, MHA, NRRD and DICOM lie along z.
 """
 
@@ -37,7 +37,7 @@ def open_image(path: PathLike, tiff_axes: str | None = None) -> ImageFile:
 
     Args:
         path: a file, without page.
-        tiff_axes: axes of TIFF files that state wrong axes, see `scripts.io.tiff`.
+        tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -68,7 +68,7 @@ def read_header(path: PathLike, tiff_axes: str | None = None) -> ImageHeader:
 
     Args:
         path: a file, or the address of a plane.
-        tiff_axes: axes of TIFF files that state wrong axes, see `scripts.io.tiff`.
+        tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -100,8 +100,8 @@ def plane_size(path: PathLike, tiff_axes: str | None = None) -> tuple[int, int]:
 class PlaneReader(ImageReader):
     """Read one plane, rows first: (H, W), or (H, W, C) with several channels. For MONAI's `LoadImaged`.
 
-    `read` only stores the address; `get_data` reads the file. If `read` failed, `LoadImage` would try MONAI's other
-    readers. These would silently give the first page of a stack, transposed.
+    `read` only stores the address; `get_data` reads the file. If `read` failed, `LoadImage` would try MONAI's own
+    readers. MONAI's readers would silently give the first page of a stack, transposed.
 
     Metadata:
 
@@ -112,12 +112,12 @@ class PlaneReader(ImageReader):
         filename_or_obj         the address with its page, added by `LoadImage`
 
     Args:
-        tiff_axes: axes of TIFF files that state wrong axes ("CYX": pages are channels), see `scripts.io.tiff`.
+        tiff_axes: axes of TIFF files with wrong axes in the file ("CYX": pages are channels), see `scripts.io.tiff`.
 
     Raises:
         FileNotFoundError: (get_data) the file does not exist.
         ImageFileError: (get_data) the file cannot be read, or has NaN or infinite pixels.
-        ValueError: (get_data) a stack needs a page, or the stack does not have this page.
+        ValueError: (get_data) a stack without a page in the address, or a page beyond the stack.
 
     Example:
         >>> from monai.transforms import LoadImaged

@@ -5,7 +5,7 @@
     probabilities   one channel for each class                    float32
     instances       ID of the object at each pixel, 0 background  uint16, above 65535 objects uint32
 
-The format follows the image, see `scripts.io.names`. TIFF stacks are written plane by plane; volumes of other formats
+The format follows the image, see `scripts.io.names`. TIFF stacks are written plane by plane; volumes (NIfTI, MHA, NRRD)
 are collected in memory. Each file appears completely or not at all.
 """
 
@@ -81,10 +81,9 @@ class SegmentationStore:
         self.kinds = tuple(kinds)
         self.class_values = class_values
         self.tiff_axes = tiff_axes
-        self.incomplete: dict[Path, list[int]] = {}
         self._open: dict[Path, ResultFile] = {}
         self._names = ResultNames()
-        self._header: tuple[Path, ImageHeader] | None = None  # of the last image, since its other kinds come next
+        self._header: tuple[Path, ImageHeader] | None = None  # of the last image, for the next kind
 
     def path_of(self, kind: str, source: PathLike) -> Path:
         """Return the path of a result file.
@@ -105,11 +104,11 @@ class SegmentationStore:
             array: numpy array or tensor. Classes and instances: integers (H, W) or (1, H, W). Probabilities: (C, H, W).
 
         Returns:
-            The path of the file, or None if `kinds` does not contain this kind.
+            The path of the file, or None if `kinds` does not contain `kind`.
 
         Raises:
-            ValueError: unknown kind, other size than the image's, planes out of order, a value too large, or two images
-                of one name. The message names the image.
+            ValueError: unknown kind, a size unlike the image's, planes out of order, too large a value, or two images
+                with equal names. The message names the image.
             OSError: the folder cannot be written to.
         """
         check_choice("kind", kind, KINDS)
@@ -159,7 +158,6 @@ class SegmentationStore:
             result.discard()
             raise
         if result.missing:
-            self.incomplete[path] = result.missing
             logger.warning("%s: no result for the planes %s; they are zero", path, result.missing)
 
     def _header_of(self, image: Path) -> ImageHeader:

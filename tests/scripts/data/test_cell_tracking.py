@@ -1,4 +1,4 @@
-"""Which frames and masks are listed from the challenge's layout, and what is said where something is missing."""
+"""Frames and references of the challenge's layout; errors for missing files."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_markers_of_another_size_are_refused(challenge: Path) -> None:
     write(challenge / "01_GT/TRA/man_track005.tif", 5, 6)
     with pytest.raises(ValueError, match=r"t005.tif has 5 x 7 pixels .*man_track005.tif 5 x 6"):
         find_cell_tracking(challenge, "01")
-    assert len(find_cell_tracking(challenge, "01", frames="2")) == 1  # those not asked for are not looked at
+    assert len(find_cell_tracking(challenge, "01", frames="2")) == 1  # only requested frames are checked
 
 
 def test_files_of_several_planes_are_listed_plane_by_plane_with_their_markers(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_written_split_can_be_read_again(challenge: Path, tmp_path: Path) -> N
 
 
 def test_a_frame_that_trains_does_not_validate(challenge: Path) -> None:
-    """Whichever reference it has in either part."""
+    """With the same reference or another in the two parts."""
     with pytest.raises(
         ValueError, match=r"to train and to validate, 2 \(.*t005.tif, .*t006.tif\); keep the ranges apart"
     ):
@@ -119,7 +119,7 @@ def test_silver_and_markers_list_all_frames(challenge: Path) -> None:
     silver = find_cell_tracking(challenge, reference="silver")  # only 01 has any
     assert listed(silver) == [f"01/t{t:03d}.tif" for t in range(10)]
     assert silver[3]["label"] == str(challenge / "01_ST/SEG/man_seg003.tif")
-    markers = find_cell_tracking(challenge, "02", "markers")  # man_track.txt is not one of them
+    markers = find_cell_tracking(challenge, "02", "markers")  # without man_track.txt
     assert [item["label"] for item in markers] == [str(challenge / f"02_GT/TRA/man_track{t:03d}.tif") for t in range(4)]
 
 
@@ -152,7 +152,7 @@ def test_frames_are_ranges_with_both_ends_or_numbers(challenge: Path, frames: ob
     assert listed(items) == [f"01/t{t:03d}.tif" for t in numbers]
 
 
-def test_of_a_range_those_with_a_reference_are_taken(challenge: Path) -> None:
+def test_frames_of_a_range_without_a_reference_are_skipped(challenge: Path) -> None:
     assert listed(find_cell_tracking(challenge, "01", "gold", "0-5")) == ["01/t002.tif", "01/t005.tif"]
 
 
@@ -165,7 +165,7 @@ def test_a_range_that_selects_nothing_is_refused(challenge: Path, frames: object
 
 
 @pytest.mark.parametrize("frames", ["", "a", "5-2", "1-", "1..5", "0-3,"])
-def test_what_is_no_range_is_refused(challenge: Path, frames: str) -> None:
+def test_frames_in_another_form_are_refused(challenge: Path, frames: str) -> None:
     with pytest.raises(ValueError, match='frames must be like "0-55" or "0-55, 62-83, 90", got'):
         find_cell_tracking(challenge, frames=frames)
 
@@ -177,7 +177,7 @@ def test_four_digits_are_frames_too(tmp_path: Path) -> None:
     assert listed(find_cell_tracking(tmp_path)) == ["01/t0009.tif", "01/t0010.tif", "01/t1000.tif"]
 
 
-def test_what_is_missing_is_named(challenge: Path) -> None:
+def test_errors_name_the_missing_folder_or_the_wrong_argument(challenge: Path) -> None:
     cases: list[tuple[dict, type[Exception], str]] = [
         ({"dataset_dir": ""}, ValueError, "set dataset_dir"),
         ({"dataset_dir": challenge / "none"}, FileNotFoundError, "none is not a folder; set dataset_dir"),

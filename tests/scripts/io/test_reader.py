@@ -38,8 +38,8 @@ def test_a_configuration_can_name_the_reader(tmp_path: Path):
     assert parser.get_parsed_content("load")({"image": str(tmp_path / "a.png")})["image"].shape == (5, 7)
 
 
-def test_a_failure_is_not_answered_by_another_reader(tmp_path: Path):
-    """LoadImage would else try MONAI's own, which give the first page of a stack, transposed."""
+def test_after_a_failure_no_reader_of_monai_is_tried(tmp_path: Path):
+    """LoadImage would else try MONAI's own readers. They give the first page of a stack, transposed."""
     tifffile.imwrite(tmp_path / "a.tif", numbered(4, 5, 7), photometric="minisblack")
     with pytest.raises(ValueError, match="holds 4 planes"):
         LoadImage(reader=PlaneReader())(tmp_path / "a.tif")
@@ -94,7 +94,7 @@ def test_spaces_accents_hashes_and_capitals_in_names_do_not_matter(name: str, tm
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_pixels_that_are_no_numbers_are_refused(value: float, dtype: type, tmp_path: Path):
+def test_nan_and_infinite_pixels_are_refused(value: float, dtype: type, tmp_path: Path):
     array = numbered(2, 5, 7, dtype=dtype)
     array[1, 2, 3] = value
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
@@ -119,7 +119,7 @@ def test_errors_name_the_file_and_the_remedy(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.tif", "a.nii", "a.nii.gz", "a.mha", "a.nrrd", "a.dcm"])
-def test_what_is_not_an_image_is_named(name: str, tmp_path: Path):
+def test_errors_name_a_file_without_an_image(name: str, tmp_path: Path):
     for content in (b"", b"this is not an image " * 20):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ImageFileError, match=name):

@@ -1,4 +1,4 @@
-"""TIFF: channels and planes, one page read alone, pixel size, damaged files."""
+"""TIFF: channels and planes, reading single pages, pixel size, damaged files, results."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_tiff_axes_tell_planes_from_channels(case: str, tmp_path: Path):
         np.testing.assert_array_equal(read(f"{tmp_path}/a.tif#page={k}"), expected[k])
 
 
-def test_axes_can_be_overruled(tmp_path: Path):
+def test_tiff_axes_override_the_file(tmp_path: Path):
     tifffile.imwrite(tmp_path / "a.tif", numbered(3, 5, 7), photometric="minisblack")
     assert read_header(tmp_path / "a.tif").planes == 3
     assert read_header(tmp_path / "a.tif", tiff_axes="CYX").planes == 1
@@ -65,7 +65,7 @@ def test_axes_can_be_overruled(tmp_path: Path):
 
 
 @pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
-def test_a_page_is_read_though_all_others_are_spoilt(compression: str | None, tmp_path: Path):
+def test_a_page_is_read_even_if_the_rest_is_damaged(compression: str | None, tmp_path: Path):
     path = tmp_path / "a.tif"
     array = np.random.default_rng(0).integers(0, 99, (5, 40, 50)).astype(np.uint8)
     tifffile.imwrite(path, array, photometric="minisblack", compression=compression, metadata=None)
@@ -79,7 +79,7 @@ def test_a_page_is_read_though_all_others_are_spoilt(compression: str | None, tm
 
 
 def test_a_plane_of_a_huge_stack_needs_neither_its_memory_nor_its_time(tmp_path: Path):
-    """8 GiB of sparse ImageJ stack, of which one plane was ever written."""
+    """A sparse ImageJ stack of 8 GiB with a single written plane."""
     height, width, planes = 1024, 1024, 8192
     text = f"ImageJ=1.54f\nimages={planes}\nslices={planes}\n".encode() + b"\0"
     data = 4096
@@ -167,7 +167,7 @@ def test_probabilities_are_compressed_float_channels_for_imagej(scores: np.ndarr
         np.testing.assert_array_equal(np.asarray(other), scores[1, 2])
 
 
-def test_probabilities_are_stored_as_they_are_where_compressing_would_take_little_off(tmp_path: Path):
+def test_probabilities_are_stored_uncompressed_if_compression_saves_little(tmp_path: Path):
     generator = np.random.default_rng(0)
     half = generator.random((1, 128, 128), dtype=np.float32)
     planes = {"noise": half, "half": np.where(half > 0.5, half, 0), "certain": half.round()}
@@ -183,7 +183,7 @@ def test_probabilities_are_stored_as_they_are_where_compressing_would_take_littl
     assert sizes["certain"] < 0.1
 
 
-def test_no_size_is_claimed_where_none_is_known(tmp_path: Path):
+def test_an_unknown_pixel_size_is_not_written(tmp_path: Path):
     with SegmentationStore(tmp_path / "out", kinds=["classes"]) as store:
         path = store.add("classes", image(tmp_path / "a.tif"), labels())
     with tifffile.TiffFile(path) as tif:

@@ -51,7 +51,7 @@ def test_tensors_are_taken_as_they_come_out_of_a_network(tensor: torch.Tensor, t
 
 @pytest.mark.parametrize("last, dtype", [(65535, np.uint16), (65536, np.uint32)])
 @pytest.mark.parametrize("name", ["a.tif", "a.nii.gz", "a.mha"])
-def test_instances_take_32_bits_where_16_do_not_hold_them(name: str, last: int, dtype: type, tmp_path: Path):
+def test_more_than_65535_instances_are_written_in_32_bits(name: str, last: int, dtype: type, tmp_path: Path):
     volume = np.zeros((3, H, W), np.uint8)
     if name == "a.tif":
         image(tmp_path / name, 3)
@@ -60,7 +60,7 @@ def test_instances_take_32_bits_where_16_do_not_hold_them(name: str, last: int, 
     else:
         nibabel.save(nibabel.Nifti1Image(volume.T.copy(), np.eye(4)), tmp_path / name)
     with SegmentationStore(tmp_path / "out") as store:
-        for k, value in enumerate([3, last, 4]):  # the second plane is the one that does not fit
+        for k, value in enumerate([3, last, 4]):  # only the second plane needs 32 bits
             path = store.add("instances", f"{tmp_path / name}#page={k}", labels(value))
     if name == "a.tif":
         found = tifffile.imread(path)
@@ -73,10 +73,10 @@ def test_instances_take_32_bits_where_16_do_not_hold_them(name: str, last: int, 
     assert everything_in(tmp_path / "out") == [f"instances/{name}"]
 
 
-# ---------------------------------------------------------------- stacks that lack planes
+# ---------------------------------------------------------------- stacks with missing planes
 @pytest.mark.parametrize("present", [[0, 2, 3], [1, 3], [0, 1], [3]])
 @pytest.mark.parametrize("name", ["a.tif", "a.nii"])
-def test_a_stack_that_lacks_planes_has_zeros_there_and_says_so(
+def test_missing_planes_are_zero_and_named_in_a_warning(
     name: str, present: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     if name == "a.tif":
@@ -87,13 +87,12 @@ def test_a_stack_that_lacks_planes_has_zeros_there_and_says_so(
     with caplog.at_level(logging.WARNING), SegmentationStore(tmp_path / "out", kinds=["classes"]) as store:
         for k in present:
             path = store.add("classes", f"{tmp_path / name}#page={k}", labels(k + 1))
-    assert store.incomplete == {path: missing}
     assert f"no result for the planes {missing}" in caplog.text
     found = tifffile.imread(path) if name == "a.tif" else np.asarray(nibabel.load(path).dataobj).T
     np.testing.assert_array_equal(found[:, 1, 2], [k + 1 if k in present else 0 for k in range(4)])
 
 
-def test_a_stack_is_not_there_until_its_last_plane_has_come(tmp_path: Path):
+def test_a_stack_appears_after_its_last_plane(tmp_path: Path):
     source = image(tmp_path / "a.tif", 2)
     store = SegmentationStore(tmp_path / "out", kinds=["classes"])
     path = store.add("classes", f"{source}#page=0", labels())
@@ -105,7 +104,7 @@ def test_a_stack_is_not_there_until_its_last_plane_has_come(tmp_path: Path):
     assert everything_in(tmp_path / "out") == ["classes/a.tif"]
 
 
-def test_an_older_result_stays_until_the_new_one_is_whole(tmp_path: Path):
+def test_an_older_result_stays_until_the_new_file_is_complete(tmp_path: Path):
     source = image(tmp_path / "a.tif", 2)
     (tmp_path / "out" / "classes").mkdir(parents=True)
     path = tmp_path / "out" / "classes" / "a.tif"
@@ -127,7 +126,7 @@ def test_stacks_may_take_turns(tmp_path: Path):
         np.testing.assert_array_equal(found[:, 1, 2], [10 * number + 1, 10 * number + 2])
 
 
-def test_a_run_that_is_broken_off_leaves_what_was_there_before(tmp_path: Path):
+def test_an_interrupted_run_leaves_complete_and_older_results(tmp_path: Path):
     whole, half = image(tmp_path / "a.tif", 2), image(tmp_path / "b.tif", 2)
     nibabel.save(nibabel.Nifti1Image(np.zeros((W, H, 2), np.uint8), np.eye(4)), tmp_path / "c.nii")
     (tmp_path / "out" / "classes").mkdir(parents=True)
