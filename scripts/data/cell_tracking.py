@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.checks import check_choice
-from scripts.data.pairs import SHOWN, check_pairs, some
+from scripts.data.pairs import SHOWN, check_pairs, existing, some
 from scripts.data.splits import save_split
 from scripts.io.names import PathLike
 
@@ -53,11 +53,7 @@ def find_cell_tracking(
         >>> find_cell_tracking("DIC-C2DH-HeLa", "01", "silver", "0-55")  # doctest: +SKIP
     """
     check_choice("reference", reference, _LABELS)
-    if dataset_dir is None or not str(dataset_dir):
-        raise ValueError("no folder given; set dataset_dir to the folder that holds 01, 01_GT, ...")
-    root = Path(dataset_dir).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"dataset_dir {root} is not a folder; set dataset_dir to a folder with 01, 01_GT, ...")
+    root = existing(dataset_dir, "a folder with 01, 01_GT, ...")
     pairs = [pair for name in _sequences(root, sequences, reference) for pair in _pairs(root, name, reference)]
     if frames is not None:
         wanted = _ranges(frames)
@@ -116,9 +112,9 @@ def split_cell_tracking(
 def _sequences(root: Path, asked: str | int | Sequence[str | int] | None, reference: str) -> list[str]:
     """Sequences with folders for images and labels."""
     folder, _ = _LABELS[reference]
-    there = sorted(d.name for d in root.iterdir() if d.is_dir() and re.fullmatch(r"\d\d", d.name))
+    there = sorted(d.name for d in root.glob("[0-9][0-9]") if d.is_dir())
     if not there:
-        inner = sorted(d.name for d in root.iterdir() if d.is_dir() and any(d.glob("[0-9][0-9]_GT")))
+        inner = sorted({reference.parent.name for reference in root.glob("*/[0-9][0-9]_GT")})
         remedy = f"set dataset_dir to one of its folders {some(inner)}" if inner else "set dataset_dir to that folder"
         raise FileNotFoundError(f"{root} holds no sequence; expected folders like 01, 01_GT and 01_ST: {remedy}")
     labelled = [name for name in there if (root / f"{name}_{folder}").is_dir()]

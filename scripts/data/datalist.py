@@ -24,7 +24,7 @@ from typing import Any
 
 from monai.data import load_decathlon_datalist
 
-from scripts.data.pairs import SHOWN, check_pairs, some
+from scripts.data.pairs import SHOWN, check_pairs, existing, some
 from scripts.io.image_file import ImageFileError
 from scripts.io.names import IMAGE_SUFFIXES, PathLike, image_name, image_suffix, plane_address, split_address
 from scripts.io.reader import read_header
@@ -55,9 +55,7 @@ def find_images(path: PathLike, tiff_axes: str | None = None) -> list[dict[str, 
         >>> [item["image"] for item in find_images(".")]
         ['t2.png', 't10.png']
     """
-    file, page = split_address(Path(_given(path)).expanduser())
-    if not file.exists():
-        raise FileNotFoundError(f"dataset_dir {file} does not exist; set dataset_dir to an image or a folder of images")
+    file, page = split_address(existing(path, "an image or a folder of images"))
     if page is not None:
         return [{"image": plane_address(file, page)}]
     items = []
@@ -106,9 +104,7 @@ def find_pairs(
         >>> find_pairs("data")
         [{'image': 'data/images/07.png', 'label': 'data/labels/07.png'}]
     """
-    root = Path(_given(dataset_dir)).expanduser()
-    if not root.exists():
-        raise FileNotFoundError(f"dataset_dir {root} does not exist; set dataset_dir to the folder of the data set")
+    root = existing(dataset_dir, "the folder of the data set")
     for folder in (root, root / "train"):
         items = _recognise(folder, image_dir, label_dir)
         if items:
@@ -229,9 +225,3 @@ def natural_order(name: str) -> list[tuple[int, str]]:
         ['t2', 't10']
     """
     return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", name)]
-
-
-def _given(path: PathLike | None) -> PathLike:
-    if path is None or not str(path):
-        raise ValueError("no folder given; set dataset_dir to the folder of the images")
-    return path

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from scripts.io.image_file import ImageHeader
-from scripts.io.names import plane_address, split_address
+from scripts.io.names import PathLike, plane_address, split_address
 from scripts.io.reader import read_header
 
 SHOWN = 5  # names in an error
@@ -61,6 +62,29 @@ def check_pairs(items: Sequence[dict[str, Any]], tiff_axes: str | None = None) -
             "size, as one channel of class or object numbers"
         )
     return [plane for item in items for plane in _planes(item, headers[item["label"]].planes)]
+
+
+def existing(dataset_dir: PathLike | None, expected: str) -> Path:
+    """Check that `dataset_dir` is given and exists.
+
+    Args:
+        dataset_dir: folder, file or address of a plane. "~" is the home folder.
+        expected: what `dataset_dir` should be, for errors.
+
+    Raises:
+        ValueError: nothing given.
+        FileNotFoundError: the path does not exist.
+
+    Example:
+        >>> existing(".", "the folder of the data set").name
+        ''
+    """
+    if dataset_dir is None or not str(dataset_dir):
+        raise ValueError(f"no path given; set dataset_dir to {expected}")
+    path = Path(dataset_dir).expanduser()
+    if not split_address(path)[0].exists():
+        raise FileNotFoundError(f"dataset_dir {path} does not exist; set dataset_dir to {expected}")
+    return path
 
 
 def some(names: Sequence[str], separator: str = ", ") -> str:

@@ -16,20 +16,27 @@ from typing import Any
 
 
 def temporary_path(path: Path) -> Path:
-    """Build the temporary name for a file: hidden, in the same folder, with the same ending.
+    """Return a temporary name for a file: hidden, in the same folder, with the same ending. Create the folder.
 
     The process ID in the name lets several processes write the same file. The last process to finish wins.
 
-    Args:
-        path: final path of the file.
-
-    Returns:
-        The temporary path. Nothing is created.
+    Raises:
+        OSError: the folder cannot be created or written to.
 
     Example:
         >>> temporary_path(Path("run/curves.png")).suffix
         '.png'
     """
+    folder = path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "no permission"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise OSError(
+            f"cannot write into the folder {folder} ({reason}); set output_dir or model_dir to another folder"
+        )
     return path.with_name(f".tmp-{os.getpid()}-{path.name}")
 
 
@@ -38,10 +45,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file under a temporary path and rename the file at the end of the block.
 
     If the block raises, the temporary file is deleted and an existing file at `path` stays. Readers never meet half a
-    file. Parent folders are created.
+    file.
 
     Args:
-        path: file to write. An existing file is replaced.
+        path: file to write. An existing file is replaced, missing folders are created.
 
     Raises:
         OSError: the folder cannot be created or written to.
@@ -53,33 +60,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         'done'
     """
     path = Path(path)
-    make_writable(path.parent)
     temporary = temporary_path(path)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def make_writable(folder: Path) -> None:
-    """Create a folder with all parents, and check the permission to write.
-
-    Raises:
-        OSError: the folder cannot be created or written to.
-
-    Example:
-        >>> make_writable(Path("run/classes"))
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(folder, os.W_OK) else "no permission"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    if reason:
-        raise OSError(
-            f"cannot write into the folder {folder} ({reason}); set output_dir or model_dir to another folder"
-        )
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:

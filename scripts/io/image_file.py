@@ -54,27 +54,18 @@ def require(package: str, kind: str, path: str | os.PathLike[str]) -> ModuleType
 class ImageHeader:
     """Size and pixel size of an image file, known before pixels are read.
 
-    Args:
-        planes: number of 2-D planes; 1 for a plain image.
-        height: rows of a plane.
-        width: columns of a plane.
-        channels: values per pixel, without alpha.
-        spacing: pixel size (rows, columns) in `unit`. (1, 1) if the file states no pixel size.
-        plane_distance: distance between neighbouring planes in `unit`. 1 if the file states no distance.
-        unit: "um", "mm", ..., or "pixel" if the pixel size is unknown.
-
     Example:
         >>> ImageHeader(planes=30, height=512, width=512, channels=1, spacing=(4, 4), plane_distance=50, unit="nm").unit
         'nm'
     """
 
-    planes: int
-    height: int
-    width: int
-    channels: int
-    spacing: tuple[float, float] = (1.0, 1.0)
-    plane_distance: float = 1.0
-    unit: str = "pixel"
+    planes: int  # number of 2-D planes; 1 for a plain image
+    height: int  # rows of a plane
+    width: int  # columns of a plane
+    channels: int  # values per pixel, without alpha
+    spacing: tuple[float, float] = (1.0, 1.0)  # pixel size (rows, columns) in `unit`; (1, 1) if unknown
+    plane_distance: float = 1.0  # distance between neighbouring planes in `unit`; 1 if unknown
+    unit: str = "pixel"  # "um", "mm", ..., or "pixel" if the pixel size is unknown
 
 
 class ImageFile(ABC):

@@ -32,23 +32,8 @@ from scripts.io.png import PillowFile
 from scripts.io.tiff import TiffPlanes
 
 
-def open_image(path: PathLike, tiff_axes: str | None = None) -> ImageFile:
-    """Choose the reader of a file's format. Only the first bytes may be read here.
-
-    Args:
-        path: a file, without page.
-        tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ImageFileError: the format is unknown.
-
-    Example:
-        >>> _ = Path("cells.nii").write_bytes(b"")
-        >>> type(open_image("cells.nii")).__name__
-        'NiftiFile'
-    """
-    path = Path(path)
+def _open_image(path: Path, tiff_axes: str | None = None) -> ImageFile:
+    """Choose the reader of a file's format."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist or is not a file; check the path")
     suffix = image_suffix(path)
@@ -81,7 +66,7 @@ def read_header(path: PathLike, tiff_axes: str | None = None) -> ImageHeader:
         >>> header.height, header.width, header.channels
         (5, 7, 3)
     """
-    return open_image(split_address(path)[0], tiff_axes).header
+    return _open_image(split_address(path)[0], tiff_axes).header
 
 
 def plane_size(path: PathLike, tiff_axes: str | None = None) -> tuple[int, int]:
@@ -195,5 +180,5 @@ class PlaneReader(ImageReader):
         key = (path, state.st_mtime_ns, state.st_size) if state else (path, 0, 0)
         last = self._last  # another thread may replace the attribute
         if last is None or last[0] != key:
-            last = self._last = (key, open_image(path, self.tiff_axes))
+            last = self._last = (key, _open_image(path, self.tiff_axes))
         return last[1]

@@ -27,7 +27,7 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from scripts.io.files import make_writable, temporary_path
+from scripts.io.files import temporary_path
 from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
 
 logger = logging.getLogger(__name__)
@@ -213,7 +213,6 @@ class TiffResult(ResultFile):
         self._description: str | None = tifffile.imagej_description(shape, axes="ZCYX", **calibration)
         self._resolution = (1 / header.spacing[1], 1 / header.spacing[0]) if known else None
         self._dtype = dtype
-        make_writable(self.path.parent)
         self._temporary = temporary_path(self.path)
         big = int(np.prod(shape)) * dtype.itemsize > _BIGTIFF_BYTES
         self._tif = tifffile.TiffWriter(self._temporary, bigtiff=big)

@@ -180,7 +180,7 @@ def test_four_digits_are_frames_too(tmp_path: Path) -> None:
 def test_errors_name_the_missing_folder_or_the_wrong_argument(challenge: Path) -> None:
     cases: list[tuple[dict, type[Exception], str]] = [
         ({"dataset_dir": ""}, ValueError, "set dataset_dir"),
-        ({"dataset_dir": challenge / "none"}, FileNotFoundError, "none is not a folder; set dataset_dir"),
+        ({"dataset_dir": challenge / "none"}, FileNotFoundError, "none does not exist; set dataset_dir"),
         (
             {"dataset_dir": challenge.parent},
             FileNotFoundError,
