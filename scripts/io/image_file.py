@@ -125,6 +125,8 @@ def _naming(path: Path) -> Iterator[None]:
 class ResultFile(ABC):
     """Write a result file plane by plane. Each format has a subclass.
 
+    Planes are collected in memory and written after the last plane. TIFF is written at each plane.
+
     Args:
         path: the result file.
         source: the image file of the result.
@@ -137,6 +139,7 @@ class ResultFile(ABC):
         self.header = header
         self.missing: list[int] = []
         self._next = 0
+        self._planes: list[np.ndarray] = []
 
     @property
     def complete(self) -> bool:
@@ -173,28 +176,15 @@ class ResultFile(ABC):
         self._next = self.header.planes
         self._save()
 
-    def discard(self) -> None:  # noqa: B027  # only TIFF has an unfinished file
-        """Delete the unfinished file."""
+    def discard(self) -> None:
+        """Delete the unfinished result."""
+        self._planes.clear()
 
     def _fill(self, end: int, like: np.ndarray) -> None:
         for number in range(self._next, end):
             self.missing.append(number)
             self._put(np.zeros_like(like))
         self._last_plane = like
-
-    @abstractmethod
-    def _put(self, plane: np.ndarray) -> None: ...
-
-    @abstractmethod
-    def _save(self) -> None: ...
-
-
-class VolumeResult(ResultFile):
-    """Collect planes in memory and write the volume after the last plane."""
-
-    def __init__(self, path: Path, source: Path, header: ImageHeader) -> None:
-        super().__init__(path, source, header)
-        self._planes: list[np.ndarray] = []
 
     def _put(self, plane: np.ndarray) -> None:
         self._planes.append(plane)
@@ -203,3 +193,6 @@ class VolumeResult(ResultFile):
         """(z, y, x), with several channels (z, y, x, c)."""
         planes = np.stack(self._planes)
         return planes if planes.ndim == 3 else np.moveaxis(planes, 1, -1)
+
+    @abstractmethod
+    def _save(self) -> None: ...

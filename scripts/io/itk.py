@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scripts.io.files import replacing
-from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, VolumeResult, require
+from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
 
 _KINDS = {".mha": "MHA", ".mhd": "MHA", ".nrrd": "NRRD", ".nhdr": "NRRD"}
 # number types without images in ITK's Python package: ITK converts them to short or double
@@ -78,7 +78,7 @@ class ItkFile(ImageFile):
         return self._volume[index]
 
 
-class ItkResult(VolumeResult):
+class ItkResult(ResultFile):
     """Write MHA or NRRD with the spacing, origin and direction of the image. Several channels are pixel components."""
 
     def _save(self) -> None:

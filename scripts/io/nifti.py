@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scripts.io.files import replacing
-from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, VolumeResult, require
+from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
 
 
 class NiftiFile(ImageFile):
@@ -60,7 +60,7 @@ class NiftiFile(ImageFile):
         return block.reshape(x, y, self.header.channels).transpose(1, 0, 2)
 
 
-class NiftiResult(VolumeResult):
+class NiftiResult(ResultFile):
     """Write NIfTI with the affine and header of the image: (x, y, z), several channels as a fourth axis."""
 
     def _save(self) -> None:

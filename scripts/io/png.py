@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from scripts.io.files import replacing
-from scripts.io.image_file import ImageFile, ImageHeader, VolumeResult, require
+from scripts.io.image_file import ImageFile, ImageHeader, ResultFile, require
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow refuses more than 179 megapixels as an attack; large sections have more
 
@@ -46,7 +46,7 @@ class PillowFile(ImageFile):
         return array
 
 
-class PngResult(VolumeResult):
+class PngResult(ResultFile):
     """Write a class map as 8-bit greyscale PNG."""
 
     def _save(self) -> None:
