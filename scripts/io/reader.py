@@ -1,9 +1,4 @@
-"""Read one 2-D plane of any image file, as a reader for MONAI's `LoadImaged`. Rows come first.
-
-MONAI's own readers give 2-D files as (W, H), cannot read a single page of a TIFF stack, and have different axis
-conventions for each format. `PlaneReader` always gives (H, W) or (H, W, C). An address names a plane: `cells.png`, or
-`train-volume.tif#page=3`. Pages count from 0. Planes of NIfTI, MHA, NRRD and DICOM lie along z.
-"""
+"""Read a 2-D plane of any image file, as a reader for MONAI's `LoadImaged`. Rows come first."""
 
 from __future__ import annotations
 
@@ -83,7 +78,11 @@ def plane_size(path: PathLike, tiff_axes: str | None = None) -> tuple[int, int]:
 
 
 class PlaneReader(ImageReader):
-    """Read one plane, rows first: (H, W), or (H, W, C) with several channels. For MONAI's `LoadImaged`.
+    """Read a plane, rows first: (H, W), or (H, W, C) with several channels. For MONAI's `LoadImaged`.
+
+    An address names a plane: `cells.png`, or `train-volume.tif#page=3`. Pages count from 0. Planes of NIfTI, MHA, NRRD
+    and DICOM lie along z. MONAI's own readers give 2-D files as (W, H), cannot read a single page of a TIFF stack, and
+    have different axis conventions for each format.
 
     `read` only stores the address; `get_data` reads the file. If `read` failed, `LoadImage` would try MONAI's own
     readers. MONAI's readers would silently give the first page of a stack, transposed.
@@ -134,16 +133,12 @@ class PlaneReader(ImageReader):
         Returns:
             The plane, (H, W) or (H, W, C) in the file's dtype, and the metadata.
         """
-        planes, header = [], None
-        for address in img:
-            plane, header = self._plane(address)
-            planes.append(plane if plane.ndim == 3 else plane[..., None])
-        if header is None:
-            raise ValueError("no file name given")
+        planes, headers = zip(*map(self._plane, img), strict=True)
+        header = headers[-1]
         if len({plane.shape[:2] for plane in planes}) > 1:
             sizes = ", ".join(f"{name} {plane.shape[:2]}" for name, plane in zip(img, planes, strict=True))
             raise ImageFileError(f"the channels of one image differ in size (rows, columns): {sizes}")
-        array = np.concatenate(planes, axis=-1)
+        array = np.concatenate([plane if plane.ndim == 3 else plane[..., None] for plane in planes], axis=-1)
         many = array.shape[-1] > 1
         meta = {
             "original_channel_dim": -1 if many else float("nan"),

@@ -21,7 +21,7 @@ import numpy as np
 
 from scripts.checks import check_choice
 from scripts.io.arrays import as_array
-from scripts.io.image_file import ImageHeader, ResultFile
+from scripts.io.image_file import ResultFile
 from scripts.io.itk import ItkResult
 from scripts.io.names import PathLike, ResultNames, image_suffix, result_suffix, split_address
 from scripts.io.nifti import NiftiResult
@@ -83,7 +83,6 @@ class SegmentationStore:
         self.tiff_axes = tiff_axes
         self._open: dict[Path, ResultFile] = {}
         self._names = ResultNames()
-        self._header: tuple[Path, ImageHeader] | None = None  # of the last image, for the next kind
 
     def path_of(self, kind: str, source: PathLike) -> Path:
         """Return the path of a result file.
@@ -117,7 +116,9 @@ class SegmentationStore:
         image, page = split_address(source)
         path = self.path_of(kind, image)
         plane = self._prepare(kind, source, array)
-        result = self._open.get(path) or _FORMATS[image_suffix(path)](path, image, self._header_of(image))
+        result = self._open.get(path)
+        if result is None:
+            result = _FORMATS[image_suffix(path)](path, image, read_header(image, self.tiff_axes))
         try:
             result.add(page or 0, plane)
         except BaseException:
@@ -159,12 +160,6 @@ class SegmentationStore:
             raise
         if result.missing:
             logger.warning("%s: no result for the planes %s; they are zero", path, result.missing)
-
-    def _header_of(self, image: Path) -> ImageHeader:
-        """Read the header once for all kinds of an image."""
-        if self._header is None or self._header[0] != image:
-            self._header = (image, read_header(image, self.tiff_axes))
-        return self._header[1]
 
     def _prepare(self, kind: str, source: PathLike, array: Any) -> np.ndarray:
         array = as_array(array)
