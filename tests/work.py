@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from math import prod
 from typing import Any, NamedTuple
 
@@ -70,19 +69,6 @@ class Watch(TorchDispatchMode):
 def _described(tree: Any) -> tuple[Described, ...]:
     tensors = (leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor))
     return tuple(Described(tuple(t.shape), t.stride(), t.numel() * t.element_size()) for t in tensors)
-
-
-def count_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
-    """Let a function or method run as before and note its first argument, or a method's second, at every call."""
-    function, calls = getattr(owner, name), []
-
-    @wraps(function)
-    def noted(*args: Any, **kwargs: Any) -> Any:
-        calls.append(args[1] if isinstance(owner, type) else args[0])
-        return function(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, noted)
-    return calls
 
 
 def pixels_looked_at(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> int:
