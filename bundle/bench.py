@@ -222,9 +222,9 @@ def _line(row: dict[str, Any]) -> str:
     ours = row["ours"]
     parts = [f"{row['what']}: {_seconds(ours['median_seconds']) if ours['seconds'] else ours['name']}"]
     if row["times_as_fast"]:
-        parts.append(f"{_ratio(row['times_as_fast'], '.3g', ' x')} as fast as {row['baseline']['name']}")
+        parts.append(f"{_ratio(row['times_as_fast'])} as fast as {row['baseline']['name']}")
     if row["share_of_limit"]:
-        parts.append(f"{_ratio(row['share_of_limit'], '.0%')} of the limit ({row['limit']['name']})")
+        parts.append(f"{_percent(row['share_of_limit'])} of the limit ({row['limit']['name']})")
     if row["reached"] is not None:
         parts.append(f"goal {', '.join(row['goals'])}: {'reached' if row['reached'] else 'not reached'}")
     return "; ".join([*parts, *([row["note"]] if row["note"] else [])])
