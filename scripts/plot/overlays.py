@@ -126,7 +126,7 @@ def save_image(image: np.ndarray, path: str | Path) -> None:
         >>> save_image(np.zeros((5, 7, 3), np.uint8), "black.png")
     """
     with replacing(path) as temporary:
-        Image.fromarray(image).save(temporary, compress_level=1)  # level 6: 114 ms a section of 512 x 512, level 1: 25
+        Image.fromarray(image).save(temporary, compress_level=1)  # 25 ms for 512 x 512 on a cloud core, level 6: 114
 
 
 def outlines(instances: np.ndarray, min_area: float = 0) -> list[list[list[float]]]:
