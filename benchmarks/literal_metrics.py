@@ -72,7 +72,7 @@ def pixel_error(probability: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _region_scores(truth: np.ndarray, found: np.ndarray) -> tuple[float, float]:
-    """Give the F-scores of pairs of pixels and of information where the truth is not 0. Each 0 of `found` is a region."""
+    """Give the F-scores of pairs and of information where the truth is not 0. Each 0 of `found` is a region."""
     pixels = [
         (t, p or -k)
         for k, (t, p) in enumerate(zip(truth.ravel().tolist(), found.ravel().tolist(), strict=True), 1)
