@@ -7,7 +7,6 @@ distribution of the images over processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,15 +58,13 @@ class ObjectMetric(ImageMetric):
         super().__init__(_image_counts, count)
         self.score = score
 
-    def get_buffer(self) -> torch.Tensor:
-        """Give the score of every image, float32 (N, 1), as `monai.handlers.MetricsSaver` lists it."""
-        counts = self.measured()
-        return torch.zeros(0, 1) if counts is None else torch.from_numpy(self.score(counts).astype(np.float32))[:, None]
+    def per_image(self, numbers: np.ndarray) -> np.ndarray:
+        """Give the score of every image from counts (N, K)."""
+        return self.score(numbers)
 
-    def aggregate(self) -> torch.Tensor:
-        """Give the score of all objects of all images since the last reset, a scalar. NaN without images."""
-        counts = self.measured()
-        return torch.tensor(float("nan") if counts is None else float(self.score(counts.sum(axis=0))))
+    def over_images(self, numbers: np.ndarray) -> np.ndarray:
+        """Give the score of all objects of all images from counts (N, K)."""
+        return self.score(numbers.sum(axis=0))
 
 
 def _image_counts(pred: Any, target: Any, count: Callable[..., np.ndarray]) -> np.ndarray:
@@ -170,18 +167,12 @@ class InstanceScore(ObjectMetricHandler):
         check_choice("measure", measure, MEASURES)
         if not 0.5 <= threshold < 1:
             raise ValueError(f"threshold must be from 0.5 to below 1, got {threshold}")
-        metric = ObjectMetric(partial(_counts_at, threshold), partial(_score, measure))
+
+        def count(result: np.ndarray, reference: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+            return instance_counts(result, reference, valid, [threshold])[0]
+
+        metric = ObjectMetric(count, lambda counts: instance_scores_from_counts(counts)[measure])
         super().__init__(metric, pred_key, reference_key, valid_key)
-
-
-def _counts_at(
-    threshold: float, result: np.ndarray, reference: np.ndarray, valid: np.ndarray | None = None
-) -> np.ndarray:
-    return instance_counts(result, reference, valid, [threshold])[0]
-
-
-def _score(measure: str, counts: np.ndarray) -> np.ndarray:
-    return instance_scores_from_counts(counts)[measure]
 
 
 _HANDLERS: dict[str, Callable[[int], IgniteMetricHandler]] = {  # of the number of classes

@@ -1,11 +1,12 @@
 """Numbers of every image, measured once for all metrics and reports of an engine.
 
-The first metric or report that needs a measure of an image computes it and leaves it in `engine.state`. The others take
-it from there, until the engine's next iteration.
+The first metric or report that asks for a measure computes the result and stores it in `engine.state`. All others get
+the stored result, until the next iteration of the engine.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,7 @@ def measure_once(engine: Engine, measure: Callable[..., Any], *arguments: Any) -
 
 
 class ImageMetric(CumulativeIterationMetric):
-    """Collect numbers of every image, over all processes. Base class: `aggregate` reduces them to one number.
+    """Collect numbers of every image, over all processes. Base class: subclasses reduce the numbers to scores.
 
     Call it with predictions and labels, either batches (B, C, H, W) or lists of images (C, H, W).
 
@@ -61,16 +62,35 @@ class ImageMetric(CumulativeIterationMetric):
         self.measure_image = measure
         self.options = options
 
+    @abstractmethod
+    def per_image(self, numbers: np.ndarray) -> np.ndarray:
+        """Give the scores of every image, (N,) or (N, K), from the numbers of all images (N, ...)."""
+
+    @abstractmethod
+    def over_images(self, numbers: np.ndarray) -> np.ndarray:
+        """Give the score of all images, from their numbers (N, ...)."""
+
+    def get_buffer(self) -> torch.Tensor:
+        """Give the scores of every image since the last reset, float32 (N, K), for `monai.handlers.MetricsSaver`."""
+        numbers = self._numbers()
+        if numbers is None:
+            return torch.zeros(0, 1)
+        return torch.from_numpy(self.per_image(numbers).astype(np.float32).reshape(len(numbers), -1))
+
+    def aggregate(self) -> torch.Tensor:
+        """Give the score of all images since the last reset, a scalar. NaN without images."""
+        numbers = self._numbers()
+        return torch.tensor(float("nan") if numbers is None else float(self.over_images(numbers)))
+
+    def _numbers(self) -> np.ndarray | None:
+        buffer = super().get_buffer()
+        return None if buffer is None else buffer.numpy()
+
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **_: object) -> torch.Tensor:
         if y is None:
             raise ValueError(f"{type(self).__name__} compares with a label, got none")
         images = zip(as_array(y_pred), as_array(y), strict=True)
         return torch.from_numpy(np.stack([self.measure_image(*image, *self.options) for image in images]))
-
-    def measured(self) -> np.ndarray | None:
-        """Give the numbers of all images since the last reset, (N, ...). None without images."""
-        buffer = CumulativeIterationMetric.get_buffer(self)
-        return None if buffer is None else buffer.numpy()
 
 
 class ImageMetricHandler(IgniteMetricHandler):

@@ -12,12 +12,11 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from monai.handlers import from_engine
 from scipy import sparse
 from skimage.measure import label as connected_components
@@ -181,47 +180,22 @@ def pooled_counts(
     return np.array(pairs, float), np.array(pixels, float)
 
 
-def challenge_curves(
-    planes: Iterable[tuple[np.ndarray, np.ndarray]], thresholds: np.ndarray = THRESHOLDS
-) -> dict[str, ThresholdCurve]:
-    """Measure a stack, with the challenge's averages over planes.
+def stack_curves(slices: Sequence[Mapping[str, Any]]) -> dict[str, ThresholdCurve]:
+    """Average the measures of the planes of a stack, as the challenge does.
 
     Args:
-        planes: (probability, truth) of every plane, each (H, W) as in `thinned_curves`.
-        thresholds: (T,).
+        slices: of each plane `thinned` (2, 3, T), from `image_curves`, and `pooled` (2, T, 3), from `pooled_counts`.
 
     Returns:
         `v_rand`, `v_info`: means over the planes with cells. `rand`, `pixel`: from the summed counts of all planes. The
         `error` of the last two are the older Rand error and pixel error.
 
     Example:
-        >>> truth = np.array([[1, 1, 0, 1, 1]])
-        >>> curves = challenge_curves([(truth * 0.9, truth), (np.ones((1, 5)), truth)])
-        >>> {name: round(curve.score, 3) for name, curve in curves.items()}
-        {'v_rand': 0.833, 'v_info': 0.5, 'rand': 0.8, 'pixel': 0.941}
+        >>> plane = {"thinned": np.ones((2, 3, 11)), "pooled": [[(4, 0, 0)] * 11, [(4, 0, 4)] * 11]}
+        >>> {name: round(curve.score, 3) for name, curve in stack_curves([plane]).items()}
+        {'v_rand': 1.0, 'v_info': 1.0, 'rand': 1.0, 'pixel': 0.667}
     """
-    slices = []
-    for probability, truth in planes:
-        thinned = [(c.precision, c.recall, c.f) for c in thinned_curves(probability, truth, thresholds)]
-        slices.append({"thinned": thinned, "pooled": pooled_counts(probability, truth, thresholds)})
-    return stack_curves(slices, thresholds)
-
-
-def stack_curves(slices: Sequence[Mapping[str, Any]], thresholds: np.ndarray = THRESHOLDS) -> dict[str, ThresholdCurve]:
-    """Average what is measured on the planes of a stack, as in `challenge_curves`.
-
-    Args:
-        slices: of each plane `thinned` (2, 3, T), as from `image_curves`, and `pooled` (2, T, 3), from `pooled_counts`.
-        thresholds: (T,).
-
-    Returns:
-        As `challenge_curves`.
-
-    Example:
-        >>> plane = {"thinned": np.ones((2, 3, 1)), "pooled": [[(4, 0, 0)], [(4, 0, 4)]]}
-        >>> stack_curves([plane], np.array([0.5]))["pixel"].recall
-        array([0.5])
-    """
+    thresholds = THRESHOLDS
     means = nan_mean(np.array([s["thinned"] for s in slices], float).reshape(-1, 2, 3, len(thresholds)), axis=0)
     sums = np.array([s["pooled"] for s in slices], float).reshape(-1, 2, len(thresholds), 3).sum(axis=0)
     rows = [*means.swapaxes(1, 2), *(np.array([agreement(*row) for row in counts]) for counts in sums)]
@@ -288,20 +262,15 @@ class ThinnedScore(ImageMetric):
         super().__init__(image_curves, channel)
         self.row = (v_rand, v_info).index(measure)
 
-    def get_buffer(self) -> torch.Tensor:
-        """Give the F-score of every plane at the best threshold of all, float32 (N, 1), for `MetricsSaver`."""
-        f = self._f()
-        return torch.from_numpy(f[:, [_first_highest(nan_mean(f, axis=0))]].astype(np.float32))
+    def per_image(self, numbers: np.ndarray) -> np.ndarray:
+        """Give the F-score of every plane at the best threshold of all, from the curves (N, 2, 3, T)."""
+        f = numbers[:, self.row, 2]
+        return f[:, _first_highest(nan_mean(f, axis=0))]
 
-    def aggregate(self) -> torch.Tensor:
-        """Give the highest mean over planes, a scalar. NaN without planes with cells."""
-        mean = nan_mean(self._f(), axis=0)
-        return torch.tensor(float(mean[_first_highest(mean)]))
-
-    def _f(self) -> np.ndarray:
-        """Give the F-scores of all planes, (N, T)."""
-        curves = self.measured()  # (N, 2, 3, T)
-        return np.zeros((0, len(THRESHOLDS))) if curves is None else curves[:, self.row, 2]
+    def over_images(self, numbers: np.ndarray) -> np.ndarray:
+        """Give the highest mean over planes, from the curves (N, 2, 3, T). NaN without planes with cells."""
+        mean = nan_mean(numbers[:, self.row, 2], axis=0)
+        return mean[_first_highest(mean)]
 
 
 class VRand(ImageMetricHandler):

@@ -23,33 +23,23 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 SPLIT_COST, MISS_COST, FALSE_COST = 5, 10, 1  # the challenge's weights of NS, FN and FP
 
 
-def seg_jaccards(result: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def seg_jaccards_of(table: Overlaps) -> np.ndarray:
     """Compute the part of each reference object in SEG.
 
-    This is the Jaccard index with the result object that covers more than half of the reference object, or 0 if there
-    is none. Other result objects cost nothing, so a partly annotated reference can be scored, as in the challenge. A
-    result object counts as a whole, also where the reference is negative (not annotated).
+    This part is the Jaccard index with the result object that covers more than half of the reference object. It is 0
+    without such an object. Other result objects cost nothing, so a partly annotated reference can be scored, as in the
+    challenge. A result object counts as a whole, also where the reference is negative (not annotated).
 
     Args:
-        result: label image as in `overlaps`.
-        reference: label image of the same shape, as in the file, without a gap between touching objects.
+        table: of a frame in which all pixels count. The reference is as in the file, without a gap between touching
+            objects.
 
     Returns:
         float64 (R,), in the order of the object numbers.
 
     Example:
-        >>> seg_jaccards(np.array([[1, 1, 1, 0, 2, 0]]), np.array([[5, 5, 0, 0, 6, 6]]))  # 2/3; half is too little
+        >>> seg_jaccards_of(overlaps(np.array([[1, 1, 1, 0, 2, 0]]), np.array([[5, 5, 0, 0, 6, 6]])))
         array([0.66666667, 0.        ])
-    """
-    return seg_jaccards_of(overlaps(result, reference))
-
-
-def seg_jaccards_of(table: Overlaps) -> np.ndarray:
-    """Compute `seg_jaccards` from the table of a frame in which all pixels count.
-
-    Example:
-        >>> seg_jaccards_of(overlaps(np.array([[1, 1]]), np.array([[5, 5]])))
-        array([1.])
     """
     jaccards = np.zeros(len(table.reference_ids))
     jaccards[table.reference[table.covered]] = table.iou[table.covered]
@@ -57,13 +47,17 @@ def seg_jaccards_of(table: Overlaps) -> np.ndarray:
 
 
 def seg_counts(result: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Give the sum of `seg_jaccards` and the number of reference objects, float64 (2,).
+    """Give the sum of `seg_jaccards_of` and the number of reference objects, float64 (2,).
+
+    Args:
+        result: label image as in `overlaps`.
+        reference: label image of the same shape.
 
     Example:
         >>> seg_counts(np.array([[1, 1, 1, 0]]), np.array([[5, 5, 5, 6]]))
         array([1., 2.])
     """
-    jaccards = seg_jaccards(result, reference)
+    jaccards = seg_jaccards_of(overlaps(result, reference))
     return np.array([jaccards.sum(), len(jaccards)])
 
 
@@ -78,7 +72,7 @@ def seg_from_counts(counts: np.ndarray) -> np.ndarray:
 
 
 def seg_score(results: Frames, references: Frames) -> float:
-    """Measure SEG of the Cell Tracking Challenge: the mean of `seg_jaccards` over all objects of all frames.
+    """Measure SEG of the Cell Tracking Challenge: the mean of `seg_jaccards_of` over all objects of all frames.
 
     Args:
         results: label images of the annotated frames.

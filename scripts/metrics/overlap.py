@@ -250,9 +250,27 @@ def _object_numbers(labels: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(
             f"{name} must be a label image (H, W), got the shape {labels.shape}. Is it in a list of frames?"
         )
-    numbers = labels if labels.dtype.kind in "iu" else labels.astype(np.int64)
-    if labels.dtype.kind not in "biu" and not np.array_equal(numbers, labels):
-        raise ValueError(f"{name} must hold whole numbers, got values such as {labels[numbers != labels][0]}")
+    numbers = whole_numbers(labels, name)
     if numbers.max(initial=0) >= 2**31:
         raise ValueError(f"{name} must hold object numbers below 2^31, got {numbers.max()}. Relabel the objects")
+    return numbers
+
+
+def whole_numbers(values: np.ndarray, name: str) -> np.ndarray:
+    """Turn classes or object numbers of any number type into integers.
+
+    Args:
+        values: of any shape.
+        name: of the array, for the error.
+
+    Raises:
+        ValueError: a value is no whole number.
+
+    Example:
+        >>> whole_numbers(np.array([0.0, 2.0]), "label")
+        array([0, 2])
+    """
+    numbers = values if values.dtype.kind in "iu" else values.astype(np.int64)
+    if not np.array_equal(numbers, values):
+        raise ValueError(f"{name} must hold whole numbers, got values such as {values[numbers != values][0]}")
     return numbers

@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from monai.handlers import IgniteMetricHandler, from_engine
 
 from scripts.data.annotation import annotated_pixels
 from scripts.io.arrays import as_array
 from scripts.metrics.images import ImageMetric, ImageMetricHandler
+from scripts.metrics.overlap import whole_numbers
 
 
 def confusion_matrix(
@@ -208,31 +208,20 @@ class SegmentationMetric(ImageMetric):
             raise ValueError(f"class_index must be one of 0 .. {num_classes - 1}, got {class_index}")
         if class_index is not None and measure is pixel_error:
             raise ValueError(f"the pixel error is one number for all classes. Leave class_index out, got {class_index}")
-        self.num_classes = num_classes
         self.measure = measure
         self.class_index = class_index
         self.pooled = pooled
 
-    def get_buffer(self) -> torch.Tensor:
-        """Give the measure of every image, float32 (N, K) or (N, 1), as `monai.handlers.MetricsSaver` lists it."""
-        return torch.from_numpy(self._values(self._matrices()).astype(np.float32))
+    def per_image(self, numbers: np.ndarray) -> np.ndarray:
+        """Measure every confusion matrix (N, K, K)."""
+        return self.measure(numbers)
 
-    def aggregate(self) -> torch.Tensor:
-        """Give the mean (or pooled) measure of all images since the last reset, a scalar. NaN without images."""
-        matrices = self._matrices()
-        if self.pooled:
-            matrices = matrices.sum(axis=0, keepdims=True)
-        values = self._values(matrices)  # (N, K) or (N, 1)
-        per_image = nan_mean(values, axis=1) if self.class_index is None else values[:, self.class_index]
-        return torch.tensor(float(nan_mean(per_image)))
-
-    def _values(self, matrices: np.ndarray) -> np.ndarray:
-        values = self.measure(matrices)
-        return values if values.ndim == 2 else values[:, None]
-
-    def _matrices(self) -> np.ndarray:
-        matrices = self.measured()
-        return np.zeros((0, self.num_classes, self.num_classes), int) if matrices is None else matrices
+    def over_images(self, numbers: np.ndarray) -> np.ndarray:
+        """Give the mean or pooled measure of confusion matrices (N, K, K)."""
+        values = self.measure(numbers.sum(axis=0, keepdims=True) if self.pooled else numbers)
+        if self.class_index is not None:
+            values = values[:, self.class_index]
+        return nan_mean(nan_mean(values, axis=1) if values.ndim == 2 else values)
 
 
 class MeanDice(ImageMetricHandler):
@@ -299,10 +288,7 @@ def named_metrics(class_names: Sequence[str], prefix: str = "val_") -> dict[str,
 
 def _classes(values: np.ndarray, name: str, num_classes: int) -> np.ndarray:
     """Give the values of the counted pixels as int64, checked to be classes."""
-    classes = values.astype(np.int64)
-    if not np.array_equal(classes, values):
-        odd = values[classes != values][0]
-        raise ValueError(f"{name} must hold whole numbers (a class map), got values such as {odd}")
+    classes = whole_numbers(values, f"{name} (a class map)").astype(np.int64, copy=False)
     if classes.size and (classes.min() < 0 or classes.max() >= num_classes):
         raise ValueError(
             f"{name} must hold the classes 0 .. {num_classes - 1}, got {classes.min()} .. {classes.max()}. "

@@ -101,12 +101,7 @@ class _Objects(NamedTuple):
 
 @compiled
 def _moments(instances: np.ndarray, highest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sum up areas, centres and covariances of the objects 1 .. highest, as in `_Objects`.
-
-    Args:
-        instances: integer (H, W), 0 = background.
-        highest: number of an object.
-    """
+    """Sum up areas, centres and covariances of the objects 1 .. highest, as in `_Objects`."""
     areas, centres, covariances = np.zeros(highest), np.zeros((highest, 2)), np.zeros((highest, 2, 2))
     height, width = instances.shape
     for y in range(height):

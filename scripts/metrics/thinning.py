@@ -67,11 +67,9 @@ def thin_membrane(cells: np.ndarray) -> np.ndarray:
 
 @compiled
 def _flood(pixels: np.ndarray, width: int) -> None:
-    """Turn all membrane into regions or lines, in the order of a queue.
+    """Turn all membrane into regions or lines, in the order of a queue, in place.
 
-    Args:
-        pixels: int32 (H * W,), a plane with a rim of `LINE`: regions and `MEMBRANE`. Changed in place.
-        width: W.
+    `pixels` is int32 (H * W,), a plane of this width with a rim of `LINE`.
     """
     neighbours = (-1, -width, 1, width)  # left, above, right, below, as in the challenge's program
     queue = np.empty(pixels.size, np.int64)

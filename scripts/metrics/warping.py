@@ -1,10 +1,10 @@
 """The warping error of the ISBI 2012 EM challenge: mergers and splits, without the cost of shifted borders.
 
-The truth is warped towards the thresholded proposal. Pixels that differ are turned, one by one, if they are *simple*:
-turning a simple pixel neither joins nor splits cells (4-connected) or membrane (8-connected). A border that is shifted
+The truth is warped towards the thresholded proposal: differing pixels are turned, one by one, if they are *simple*.
+Turning a simple pixel neither joins nor splits cells (4-connected) or membrane (8-connected). A border that is shifted
 by up to its own width warps away at no cost. A border that is shifted farther does not, because the pixels between its
-two positions are equal in both and stay. The pixels that still differ after warping and stand for a merger or a split
-are counted. The error is their share of all pixels.
+two positions are equal in both and stay. Of the pixels that still differ after warping, those of mergers and splits are
+counted. The error is their share of all pixels.
 
 References:
     V. Jain et al., "Boundary learning by optimization with topological constraints", CVPR 2010, doi
@@ -108,12 +108,9 @@ def warp(truth: np.ndarray, proposal: np.ndarray, priority: np.ndarray | None = 
 
 @compiled
 def _turn_simple(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
-    """Turn the simple ones of the given pixels, in their order, in sweeps until a sweep turns none.
+    """Turn the simple pixels among the given (N,), in sweeps until a sweep turns none. All arrays are overwritten.
 
-    Args:
-        image: uint8 (H, W), 1 = cell, with a rim of 0. Changed in place.
-        rows: int64 (N,), of pixels within the rim. Overwritten.
-        columns: int64 (N,). Overwritten.
+    `image` is uint8 (H, W), 1 = cell, with a rim of 0.
     """
     before, remaining = -1, len(rows)
     while remaining != before:
@@ -131,8 +128,8 @@ def _turn_simple(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> No
 def is_simple(image: np.ndarray, y: int, x: int) -> bool:
     """Find out whether turning a pixel keeps the number of cells (4-connected) and membranes (8-connected).
 
-    This is so where Yokoi's connectivity number is 1: in the ring of 8 neighbours exactly one stretch of cells touches
-    the pixel by an edge, and the ring is not all cells.
+    Yokoi's connectivity number is then 1: in the ring of 8 neighbours exactly one stretch of cells touches the pixel by
+    an edge, and the ring is not all cells.
 
     Args:
         image: uint8 (H, W), 1 = cell, 0 = membrane.
@@ -179,13 +176,9 @@ def splits_and_mergers(warped: np.ndarray, proposal: np.ndarray, radius: int = 2
 
 @compiled
 def _count(regions: np.ndarray, rows: np.ndarray, columns: np.ndarray, radius: int) -> tuple[int, int]:
-    """Count splits and mergers among the given pixels.
+    """Count splits and mergers among the given pixels (N,).
 
-    Args:
-        regions: int32 (H, W), 0 = membrane, with a rim of `BEYOND`.
-        rows: int64 (N,), of pixels within the rim.
-        columns: int64 (N,).
-        radius: as in `splits_and_mergers`.
+    `regions` is int32 (H, W), 0 = membrane, with a rim of `BEYOND`.
     """
     splits, mergers = 0, 0
     seen = np.zeros(regions.shape, np.int64)
@@ -211,16 +204,9 @@ def _count(regions: np.ndarray, rows: np.ndarray, columns: np.ndarray, radius: i
 def _is_bridge(
     regions: np.ndarray, y: int, x: int, radius: int, seen: np.ndarray, mark: int, queue: np.ndarray
 ) -> bool:
-    """Find out whether cell pixels around a pixel are not connected without it within `radius`.
+    """Find out whether the cell pixels around a pixel need it to be connected within `radius`.
 
-    Args:
-        regions: as in `_count`.
-        y: row of the pixel.
-        x: column of the pixel.
-        radius: as in `splits_and_mergers`.
-        seen: int64 (H, W), holds `mark` nowhere. Changed in place.
-        mark: a number for the pixels that are reached.
-        queue: int64 (N, 2), overwritten.
+    `seen`, int64 (H, W), gets the number `mark` at every pixel that is reached. `queue`, int64 (N, 2), is overwritten.
     """
     missing = 0  # neighbours that are not yet reached
     for dy, dx in RING:

@@ -17,9 +17,10 @@ from scipy.ndimage import gaussian_filter
 
 from scripts.handlers.em_report import COLUMNS, EmReport, measure_slice, slice_row, stack_warping, summarise_stack
 from scripts.io.files import read_csv
-from scripts.metrics.membranes import THRESHOLDS, VRand, challenge_curves, stack_curves
+from scripts.metrics.membranes import THRESHOLDS, VRand, stack_curves
 from scripts.metrics.warping import warping_error
 from scripts.plot.evaluation import threshold_figure
+from tests.scripts.metrics.masks import challenge_curves
 
 TWO_CELLS = [1, 1, 0, 1, 1]
 

@@ -26,9 +26,10 @@ from scripts.metrics.objects import (
     det_score,
     instance_counts,
     instance_scores,
-    seg_jaccards,
+    seg_jaccards_of,
     seg_score,
 )
+from scripts.metrics.overlap import overlaps
 from scripts.plot.evaluation import jaccard_figure
 
 # two objects: one found with an IoU of 3/4, one missed; one invented. Then one object, found exactly.
@@ -125,7 +126,7 @@ def test_a_frame_holds_what_the_pure_functions_give_also_partly_annotated() -> N
                 measured = measure_frame(result, truth, markers, valid)
                 labels, areas = np.unique(truth[truth > 0], return_counts=True)
                 assert (measured["labels"], measured["areas"]) == (labels.tolist(), areas.tolist())
-                assert measured["jaccards"] == seg_jaccards(result, truth).tolist()
+                assert measured["jaccards"] == seg_jaccards_of(overlaps(result, truth)).tolist()
                 assert measured["instances"] == instance_counts(result, truth, valid).tolist()
                 assert measured["det"] == det_counts(result, markers).tolist()
                 assert measured["results"] == len(set(result[result > 0].tolist()))

@@ -1,9 +1,13 @@
-"""Small label images, and random masks and label images, for the tests of the metrics."""
+"""Masks, label images and scores of stacks for the tests of the metrics and reports."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy import ndimage
+
+from scripts.metrics.membranes import ThresholdCurve, pooled_counts, stack_curves, thinned_curves
 
 
 def blobs(seed: int, share: float = 0.5, shape: tuple[int, int] = (30, 40), sigma: float = 1.5) -> np.ndarray:
@@ -36,3 +40,13 @@ def disturbed(labels: np.ndarray, seed: int) -> np.ndarray:
     found[np.isin(found, split) & (np.arange(found.shape[1]) % 16 < 5)] = 301
     found[-8:, :8] = 302
     return found
+
+
+def challenge_curves(planes: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, ThresholdCurve]:
+    """Measure a stack of (probability, truth) without engine and report."""
+    return stack_curves(
+        [
+            {"thinned": [(c.precision, c.recall, c.f) for c in thinned_curves(*plane)], "pooled": pooled_counts(*plane)}
+            for plane in planes
+        ]
+    )

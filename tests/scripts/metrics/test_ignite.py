@@ -17,12 +17,12 @@ from monai.handlers import IgniteMetricHandler
 from monai.transforms import Compose
 
 from scripts.metrics.ignite import KEY_METRICS, DetScore, InstanceScore, ObjectMetric, SegScore, key_metric
-from scripts.metrics.membranes import challenge_curves
 from scripts.metrics.objects import det_counts, det_from_counts, instance_scores, seg_score
 from scripts.transforms.activations import ProbabilitiesFromScoresd
 from scripts.transforms.instance_labels import InstanceLabelsd
 from scripts.transforms.objects import InstancesFromScoresd
 from scripts.transforms.separation import separation_gap
+from tests.scripts.metrics.masks import challenge_curves
 
 REFERENCES = [np.array([[1, 1, 0, 2]]), np.array([[5, 5, 5, 0]])]
 RESULTS = [np.array([[1, 1, 1, 0]]), np.array([[3, 3, 0, 0]])]  # Jaccards 2/3, 0 and 2/3

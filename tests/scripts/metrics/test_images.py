@@ -110,14 +110,19 @@ def test_a_weight_of_0_counts_in_the_report_alone(tmp_path: Path) -> None:
 
 def test_a_metric_takes_batches_and_lists_and_needs_a_label() -> None:
     class Difference(ImageMetric):
-        def aggregate(self) -> np.ndarray | None:
-            return self.measured()
+        def per_image(self, numbers: np.ndarray) -> np.ndarray:
+            return numbers
+
+        def over_images(self, numbers: np.ndarray) -> np.ndarray:
+            return numbers.sum()
 
     metric = Difference(lambda pred, label, factor: factor * np.asarray(pred - label).sum(axis=(1, 2)), 10)
-    assert metric.aggregate() is None
+    assert metric.get_buffer().shape == (0, 1)
+    assert torch.isnan(metric.aggregate())
     pred, label = torch.full((2, 1, 3, 3), 2.0), torch.ones(2, 1, 3, 3)
     metric(pred, label)
     metric([pred[0]], [label[0]])
-    np.testing.assert_array_equal(metric.aggregate(), [[90], [90], [90]])
+    np.testing.assert_array_equal(metric.get_buffer(), [[90], [90], [90]])
+    assert metric.aggregate() == 270
     with pytest.raises(ValueError, match=r"Difference .* label, got none"):
         metric(pred)

@@ -18,13 +18,12 @@ from scripts.metrics.membranes import (
     ThinnedScore,
     VInfo,
     VRand,
-    challenge_curves,
     pooled_counts,
     stack_curves,
     thinned_curves,
 )
 from scripts.metrics.overlap import agreement, v_info, v_rand
-from tests.scripts.metrics.masks import blobs
+from tests.scripts.metrics.masks import blobs, challenge_curves
 
 
 def made(text: str) -> np.ndarray:

@@ -17,9 +17,10 @@ from scripts.metrics.objects import (
     instance_counts,
     instance_scores,
     seg_counts,
-    seg_jaccards,
+    seg_jaccards_of,
     seg_score,
 )
+from scripts.metrics.overlap import overlaps
 from tests.scripts.metrics.masks import disturbed, row, touching_cells
 
 Arrays = Sequence[np.ndarray]
@@ -42,7 +43,7 @@ Arrays = Sequence[np.ndarray]
     ],
 )
 def test_what_a_reference_object_adds_to_seg(result: np.ndarray, reference: np.ndarray, jaccards: list) -> None:
-    np.testing.assert_allclose(seg_jaccards(result, reference), jaccards)
+    np.testing.assert_allclose(seg_jaccards_of(overlaps(result, reference)), jaccards)
     np.testing.assert_allclose(seg_counts(result, reference), [sum(jaccards), len(jaccards)])
 
 

@@ -81,7 +81,7 @@ def test_other_values_where_not_annotated_do_not_matter() -> None:
     "pred, label, message",
     [
         (np.zeros((2, 2)), np.zeros((2, 3)), r"label has the shape \(2, 3\), the prediction \(2, 2\)"),
-        (np.full(2, 0.3), np.zeros(2), "pred must hold whole numbers .* such as 0.3"),
+        (np.full(2, 0.3), np.zeros(2), "pred .* whole numbers, .* 0.3"),
         (np.zeros(2), np.array([0, 2]), r"label must hold the classes 0 .. 1, got 0 .. 2"),
         (np.array([-1, 0]), np.zeros(2), r"pred must hold the classes 0 .. 1, got -1 .. 0"),
     ],
