@@ -76,7 +76,7 @@ def measure_slice(
         ValueError: the shapes differ, or `probability` is not one plane of probabilities.
 
     Example:
-        >>> measured = measure_slice(np.array([[0.9, 0.2, 0.9]]), np.array([[1, 0, 1]]))
+        >>> measured = measure_slice(np.array([[0.9, 0.15, 0.9]]), np.array([[1, 0, 1]]))
         >>> measured["warping"][1], measured["pixels"]  # a merger at the two lowest thresholds
         ([1, 1, 0, 0, 0, 0, 0, 0, 0, 0], 3)
     """
@@ -123,7 +123,7 @@ def slice_row(
         warping: of the stack, from `stack_warping`.
 
     Example:
-        >>> measured = measure_slice(np.array([[0.9, 0.2, 0.9]]), np.array([[1, 0, 1]]))
+        >>> measured = measure_slice(np.array([[0.9, 0.15, 0.9]]), np.array([[1, 0, 1]]))
         >>> row = slice_row(measured, stack_curves([measured]), stack_warping([measured]))
         >>> row["v_rand_f"], row["warping_error"]
         (1.0, 0.0)
@@ -147,7 +147,7 @@ def summarise_stack(names: Sequence[str], slices: Sequence[Mapping[str, Any]], s
         split: name of the data, e.g. "validation".
 
     Example:
-        >>> measured = measure_slice(np.array([[0.9, 0.2, 0.9]]), np.array([[1, 0, 1]]))
+        >>> measured = measure_slice(np.array([[0.9, 0.15, 0.9]]), np.array([[1, 0, 1]]))
         >>> summarise_stack(["0.png"], [measured], "validation")["warping_error"]
         {'error': 0.0, 'threshold': 0.2, 'splits': 0, 'mergers': 0}
     """

@@ -92,8 +92,8 @@ def thinned_curves(
 
     Example:
         >>> rand, info = thinned_curves(np.array([[0.9, 0.9, 0.7, 0.9, 0.9]]), np.array([[1, 1, 0, 1, 1]]))
-        >>> rand.score, rand.best_threshold, rand.precision[0]  # both cells are one at low thresholds
-        (1.0, 0.7, 0.5)
+        >>> rand.score, rand.best_threshold  # at lower thresholds the cells are merged
+        (1.0, 0.7)
     """
     levels = checked_probability(probability, truth)
     inside = None if valid is None or np.all(valid) else valid != 0
@@ -127,7 +127,7 @@ def image_curves(pred: Any, label: Any, channel: int = 1) -> np.ndarray:
         float64 (2, 3, T): precision, recall and F-score of V_Rand and V_Info.
 
     Example:
-        >>> image_curves(torch.tensor([[[0.9, 0.2, 0.9]]]), torch.tensor([[[1, 0, 1]]]))[0, 2].round(2)
+        >>> image_curves(torch.tensor([[[0.9, 0.15, 0.9]]]), torch.tensor([[[1, 0, 1]]]))[0, 2].round(2)
         array([0.67, 0.67, 1.  , 1.  , 1.  , 1.  , 1.  , 1.  , 1.  , 0.67, 0.67])
     """
     classes, weight = split_target(as_array(label))
@@ -253,7 +253,7 @@ class ThinnedScore(ImageMetric):
 
     Example:
         >>> metric = ThinnedScore()
-        >>> _ = metric(torch.tensor([[[[0.9, 0.2, 0.9]]]]), torch.tensor([[[[1, 0, 1]]]]))
+        >>> _ = metric(torch.tensor([[[[0.9, 0.15, 0.9]]]]), torch.tensor([[[[1, 0, 1]]]]))
         >>> float(metric.aggregate())
         1.0
     """

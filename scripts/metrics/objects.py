@@ -86,7 +86,7 @@ def seg_score(results: Frames, references: Frames) -> float:
 
     Example:
         >>> seg_score([np.array([[1, 1, 0]]), np.array([[1, 1, 0]])], [np.array([[4, 4, 0]]), np.array([[4, 4, 4]])])
-        0.8333333333333334
+        0.8333333333333333
     """
     return float(seg_from_counts(_total(seg_counts, results, references)))
 
@@ -94,7 +94,7 @@ def seg_score(results: Frames, references: Frames) -> float:
 def det_counts(result: np.ndarray, markers: np.ndarray) -> np.ndarray:
     """Count the operations that correct the detections of a frame.
 
-    A marker is detected by the one result object that covers more than half of it.
+    A result object detects a marker if it covers more than half of the marker.
 
     Args:
         result: label image as in `overlaps`.

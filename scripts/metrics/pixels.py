@@ -5,8 +5,8 @@ The functions take confusion matrices. The classes at the end make them metrics 
 MONAI's `DiceMetric` and `MeanIoU` give the same values for classes that occur in the truth (tested). They leave out an
 image without the class, even if the prediction wrongly contains the class, and they know no weight map.
 
-Averages: the *mean* is taken over the classes of each image, then over the images, without NaN. The *pooled* measure is
-that of the summed confusion matrices, so that every pixel of the data set counts the same.
+Averages: the *mean* is taken over the classes of each image, then over the images, without NaN. The *pooled* measure
+takes the sum of all confusion matrices, so every pixel of the data set counts the same.
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ def thin_membrane(cells: np.ndarray) -> np.ndarray:
         cells: (H, W), not 0 = cell.
 
     Returns:
-        int32 (H, W): 0 = line, 1 .. n = regions. No region loses a pixel. A mask without cells is one region, since the
-        challenge's program floods it as one basin.
+        int32 (H, W): 0 = line, 1 .. n = regions. No region loses a pixel. A mask without cells is one region, as
+        in the challenge's program.
 
     Raises:
         ValueError: `cells` is not two-dimensional.
