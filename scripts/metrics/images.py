@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.handlers import IgniteMetricHandler
 from monai.metrics import CumulativeIterationMetric
 
@@ -20,15 +20,15 @@ from scripts.io.arrays import as_array
 
 
 def measure_once(engine: Engine, measure: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function once in an iteration of an engine, and give its result to everyone who asks again.
+    """Call a function once in an iteration of an engine, and give the same result to later callers.
 
     Args:
-        engine: its `state.measured` holds the results of the current iteration. The next iteration drops them.
+        engine: its `state.measured` holds the results, until the next iteration starts.
         measure: function without side effects.
-        arguments: of `measure`. The result is given again for the same objects, not for equal ones.
+        arguments: of `measure`. Later callers need the same objects. Equal objects are measured again.
 
     Returns:
-        `measure(*arguments)`. Do not change it, others may get the same object.
+        `measure(*arguments)`. Do not change this object, since others get it, too.
 
     Example:
         >>> from ignite.engine import Engine
@@ -37,14 +37,13 @@ def measure_once(engine: Engine, measure: Callable[..., Any], *arguments: Any) -
         True
     """
     state: Any = engine.state
-    kept: tuple[int, Any, dict[Any, Any]] = getattr(state, "measured", (-1, None, {}))
-    if kept[0] != state.iteration or kept[1] is not state.output:
-        state.measured = kept = (state.iteration, state.output, {})
-    results = kept[2]
+    if not hasattr(state, "measured"):
+        state.measured = {}
+        engine.add_event_handler(Events.ITERATION_STARTED, lambda _: state.measured.clear())
     key = (measure, *map(id, arguments))
-    if key not in results:
-        results[key] = (measure(*arguments), arguments)  # objects that are kept do not lose their id to others
-    return results[key][0]
+    if key not in state.measured:
+        state.measured[key] = (measure(*arguments), arguments)  # stored objects keep their id
+    return state.measured[key][0]
 
 
 class ImageMetric(CumulativeIterationMetric):

@@ -38,8 +38,8 @@ def f_score(precision: float, recall: float) -> float:
 def test_thinning_forgives_wide_membrane() -> None:
     truth, probability = np.array([[1, 1, 1, 0, 1, 1, 1]]), np.array([[0.95, 0.95, 0.25, 0.15, 0.25, 0.95, 0.95]])
     rand, info = thinned_curves(probability, truth)
-    # above 0.1 all is one cell, above 0.2 the cells have the truth's width, above 0.3 wide membrane between them, above
-    # 1.0 there is none, which is one region again
+    # up to 0.1 all pixels are a cell. At 0.2 the cells have the true width. From 0.3 on the membrane is wide. At 1.0 no
+    # cell is left, and thinning gives a single region
     np.testing.assert_allclose(rand.f, [2 / 3] * 2 + [1] * 8 + [2 / 3])
     np.testing.assert_allclose(info.f, [0] * 2 + [1] * 8 + [0])
     assert (rand.best, rand.best_threshold, rand.score, rand.error) == (2, 0.2, 1.0, 0.0)
@@ -52,7 +52,7 @@ def test_the_last_threshold_is_just_below_one() -> None:
     rand, _ = thinned_curves(np.array([[1.0, 0, 1]]), np.array([[1, 0, 1]]))
     np.testing.assert_array_equal(rand.f, 1)
     rand, _ = thinned_curves(np.array([[0.3, 0, 0.3]], np.float32), np.array([[1, 0, 1]]))
-    assert rand.f[3] == 1  # 0.3 in single precision is above 0.1 + 0.1 + 0.1 in double
+    assert rand.f[3] == 1  # float32 0.3 is above the sum of three float64 0.1
 
 
 def test_precision_falls_with_mergers_and_recall_with_splits() -> None:
@@ -77,8 +77,8 @@ TWO_CELLS = (APART > 0) * 1.0
 @pytest.mark.parametrize(
     "truth, proposal", [(APART > 0, CELL), (CELL, TWO_CELLS), (CELL, CELL), (APART > 0, TWO_CELLS)]
 )
-def test_nothing_joins_regions_through_what_is_not_annotated(truth: np.ndarray, proposal: np.ndarray) -> None:
-    """Two regions are all that is known, whatever the truth or the proposal say between them; so for the Rand error."""
+def test_pixels_that_are_not_annotated_join_no_regions(truth: np.ndarray, proposal: np.ndarray) -> None:
+    """Two annotated regions agree, whatever truth and proposal hold between them. The Rand error does the same."""
     valid = APART >= 0
     rand, info = thinned_curves(proposal, truth, valid=valid)
     assert rand.score == info.score == 1
@@ -106,17 +106,17 @@ def test_a_mask_of_ones_changes_nothing() -> None:
         (np.zeros((1, 2, 2)), r"two planes"),
     ],
 )
-def test_what_is_no_probability_map_is_refused(probability: np.ndarray, message: str) -> None:
+def test_other_maps_than_probabilities_are_refused(probability: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         thinned_curves(probability, np.ones((2, 2)))
 
 
 def test_pixel_and_rand_error_are_pooled_over_the_planes() -> None:
-    # plane 1: 4 cells found of 4; plane 2: the one cell missed, a false one found
+    # plane 1: 4 of 4 cell pixels found. plane 2: the cell is missed, a false cell is found
     planes = [(np.ones((1, 4)), np.ones((1, 4))), (np.array([[1.0, 0]]), np.array([[0, 1]]))]
     curves = challenge_curves(planes)
-    assert curves["pixel"].score == pytest.approx(2 * 4 / (5 + 5))  # and not the mean of 1 and 0
-    # pairs: 16 of plane 1; the missed cell is a region of its own, as it is in the truth
+    assert curves["pixel"].score == pytest.approx(2 * 4 / (5 + 5))  # the mean would be 1/2
+    # pairs: 16 of plane 1. The missed cell is a region of one pixel in truth and proposal
     assert curves["rand"].score == 1
     assert curves["rand"].error == 0
     pairs, pixels = pooled_counts(*planes[1], thresholds=np.array([0.5]))
@@ -125,14 +125,14 @@ def test_pixel_and_rand_error_are_pooled_over_the_planes() -> None:
     assert agreement(0, 1, 1) == (0, 0, 0)
 
 
-def test_the_rand_error_knows_no_thinning() -> None:
+def test_the_rand_error_is_measured_without_thinning() -> None:
     curves = challenge_curves([(np.array([[1.0, 1, 0, 0, 0, 1, 1]]), np.array([[1, 1, 1, 0, 1, 1, 1]]))])
     assert curves["v_rand"].score == 1
     assert curves["rand"].score == pytest.approx(f_score(1, (4 + 1 + 4 + 1) / 18))  # two zeros count as regions
 
 
 def plane(best: float) -> tuple[np.ndarray, np.ndarray]:
-    """Two cells that only a threshold between best and best + 0.1 parts and keeps."""
+    """Make two cells that are found and separate only at a threshold between best and best + 0.1."""
     return np.array([[best + 0.05, best + 0.05, best - 0.05, best + 0.05, best + 0.05]]), np.array([[1, 1, 0, 1, 1]])
 
 
@@ -179,7 +179,7 @@ def test_metric_takes_batches_lists_single_channels_and_half_precision() -> None
         assert float(metric.aggregate()) == pytest.approx(5 / 6)
 
 
-def test_metric_leaves_out_what_has_weight_zero() -> None:
+def test_metric_leaves_out_pixels_of_weight_0() -> None:
     pred = torch.tensor([[[[1.0, 1, 0, 1, 1]]]])
     label = torch.tensor([[[[1.0, 1, 1, 0, 1]], [[1.0, 1, 0, 1, 0]]]]).reshape(1, 2, 1, 5)
     metric = ThinnedScore()

@@ -35,7 +35,7 @@ Arrays = Sequence[np.ndarray]
         (row(7, 7, 0, 0), row(3, 3, 0, 0), [1.0]),  # the ids do not matter
         (row(1, 0, 0, 0), row(1, 1, 0, 0), [0.0]),  # half of it is too little
         (row(1, 1, 0, 0), row(1, 1, 1, 0), [2 / 3]),
-        (row(1, 1, 1, 1), row(1, 1, 0, 2), [2 / 4, 1 / 4]),  # one result object serves both that it covers
+        (row(1, 1, 1, 1), row(1, 1, 0, 2), [2 / 4, 1 / 4]),  # the result object covers two
         (row(1, 1, 2, 2), row(1, 1, 1, 1), [0.0]),  # split in halves
         (row(0, 0, 0, 5), row(1, 1, 0, 0), [0.0]),
         (row(0, 0, 0, 0), row(1, 1, 0, 2), [0.0, 0.0]),
@@ -199,7 +199,7 @@ def test_counts_equal_those_of_comparing_all_pairs(seed: int) -> None:
 def test_where_nothing_is_annotated_nothing_counts() -> None:
     reference = row(1, 1, 0, 0, 0, 0, 0, 0)
     result = row(1, 1, 1, 0, 2, 2, 0, 3)
-    valid = row(1, 1, 0, 1, 1, 0, 0, 1)  # of object 1 the third pixel; of object 2 half: left out; 3 is false
+    valid = row(1, 1, 0, 1, 1, 0, 0, 1)  # half of result object 2 is not annotated, so it is left out. 3 is false
     expected = [[1, 1, 0, 1.0]]
     np.testing.assert_array_equal(instance_counts(result, reference, valid, [0.5]), expected)
     np.testing.assert_array_equal(instance_counts(result, reference, 7.5 * valid, [0.5]), expected)

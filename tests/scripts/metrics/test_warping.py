@@ -77,10 +77,13 @@ def test_a_shifted_border_costs_nothing(proposal: np.ndarray) -> None:
 
 
 def test_a_border_may_shift_by_its_own_width_but_not_farther() -> None:
-    """The pixels between the two places are right as they are, and nothing turns them."""
+    """The pixels between the two positions are equal in both, so they are never turned."""
     truth = two_cells(slice(3, 5))
     assert cost(truth, two_cells(slice(5, 7))) == (0, 0)
-    assert cost(truth, two_cells(slice(6, 8))) == (2, 7)  # a new border but for its end, the old one worn to a line
+    assert cost(truth, two_cells(slice(6, 8))) == (
+        2,
+        7,
+    )  # a new border up to its last pixel, and a line of the old border
 
 
 def test_a_merger_costs_the_pixels_of_membrane_that_are_missing() -> None:
@@ -90,10 +93,10 @@ def test_a_merger_costs_the_pixels_of_membrane_that_are_missing() -> None:
     assert cost(TWO_CELLS, ONE_CELL) == (0, 7)  # the whole membrane
 
 
-def test_wide_membrane_is_worn_down_to_one_pixel_first() -> None:
+def test_of_wide_membrane_only_the_last_line_of_pixels_counts() -> None:
     truth = two_cells(slice(4, 7))
     proposal = truth.copy()
-    proposal[3, 4:7] = True  # a gap one pixel high through three pixels of membrane: one of them is missing
+    proposal[3, 4:7] = True  # a gap one pixel high through three pixels of membrane: one pixel is missing
     assert cost(truth, proposal) == (0, 1)
     assert cost(truth, ONE_CELL) == (0, 7)
 
@@ -103,7 +106,7 @@ def test_a_split_costs_the_pixels_of_cell_that_are_missing() -> None:
     bridge = np.zeros((7, 11), bool)
     bridge[1:6, 1:4] = bridge[1:6, 7:10] = True
     truth = bridge.copy()
-    truth[3, 4:7] = True  # a bridge three pixels long, each of which parts it
+    truth[3, 4:7] = True  # a bridge three pixels long; each pixel is a split
     assert cost(truth, bridge) == (3, 0)
 
 
@@ -116,7 +119,7 @@ def test_a_cut_through_a_ring_is_no_split() -> None:
     assert cost(truth, proposal) == (0, 0)
 
 
-def test_a_way_round_outside_the_radius_does_not_count() -> None:
+def test_a_connection_outside_the_radius_does_not_count() -> None:
     truth = np.ones((15, 15), bool)
     truth[1:14, 1:14] = False
     proposal = truth.copy()
@@ -133,7 +136,7 @@ def test_holes_and_cells_that_come_or_go_cost_nothing() -> None:
     nothing = np.zeros((7, 11), bool)
     for a, b in ((ONE_CELL, hole), (nothing, island)):
         for truth, proposal in ((a, b), (b, a)):
-            assert (warp(truth, proposal) != proposal).sum() == 1  # it is left over
+            assert (warp(truth, proposal) != proposal).sum() == 1  # it still differs
             assert cost(truth, proposal) == (0, 0)
 
 
@@ -253,7 +256,7 @@ def test_the_error_is_that_of_the_definition_pixel_by_pixel(seed: int) -> None:
 
 
 def test_the_surest_pixels_are_turned_first() -> None:
-    """A cut through one cell leaves one pixel over: the one that the proposal is least sure of."""
+    """A cut through one cell leaves one pixel, the least sure one."""
     priority = np.abs(np.arange(7) - 3)[:, None] * np.ones((7, 11))  # surest at both edges
     assert np.argwhere(warp(ONE_CELL, TWO_CELLS, priority) != TWO_CELLS).tolist() == [[3, 5]]
     assert np.argwhere(warp(ONE_CELL, TWO_CELLS) != TWO_CELLS).tolist() == [[6, 5]]  # equal: downwards
@@ -261,8 +264,8 @@ def test_the_surest_pixels_are_turned_first() -> None:
 
 def test_the_error_is_the_lowest_over_thresholds_of_all_pixels_over_all_planes() -> None:
     gap = np.where(TWO_CELLS, 0.95, 0.15)
-    gap[2, 5] = 0.55  # merges below 0.5, one pixel
-    cut = np.where(TWO_CELLS, 0.95, 0.35)  # of a single true cell: split from 0.4 on
+    gap[2, 5] = 0.55  # a merger of one pixel up to 0.5
+    cut = np.where(TWO_CELLS, 0.95, 0.35)  # through the only true cell: a split from 0.4 on
     result = warping_error([(gap, TWO_CELLS), (cut, ONE_CELL)])
     assert result.pixels == 2 * 7 * 11
     np.testing.assert_array_equal(result.splits, [0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
