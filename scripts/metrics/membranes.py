@@ -111,7 +111,7 @@ def thinned_curves(
             found = connected_components(np.where(inside, found, 0), background=0, connectivity=1)
         table = overlap_table(regions, found)
         rows.append((v_rand(table), v_info(table)))
-    return [_curve(thresholds, np.array(line)) for line in zip(*rows, strict=True)]
+    return [ThresholdCurve(thresholds, *np.array(scores).T) for scores in zip(*rows, strict=True)]
 
 
 def image_curves(pred: Any, label: Any, channel: int = 1) -> np.ndarray:
@@ -195,11 +195,11 @@ def stack_curves(slices: Sequence[Mapping[str, Any]]) -> dict[str, ThresholdCurv
         >>> {name: round(curve.score, 3) for name, curve in stack_curves([plane]).items()}
         {'v_rand': 1.0, 'v_info': 1.0, 'rand': 1.0, 'pixel': 0.667}
     """
-    thresholds = THRESHOLDS
-    means = nan_mean(np.array([s["thinned"] for s in slices], float).reshape(-1, 2, 3, len(thresholds)), axis=0)
-    sums = np.array([s["pooled"] for s in slices], float).reshape(-1, 2, len(thresholds), 3).sum(axis=0)
+    count = len(THRESHOLDS)
+    means = nan_mean(np.array([s["thinned"] for s in slices], float).reshape(-1, 2, 3, count), axis=0)
+    sums = np.array([s["pooled"] for s in slices], float).reshape(-1, 2, count, 3).sum(axis=0)
     rows = [*means.swapaxes(1, 2), *(np.array([agreement(*row) for row in counts]) for counts in sums)]
-    return {name: _curve(thresholds, line) for name, line in zip((*THINNED, *POOLED), rows, strict=True)}
+    return {name: ThresholdCurve(THRESHOLDS, *row.T) for name, row in zip((*THINNED, *POOLED), rows, strict=True)}
 
 
 def checked_probability(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -228,11 +228,6 @@ def checked_probability(probability: np.ndarray, truth: np.ndarray) -> np.ndarra
             "the network's scores, divide 8-bit maps by 255"
         )
     return levels
-
-
-def _curve(thresholds: np.ndarray, rows: np.ndarray) -> ThresholdCurve:
-    """Make a curve of rows (T, 3): precision, recall, F-score."""
-    return ThresholdCurve(thresholds, *rows.T)
 
 
 def _first_highest(f: np.ndarray) -> int:
