@@ -1,4 +1,4 @@
-"""The challenges' measures as pure functions, and their adapters to MONAI's engines."""
+"""Scores of the ISBI 2012 and Cell Tracking challenges, as functions and as metrics of MONAI engines."""
 
 from scripts.lazy import lazy
 

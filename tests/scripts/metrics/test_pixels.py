@@ -1,4 +1,4 @@
-"""The measures: by hand on small arrays, and against MONAI's own where both are defined."""
+"""Measures of pixels: by hand on small arrays, and equal to MONAI's measures where both are defined."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scripts.metrics.pixels import (
 #           truth                prediction
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 1]])
 FOUND = np.array([[0, 1, 1, 1], [0, 0, 1, 0]])
-# class 0: 3 right, 1 taken for 1; class 1: 3 right, 1 taken for 0
+# each class has 3 right pixels and 1 wrong pixel
 CONFUSION = np.array([[3, 1], [1, 3]])
 
 
@@ -47,7 +47,7 @@ def test_values_by_hand() -> None:
     "confusion, dice, iou",
     [
         ([[4, 0], [0, 0]], [1.0, np.nan], [1.0, np.nan]),  # class 1 in neither
-        ([[3, 1], [0, 0]], [6 / 7, 0.0], [3 / 4, 0.0]),  # class 1 found where it is not: 0, not left out
+        ([[3, 1], [0, 0]], [6 / 7, 0.0], [3 / 4, 0.0]),  # class 1 wrongly found: 0
         ([[3, 0], [1, 0]], [6 / 7, 0.0], [3 / 4, 0.0]),  # class 1 missed
         ([[0, 0], [0, 0]], [np.nan, np.nan], [np.nan, np.nan]),  # nothing annotated
     ],
@@ -72,7 +72,7 @@ def test_label_below_zero_or_weight_zero_means_not_annotated(label: np.ndarray, 
     assert pixel_error(confusion) == 0
 
 
-def test_other_values_where_not_annotated_do_not_matter() -> None:
+def test_values_of_pixels_that_are_not_annotated_do_not_matter() -> None:
     confusion = confusion_matrix(np.array([0, 255]), np.array([0, -1]), 2)
     np.testing.assert_array_equal(confusion, [[1, 0], [0, 0]])
 
@@ -81,12 +81,12 @@ def test_other_values_where_not_annotated_do_not_matter() -> None:
     "pred, label, message",
     [
         (np.zeros((2, 2)), np.zeros((2, 3)), r"label has the shape \(2, 3\), the prediction \(2, 2\)"),
-        (np.full(2, 0.3), np.zeros(2), "pred must hold whole numbers .* such as 0.3"),
+        (np.full(2, 0.3), np.zeros(2), "pred .* whole numbers, .* 0.3"),
         (np.zeros(2), np.array([0, 2]), r"label must hold the classes 0 .. 1, got 0 .. 2"),
         (np.array([-1, 0]), np.zeros(2), r"pred must hold the classes 0 .. 1, got -1 .. 0"),
     ],
 )
-def test_what_is_no_class_map_is_refused(pred: np.ndarray, label: np.ndarray, message: str) -> None:
+def test_other_arrays_than_class_maps_are_refused(pred: np.ndarray, label: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         confusion_matrix(pred, label, 2)
 
@@ -119,8 +119,8 @@ def test_mean_agrees_with_monai_where_every_class_occurs(k: int, measure: object
     monai_metric.reset()
 
 
-def test_monai_leaves_false_finds_out_and_we_do_not() -> None:
-    """The reason for a metric of our own: a class found where the truth has none must cost something."""
+def test_monai_ignores_classes_that_are_wrongly_found_and_this_metric_does_not() -> None:
+    """Therefore the project has its own metric: a wrongly found class must lower the score."""
     found, truth = torch.tensor([[[[0, 0, 1]]]]), torch.tensor([[[[0, 0, 0]]]])
     assert torch.isnan(DiceMetric(num_classes=2)(found, truth)[0, 1])
     metric = SegmentationMetric(2)
@@ -165,7 +165,7 @@ def test_the_mean_over_classes_is_taken_in_every_image_first() -> None:
     metric = SegmentationMetric(2)
     metric(torch.tensor([[[[0, 0]]]]), torch.tensor([[[[0, 0]]]]))  # class 0: 1, class 1: NaN -> 1
     metric(torch.tensor([[[[0, 0]]]]), torch.tensor([[[[1, 1]]]]))  # both 0 -> 0
-    assert float(metric.aggregate()) == 0.5  # and not (1 + 0 + 0) / 3
+    assert float(metric.aggregate()) == 0.5  # not (1 + 0 + 0) / 3
 
 
 def test_stacked_weight_map_masks() -> None:
