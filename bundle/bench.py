@@ -140,11 +140,11 @@ def _new_content(path: Path, quick: bool, device: torch.device) -> dict[str, Any
 def _write(folder: Path, content: dict[str, Any]) -> None:
     write_json(folder / JSON, content)
     with replacing(folder / TABLE) as temporary:
-        temporary.write_text(table(content), encoding="utf-8")
+        temporary.write_text(f"{table(content)}\n## Details\n\n{details(content)}", encoding="utf-8")
 
 
 def table(content: dict[str, Any]) -> str:
-    """Write a result as Markdown: the machine, then a line for every row.
+    """Render a result as Markdown: the machine, and for each row its time, its baseline and its goal.
 
     Args:
         content: of bench.json.
@@ -154,39 +154,67 @@ def table(content: dict[str, Any]) -> str:
         >>> content = {"hardware": hardware, "versions": {"torch": "2.13.0", "monai": "1.6.1", "python": "3.11.7"}}
         >>> content |= {"threads": 2, "device": "cpu", "started": "2026-11-20T10:00:00", "quick": False, "rows": {}}
         >>> print(table(content).splitlines()[0])
-        AMD EPYC with AVX2, 2 cores, 8.0 GiB; 2 threads, device cpu; torch 2.13.0, MONAI 1.6.1, Python 3.11.7; ...
+        AMD EPYC with AVX2, 2 cores, 8.0 GiB. 2 threads, device cpu. torch 2.13.0, MONAI 1.6.1, Python 3.11.7. ...
     """
     hardware, versions = content["hardware"], content["versions"]
-    gpu = f", {hardware['gpu']}" if "gpu" in hardware else ""
-    lines = [
-        f"{hardware['processor']} with {hardware['instructions']}, {hardware['cores']} cores, "
-        f"{hardware['memory_gib']} GiB{gpu}; {content['threads']} threads, device {content['device']}; "
-        f"torch {versions['torch']}, MONAI {versions['monai']}, Python {versions['python']}; "
-        f"{content['started'][:10]}. Medians, in brackets the least and the largest of the rounds.",
-        "",
-        "| work | ours | baseline | times as fast | limit | share of it | goal | reached |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    if content["quick"]:
-        lines.insert(0, "**Quick: small networks and images, nothing measured.**\n")
-    for name in BENCHMARKS:
-        lines += [_table_line(row) for row in content["rows"].get(name, [])]
+    parts = [f"{hardware['processor']} with {hardware['instructions']}", f"{hardware['cores']} cores"]
+    parts += [f"{hardware['memory_gib']} GiB", *([hardware["gpu"]] if "gpu" in hardware else [])]
+    machine = (
+        f"{', '.join(parts)}. {content['threads']} threads, device {content['device']}. torch {versions['torch']}, "
+        f"MONAI {versions['monai']}, Python {versions['python']}. Measured on {content['started'][:10]}."
+    )
+    warning = ["**Quick: small networks and images, nothing measured.**", ""] if content["quick"] else []
+    lines = [_cells("work", "ours", "baseline", "ratio", "goal"), "|---|---|---|---|---|"]
+    lines += [_table_line(row) for row in _rows(content)]
+    return "\n".join([*warning, machine, "", *lines]) + "\n"
+
+
+def details(content: dict[str, Any]) -> str:
+    """Render the rest of a result as Markdown: for each row our settings, the spread of the ratio, the limit, notes.
+
+    Args:
+        content: of bench.json.
+    """
+    head = ("work", "ours", "baseline", "spread of the ratio", "limit", "share of the limit", "notes")
+    lines = [_cells(*head), "|---|---|---|---|---|---|---|"]
+    for row in _rows(content):
+        baseline, limit = row["baseline"], row["limit"]
+        lines.append(
+            _cells(
+                row["what"],
+                row["ours"]["name"],
+                baseline["name"] if baseline else "",
+                _spread(row["times_as_fast"]),
+                f"{_seconds(limit['median_seconds'])}, {limit['name']}" if limit else "",
+                _percent(row["share_of_limit"]),
+                row["note"],
+            )
+        )
     return "\n".join(lines) + "\n"
 
 
+def _rows(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """All rows of a result, in the order of the table."""
+    return [row for name in BENCHMARKS for row in content["rows"].get(name, [])]
+
+
 def _table_line(row: dict[str, Any]) -> str:
-    ours, baseline, limit = row["ours"], row["baseline"], row["limit"]
-    cells = [
-        row["what"] + (f"; {row['note']}" if row["note"] else ""),
-        f"**{_seconds(ours['median_seconds'])}** {ours['name']}" if ours["seconds"] else ours["name"],
-        f"{_seconds(baseline['median_seconds'])} {baseline['name']}" if baseline else "",
-        _ratio(row["times_as_fast"], ".3g", " x"),
-        f"{_seconds(limit['median_seconds'])} {limit['name']}" if limit else "",
-        _ratio(row["share_of_limit"], ".0%"),
-        ", ".join(row["goals"]),
-        {True: "yes", False: "**no**", None: ""}[row["reached"]],
-    ]
-    return "| " + " | ".join(cells) + " |"
+    ours, baseline, share = row["ours"], row["baseline"], row["share_of_limit"]
+    goals = ", ".join(row["goals"])
+    ratios = [f"{_number(row['times_as_fast']['median'])} x"] if row["times_as_fast"] else []
+    if share and (not ratios or "of the limit" in goals):
+        ratios.append(f"{share['median']:.0%} of the limit")
+    return _cells(
+        row["what"],
+        f"**{_seconds(ours['median_seconds'])}**" if ours["seconds"] else ours["name"],
+        f"{_seconds(baseline['median_seconds'])}, {baseline['name']}" if baseline else "",
+        ", ".join(ratios),
+        {True: f"{goals}: reached", False: f"{goals}: **missed**", None: ""}[row["reached"]],
+    )
+
+
+def _cells(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -194,17 +222,30 @@ def _line(row: dict[str, Any]) -> str:
     ours = row["ours"]
     parts = [f"{row['what']}: {_seconds(ours['median_seconds']) if ours['seconds'] else ours['name']}"]
     if row["times_as_fast"]:
-        parts.append(f"{_ratio(row['times_as_fast'], '.3g', ' x')} as fast as {row['baseline']['name']}")
+        parts.append(f"{_ratio(row['times_as_fast'])} as fast as {row['baseline']['name']}")
     if row["share_of_limit"]:
-        parts.append(f"{_ratio(row['share_of_limit'], '.0%')} of the limit ({row['limit']['name']})")
+        parts.append(f"{_percent(row['share_of_limit'])} of the limit ({row['limit']['name']})")
     if row["reached"] is not None:
         parts.append(f"goal {', '.join(row['goals'])}: {'reached' if row['reached'] else 'not reached'}")
     return "; ".join([*parts, *([row["note"]] if row["note"] else [])])
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms"
+    return f"{_number(value)} s" if value >= 1 else f"{_number(1e3 * value)} ms"
 
 
-def _ratio(ratio: dict[str, float] | None, form: str, unit: str = "") -> str:
-    return f"{ratio['median']:{form}}{unit} ({ratio['low']:{form}} .. {ratio['high']:{form}})" if ratio else ""
+def _number(value: float) -> str:
+    """Three significant digits, without an exponent up to 999,999."""
+    return f"{float(f'{value:.3g}'):g}"
+
+
+def _ratio(ratio: dict[str, float] | None) -> str:
+    return "" if ratio is None else f"{_number(ratio['median'])} x ({_spread(ratio)})"
+
+
+def _spread(ratio: dict[str, float] | None) -> str:
+    return "" if ratio is None else f"{_number(ratio['low'])} .. {_number(ratio['high'])}"
+
+
+def _percent(ratio: dict[str, float] | None) -> str:
+    return "" if ratio is None else f"{ratio['median']:.0%} ({ratio['low']:.0%} .. {ratio['high']:.0%})"
