@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
 
-from benchmarks import start
+from benchmarks import start, training
 from bundle.__main__ import main
 from bundle.bench import BENCHMARKS, details, table
+from bundle.datasets.sample import sample
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +31,7 @@ def test_every_benchmark_runs_and_its_rows_are_whole(name, tmp_path, monkeypatch
     # The processes of `start` and all rows of `gpu` take minutes. tests/benchmarks runs them.
     for clock in ("import_seconds", "training_seconds", "prediction_seconds"):
         monkeypatch.setattr(start, clock, lambda *_: 1.0)
+    monkeypatch.setattr(training, "sample", partial(sample, size=256, train=4, test=0))
     assert bench(tmp_path, name, "--quick", "--seconds", "5") == 0
     content = json.loads((tmp_path / "bench.json").read_text())
     rows = [row for row in content["rows"][name] if not row["ours"]["name"].startswith("left out")]
