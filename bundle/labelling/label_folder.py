@@ -1,12 +1,12 @@
-"""The folders that MONAI Label serves from: its app, and in it the bundle in the shape that it takes.
+"""Prepare the folders that MONAI Label serves from: its app, and the bundle inside the app.
 
-    <app>/monaibundle/                       MONAI Label's app, copied out of its wheel, with our main.py
-        model/original_unet_segmentation/    its name says "segmentation", from which MONAI Label takes the task
-            configs/                         inference.yaml, train.yaml (one file each, nothing beside), metadata.json
-            scripts                          a link to the bundle's own
-            models/model.pt                  a copy: training overwrites it
+    <app>/monaibundle/                       MONAI Label's app, copied from its wheel, with this project's main.py
+        model/original_unet_segmentation/    MONAI Label reads the task, "segmentation", from this name
+            configs/                         inference.yaml and train.yaml (overlays merged), metadata.json
+            scripts                          link to the bundle's scripts
+            models/model.pt                  copy of the weights; training replaces it
 
-MONAI Label takes the shortest name in models/ for the weights, hence a folder of their own.
+MONAI Label takes the file with the shortest name in models/ for the weights, so the folder holds no other weights.
 """
 
 from __future__ import annotations
@@ -22,40 +22,47 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from bundle.errors import RunError, UsageError
+from bundle.publishing.layout import NAME, WEIGHTS
 from bundle.running.overrides import check_overrides
+from bundle.running.run import ROOT
 from scripts.handlers.checkpoints import load_weights
 from scripts.io.files import replacing
 
-ROOT = Path(__file__).resolve().parents[2]
-APP = "monaibundle"  # name of MONAI Label's app for bundles
-NAME = "original_unet_segmentation"
-IN_FOLDER = {  # whatever an overlay says: where MONAI Label looks for weights, and figures beside them
-    "inference": {"ckpt_path": "models/model.pt", "output_dir": "output/segmentation"},
+APP = "monaibundle"  # MONAI Label's name of its app for bundles
+FILES = {"inference": "inference.yaml", "training": "train.yaml"}
+IN_FOLDER = {  # these win over overlays: MONAI Label looks for weights here
+    "inference": {"ckpt_path": WEIGHTS, "output_dir": "output/segmentation"},
     "training": {"model_dir": "models", "output_dir": "output/train"},
 }
-KINDS = ("inference", "training")
 
 
 def read_configs(
     inference: Sequence[str | Path], training: Sequence[str | Path], overrides: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Merge what is to be served.
+    """Merge the configurations to serve.
+
+    Training uses the kind of labels that inference serves. It validates before the first epoch, so that weights are
+    replaced only by better ones. Overrides of `label_kind` and `validate_first` change this.
 
     Args:
-        inference: configuration files, the later ones over the earlier.
-        training: likewise.
-        overrides: id -> value, for whichever of the two knows it.
+        inference: configuration files; later files override earlier ones.
+        training: configuration files, in the same way.
+        overrides: ID -> value, for each configuration that has the ID.
 
     Returns:
-        {"inference": configuration, "training": configuration}. Unless the overrides say otherwise, the kind of labels
-        to train with is the one that is served, and a training keeps the weights that it starts from until it has found
-        better ones.
+        {"inference": configuration, "training": configuration}.
 
     Raises:
-        UsageError: no such file, or a key that neither knows.
+        UsageError: a file does not exist, or no configuration has a key.
+
+    Example:
+        >>> inference, training = ROOT / "configs" / "inference.yaml", ROOT / "configs" / "train.yaml"
+        >>> configs = read_configs([inference], [training], {"orientations": 4})
+        >>> configs["inference"]["orientations"], configs["training"]["label_kind"]
+        (4, 'binary')
     """
-    configs = {}
-    for kind, files in zip(KINDS, (inference, training), strict=True):
+    configs: dict[str, dict[str, Any]] = {}
+    for kind, files in zip(FILES, (inference, training), strict=True):
         missing = [str(name) for name in files if not Path(name).is_file()]
         if missing or not files:
             raise UsageError(f"--{kind}: no configuration at {', '.join(missing) or 'all'}; give YAML or JSON files")
@@ -64,16 +71,14 @@ def read_configs(
         refusals = []
         for config in configs.values():
             try:
-                (checked,) = check_overrides(config, {id: value}).values()
+                ConfigParser(config).update(check_overrides(config, {id: value}))
             except UsageError as error:
                 refusals.append(error)
-            else:
-                _set(config, id, checked)
         if len(refusals) == len(configs):
             raise refusals[0]
     for kind, config in configs.items():
         config.update({id: f"$@bundle_root + '/{place}'" for id, place in IN_FOLDER[kind].items()})
-    # MONAI Label sets what trains and what validates; 3D Slicer asks it for the empty run id, which evaluates every key
+    # MONAI Label sets both lists. 3D Slicer starts a training with the empty run ID, which evaluates every key.
     configs["training"].update({"datalist": [], "split": {"training": [], "validation": []}})
     if "validate_first" not in overrides:
         configs["training"]["validate_first"] = True
@@ -83,42 +88,25 @@ def read_configs(
     return configs
 
 
-def check_weights(config: Mapping[str, Any], weights: Path, kind: str) -> None:
-    """Load weights into the network of a configuration, all of them: MONAI Label itself goes on with random ones.
-
-    Raises:
-        UsageError: no file, or one that does not fit.
-    """
-    if not weights.is_file():
-        raise UsageError(
-            f"no weights at {weights}: train some (make demo writes demo/models/model.pt; python -m bundle run "
-            "training --config_file configs/train.yaml writes models/model.pt), or say --weights FILE"
-        )
-    try:
-        load_weights(ConfigParser(dict(config)).get_parsed_content("network_def"), weights)
-    except ValueError as error:
-        raise UsageError(f"{error} (--{kind} names the files of the {kind} configuration)") from error
-
-
 def prepare_app(app: Path, python: Path) -> Path:
-    """Copy MONAI Label's app for bundles out of its wheel, once, and put our main.py into it.
+    """Copy MONAI Label's app for bundles out of its wheel, once, and add this project's main.py.
 
     Args:
         app: folder for apps; made if absent.
-        python: interpreter of the environment that holds MONAI Label.
+        python: interpreter of MONAI Label's environment.
 
     Returns:
-        the folder of the app.
+        Folder of the app.
 
     Raises:
-        UsageError: a folder of that name that this command did not make.
+        UsageError: the folder exists, and another program made it.
         RunError: MONAI Label could not be run.
     """
     folder = app / APP
     theirs = folder / f"{APP}.py"
     if not theirs.is_file():
-        if folder.exists():  # somebody's own app, or what is left of one: it may hold weights
-            raise UsageError(f"{folder} is there and was not made by this command; choose another --app, or remove it")
+        if folder.exists():  # another app, or an incomplete one; it may hold weights
+            raise UsageError(f"{folder} exists and was not made by this command; choose another --app, or remove it")
         command = [str(python), "-m", "monailabel.main", "apps", "--download", "--name", APP, "--output", str(app)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not (folder / "main.py").is_file():
@@ -133,25 +121,25 @@ def prepare_app(app: Path, python: Path) -> Path:
 def prepare_bundle(
     folder: Path, configs: Mapping[str, Mapping[str, Any]], weights: Path | None, overwrite: bool
 ) -> Path:
-    """Make or renew the bundle that the app serves.
+    """Make or renew the bundle inside the app.
 
     Args:
         folder: of the app.
-        configs: what `read_configs` gives.
-        weights: file to serve; None: those that are there, else the bundle's own models/model.pt.
-        overwrite: whether other weights that are there, perhaps trained by clients, may be replaced.
+        configs: from `read_configs`.
+        weights: file to serve. None: the weights in the app, else the project's models/model.pt.
+        overwrite: replace other weights in the app. Clients may have trained them.
 
     Returns:
-        the folder of the served bundle.
+        Folder of the served bundle.
 
     Raises:
-        UsageError: weights missing, not fitting, or about to be lost.
+        UsageError: the weights do not exist or do not fit, or other weights would be lost.
     """
     served = folder / "model" / NAME
-    target = served / "models" / "model.pt"
-    source = weights or (target if target.is_file() else ROOT / "models" / "model.pt")
-    for kind in KINDS:
-        check_weights(configs[kind], source, kind)
+    target = served / WEIGHTS
+    source = weights or (target if target.is_file() else ROOT / WEIGHTS)
+    for kind in FILES:
+        _check_weights(configs[kind], source, kind)
     if source != target:
         if target.is_file() and not filecmp.cmp(source, target, shallow=False) and not overwrite:
             raise UsageError(
@@ -160,7 +148,7 @@ def prepare_bundle(
             )
         with replacing(target) as temporary:
             shutil.copyfile(source, temporary)
-    for kind, name in zip(KINDS, ("inference.yaml", "train.yaml"), strict=True):
+    for kind, name in FILES.items():
         with replacing(served / "configs" / name) as temporary:
             ConfigParser.export_config_file(dict(configs[kind]), str(temporary), fmt="yaml", sort_keys=False)
     with replacing(served / "configs" / "metadata.json") as temporary:
@@ -170,11 +158,24 @@ def prepare_bundle(
     return served
 
 
-def _metadata(inference: Mapping[str, Any]) -> dict[str, Any]:
-    """The bundle's metadata with the classes that are served.
+def _check_weights(config: Mapping[str, Any], weights: Path, kind: str) -> None:
+    """Load weights into the configuration's network. MONAI Label itself would continue with random weights."""
+    if not weights.is_file():
+        raise UsageError(
+            f"no weights at {weights}: train some (make demo writes demo/models/model.pt; python -m bundle run "
+            "training --config_file configs/train.yaml writes models/model.pt), or say --weights FILE"
+        )
+    try:
+        load_weights(ConfigParser(dict(config)).get_parsed_content("network_def"), weights)
+    except ValueError as error:
+        raise UsageError(f"{error} (--{kind} names the files of the {kind} configuration)") from error
 
-    Class 0 is called background, whatever it shows: MONAI Label leaves out a class of this name, and its clients number
-    the other names from 1 in their order, so that "membrane" would stand for the pixels of the cells.
+
+def _metadata(inference: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the bundle's metadata with the served classes.
+
+    Class 0 is always named background. MONAI Label leaves out the class of this name, and clients number the other
+    classes from 1. With the name "membrane" for class 0, clients would show cells as membrane.
     """
     metadata: dict[str, Any] = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
     classes = ["background", *inference["class_names"][1:]]
@@ -185,15 +186,8 @@ def _metadata(inference: Mapping[str, Any]) -> dict[str, Any]:
     return metadata
 
 
-def _set(config: dict[str, Any], id: str, value: Any) -> None:
-    """Put a value where `id` says."""
-    parser = ConfigParser(config)
-    parser[id.replace("::", "#")] = value
-    config.update(parser.get())
-
-
 def _link(source: Path, target: Path) -> None:
-    """A link to a folder, or a copy of it where links cannot be made."""
+    """Link a folder, or copy it if links are not possible."""
     if target.is_symlink():
         target.unlink()
     elif target.is_dir():

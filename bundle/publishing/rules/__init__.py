@@ -1,27 +1,9 @@
-"""What must hold before the bundle is published, a small rule each."""
+"""The rules of `python -m bundle verify`. A function in one of these modules becomes a rule by the decorator `rule`."""
 
 from __future__ import annotations
 
-from bundle.publishing.rules import agreement, card, configs, files, licences, metadata, safety, workflows
+from bundle.publishing.rules import card, configs, files, metadata, workflows
+from bundle.publishing.rules.basis import Rule
 
-RULES = (
-    files.required_files,
-    files.file_sizes,
-    licences.licence,
-    licences.data_licence,
-    metadata.schema,
-    metadata.versions,
-    metadata.packages,
-    configs.unused_keys,
-    configs.dangling_references,
-    configs.imports,
-    configs.overlays,
-    configs.components,
-    safety.logging,
-    safety.absolute_paths,
-    agreement.agreement,
-    workflows.properties,
-    workflows.network_in_and_out,
-    card.card_sections,
-    card.results,
-)
+MODULES = (files, metadata, configs, workflows, card)
+RULES = tuple(value for module in MODULES for value in vars(module).values() if isinstance(value, Rule))

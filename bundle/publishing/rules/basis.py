@@ -1,4 +1,4 @@
-"""What a rule is, what it finds, and the bundle that it looks at."""
+"""The parts of every rule: `Rule`, `Finding`, `NotChecked`, and `Bundle`, which reads the files to check."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-STANDALONE = ("train.yaml", "inference.yaml")  # what MONAI Label and the zoo read, one file each
+STANDALONE = ("train.yaml", "inference.yaml")  # MONAI Label and the zoo read one file each
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One error in the bundle.
 
     Attributes:
         what: what was found, and what was expected.
-        where: the file, and the place in it.
+        where: the file, and the place in the file.
         mend: what to do.
     """
 
@@ -30,8 +30,8 @@ class Finding:
     mend: str
 
 
-class NotChecked(Exception):  # no error: a rule that cannot tell, and says why
-    """Raised by a rule that cannot be checked here; the text says why."""
+class NotChecked(Exception):  # not an error: the bundle may be right
+    """A rule cannot be checked on this machine. The text says why."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Rule:
     """One check.
 
     Attributes:
-        name: how the list calls it.
-        checks: what holds when it finds nothing, in a line.
-        find: looks at a bundle and yields what is wrong.
+        name: printed before the outcome.
+        checks: what holds if nothing is found, in one line.
+        find: takes a bundle and yields its errors.
     """
 
     name: str
@@ -50,7 +50,20 @@ class Rule:
 
 
 def rule(name: str) -> Callable[[Callable[[Bundle], Iterator[Finding]]], Rule]:
-    """Make a function a rule of that name; the first line of its docstring says what holds."""
+    """Turn a function into a `Rule`. Decorator.
+
+    Args:
+        name: of the rule. The first line of the function's docstring becomes `Rule.checks`.
+
+    Example:
+        >>> @rule("readme")
+        ... def readme(bundle):
+        ...     '''README.md exists.'''
+        ...     if not bundle.has("README.md"):
+        ...         yield Finding("missing", "README.md", "write one")
+        >>> [finding.where for finding in readme.find(Bundle(Path("empty")))]
+        ['README.md']
+    """
 
     def named(find: Callable[[Bundle], Iterator[Finding]]) -> Rule:
         return Rule(name, (find.__doc__ or "").splitlines()[0], find)
@@ -60,12 +73,17 @@ def rule(name: str) -> Callable[[Callable[[Bundle], Iterator[Finding]]], Rule]:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What the rules look at.
+    """The files of a bundle, read when a rule asks for them.
 
     Attributes:
-        root: the bundle's folder, a checkout or an unpacked one.
-        schema: a local copy of the metadata's schema; None: the address that the metadata names.
-        zoo: whether the model zoo's own limits hold, too.
+        root: folder of the bundle: a checkout or an unpacked zip file.
+        schema: local copy of the metadata's schema. None: download the schema that the metadata names.
+        zoo: check the model zoo's own limits, too.
+
+    Example:
+        >>> from bundle.running.run import ROOT
+        >>> Bundle(ROOT).bases("demo.yaml")
+        ['train.yaml', 'variant_adam.yaml']
     """
 
     root: Path
@@ -74,7 +92,7 @@ class Bundle:
 
     @property
     def configs(self) -> Path:
-        """The folder of the configurations."""
+        """Folder of the configurations."""
         return self.root / "configs"
 
     @cached_property
@@ -90,24 +108,24 @@ class Bundle:
 
     @property
     def overlays(self) -> list[str]:
-        """The configurations that do not stand alone."""
+        """Names of the configurations that need other files before them."""
         return [name for name in self.workflows if name not in STANDALONE]
 
     def text(self, name: str) -> str:
-        """A file of the bundle as text."""
+        """Text of a file, by its path below `root`."""
         return (self.root / name).read_text(encoding="utf-8")
 
     def has(self, name: str) -> bool:
-        """Whether the bundle has a file of that name: an unpacked one lacks what belongs to the repository."""
+        """Whether a file exists. An unpacked bundle lacks the repository's own files, such as pyproject.toml."""
         return (self.root / name).is_file()
 
     def bases(self, overlay: str) -> list[str]:
-        """The files that an overlay is laid over, in order: those before it in the command of its second line."""
+        """Names of the files that an overlay changes, in order, from the command in its first two lines."""
         header = "".join(self.text(f"configs/{overlay}").splitlines(keepends=True)[:2])
         named = re.findall(r"configs/([\w.]+\.yaml)", header)
         return named[: named.index(overlay)] if overlay in named else []
 
     def merged(self, names: list[str]) -> dict[str, Any]:
-        """Configurations laid over each other, as MONAI does."""
+        """Merge configurations as MONAI does: later files override earlier ones."""
         merged: dict[str, Any] = ConfigParser.load_config_files([str(self.configs / name) for name in names])
         return merged

@@ -21,8 +21,7 @@ import yaml
 from PIL import Image
 
 from bundle.errors import UsageError
-from bundle.publishing.bioimageio import TEST_SIZE, network_source, write_bioimageio
-from bundle.publishing.bioimageio_description import citation, preprocessing
+from bundle.publishing.bioimageio import TEST_SIZE, citation, network_source, preprocessing, write_bioimageio
 from scripts.handlers.checkpoints import save_weights
 from scripts.networks.unet import RonnebergerUNet
 from scripts.transforms.intensity import normalize_image

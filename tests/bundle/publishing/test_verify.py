@@ -11,7 +11,7 @@ import pytest
 
 from bundle.__main__ import main
 from bundle.publishing import layout
-from bundle.publishing.rules import RULES, agreement, card, configs, files, licences, metadata, safety, workflows
+from bundle.publishing.rules import RULES, card, configs, files, metadata, workflows
 from bundle.publishing.rules.basis import Bundle, Rule
 from bundle.publishing.verify import check
 from tests.bundle.copies import ROOT, copy_of_bundle, replace_in
@@ -74,10 +74,10 @@ def test_the_metadata_are_in_the_schema_s_form(schema: Path) -> None:
 BROKEN = [  # rule, what is done to the copy, what the message must say
     (files.required_files, remove("docs/data_license.txt"), "docs/data_license.txt"),
     (files.required_files, add_line("large_files.yml", "large_files: [{path: models/model.pt, url: a}]"), "hash_val"),
-    (licences.licence, edit("LICENSE", "END OF TERMS AND CONDITIONS", ""), "LICENSE"),
-    (licences.licence, edit("pyproject.toml", '"Apache-2.0"', '"MIT"'), "pyproject.toml"),
-    (licences.licence, edit(CARD, "Apache License 2.0", "MIT"), CARD),
-    (licences.data_licence, edit("docs/data_license.txt", "PhC-C2DH-U373", "some cells"), "data_phc_u373.yaml"),
+    (files.licence, edit("LICENSE", "END OF TERMS AND CONDITIONS", ""), "LICENSE"),
+    (files.licence, edit("pyproject.toml", '"Apache-2.0"', '"MIT"'), "pyproject.toml"),
+    (files.licence, edit(CARD, "Apache License 2.0", "MIT"), CARD),
+    (files.data_licence, edit("docs/data_license.txt", "PhC-C2DH-U373", "some cells"), "data_phc_u373.yaml"),
     (metadata.versions, meta(lambda m: m.update(version="9.9.9")), "no entry for 9.9.9"),
     (metadata.versions, edit("pyproject.toml", 'version = "', 'version = "9.'), "pyproject.toml"),
     (metadata.versions, edit("CHANGELOG.md", "\n## 0", "\n## version 0"), "CHANGELOG.md"),
@@ -100,16 +100,16 @@ BROKEN = [  # rule, what is done to the copy, what the message must say
         "channel_first",
     ),
     (configs.components, edit(OVERLAY, "  lr:", "  learning_rate:"), "no argument 'learning_rate'"),
-    (safety.logging, edit("configs/logging.conf", "(sys.stdout,)", "(open('log', 'w'),)"), "logging.conf"),
-    (safety.absolute_paths, add_line(TRAIN, "model_dir: /home/someone/models"), "/home/someone/models"),
-    (safety.absolute_paths, add_line(TRAIN, "model_dir: \"$'/scratch' + '/models'\""), "'/scratch'"),
-    (agreement.agreement, edit(INFERENCE, "intensity: z_score", "intensity: percentile"), "intensity is"),
-    (agreement.agreement, edit(INFERENCE, "[membrane, cell]", "[membrane, cells]"), "class_names"),
-    (agreement.agreement, edit(INFERENCE, '    method: "@intensity"', "    method: percentile"), "normalize"),
-    (agreement.agreement, edit(INFERENCE, "scripts.io.PlaneReader", "PILReader"), "load is"),
-    (agreement.agreement, edit(TRAIN, '  dropout: "@dropout"', "  norm: batch"), "network_def"),
-    (agreement.agreement, edit("configs/inference_dic_hela.yaml", "min_area: 1000", "min_area: 999"), "min_area"),
-    (agreement.agreement, meta(lambda m: shape(m, "inputs").update(num_channels=3)), "inputs#image#num_channels"),
+    (configs.logging, edit("configs/logging.conf", "(sys.stdout,)", "(open('log', 'w'),)"), "logging.conf"),
+    (configs.absolute_paths, add_line(TRAIN, "model_dir: /home/someone/models"), "/home/someone/models"),
+    (configs.absolute_paths, add_line(TRAIN, "model_dir: \"$'/scratch' + '/models'\""), "'/scratch'"),
+    (workflows.agreement, edit(INFERENCE, "intensity: z_score", "intensity: percentile"), "intensity is"),
+    (workflows.agreement, edit(INFERENCE, "[membrane, cell]", "[membrane, cells]"), "class_names"),
+    (workflows.agreement, edit(INFERENCE, '    method: "@intensity"', "    method: percentile"), "normalize"),
+    (workflows.agreement, edit(INFERENCE, "scripts.io.PlaneReader", "PILReader"), "load is"),
+    (workflows.agreement, edit(TRAIN, '  dropout: "@dropout"', "  norm: batch"), "network_def"),
+    (workflows.agreement, edit("configs/inference_dic_hela.yaml", "min_area: 1000", "min_area: 999"), "min_area"),
+    (workflows.agreement, meta(lambda m: shape(m, "inputs").update(num_channels=3)), "inputs#image#num_channels"),
     (workflows.properties, edit(TRAIN, "\ntrain:", "\ntraining_part:"), "train#trainer"),
     (workflows.properties, edit(TRAIN, '"@train#postprocessing"', '"@load"'), "trainer#postprocessing is not"),
     (workflows.properties, edit(TRAIN, "_target_: scripts.handlers.StopOnDivergence", '"@loss"'), "cannot be made"),
