@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
+from monai.bundle.utils import merge_kv
 
 STANDALONE = ("train.yaml", "inference.yaml")  # MONAI Label and the zoo read one file each
 
@@ -127,5 +129,9 @@ class Bundle:
 
     def merged(self, names: list[str]) -> dict[str, Any]:
         """Merge configurations as MONAI does: later files override earlier ones."""
-        merged: dict[str, Any] = ConfigParser.load_config_files([str(self.configs / name) for name in names])
+        parser = ConfigParser({})
+        for name in names:
+            for key, value in deepcopy(self.workflows[name]).items():
+                merge_kv(parser, key, value)
+        merged: dict[str, Any] = parser.get()
         return merged

@@ -178,8 +178,6 @@ def test_the_network_s_source_stands_alone(weights):
         ({"weight_formats": ("tensorflow",)}, "weight formats must be of pytorch_state_dict, torchscript, onnx"),
         ({"weight_formats": ()}, "weight formats must be of"),
         ({"out": Path("folder")}, "the package is a zip file, got folder"),
-        ({"image": np.zeros((1, 100, 300))}, r"must be \(1, H, W\) of at least 188 pixels a side, got \(1, 100, 300\)"),
-        ({"image": np.zeros((3, 300, 300))}, r"must be \(1, H, W\)"),
     ],
 )
 def test_what_cannot_be_packed_is_refused(changes, message, weights, tmp_path):
@@ -187,15 +185,6 @@ def test_what_cannot_be_packed_is_refused(changes, message, weights, tmp_path):
     with pytest.raises(UsageError, match=message):
         write_bioimageio(**{"weight_formats": ("torchscript",), **arguments, **changes})
     assert not list(tmp_path.iterdir())
-
-
-def test_a_given_image_is_cut_to_a_size_that_fits(weights, tmp_path):
-    grey = np.random.default_rng(0).integers(0, 65535, (1, 230, 1000), np.uint16)
-    write_bioimageio(weights, tmp_path / "model.zip", CONFIG, ("torchscript",), image=grey, overrides=SMALL)
-    with zipfile.ZipFile(tmp_path / "model.zip") as opened:
-        given = np.load(io.BytesIO(opened.read("test_input.npy")))
-    assert given.shape == (1, 1, 220, 412)
-    np.testing.assert_array_equal(given[0, 0], grey[0, 5:225, 294:706])
 
 
 @pytest.fixture(scope="module")
