@@ -33,27 +33,27 @@ def label(
 ) -> None:
     """Serve the bundle with MONAI Label, for annotation programs.
 
-    MONAI Label needs a Python environment of its own. Build it once with `make label-env`, or set
+    MONAI Label needs a separate Python environment. Build the environment once with `make label-env`, or set
     $ORIGINAL_UNET_LABEL_ENV to its folder. The command downloads nothing.
 
-    The server writes into STUDIES: datastore_v2.json (its notes), labels/original (proposed labels) and labels/final
-    (submitted labels). The server has no password. Keep it on 127.0.0.1 unless you own the network.
+    The server writes into STUDIES: datastore_v2.json (a list of images and labels), labels/original (proposed labels)
+    and labels/final (submitted labels). The server has no password: stay on 127.0.0.1 unless you own the network.
 
     Any key of the two configurations can be set, as with `run`: --orientations 8, --min_area 40, --class_names ...,
     --num_workers 0, --served_instances true (labels are numbered objects).
 
     Args:
-        studies: folder of images, one plane each.
+        studies: folder of 2-D images, one plane per file.
         host: address to listen at; 0.0.0.0 for every network.
         port: port to listen at.
-        app: folder for the server's files; made if absent. It keeps the weights that clients have trained.
+        app: folder for the server's files, also for weights trained by clients. Made if absent.
         weights: weights to serve; the server gets a copy. Default: the weights in `app`, else models/model.pt.
         inference: configuration, or a list: "['configs/inference.yaml','configs/demo_inference.yaml']".
-        training: configuration, or a list. It must fit the same weights.
-        epistemic_dropout: dropout rate, e.g. 0.5. Adds the strategy epistemic, which offers the least certain image
-            first. Images without labels are scored in the background: five inferences with dropout for each image.
-        overwrite: replace other weights in `app` by `weights`.
-        prepare_only: prepare the folder, print the command that starts the server, and stop.
+        training: configuration, or a list, with the same network.
+        epistemic_dropout: dropout rate, e.g. 0.5. Adds the strategy epistemic: the least certain image first. The
+            server scores images without labels in the background, by five inferences with dropout for each image.
+        overwrite: let `weights` replace the weights in `app`.
+        prepare_only: prepare the folder and print the command for the server, without starting the server.
         override: keys of the configurations and their new values.
     """
     from bundle.labelling.label_folder import NAME, prepare_app, prepare_bundle, read_configs  # imports torch
@@ -85,7 +85,7 @@ def label(
     shown = "127.0.0.1" if host == "0.0.0.0" else host
     print(f"MONAI Label answers at http://{shown}:{port} in some seconds; Ctrl-C ends it", flush=True)
     os.chdir(app_folder)
-    os.execve(command[0], command, environment)  # the server replaces this process and receives its signals
+    os.execve(command[0], command, environment)  # the server replaces this process, so signals reach the server
 
 
 def environment_python() -> Path:
@@ -109,14 +109,14 @@ def check_images(folder: Path, in_channels: int) -> tuple[int, list[str]]:
 
     Args:
         folder: of images.
-        in_channels: number of channels that the network takes.
+        in_channels: number of channels of the network's input.
 
     Returns:
-        Number of images that can be served, and a line for each reason why others cannot.
+        Number of images to serve, and a line for each reason to refuse images.
 
     Raises:
-        UsageError: no folder, no image that can be served, or two images that differ only in their ending. The server
-            would mix up the two.
+        UsageError: no folder, no image to serve, or two images of the same name with different endings. The server
+            would mix up the two images.
 
     Example:
         >>> from PIL import Image
@@ -174,7 +174,7 @@ def _check_port(host: str, port: int) -> None:
 
 
 def server_environment() -> dict[str, str]:
-    """Return the environment variables for MONAI Label: this process's and MONAI Label's settings.
+    """Return the environment variables for MONAI Label: the variables of this process, and settings.
 
     Example:
         >>> server_environment()["MONAI_LABEL_RELOAD_APP_LIB"]
@@ -182,9 +182,9 @@ def server_environment() -> dict[str, str]:
     """
     endings = [f"*{ending}" for ending in (*ENDINGS, *map(str.upper, ENDINGS))]
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-    environment.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with several GPUs its training ends without a message
+    environment.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with several GPUs, a training ends without a message
     return environment | {
-        "MONAI_LABEL_RELOAD_APP_LIB": "false",  # threads that reload the one bundle's scripts would race
+        "MONAI_LABEL_RELOAD_APP_LIB": "false",  # threads would reload the same scripts at the same time
         "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(endings),
         "PYTHONUNBUFFERED": "1",
     }
@@ -195,7 +195,7 @@ def _absolute(path: object) -> Path:
 
 
 def _listed(given: str | list[str]) -> list[str]:
-    """Split file names: one name, a list, or text with commas. Names that do not exist here are looked for in ROOT."""
+    """Split names of files (a list, or text with commas). Names without a file here are looked for in ROOT."""
     names = given.strip("[]").split(",") if isinstance(given, str) else given
     paths = [Path(str(name).strip()) for name in names]
     return [str(ROOT / path if not path.is_file() and (ROOT / path).is_file() else path) for path in paths]

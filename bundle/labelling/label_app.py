@@ -1,7 +1,7 @@
-"""The app that MONAI Label runs for `python -m bundle label`: its `monaibundle` app, with annotations and checks.
+"""MONAI Label's app `monaibundle`, extended by annotations, by a strategy, and by checks of requests.
 
-`bundle.labelling.label_folder` copies this file as main.py into the app's folder. It runs only in MONAI Label's
-environment.
+`bundle.labelling.label_folder` copies this file to main.py in the app's folder. Only MONAI Label's environment can
+import this file.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from monailabel.transform.writer import PolygonWriter
 from monailabel.utils.others.generic import strtobool
 from monailabel.utils.others.label_colors import get_color
 
-# Methods import `scripts`, the served bundle's own: MONAI Label adds its folder to the path when it builds the tasks.
-OUTPUT = "output"  # key of a request: asap, dsa or json, for clients that draw annotations
-EVALUATED = ("$", "@", "%")  # MONAI evaluates or follows texts of a configuration with these first letters
+# Only methods import `scripts` of the served bundle: MONAI Label sets the import path while building the tasks.
+OUTPUT = "output"  # key of a request from clients with annotations: asap, dsa or json
+EVALUATED = ("$", "@", "%")  # MONAI evaluates texts with these first letters
 OPTIONS = ("instances", "orientations", "threshold", "min_area", "fill_holes", "split_necks", "close_gaps")
 
 
 def refuse_programs(request: Any, name: str = "request") -> None:
-    """Refuse requests that could run code on the server.
+    """Refuse requests with code for the server.
 
     MONAI Label writes a request's options and device into the bundle's configuration, and MONAI evaluates the
     configuration: `{"threshold": "$..."}` from any client would run as code.
 
     Args:
-        request: a request, or a value in it.
+        request: a request, or a value of a request.
         name: of the value, for messages.
 
     Raises:
-        MONAILabelException: a text that MONAI would evaluate, a component, an option that is not a number, or a name of
-            weights that is a path.
+        MONAILabelException: a text that MONAI would evaluate, a component, an option with another value than a number,
+            or a path as the name of the weights.
     """
     if isinstance(request, dict):
         for key, value in request.items():
@@ -63,10 +63,10 @@ def _refusal(message: str) -> MONAILabelException:
 
 
 class LabelTask(BundleInferTask):
-    """Inference. Requests for annotations get a polygon around every object; other requests are unchanged."""
+    """Inference, extended by annotations: a polygon around every object."""
 
     def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[Any, Any]:
-        """Write the answer, and return its path and its JSON part."""
+        """Write the answer. Return the path and JSON of the answer."""
         if OUTPUT not in data:
             return super().writer(data, extension, dtype)
         from scripts.io.arrays import as_array
@@ -84,14 +84,14 @@ class LabelTask(BundleInferTask):
 
 
 class LabelTraining(BundleTrainTask):
-    """Training. Labels may also be annotations in XML, as QuPath's extension submits them."""
+    """Training, extended by labels in XML: annotations from QuPath's extension."""
 
     def _fetch_datalist(self, request: dict[str, Any], datastore: Any) -> list[dict[str, str]]:
         items: list[dict[str, str]] = super()._fetch_datalist(request, datastore)
         return [{**item, "label": self._draw(item)} if item["label"].endswith(".xml") else item for item in items]
 
     def _draw(self, item: dict[str, str]) -> str:
-        """Fill polygons with the number of their class, or of the object, and return the path of the label image."""
+        """Fill polygons with the number of the class or object. Return the path of the label image."""
         from PIL import Image
 
         from scripts.io.reader import plane_size
@@ -100,7 +100,7 @@ class LabelTraining(BundleTrainTask):
         classes = [name.lower() for name in self.bundle_config["class_names"]]
         polygons = []
         text = Path(item["label"]).read_text(encoding="utf-8")
-        if "<!DOCTYPE" in text.upper():  # its entities could make a short file fill the memory
+        if "<!DOCTYPE" in text.upper():  # entities in a short file could fill the memory
             raise ValueError(f"{item['label']}: annotations must not hold a document type")
         for number, annotation in enumerate(ElementTree.fromstring(text).iter("Annotation"), start=1):
             name = annotation.get("Name", "").lower()
@@ -118,7 +118,7 @@ class LabelTraining(BundleTrainTask):
 
 
 class OneByOne(EpistemicScoring):
-    """Scoring in one thread. Several threads would share one configuration, which each request changes."""
+    """Scoring in a single thread. Threads would share the configuration, and every request changes it."""
 
     def __call__(self, request: dict[str, Any], datastore: Any) -> Any:
         """Score all images without a label."""
@@ -126,10 +126,7 @@ class OneByOne(EpistemicScoring):
 
 
 class LabelApp(MyApp, MONAILabelApp):
-    """The app `monaibundle` with annotations and the strategy epistemic.
-
-    `MONAILabelApp` is named as a base class because MONAI Label searches for it.
-    """
+    """The app `monaibundle`, extended. MONAI Label searches for a class with `MONAILabelApp` among its bases."""
 
     def init_infers(self) -> dict[str, Any]:
         """Inference with the served bundle."""

@@ -1,12 +1,12 @@
-"""Prepare the folders that MONAI Label serves from: its app, and the bundle inside the app.
+"""Prepare MONAI Label's app, and the bundle inside the app.
 
-    <app>/monaibundle/                       MONAI Label's app, copied from its wheel, with this project's main.py
-        model/original_unet_segmentation/    MONAI Label reads the task, "segmentation", from this name
+    <app>/monaibundle/                       MONAI Label's app, with main.py from this project
+        model/original_unet_segmentation/    MONAI Label reads the task from the name
             configs/                         inference.yaml and train.yaml (overlays merged), metadata.json
             scripts                          link to the bundle's scripts
             models/model.pt                  copy of the weights; training replaces it
 
-MONAI Label takes the file with the shortest name in models/ for the weights, so the folder holds no other weights.
+MONAI Label loads the file with the shortest name in models/. The folder therefore holds a single file of weights.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from bundle.running.run import ROOT
 from scripts.handlers.checkpoints import load_weights
 from scripts.io.files import replacing
 
-APP = "monaibundle"  # MONAI Label's name of its app for bundles
+APP = "monaibundle"  # MONAI Label's app for bundles
 FILES = {"inference": "inference.yaml", "training": "train.yaml"}
-IN_FOLDER = {  # these win over overlays: MONAI Label looks for weights here
+IN_FOLDER = {  # stronger than overlays, because MONAI Label looks for weights here
     "inference": {"ckpt_path": WEIGHTS, "output_dir": "output/segmentation"},
     "training": {"model_dir": "models", "output_dir": "output/train"},
 }
@@ -41,19 +41,19 @@ def read_configs(
 ) -> dict[str, dict[str, Any]]:
     """Merge the configurations to serve.
 
-    Training uses the kind of labels that inference serves. It validates before the first epoch, so that weights are
-    replaced only by better ones. Overrides of `label_kind` and `validate_first` change this.
+    Training expects the kind of labels that inference serves (`label_kind`). Training validates before the first epoch
+    (`validate_first`), because only better weights may replace the served weights. Both keys can be overridden.
 
     Args:
         inference: configuration files; later files override earlier ones.
         training: configuration files, in the same way.
-        overrides: ID -> value, for each configuration that has the ID.
+        overrides: ID -> value. Every configuration with the ID is changed.
 
     Returns:
         {"inference": configuration, "training": configuration}.
 
     Raises:
-        UsageError: a file does not exist, or no configuration has a key.
+        UsageError: a file does not exist, or both configurations lack an ID.
 
     Example:
         >>> inference, training = ROOT / "configs" / "inference.yaml", ROOT / "configs" / "train.yaml"
@@ -78,7 +78,7 @@ def read_configs(
             raise refusals[0]
     for kind, config in configs.items():
         config.update({id: f"$@bundle_root + '/{place}'" for id, place in IN_FOLDER[kind].items()})
-    # MONAI Label sets both lists. 3D Slicer starts a training with the empty run ID, which evaluates every key.
+    # MONAI Label sets both lists. 3D Slicer starts a training with the empty run ID: MONAI evaluates all keys.
     configs["training"].update({"datalist": [], "split": {"training": [], "validation": []}})
     if "validate_first" not in overrides:
         configs["training"]["validate_first"] = True
@@ -89,7 +89,7 @@ def read_configs(
 
 
 def prepare_app(app: Path, python: Path) -> Path:
-    """Copy MONAI Label's app for bundles out of its wheel, once, and add this project's main.py.
+    """Copy MONAI Label's app out of the installed package, once, and add main.py from this project.
 
     Args:
         app: folder for apps; made if absent.
@@ -99,13 +99,13 @@ def prepare_app(app: Path, python: Path) -> Path:
         Folder of the app.
 
     Raises:
-        UsageError: the folder exists, and another program made it.
+        UsageError: the folder exists, but was not made by this function.
         RunError: MONAI Label could not be run.
     """
     folder = app / APP
     theirs = folder / f"{APP}.py"
     if not theirs.is_file():
-        if folder.exists():  # another app, or an incomplete one; it may hold weights
+        if folder.exists():  # the folder may hold weights of another app
             raise UsageError(f"{folder} exists and was not made by this command; choose another --app, or remove it")
         command = [str(python), "-m", "monailabel.main", "apps", "--download", "--name", APP, "--output", str(app)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -127,13 +127,13 @@ def prepare_bundle(
         folder: of the app.
         configs: from `read_configs`.
         weights: file to serve. None: the weights in the app, else the project's models/model.pt.
-        overwrite: replace other weights in the app. Clients may have trained them.
+        overwrite: replace weights in the app, even if clients have trained them.
 
     Returns:
         Folder of the served bundle.
 
     Raises:
-        UsageError: the weights do not exist or do not fit, or other weights would be lost.
+        UsageError: the weights do not exist or do not fit, or would replace other weights without `overwrite`.
     """
     served = folder / "model" / NAME
     target = served / WEIGHTS
@@ -159,7 +159,7 @@ def prepare_bundle(
 
 
 def _check_weights(config: Mapping[str, Any], weights: Path, kind: str) -> None:
-    """Load weights into the configuration's network. MONAI Label itself would continue with random weights."""
+    """Load weights into the configuration's network. MONAI Label would continue with random weights."""
     if not weights.is_file():
         raise UsageError(
             f"no weights at {weights}: train some (make demo writes demo/models/model.pt; python -m bundle run "
@@ -174,8 +174,8 @@ def _check_weights(config: Mapping[str, Any], weights: Path, kind: str) -> None:
 def _metadata(inference: Mapping[str, Any]) -> dict[str, Any]:
     """Return the bundle's metadata with the served classes.
 
-    Class 0 is always named background. MONAI Label leaves out the class of this name, and clients number the other
-    classes from 1. With the name "membrane" for class 0, clients would show cells as membrane.
+    Class 0 is always named background. MONAI Label drops the class "background", and clients number the remaining
+    classes from 1. If class 0 were named "membrane", clients would show cells as membrane.
     """
     metadata: dict[str, Any] = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
     classes = ["background", *inference["class_names"][1:]]
@@ -187,7 +187,7 @@ def _metadata(inference: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Link a folder, or copy it if links are not possible."""
+    """Link a folder. Copy the folder where links are not possible."""
     if target.is_symlink():
         target.unlink()
     elif target.is_dir():

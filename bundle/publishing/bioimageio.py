@@ -1,6 +1,6 @@
-"""Write model packages for bioimage.io (https://bioimage.io), which Fiji's deepImageJ, ilastik and QuPath read.
+"""Write model packages for bioimage.io (https://bioimage.io), for Fiji's deepImageJ, ilastik and QuPath.
 
-The description follows version 0.5 of the format (https://github.com/bioimage-io/spec-bioimage-io). Its axes describe
+The description follows version 0.5 of the format (https://github.com/bioimage-io/spec-bioimage-io). The axes describe
 the unpadded network: inputs of 188 + 16 n pixels, outputs smaller by 184.
 """
 
@@ -33,12 +33,12 @@ from scripts.networks import geometry, unet
 from scripts.networks.unet import RonnebergerUNet
 
 FORMAT = "0.5.4"  # version of bioimage.io's format
-WEIGHT_FILES = {  # format -> file, best first; the first chosen format is the origin of the others
+WEIGHT_FILES = {  # format -> file, best first; further formats name the first chosen format as their parent
     "pytorch_state_dict": "weights.pt",
     "torchscript": "weights-torchscript.pt",
     "onnx": "weights.onnx",
 }
-TEST_SIZE = (396, 412)  # pixels, at most; unequal, so that swapped axes are noticed
+TEST_SIZE = (396, 412)  # pixels, at most; unequal, to notice swapped axes
 
 
 def write_bioimageio(
@@ -60,7 +60,7 @@ def write_bioimageio(
         overrides: keys of the configuration and their values.
 
     Raises:
-        UsageError: an unknown format, or a preprocessing that the format of bioimage.io lacks.
+        UsageError: an unknown format of weights, or a preprocessing unknown to bioimage.io.
         RunError: the weights do not fit, or an export differs from the network.
 
     Example:
@@ -92,13 +92,13 @@ def write_bioimageio(
 
 
 def preprocessing(info: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Translate the scaling of grey values into the format's steps, so that other programs scale in the same way.
+    """Translate the scaling of grey values into steps of bioimage.io's format, for programs without this bundle.
 
     Args:
         info: keys "intensity" and "flatten", as in the configuration.
 
     Raises:
-        UsageError: `flatten` is not 0. The format has no such step.
+        UsageError: `flatten` is not 0. The format has no step for flatten.
 
     Example:
         >>> [step["id"] for step in preprocessing({"intensity": "z_score", "flatten": 0})]
@@ -116,10 +116,10 @@ def preprocessing(info: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def citation(text: str) -> dict[str, str]:
-    """Make an entry of a reference in metadata.json, with its DOI or the address of its preprint.
+    """Make a citation of a reference in metadata.json, with DOI or address of the preprint.
 
     Raises:
-        UsageError: the reference has neither.
+        UsageError: the reference has neither DOI nor arXiv number.
 
     Example:
         >>> citation("U-Net, arXiv 1505.04597")["url"]
@@ -134,7 +134,7 @@ def citation(text: str) -> dict[str, str]:
 
 
 def network_source() -> str:
-    """Return the network and its size arithmetic as one source file that imports only torch, numpy and monai.
+    """Return the network and its size arithmetic as one source file, without imports from this project.
 
     Example:
         >>> "class RonnebergerUNet" in network_source()
@@ -237,7 +237,7 @@ Weights sha256 {trained.info["weights_sha256"]}.
 
 
 def _test_image(network: RonnebergerUNet) -> np.ndarray:
-    """Make a synthetic section, float32 (C, H, W), of a size that fits the network."""
+    """Make a synthetic section, float32 (C, H, W), in a size for the network."""
     least, step = tile_sizes(network)
     rows, columns = (least + (side - least) // step * step for side in TEST_SIZE)
     grey, _ = synthetic_section(np.random.default_rng(0), TEST_SIZE)
@@ -250,7 +250,7 @@ def _centre(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def _write_tensors(folder: Path, raw: np.ndarray, output: np.ndarray) -> None:
-    """Write test tensors (1, C, H, W), TIFF files to look at, and a cover: the image's centre beside its prediction."""
+    """Write test tensors (1, C, H, W), TIFF files to look at, and a cover: image and prediction, side by side."""
     np.save(folder / "test_input.npy", raw[None])
     np.save(folder / "test_output.npy", output)
     tifffile.imwrite(folder / "sample_input.tif", raw)
@@ -289,7 +289,7 @@ def _write_weights(
                 "dependencies": {"source": "environment.yaml"},
             }
         else:
-            made = path.with_suffix(FORMATS[name].suffix)  # the suffix names the engine that reads the file back
+            made = path.with_suffix(FORMATS[name].suffix)  # the suffix selects the engine for reading the file back
             write_checked(trained, FORMATS[name], made, image)
             made.rename(path)
         if name == "onnx":

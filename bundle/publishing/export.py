@@ -1,4 +1,4 @@
-"""`python -m bundle export`: write the trained network for other programs, and compare the file with the network."""
+"""`python -m bundle export`: write the trained network for other programs, and compare file and network."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def export(
 ) -> None:
     """Write the trained network as ONNX, TorchScript, pt2 or TensorRT.
 
-    The file takes any batch and any image size that fits the network: 16k + 60 pixels a side for the paper's network,
-    572 for TensorRT. The file is read back and compared with the network, on one image and on tiles of several sizes.
-    If the difference exceeds the tolerance, no file is kept.
+    The file accepts any batch, and all image sizes of the network: 16k + 60 pixels a side for the paper's network, 572
+    for TensorRT. The file is read back and compared with the network, on an image and on tiles of several sizes. If the
+    difference exceeds the tolerance, no file is kept.
 
     Segment with the file: python -m monai.bundle run --config_file configs/inference.yaml --backend FILE
 
@@ -38,9 +38,9 @@ def export(
         ckpt_path: weights. Default: the configuration's, models/model.pt.
         config_file: configuration for inference, or a list with overlays: "['a.yaml','b.yaml']".
         output: file to write, with the format's suffix (.onnx, .ts, .pt2). Default: beside the weights.
-        image: image to compare on. Default: a synthetic section; with --calibration the last of its images.
-        calibration: folder or file with images like those to segment; ten are enough. Writes ONNX in int8: a quarter
-            of the size, and faster on a CPU. The difference from the network is printed.
+        image: image to compare on. Default: a synthetic section, or the last image of --calibration.
+        calibration: folder or file with at least ten images, similar to the images to segment. Writes ONNX in int8: a
+            quarter of the size, and faster on a CPU. The difference from the network is printed.
         override: keys of the configuration and their new values, e.g. --network_def#features "[16,32,64,128,256]".
     """
     if format not in FORMATS:
@@ -56,7 +56,7 @@ def export(
     name = f"{trained.weights.stem}_tensorrt" if format == "tensorrt" else trained.weights.stem
     if calibration is not None:
         addresses = calibration_addresses(str(calibration))
-        if image is None:  # compare on the last image; calibrate with it only if no other image exists
+        if image is None:  # compare on the last image, which calibrates only if no other image exists
             shown = trained.prepared(addresses[-1])
             addresses = addresses[:-1] or addresses
         kind = int8_format(calibration_tiles(trained, addresses))
@@ -67,7 +67,7 @@ def export(
 
 
 def write_checked(trained: Trained, kind: ExportFormat, path: Path, image: torch.Tensor) -> None:
-    """Write a file, read it back and compare it with the network. The file appears only if it is close enough.
+    """Write a file, read the file back and compare with the network. The file is kept only within the tolerance.
 
     Args:
         trained: the network.
@@ -92,12 +92,12 @@ def write_checked(trained: Trained, kind: ExportFormat, path: Path, image: torch
 
 
 class Difference(NamedTuple):
-    """Difference between two outputs for one input.
+    """Difference between two outputs for the same input.
 
     Attributes:
         scores: largest difference of a score.
         largest: largest absolute score of the original.
-        classes: share of an image's pixels with another class. None for single tiles, which may give only 4 x 4 pixels.
+        classes: share of an image's pixels with another class. None for tiles, whose output may be only 4 x 4 pixels.
 
     Example:
         >>> Difference(scores=0.01, largest=5.0, classes=None).allowed_by(FORMATS["onnx"])
@@ -126,13 +126,13 @@ class Difference(NamedTuple):
 def compare(
     network: torch.nn.Module, exported: ExportedNetwork, image: torch.Tensor, kind: ExportFormat
 ) -> dict[str, Difference]:
-    """Compare a network with its exported file, on a whole image tile by tile and on tiles of several sizes.
+    """Compare a network with an exported file, on an image (tile by tile) and on tiles of several sizes.
 
     Args:
         network: the original, float32, in eval mode.
         exported: the file, read back.
         image: (1, C, H, W).
-        kind: file format, for its tile size.
+        kind: file format, with the tile size.
 
     Returns:
         Name of the input -> difference.
@@ -168,7 +168,7 @@ def _classes(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _shapes(network: Any, kind: ExportFormat) -> list[tuple[int, int, int]]:
-    """List (batch, rows, columns) to try: the smallest size and larger ones, square and oblong."""
+    """List (batch, rows, columns) to try: the smallest size, and larger sizes, square and oblong."""
     if kind.tile_size is not None:
         return [(1, kind.tile_size, kind.tile_size), (3, kind.tile_size, kind.tile_size)]
     least, step = tile_sizes(network)
@@ -176,7 +176,7 @@ def _shapes(network: Any, kind: ExportFormat) -> list[tuple[int, int, int]]:
 
 
 def _tiles(image: torch.Tensor, batch: int, rows: int, columns: int) -> torch.Tensor:
-    """Cut tiles with different content from an image of any size, which is repeated beyond its edges."""
+    """Cut tiles with different content from an image. A small image is repeated."""
     down, across = -(-(rows + batch) // image.shape[2]), -(-(columns + batch) // image.shape[3])
     wide = image.repeat(1, 1, down, across)
     return torch.cat([wide[:, :, i : i + rows, i : i + columns] for i in range(batch)])

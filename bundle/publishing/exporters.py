@@ -23,7 +23,7 @@ from scripts.inferers.tiling import TileRule
 from scripts.networks.unet import RonnebergerUNet
 
 TENSORRT_TILE = 572  # pixels, the paper's
-TENSORRT_BATCHES = (1, 1, 8)  # smallest, the size that engines are tuned for, largest
+TENSORRT_BATCHES = (1, 1, 8)  # minimum, optimum, maximum
 
 
 class ExportFormat(NamedTuple):
@@ -34,7 +34,7 @@ class ExportFormat(NamedTuple):
         needs: packages required to write and run the file.
         tolerance: largest difference from the float32 network, as a share of the largest score.
         write: writes a file. Arguments: network (in eval mode, on the CPU), path, and description to put into the file.
-        tile_size: the only tile size in pixels. None: any size that fits the network.
+        tile_size: the only tile size in pixels. None: any size of the network.
         changed: largest share of an image's pixels with another class. None: only scores are compared.
     """
 
@@ -55,12 +55,12 @@ def tile_sizes(network: RonnebergerUNet) -> tuple[int, int]:
     """
     padded = network.padding == "same"
     rule = TileRule(network.depth, "retain_dim" if network.retain_dim else network.padding, 0 if padded else None)
-    # torch.export fixes axes of size 1, so the lowest level needs two pixels
+    # torch.export treats axes of size 1 as fixed, so the lowest level needs at least two pixels
     return max(rule.tile_for(1), 2 * rule.step), rule.step
 
 
 def write_onnx(network: RonnebergerUNet, path: Path, info: Mapping[str, Any]) -> None:
-    """Write ONNX as one file (at most 2 GB), with torch's exporter that uses `torch.export`.
+    """Write ONNX as a single file (at most 2 GB), with torch's exporter based on `torch.export`.
 
     Args:
         network: in eval mode, on the CPU.
@@ -77,13 +77,13 @@ def write_onnx(network: RonnebergerUNet, path: Path, info: Mapping[str, Any]) ->
             dynamic_shapes=(_free_axes(network),),
             verbose=False,
         )
-    assert program is not None  # torch returns None only if it writes a file itself
+    assert program is not None  # it is None only if torch writes the file
     program.model.metadata_props[INFO] = json.dumps(info)
     program.save(path, external_data=False)
 
 
 def write_torchscript(network: RonnebergerUNet, path: Path, info: Mapping[str, Any]) -> None:
-    """Write TorchScript. Most microscopy programs read this format, although torch deprecates it in favour of pt2.
+    """Write TorchScript. Most microscopy programs read TorchScript, although torch recommends pt2 instead.
 
     Example:
         >>> network = RonnebergerUNet(features=(1, 1)).eval()
@@ -97,16 +97,16 @@ def write_torchscript(network: RonnebergerUNet, path: Path, info: Mapping[str, A
 
 
 def write_pt2(network: RonnebergerUNet, path: Path, info: Mapping[str, Any]) -> None:
-    """Write pt2: a graph of tensor operations that torch runs without the network's Python code."""
+    """Write pt2: a graph of tensor operations, independent of the network's Python code."""
     program = torch.export.export(network, (_example(network),), dynamic_shapes=(_free_axes(network),))
     torch.export.save(program, path, extra_files={INFO: json.dumps(info)})
 
 
 def write_tensorrt(network: RonnebergerUNet, path: Path, info: Mapping[str, Any]) -> None:
-    """Write TorchScript with TensorRT engines for this kind of GPU, with MONAI's converter. Batches: 1 to 8 tiles.
+    """Write TorchScript with TensorRT engines for the local GPU, with MONAI's converter. Batches: 1 to 8 tiles.
 
     Raises:
-        UsageError: this machine has no GPU.
+        UsageError: no GPU on the local machine.
     """
     from monai.networks.utils import convert_to_trt
 
@@ -133,7 +133,7 @@ FORMATS = {
 
 
 def check_installed(name: str) -> None:
-    """Raise UsageError if a format (key of `FORMATS`) needs packages that are missing. The message names them.
+    """Raise UsageError if packages for a format (key of `FORMATS`) are missing. The message names the packages.
 
     Example:
         >>> check_installed("torchscript")
@@ -145,7 +145,7 @@ def check_installed(name: str) -> None:
 
 @contextmanager
 def quiet_exporters() -> Iterator[None]:
-    """Silence exporters' log messages and deprecation warnings, which users of the command cannot act on."""
+    """Silence log messages and deprecation warnings of exporters. They concern developers, not users."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -163,7 +163,7 @@ def _save_script(script: Any, path: Path, info: Mapping[str, Any]) -> None:
 
 
 def _example(network: RonnebergerUNet) -> torch.Tensor:
-    """Make an input whose axes have different sizes, so that torch.export does not mistake two axes for one."""
+    """Make an input whose axes have different sizes. torch.export could confuse axes of equal size."""
     smallest, step = tile_sizes(network)
     return torch.zeros(2, network.in_channels, smallest + step, smallest + 2 * step)
 

@@ -1,4 +1,4 @@
-"""The files of a published bundle, their size limits, and the zip file that holds them."""
+"""The files of a published bundle, limits of their sizes, and the zip file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNIX, PLAIN_FILE = 3, 0o100644 << 16  # system and rights of an entry: the owner
 
 
 def source_files(root: Path) -> list[str]:
-    """List a bundle's files as sorted paths below its root.
+    """List a bundle's files as sorted paths relative to the root.
 
     Args:
         root: a checkout (only files under version control count), or an unpacked bundle (all files count).
@@ -49,13 +49,13 @@ def travelling_files(root: Path) -> list[str]:
 
 
 def write_archive(path: Path, files: Mapping[str, Path | bytes]) -> None:
-    """Write a zip file whose bytes depend only on the names and contents: no times, no owners, sorted names.
+    """Write a zip file. The bytes depend only on names and contents: no times, no owners, sorted names.
 
     Files are stored without compression. Weights hardly shrink, and versions of zlib compress differently.
 
     Args:
         path: file to write.
-        files: name in the archive -> a file, or its content.
+        files: name in the archive -> a file, or bytes.
 
     Example:
         >>> write_archive(Path("a.zip"), {"b.txt": b"text"})
@@ -71,7 +71,7 @@ def write_archive(path: Path, files: Mapping[str, Path | bytes]) -> None:
 
 
 def _tracked(root: Path) -> list[str] | None:
-    """List files under version control that exist. None: the folder is no checkout."""
+    """List existing files under version control. None: the folder is no checkout."""
     if not (root / ".git").exists():  # a bundle unpacked inside another checkout is no checkout
         return None
     try:

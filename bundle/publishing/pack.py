@@ -26,16 +26,16 @@ TWINS = ("train", "inference", "evaluate", "multi_gpu_train")  # names in the zo
 
 
 def json_twins(configs: Path) -> dict[str, bytes]:
-    """Convert the main YAML configurations to JSON. Each twin is read back and compared with its original.
+    """Convert the main YAML configurations to JSON. Each twin is read back and compared with the original.
 
     Args:
-        configs: folder of the YAML files. Files of `TWINS` that do not exist are left out.
+        configs: folder of the YAML files. Missing files of `TWINS` are skipped.
 
     Returns:
         File name -> content.
 
     Raises:
-        RunError: a configuration has a value that JSON cannot hold, such as a date or a key that is a number.
+        RunError: a configuration has a value without JSON equivalent: a date, or a number as key.
 
     Example:
         >>> _ = Path("train.yaml").write_text("seed: 0")
@@ -65,13 +65,13 @@ def pack(
     """Write the zip file to publish, in the model zoo's layout.
 
     Writes OUT/original_unet_segmentation_vX.Y.Z.zip with configs, scripts, docs, licence and weights. The same commit
-    and weights give the same bytes. A JSON twin lies beside each main YAML configuration, for monai.bundle.load.
+    and weights give the same bytes. The main YAML configurations have JSON twins, for monai.bundle.load.
 
     Args:
         out: folder to write into; made if absent.
-        weights: weights that fit configs/inference.yaml. Default: models/model.pt.
+        weights: weights for the network of configs/inference.yaml. Default: models/model.pt.
         large_files: address (URL) of the weights. The zip file then holds large_files.yml with address and checksum
-            instead of the weights. The model zoo asks for this if a file is larger than 25 MiB.
+            instead of the weights. The model zoo requires a link for files above 25 MiB.
         bioimageio: also write a model package of bioimage.io, for deepImageJ, ilastik and QuPath.
     """
     given = Path(str(weights)).expanduser() if weights else None
@@ -138,7 +138,7 @@ def _weights(root: Path, weights: Path | None, address: str | None) -> dict[str,
 
 
 def _check_fit(root: Path, weights: Path) -> None:
-    """Refuse weights that inference.yaml could not load."""
+    """Refuse weights for another network than inference.yaml's."""
     parser = ConfigParser(ConfigParser.load_config_file(root / "configs" / "inference.yaml"))
     try:
         load_weights(parser.get_parsed_content("network_def"), weights)

@@ -1,7 +1,7 @@
 """Write ONNX in int8: weights and activations rounded to 8 bits, in ranges measured on real images.
 
 onnxruntime's static quantisation: unsigned activations, and signed weights with a range for each output channel. x86
-processors have instructions for this combination. OpenVINO reads the same file.
+processors have instructions for these types. OpenVINO reads the same file.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from scripts.inferers.overlap_tile import OverlapTileInferer
 from scripts.networks.unet import RonnebergerUNet
 
 IMAGES = 10  # number of calibration images; each of 700 x 700 pixels takes about two seconds
-MEMORY = 2**30  # bytes that a tile may take: enough for 700 x 700 pixels
+MEMORY = 2**30  # bytes for a tile: enough for 700 x 700 pixels
 TOLERANCE = 0.25  # of the largest score; the published weights have 0.05
 CHANGED = 0.02  # share of pixels with another class; the published weights have 0.002
 
 
 def int8_format(tiles: Sequence[torch.Tensor]) -> ExportFormat:
-    """Make the format of int8 files. Its tolerances are wider than float32's.
+    """Make the format of int8 files, with wider tolerances than for float32.
 
     Args:
         tiles: calibration tiles (1, C, h, w), scaled as the network's input.
@@ -92,10 +92,10 @@ def calibration_addresses(folder: str) -> list[str]:
     """List the images of a folder, or the planes of a file.
 
     Args:
-        folder: a folder of images, or one file.
+        folder: a folder of images, or a file.
 
     Returns:
-        Addresses such as "a.png" or "stack.tif#page=3".
+        Addresses, for example "a.png" or "stack.tif#page=3".
 
     Raises:
         UsageError: no images.

@@ -1,9 +1,30 @@
-"""The rules of `python -m bundle verify`. A function in one of these modules becomes a rule by the decorator `rule`."""
+"""The rules of `python -m bundle verify`, by the name in its output.
+
+A rule is a function that yields the errors of a bundle. The first line of its docstring says what holds otherwise.
+"""
 
 from __future__ import annotations
 
 from bundle.publishing.rules import card, configs, files, metadata, workflows
-from bundle.publishing.rules.basis import Rule
 
-MODULES = (files, metadata, configs, workflows, card)
-RULES = tuple(value for module in MODULES for value in vars(module).values() if isinstance(value, Rule))
+RULES = {
+    "files": files.required_files,
+    "file sizes": files.file_sizes,
+    "licence": files.licence,
+    "data licence": files.data_licence,
+    "metadata schema": metadata.schema,
+    "versions": metadata.versions,
+    "packages": metadata.packages,
+    "unused keys": configs.unused_keys,
+    "references": configs.dangling_references,
+    "imports": configs.imports,
+    "overlays": configs.overlays,
+    "components": configs.components,
+    "logging": configs.logging,
+    "paths": configs.absolute_paths,
+    "agreement": workflows.agreement,
+    "properties": workflows.properties,
+    "network in and out": workflows.network_in_and_out,
+    "card sections": card.card_sections,
+    "results": card.results,
+}

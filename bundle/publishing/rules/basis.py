@@ -1,10 +1,10 @@
-"""The parts of every rule: `Rule`, `Finding`, `NotChecked`, and `Bundle`, which reads the files to check."""
+"""Input and output of the rules: `Bundle` reads the files to check, `Finding` describes an error."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 
-STANDALONE = ("train.yaml", "inference.yaml")  # MONAI Label and the zoo read one file each
+STANDALONE = ("train.yaml", "inference.yaml")  # MONAI Label and the zoo read these files without overlays
 
 
 @dataclass(frozen=True)
@@ -33,44 +33,7 @@ class Finding:
 
 
 class NotChecked(Exception):  # not an error: the bundle may be right
-    """A rule cannot be checked on this machine. The text says why."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One check.
-
-    Attributes:
-        name: printed before the outcome.
-        checks: what holds if nothing is found, in one line.
-        find: takes a bundle and yields its errors.
-    """
-
-    name: str
-    checks: str
-    find: Callable[[Bundle], Iterator[Finding]]
-
-
-def rule(name: str) -> Callable[[Callable[[Bundle], Iterator[Finding]]], Rule]:
-    """Turn a function into a `Rule`. Decorator.
-
-    Args:
-        name: of the rule. The first line of the function's docstring becomes `Rule.checks`.
-
-    Example:
-        >>> @rule("readme")
-        ... def readme(bundle):
-        ...     '''README.md exists.'''
-        ...     if not bundle.has("README.md"):
-        ...         yield Finding("missing", "README.md", "write one")
-        >>> [finding.where for finding in readme.find(Bundle(Path("empty")))]
-        ['README.md']
-    """
-
-    def named(find: Callable[[Bundle], Iterator[Finding]]) -> Rule:
-        return Rule(name, (find.__doc__ or "").splitlines()[0], find)
-
-    return named
+    """Raised if a rule cannot be checked on the local machine. The text says why."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +42,7 @@ class Bundle:
 
     Attributes:
         root: folder of the bundle: a checkout or an unpacked zip file.
-        schema: local copy of the metadata's schema. None: download the schema that the metadata names.
+        schema: local copy of the metadata's schema. None: download the schema from the address in the metadata.
         zoo: check the model zoo's own limits, too.
 
     Example:
@@ -92,11 +55,6 @@ class Bundle:
     schema: Path | None = None
     zoo: bool = False
 
-    @property
-    def configs(self) -> Path:
-        """Folder of the configurations."""
-        return self.root / "configs"
-
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """Content of configs/metadata.json."""
@@ -106,23 +64,23 @@ class Bundle:
     @cached_property
     def workflows(self) -> Mapping[str, dict[str, Any]]:
         """Content of every YAML configuration, by file name, as MONAI reads it."""
-        return {path.name: ConfigParser.load_config_file(path) for path in sorted(self.configs.glob("*.yaml"))}
+        return {path.name: ConfigParser.load_config_file(path) for path in sorted(self.root.glob("configs/*.yaml"))}
 
     @property
     def overlays(self) -> list[str]:
-        """Names of the configurations that need other files before them."""
+        """Names of the configurations that change other configurations."""
         return [name for name in self.workflows if name not in STANDALONE]
 
     def text(self, name: str) -> str:
-        """Text of a file, by its path below `root`."""
+        """Text of a file, by the path relative to `root`."""
         return (self.root / name).read_text(encoding="utf-8")
 
     def has(self, name: str) -> bool:
-        """Whether a file exists. An unpacked bundle lacks the repository's own files, such as pyproject.toml."""
+        """Whether a file exists. An unpacked bundle lacks some files of the repository, e.g. pyproject.toml."""
         return (self.root / name).is_file()
 
     def bases(self, overlay: str) -> list[str]:
-        """Names of the files that an overlay changes, in order, from the command in its first two lines."""
+        """Names of the base files of an overlay, in order, from the command in the overlay's first two lines."""
         header = "".join(self.text(f"configs/{overlay}").splitlines(keepends=True)[:2])
         named = re.findall(r"configs/([\w.]+\.yaml)", header)
         return named[: named.index(overlay)] if overlay in named else []

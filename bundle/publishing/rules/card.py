@@ -8,16 +8,15 @@ from collections.abc import Iterator
 from bundle.errors import RunError
 from bundle.experiments.experiments import EXPERIMENTS
 from bundle.experiments.report import RESULT, TABLE, read_results, results_table
-from bundle.publishing.rules.basis import Bundle, Finding, NotChecked, rule
+from bundle.publishing.rules.basis import Bundle, Finding, NotChecked
 
 CARD, RESULTS = "docs/README.md", "docs/results"
-SECTIONS = (  # names and order of most bundles in the zoo; the zoo's template has other names
+SECTIONS = (  # names and order of most bundles in the zoo; the zoo's template differs
     *("# Model Overview", "## Data", "## Training configuration", "### Input", "### Output", "## Performance"),
     *("## MONAI Bundle Commands", "# Disclaimer", "# References", "# License"),
 )
 
 
-@rule("card sections")
 def card_sections(bundle: Bundle) -> Iterator[Finding]:
     """The model card has the sections of the zoo's cards, in the same order and depth."""
     text = re.sub(r"^```.*?^```", "", bundle.text(CARD), flags=re.M | re.S)  # in code, # begins a comment
@@ -32,7 +31,6 @@ def card_sections(bundle: Bundle) -> Iterator[Finding]:
         yield Finding("the sections are in another order", CARD, f"expected {', '.join(SECTIONS)}")
 
 
-@rule("results")
 def results(bundle: Bundle) -> Iterator[Finding]:
     """The model card's figures are rows of the results table. The table equals the results files."""
     root = bundle.root / RESULTS

@@ -1,4 +1,4 @@
-"""Rules for the configurations: no unused key, no broken name, no program that MONAI refuses, no absolute path."""
+"""Rules for the configurations: no unused keys, no wrong names, no code in logging.conf, no absolute paths."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from monai.bundle.workflows import _reject_executable_logging_config
 from monai.utils import BundlePropertyConfig
 
 from bundle.errors import UsageError
-from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding, rule
+from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding
 from bundle.running.overrides import COMPONENT_KEYS, accepted_arguments, check_overrides, find_component
 
 LOGGING = "configs/logging.conf"
 REFERENCE = re.compile(r"@\w+(?:(?:#|::)\w+)*")
 IMPORT = re.compile(r"\$\s*(import|from)\s")
-ALWAYS_THERE = {"monai", "torch", "np", "numpy"} | set(dir(builtins))  # MONAI gives these names to every expression
+ALWAYS_THERE = {"monai", "torch", "np", "numpy"} | set(dir(builtins))  # known to every expression
 ABSOLUTE = re.compile(r"/\w|~[/\w]|[A-Za-z]:[\\/]")
 PROPERTIES = {
     str(property[BundlePropertyConfig.ID]).replace("::", "#")
@@ -31,7 +31,6 @@ PROPERTIES = {
 READ_BY_MONAI = {"imports", "+imports", "initialize", "run", "finalize"} | PROPERTIES
 
 
-@rule("unused keys")
 def unused_keys(bundle: Bundle) -> Iterator[Finding]:
     """Every key of train.yaml and inference.yaml is referenced, or read by MONAI."""
     for name in STANDALONE:
@@ -42,9 +41,8 @@ def unused_keys(bundle: Bundle) -> Iterator[Finding]:
                 yield Finding(f"key '{id}' is used nowhere", f"configs/{name}", f"remove it, or refer to it as @{id}")
 
 
-@rule("references")
 def dangling_references(bundle: Bundle) -> Iterator[Finding]:
-    """Every @reference points to an existing key, in the file or in its base files."""
+    """Every @reference points to an existing key, in the file or in a base file."""
     for name, config in bundle.workflows.items():
         merged = ConfigParser(config if name in STANDALONE else bundle.merged([*bundle.bases(name), name]))
         for id in sorted(_references(config)):
@@ -52,7 +50,6 @@ def dangling_references(bundle: Bundle) -> Iterator[Finding]:
                 yield Finding(f"@{id} points to nothing", f"configs/{name}", "define the key, or correct the reference")
 
 
-@rule("imports")
 def imports(bundle: Bundle) -> Iterator[Finding]:
     """Every import of a configuration is used. Every name in an expression is imported."""
     for name, config in bundle.workflows.items():
@@ -68,9 +65,8 @@ def imports(bundle: Bundle) -> Iterator[Finding]:
             )
 
 
-@rule("overlays")
 def overlays(bundle: Bundle) -> Iterator[Finding]:
-    """Every key of an overlay exists in its base files, or is referenced in the overlay itself."""
+    """Every key of an overlay exists in a base file, or is referenced in the overlay."""
     for name in bundle.overlays:
         if not bundle.bases(name):
             yield Finding(
@@ -91,9 +87,8 @@ def overlays(bundle: Bundle) -> Iterator[Finding]:
                 yield Finding(str(error), f"configs/{name}", f"use a key of {known}, or refer to the new key in {name}")
 
 
-@rule("components")
 def components(bundle: Bundle) -> Iterator[Finding]:
-    """Every `_target_` can be imported and accepts its arguments."""
+    """Every `_target_` can be imported and accepts the given arguments."""
     for name, config in bundle.workflows.items():
         for id, component in _walk(config):
             target = component.get("_target_") if isinstance(component, Mapping) else None
@@ -111,16 +106,14 @@ def components(bundle: Bundle) -> Iterator[Finding]:
                     yield Finding(f"{target} takes no argument '{key}'", where, known)
 
 
-@rule("logging")
 def logging(bundle: Bundle) -> Iterator[Finding]:
     """logging.conf has only classes of `logging`, literals and sys.stdout. MONAI refuses anything else."""
     try:
-        _reject_executable_logging_config(str(bundle.root / LOGGING))  # MONAI has no public function for this check
+        _reject_executable_logging_config(str(bundle.root / LOGGING))  # MONAI has no public function for the check
     except ValueError as error:
         yield Finding(str(error), LOGGING, "write literals, sys.stdout or sys.stderr")
 
 
-@rule("paths")
 def absolute_paths(bundle: Bundle) -> Iterator[Finding]:
     """No configuration contains an absolute path."""
     contents: dict[str, Any] = {**bundle.workflows, "metadata.json": bundle.metadata}
@@ -146,7 +139,7 @@ def _texts_in_expressions(config: Any) -> Iterator[tuple[str, str]]:
 
 
 def _ids(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the top-level keys. A section (a mapping with components, such as train) gives its inner keys instead."""
+    """Yield the top-level keys. Sections (mappings with components, e.g. train) give their inner keys."""
     for key, value in config.items():
         inner = value if isinstance(value, Mapping) and "_target_" not in value else {}
         if any(isinstance(part, Mapping) and "_target_" in part for part in inner.values()):
@@ -156,15 +149,12 @@ def _ids(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_alias(config: Mapping[str, Any], id: str) -> bool:
-    """Whether a key is another name of `run`, such as training: "@run"."""
+    """Whether a key is an alias of `run`, for example training: "@run"."""
     return config.get(id) == "@run"
 
 
 def _walk(config: Any, id: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the ID and value of a configuration and of all values in it, parents first.
-
-    IDs are nested by "#" and leave out positions in lists, which say nothing to a reader.
-    """
+    """Yield the IDs and values of a configuration at all depths, parents first. IDs omit positions in lists."""
     yield id, config
     if isinstance(config, Mapping):
         for key, value in config.items():
@@ -180,14 +170,14 @@ def _strings(config: Any) -> Iterator[tuple[str, str]]:
 
 
 def _references(config: Any) -> set[str]:
-    """Find the IDs that a configuration refers to, and their parents: @train#loss gives train and train#loss."""
+    """Find the IDs of all references, with their parents: @train#loss gives train and train#loss."""
     texts = (text for _, text in _strings(config) if text.startswith(("@", "$")))
     ids = (match[1:].replace("::", "#").split("#") for text in texts for match in REFERENCE.findall(text))
     return {id for parts in ids for id in accumulate(parts, "{}#{}".format)}
 
 
 def _expressions(config: Any) -> Iterator[tuple[str, ast.AST]]:
-    """Yield the ID and syntax tree of every expression that is no import. The name `_ref` replaces references."""
+    """Yield the ID and syntax tree of every expression except imports. The name `_ref` replaces references."""
     for id, text in _strings(config):
         if text.startswith("$") and not IMPORT.match(text):
             try:
@@ -197,14 +187,14 @@ def _expressions(config: Any) -> Iterator[tuple[str, ast.AST]]:
 
 
 def _imported_names(config: Mapping[str, Any]) -> set[str]:
-    """Find the names that the imports of a configuration define."""
+    """Find the names defined by the imports of a configuration."""
     statements = [text[1:].strip() for key in ("imports", "+imports") for text in config.get(key, [])]
     aliases = (alias for text in statements for node in ast.parse(text).body for alias in getattr(node, "names", []))
     return {(alias.asname or alias.name).split(".")[0] for alias in aliases}
 
 
 def _used_names(config: Any) -> set[str]:
-    """Find the names that expressions use and do not define themselves."""
+    """Find the names used, but not defined, in expressions."""
     used = set()
     for _, tree in _expressions(config):
         names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]

@@ -1,4 +1,4 @@
-"""Rules for files: which must exist, how large they may be, and under which licences."""
+"""Rules for files: required files, sizes and licences."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ from bundle.publishing.layout import (
     source_files,
     travelling_files,
 )
-from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding, rule
+from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding
 
 CARD, DATA_LICENCE = "docs/README.md", "docs/data_license.txt"
 REQUIRED = (
     *("LICENSE", "configs/metadata.json", "configs/logging.conf", *(f"configs/{name}" for name in STANDALONE)),
     *(CARD, DATA_LICENCE, "scripts/__init__.py"),
 )
-LINK = ("path", "url", "hash_val", "hash_type")  # the zoo needs the first two, this project the checksum, too
+LINK = ("path", "url", "hash_val", "hash_type")  # the zoo requires the first two, this project also the checksum
 
 
-@rule("files")
 def required_files(bundle: Bundle) -> Iterator[Finding]:
-    """All files that MONAI and the zoo require exist. With --zoo also the weights, or a link to them."""
+    """All files required by MONAI and the zoo exist. With --zoo also the weights, or a link to the weights."""
     for name in REQUIRED:
         if not bundle.has(name):
             yield Finding("missing", name, "add it; MONAI's bundle specification and the model zoo require it")
@@ -46,7 +45,6 @@ def required_files(bundle: Bundle) -> Iterator[Finding]:
         yield Finding("missing", WEIGHTS, f"train, or add the address of a download to {LARGE_FILES}")
 
 
-@rule("file sizes")
 def file_sizes(bundle: Bundle) -> Iterator[Finding]:
     """No file is larger than 95 MiB (25 MiB with --zoo). Larger files are linked in large_files.yml."""
     linked = {entry.get("path") for entry in _links(bundle)}
@@ -64,7 +62,6 @@ def file_sizes(bundle: Bundle) -> Iterator[Finding]:
             )
 
 
-@rule("licence")
 def licence(bundle: Bundle) -> Iterator[Finding]:
     """LICENSE is the whole Apache License 2.0. pyproject.toml and the model card name the same licence."""
     text = " ".join(bundle.text("LICENSE").split())
@@ -78,9 +75,8 @@ def licence(bundle: Bundle) -> Iterator[Finding]:
         )
 
 
-@rule("data licence")
 def data_licence(bundle: Bundle) -> Iterator[Finding]:
-    """data_license.txt has the terms of every data set that a configuration is for."""
+    """data_license.txt has the terms of every data set with a configuration."""
     terms = bundle.text(DATA_LICENCE)
     for name, config in bundle.workflows.items():
         if not name.startswith("data_"):
@@ -102,5 +98,5 @@ def _links(bundle: Bundle) -> list[dict[str, Any]]:
 
 
 def _plain(text: str) -> str:
-    """Keep only letters and digits, so that "ISBI 2012" equals "isbi2012"."""
+    """Keep only letters and digits: "ISBI 2012" becomes "isbi2012"."""
     return re.sub(r"[\W_]+", "", text).lower()

@@ -1,4 +1,4 @@
-"""Rules for configs/metadata.json: its schema, and the versions in it."""
+"""Rules for configs/metadata.json: schema, version of the bundle, versions of packages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from bundle.publishing.rules.basis import Bundle, Finding, NotChecked, rule
+from bundle.publishing.rules.basis import Bundle, Finding, NotChecked
 
 METADATA = "configs/metadata.json"
 TIMEOUT = 5.0  # seconds; short, for machines without network
 CORE = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
 
 
-@rule("metadata schema")
 def schema(bundle: Bundle) -> Iterator[Finding]:
     """The metadata follow MONAI's schema."""
     try:
@@ -29,7 +28,6 @@ def schema(bundle: Bundle) -> Iterator[Finding]:
         yield Finding(broken.message, f"{METADATA}, {place}", "follow the schema")
 
 
-@rule("versions")
 def versions(bundle: Bundle) -> Iterator[Finding]:
     """The version is the same in metadata.json, its changelog, pyproject.toml and CHANGELOG.md."""
     version = bundle.metadata["version"]
@@ -46,9 +44,8 @@ def versions(bundle: Bundle) -> Iterator[Finding]:
         )
 
 
-@rule("packages")
 def packages(bundle: Bundle) -> Iterator[Finding]:
-    """The metadata name the package versions of constraints.txt, which are tested."""
+    """The metadata name the tested versions of packages, from constraints.txt."""
     if not bundle.has("constraints.txt"):
         raise NotChecked("constraints.txt is missing, as in every unpacked bundle")
     lines = bundle.text("constraints.txt").splitlines()
@@ -61,7 +58,7 @@ def packages(bundle: Bundle) -> Iterator[Finding]:
 
 
 def _schema(bundle: Bundle) -> Any:
-    """Read the schema from the given copy, or download it."""
+    """Read the schema from the given copy, or from the address in the metadata."""
     if bundle.schema:
         return json.loads(Path(bundle.schema).read_text(encoding="utf-8"))
     address = bundle.metadata["schema"]

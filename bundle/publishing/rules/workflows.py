@@ -14,7 +14,7 @@ from monai.utils import BundleProperty, BundlePropertyConfig, get_equivalent_dty
 
 from bundle.datasets.sample import sample
 from bundle.datasets.synthetic_em import SMALLEST_SIDE
-from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding, rule
+from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding
 
 SHARED = ("in_channels", "out_channels", "class_names", "intensity", "flatten", "amp_dtype")
 PREPARATION = ("load", "channel_first", "normalize")  # steps before the network, as train.yaml names them
@@ -26,7 +26,6 @@ COMPUTED = (1, 2)  # n of "16*n + 172": 188 and 204 pixels, with real numbers
 TRACED = (1, 2, 25)  # 188, 204 and the paper's 572 pixels, where torch computes only shapes
 
 
-@rule("agreement")
 def agreement(bundle: Bundle) -> Iterator[Finding]:
     """train.yaml, inference.yaml and the metadata agree on the network, image preparation and classes."""
     train, inference = bundle.workflows["train.yaml"], bundle.workflows["inference.yaml"]
@@ -43,9 +42,8 @@ def agreement(bundle: Bundle) -> Iterator[Finding]:
             yield from _differences(OBJECTS, validation, prediction, data, name)
 
 
-@rule("properties")
 def properties(bundle: Bundle) -> Iterator[Finding]:
-    """Training and inference have every property that MONAI expects, under MONAI's names."""
+    """Training and inference have every property expected by MONAI, under MONAI's names."""
     with tempfile.TemporaryDirectory() as folder:
         sample(f"{folder}/data", size=SMALLEST_SIDE, train=2, test=0)
         data = f"{folder}/data/train"
@@ -67,8 +65,8 @@ def properties(bundle: Bundle) -> Iterator[Finding]:
 def _wrong_properties(bundle: Bundle, name: str, kind: str, overrides: dict[str, Any]) -> Iterator[Finding]:
     where = f"configs/{name}"
     workflow = ConfigWorkflow(
-        config_file=str(bundle.configs / name),
-        meta_file=str(bundle.configs / "metadata.json"),
+        config_file=str(bundle.root / where),
+        meta_file=str(bundle.root / "configs/metadata.json"),
         logging_file=False,
         workflow_type=kind,
         **overrides,
@@ -89,9 +87,8 @@ def _wrong_properties(bundle: Bundle, name: str, kind: str, overrides: dict[str,
         )
 
 
-@rule("network in and out")
 def network_in_and_out(bundle: Bundle) -> Iterator[Finding]:
-    """The network's input and output have the channels, sizes and dtype that the metadata state."""
+    """The network's input and output have the channels, sizes and dtypes of the metadata."""
     form = bundle.metadata["network_data_format"]
     image, pred = form["inputs"]["image"], form["outputs"]["pred"]
     for name, device, ns in (
@@ -121,7 +118,7 @@ def network_in_and_out(bundle: Bundle) -> Iterator[Finding]:
 
 
 def _preparation(train: Mapping[str, Any], inference: Mapping[str, Any]) -> Iterator[Finding]:
-    """Compare the steps that read and scale an image: components and arguments."""
+    """Compare the steps for reading and scaling an image: components and arguments."""
     steps = [_without(step, KEYS) for step in inference.get("preprocessing", {}).get("transforms", [])]
     for key in PREPARATION:
         step = _without(train.get(key, {}), KEYS)

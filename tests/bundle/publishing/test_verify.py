@@ -12,8 +12,8 @@ import pytest
 from bundle.__main__ import main
 from bundle.publishing import layout
 from bundle.publishing.rules import RULES, card, configs, files, metadata, workflows
-from bundle.publishing.rules.basis import Bundle, Rule
-from bundle.publishing.verify import check
+from bundle.publishing.rules.basis import Bundle
+from bundle.publishing.verify import Rule, check
 from tests.bundle.copies import ROOT, copy_of_bundle, replace_in
 from tests.bundle.web import closed_address
 
@@ -62,7 +62,9 @@ def first_row(root: Path, measure: str) -> str:
     return next(line for line in text.splitlines() if re.match(rf"\| {measure} +\|", line))
 
 
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule is not metadata.schema], ids=lambda rule: rule.name)
+@pytest.mark.parametrize(
+    "rule", [rule for rule in RULES.values() if rule is not metadata.schema], ids=lambda rule: rule.__name__
+)
 def test_the_bundle_passes(rule: Rule) -> None:
     assert check(rule, Bundle(ROOT)) == []
 
@@ -143,7 +145,9 @@ def size(content: dict, side: str, form: str) -> None:
     shape(content, side)["spatial_shape"] = [form, form]
 
 
-@pytest.mark.parametrize("rule, damage, message", BROKEN, ids=[f"{r.name}-{k}" for k, (r, _, _) in enumerate(BROKEN)])
+@pytest.mark.parametrize(
+    "rule, damage, message", BROKEN, ids=[f"{r.__name__}-{k}" for k, (r, _, _) in enumerate(BROKEN)]
+)
 def test_a_rule_finds_what_it_is_for(rule: Rule, damage: Callable[[Path], object], message: str, copy: Path) -> None:
     damage(copy)
     found = check(rule, Bundle(copy))
@@ -153,8 +157,8 @@ def test_a_rule_finds_what_it_is_for(rule: Rule, damage: Callable[[Path], object
 
 
 def test_every_rule_is_shown_to_find_something() -> None:
-    apart = {files.file_sizes.name, metadata.schema.name}  # below
-    assert {rule.name for rule, _, _ in BROKEN} | apart == {rule.name for rule in RULES}
+    tested_below = {files.file_sizes, metadata.schema}
+    assert {rule for rule, _, _ in BROKEN} | tested_below == set(RULES.values())
 
 
 def test_metadata_that_is_not_in_the_schema_s_form_is_found(copy: Path, schema: Path) -> None:
@@ -200,11 +204,11 @@ def test_a_configuration_that_cannot_be_read_is_a_finding_not_a_trace(copy: Path
 
 
 def test_the_command_lists_every_rule_and_fails_where_one_does(monkeypatch, copy, schema, capsys) -> None:
-    quick = (files.licence, metadata.schema, metadata.versions, workflows.agreement)
+    quick = {name: RULES[name] for name in ("licence", "metadata schema", "versions", "agreement")}
     monkeypatch.setattr("bundle.publishing.verify.RULES", quick)
     assert main(["verify", "--schema", str(schema)]) == 0
     shown = capsys.readouterr().out
-    assert all(f"{rule.name:<20}{rule.checks}" in shown for rule in quick)
+    assert all(f"{name:<20}{rule.__doc__.splitlines()[0]}" in shown for name, rule in quick.items())
     edit(INFERENCE, "intensity: z_score", "intensity: percentile")(copy)
     monkeypatch.setattr("bundle.publishing.verify.ROOT", copy)
     assert main(["verify", "--schema", str(schema)]) == 1
