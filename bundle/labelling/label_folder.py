@@ -14,7 +14,6 @@ from __future__ import annotations
 import filecmp
 import json
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,18 +99,17 @@ def prepare_app(app: Path, python: Path) -> Path:
 
     Raises:
         UsageError: the folder exists, but was not made by this function.
-        RunError: MONAI Label could not be run.
+        RunError: the environment lacks MONAI Label's app.
     """
     folder = app / APP
     theirs = folder / f"{APP}.py"
     if not theirs.is_file():
         if folder.exists():  # the folder may hold weights of another app
             raise UsageError(f"{folder} exists and was not made by this command; choose another --app, or remove it")
-        command = [str(python), "-m", "monailabel.main", "apps", "--download", "--name", APP, "--output", str(app)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode or not (folder / "main.py").is_file():
-            lines = (done.stderr or done.stdout).strip().splitlines()
-            raise RunError(f"MONAI Label's app could not be copied by {' '.join(command)}: {' '.join(lines[-1:])}")
+        source = python.parents[1] / "monailabel" / "sample-apps" / APP
+        if not source.is_dir():
+            raise RunError(f"MONAI Label's app is missing at {source}; make label-env builds an environment with it")
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("logs", "model", "__pycache__"))
         (folder / "main.py").rename(theirs)
     with replacing(folder / "main.py") as temporary:
         shutil.copyfile(Path(__file__).with_name("label_app.py"), temporary)
