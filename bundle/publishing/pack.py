@@ -1,6 +1,6 @@
 """`python -m bundle pack`: write the zip file for the model zoo, MONAI and MONAI Label.
 
-The zip file holds a JSON twin of each main YAML configuration, since `monai.bundle.load` reads only JSON.
+The zip file holds a JSON twin of each main YAML configuration, because `monai.bundle.load` looks only for JSON.
 """
 
 from __future__ import annotations

@@ -89,6 +89,8 @@ class Bundle:
         """Merge configurations as MONAI does: later files override earlier ones."""
         parser = ConfigParser({})
         for name in names:
+            if name not in self.workflows:
+                raise FileNotFoundError(f"configs/{name} does not exist, but an overlay names it as a base file")
             for key, value in deepcopy(self.workflows[name]).items():
                 merge_kv(parser, key, value)
         merged: dict[str, Any] = parser.get()

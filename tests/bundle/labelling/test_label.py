@@ -42,7 +42,7 @@ def hollow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def refused(images: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Run the command, and return its error message. It must not write any file."""
+    """Run the command, and return the error message. The command must not write files."""
 
     def run(*words: object, folder: Path = images) -> str:
         given = [

@@ -47,7 +47,7 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory) -> Path:
-    """A synthetic section, larger than one tile of 252 pixels with its margins."""
+    """A synthetic section, larger than a single tile of 252 pixels."""
     path = tmp_path_factory.mktemp("images") / "section.png"
     Image.fromarray(synthetic_section(np.random.default_rng(1), (150, 130))[0]).save(path)
     return path
@@ -131,7 +131,7 @@ def test_the_onnx_file_is_valid_whole_and_names_its_axes(exported):
 
 @pytest.fixture(scope="module")
 def eager(weights, image, tmp_path_factory, bundle_root) -> dict[str, np.ndarray]:
-    """What `configs/inference.yaml` writes with the network itself, float32."""
+    """Results of `configs/inference.yaml` with the network in float32."""
     folder = tmp_path_factory.mktemp("eager")
     return segmented(bundle_root, image, folder, "--ckpt_path", str(weights), "--amp_dtype", "null", *SMALL)
 

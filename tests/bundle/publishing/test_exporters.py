@@ -29,7 +29,7 @@ def test_the_input_sizes_of_an_export_fit_the_network(arguments, sizes):
     assert tile_sizes(network) == sizes
     for times in (0, 1):
         side = sizes[0] + times * sizes[1]
-        network(torch.zeros(1, 1, side, side))  # raises an error for a size that does not fit
+        network(torch.zeros(1, 1, side, side))  # raises an error for a wrong size
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""`python -m bundle pack`: equal bytes, equal JSON twins, and an unpacked bundle that runs and can be uploaded."""
+"""`python -m bundle pack`: equal bytes, equal JSON twins; the unpacked bundle runs and can be uploaded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VERSION = json.loads((ROOT / "configs" / "metadata.json").read_text())["version"
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A copy of the bundle with a small network and its weights."""
+    """A copy of the bundle with a small network and weights."""
     root = copy_of_bundle(tmp_path / "source")
     for name in ("train", "inference"):
         replace_in(root / "configs" / f"{name}.yaml", '  out_channels: "@out_channels"\n', SMALL)
@@ -104,7 +104,7 @@ def test_twins_are_equal_to_what_they_are_made_from() -> None:
         original = yaml.safe_load((ROOT / "configs" / name.replace(".json", ".yaml")).read_text())
         twin = json.loads(content)
         assert twin == original
-        assert list(twin) == list(original)  # the order of keys is that of merging
+        assert list(twin) == list(original)  # the order of keys decides the order of merging
 
 
 @pytest.mark.parametrize("line", ["table: {0: 1}", "day: 2020-01-01"])
@@ -126,7 +126,9 @@ def test_large_weights_are_linked_and_monai_brings_them(small: Path, tmp_path: P
     download_large_files(str(tmp_path / NAME))
     assert (tmp_path / NAME / WEIGHTS).read_bytes() == weights.read_bytes()
 
-    (small / LARGE_FILES).write_bytes((tmp_path / NAME / LARGE_FILES).read_bytes())  # a committed link serves, too
+    (small / LARGE_FILES).write_bytes(
+        (tmp_path / NAME / LARGE_FILES).read_bytes()
+    )  # a committed link works in the same way
     assert write_package(small, tmp_path / "again").read_bytes() == path.read_bytes()
 
 
@@ -246,7 +248,7 @@ def test_unpacked_elsewhere_it_trains_evaluates_and_segments(small: Path, tmp_pa
 
 
 def split_card(text: str) -> tuple[dict, str]:
-    """Metadata of a card on the hub, and its text."""
+    """Metadata and text of a card on the hub."""
     _, head, body = text.split("---\n", 2)
     return yaml.safe_load(head), body
 
@@ -280,7 +282,7 @@ def test_pushing_uploads_every_file_of_the_bundle_and_its_card(unpacked: Path) -
         thread.join()
     assert done.returncode == 0, done.stderr
     [created] = hub.created
-    # older versions of huggingface_hub send a switch, newer ones a word
+    # old versions of huggingface_hub send a switch, new versions a word
     assert "private" in (created.get("visibility"), *(key for key in created if created[key] is True))
     assert hub.tags == ["0.1.0"]
     head, body = split_card(hub.files.pop("README.md").decode())

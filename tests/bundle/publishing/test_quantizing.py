@@ -109,7 +109,7 @@ def test_convolutions_and_skips_are_int8_and_the_scores_are_not(exported):
 
 def test_the_weights_take_a_quarter(exported, weights):
     parameters = sum(weight.numel() for weight in torch.load(weights, weights_only=True).values())
-    assert exported.stat().st_size < 0.4 * 4 * parameters + 60_000  # the graph itself takes tens of kilobytes
+    assert exported.stat().st_size < 0.4 * 4 * parameters + 60_000  # the graph takes tens of kilobytes
 
 
 def test_the_file_says_that_it_is_int8_and_from_what(exported):
@@ -136,7 +136,7 @@ def test_a_difference_above_the_tolerance_of_classes_is_not_kept(trained, export
 
 def test_the_share_of_changed_classes_by_hand(trained):
     class Turned(nn.Module):
-        """The network, with the scores of its left half exchanged."""
+        """The network, with exchanged scores in the left half."""
 
         depth, padding, retain_dim = 2, "valid", False
 
@@ -148,7 +148,7 @@ def test_the_share_of_changed_classes_by_hand(trained):
     kind = int8_format([])
     found = compare(trained.network, Turned(), torch.rand(1, 1, 40, 40), kind)
     on_the_image, *on_tiles = found.values()
-    assert on_the_image.classes == pytest.approx(0.5)  # one tile, whose answer is as large as the image
+    assert on_the_image.classes == pytest.approx(0.5)  # a single tile
     assert not on_the_image.allowed_by(kind)
     assert not on_the_image._replace(scores=0.0).allowed_by(kind)
     assert on_the_image._replace(scores=0.0, classes=0.01).allowed_by(kind)

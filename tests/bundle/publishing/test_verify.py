@@ -1,4 +1,4 @@
-"""`python -m bundle verify`: the bundle passes every rule, and each rule finds what it is for in a broken copy."""
+"""`python -m bundle verify`: the bundle passes every rule, and each rule finds errors in a broken copy."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_metadata_are_in_the_schema_s_form(schema: Path) -> None:
     assert check(metadata.schema, Bundle(ROOT, schema)) == []
 
 
-BROKEN = [  # rule, what is done to the copy, what the message must say
+BROKEN = [  # rule, change of the copy, expected part of the message
     (files.required_files, remove("docs/data_license.txt"), "docs/data_license.txt"),
     (files.required_files, add_line("large_files.yml", "large_files: [{path: models/model.pt, url: a}]"), "hash_val"),
     (files.licence, edit("LICENSE", "END OF TERMS AND CONDITIONS", ""), "LICENSE"),
@@ -95,6 +95,7 @@ BROKEN = [  # rule, what is done to the copy, what the message must say
     (configs.overlays, add_line(OVERLAY, "max_epoch: 3"), "did you mean 'max_epochs'"),
     (configs.overlays, add_line(OVERLAY, "network_def#drop: 0.1"), "takes no argument 'drop'"),
     (configs.overlays, edit(OVERLAY, "configs/variant_adam.yaml", "configs/other.yaml"), "second line"),
+    (configs.overlays, edit(OVERLAY, "configs/train.yaml", "configs/gone.yaml"), "configs/gone.yaml does not exist"),
     (configs.components, edit(TRAIN, "WeightedCrossEntropyLoss", "WeightedCrossEntropy"), "cannot be imported"),
     (
         configs.components,
@@ -179,7 +180,7 @@ def test_a_schema_out_of_reach_is_said_to_be_not_checked(copy: Path) -> None:
 def test_large_files_are_found_unless_they_are_linked(copy: Path) -> None:
     (copy / "models").mkdir()
     with (copy / layout.WEIGHTS).open("wb") as file:
-        file.truncate(layout.ZOO_LIMIT + 1)  # takes no room on the disk
+        file.truncate(layout.ZOO_LIMIT + 1)  # a sparse file: no space on the disk
     with (copy / "docs" / "film.mp4").open("wb") as file:
         file.truncate(layout.OWN_LIMIT + 1)
     names = {
