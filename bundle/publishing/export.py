@@ -27,9 +27,9 @@ def export(
 ) -> None:
     """Write the trained network as ONNX, TorchScript, pt2 or TensorRT.
 
-    The file accepts any batch, and all image sizes of the network: 16k + 60 pixels a side for the paper's network, 572
-    for TensorRT. The file is read back and compared with the network, on an image and on tiles of several sizes. If the
-    difference exceeds the tolerance, no file is kept.
+    The file accepts any batch, and all image sizes of the network: 16k + 60 pixels a side for the paper's network (188,
+    204, ...), 572 for TensorRT. The file is read back and compared with the network, on an image and on tiles of
+    several sizes. If the difference exceeds the tolerance, no file is kept.
 
     Segment with the file: python -m monai.bundle run --config_file configs/inference.yaml --backend FILE
 
@@ -39,8 +39,8 @@ def export(
         config_file: configuration for inference, or a list with overlays: "['a.yaml','b.yaml']".
         output: file to write, with the format's suffix (.onnx, .ts, .pt2). Default: beside the weights.
         image: image to compare on. Default: a synthetic section, or the last image of --calibration.
-        calibration: folder or file with at least ten images, similar to the images to segment. Writes ONNX in int8: a
-            quarter of the size, and faster on a CPU. The difference from the network is printed.
+        calibration: folder or file with images similar to the images to segment; ten images are enough. Writes ONNX in
+            int8: a quarter of the size, and faster on a CPU. The difference from the network is printed.
         override: keys of the configuration and their new values, e.g. --network_def#features "[16,32,64,128,256]".
     """
     if format not in FORMATS:
