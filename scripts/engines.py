@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.utils import CommonKeys, ensure_tuple
 
-from scripts.data.datasets import describe_failure
+from scripts.data.items import describe_failure
 
 SHOWN = 5
 OF_ONE_IMAGE = (RuntimeError, ValueError)  # errors that say nothing about the other images

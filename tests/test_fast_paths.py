@@ -10,13 +10,8 @@ from collections import deque
 import numpy as np
 import pytest
 import torch
-from monai.data import CacheDataset, Dataset
 from monai.engines import SupervisedTrainer
-from monai.transforms import Compose
 from scipy import ndimage
-from skimage.measure import label
-from skimage.morphology import local_maxima, reconstruction
-from skimage.segmentation import watershed
 
 from scripts.inferers.memory import KeepFreedMemory
 from scripts.inferers.overlap_tile import MixedPrecisionInferer
@@ -24,9 +19,6 @@ from scripts.losses import WeightedCrossEntropyLoss
 from scripts.metrics.thinning import thin_membrane
 from scripts.metrics.warping import warp
 from scripts.networks.unet import RonnebergerUNet
-from scripts.transforms.elastic import Rand2DElasticTiled
-from scripts.transforms.separation import split_at_necks
-from scripts.transforms.weight_maps import WeightMapd
 
 EIGHT = np.ones((3, 3))
 
@@ -84,21 +76,6 @@ def test_memory_that_is_kept_between_steps_does_not_change_them():
 
     for kept, plain in zip(weights([KeepFreedMemory()]), weights([]), strict=True):
         assert torch.equal(kept, plain)
-
-
-def test_tiles_of_cached_weight_maps_are_those_of_maps_computed_anew():
-    instances = label(blobs(0), connectivity=1)[None]
-    items = [{"image": torch.rand(1, 30, 40), "label": torch.tensor(instances > 0), "instances": instances}] * 2
-
-    def tiles(kind: type[Dataset], **arguments: object) -> list[dict[str, torch.Tensor]]:
-        keys = ["image", "label", "weight"]
-        tile = Rand2DElasticTiled(keys, ["label", "weight"], 60, depth=2, mode=["bilinear", "nearest", "bilinear"])
-        dataset = kind(items, Compose([WeightMapd(), tile]).set_random_state(0), **arguments)
-        return [dataset[k % 2] for k in range(6)]
-
-    for cached, plain in zip(tiles(CacheDataset, progress=False), tiles(Dataset), strict=True):
-        for key in ("image", "label", "weight"):
-            assert torch.equal(cached[key], plain[key])
 
 
 # Measures and objects
@@ -161,19 +138,3 @@ def test_warping_by_bits_of_rings_is_warping_by_counting_pieces(seed):
     truth, proposal = blobs(seed), blobs(seed, share=0.65)
     proposal[:, 20:] = blobs(seed + 10)[:, 20:]
     np.testing.assert_array_equal(warp(truth, proposal), warped_literally(truth, proposal))
-
-
-@pytest.mark.parametrize("depth", [0.5, 1.0, 2.0])
-def test_necks_cut_in_the_box_of_an_object_are_those_cut_in_the_whole_image(depth):
-    instances = label(blobs(5, 0.4, (60, 80)), connectivity=1)
-    expected, last = instances.copy(), int(instances.max())
-    rimmed = np.pad(instances, 1, mode="edge")
-    for number in range(1, last + 1):
-        distance = ndimage.distance_transform_edt(rimmed == number)[1:-1, 1:-1]
-        peaks = local_maxima(reconstruction(np.maximum(distance - depth, 0), distance)) & (distance > 0)
-        seeds, count = label(peaks, connectivity=2, return_num=True)
-        if count > 1:
-            parts = watershed(-distance, seeds, connectivity=2, mask=distance > 0)
-            expected[parts > 1] = expected.max() + parts[parts > 1] - 1
-    assert expected.max() > last
-    np.testing.assert_array_equal(split_at_necks(instances, depth), expected)

@@ -126,7 +126,7 @@ def check_images(folder: Path, in_channels: int) -> tuple[int, list[str]]:
         (1, ['not served, not of 1 channels (in_channels): convert them: RGB.png'])
     """
     from scripts.data.datalist import find_images
-    from scripts.io.reader import split_address
+    from scripts.io.names import split_address
 
     if not folder.is_dir():
         raise UsageError(f"--studies {folder} is no folder; give the folder that holds the images")
@@ -150,7 +150,7 @@ def check_images(folder: Path, in_channels: int) -> tuple[int, list[str]]:
 
 def _refusal(file: Path, in_channels: int) -> str:
     """Say why MONAI Label cannot serve an image. Empty if it can."""
-    from scripts.io.image_files import ImageFileError
+    from scripts.io.image_file import ImageFileError
     from scripts.io.reader import read_header
 
     if not file.name.lower().endswith(ENDINGS):

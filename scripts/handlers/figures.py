@@ -23,7 +23,7 @@ from scripts.engines import engine_items
 from scripts.handlers.history import read_history
 from scripts.handlers.tracking import log_picture
 from scripts.io.arrays import as_array
-from scripts.io.writer import ResultNames
+from scripts.io.names import ResultNames
 from scripts.metrics.pixels import confusion_matrix, pixel_error, split_target, to_class_map
 from scripts.networks.geometry import center_crop
 from scripts.plot.panels import curves_figure, figure_pixels, panel_figure, save_figure

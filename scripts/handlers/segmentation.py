@@ -19,7 +19,8 @@ from scripts.data.items import source_of
 from scripts.engines import OF_ONE_IMAGE, FolderEvaluator, engine_items
 from scripts.io.arrays import as_array
 from scripts.io.files import write_csv
-from scripts.io.writer import ResultNames, SegmentationStore
+from scripts.io.names import ResultNames
+from scripts.io.writer import SegmentationStore
 from scripts.metrics.shapes import ObjectsCSV, object_table
 from scripts.plot.overlays import class_key, overlay_image, save_image
 

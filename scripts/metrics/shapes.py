@@ -203,7 +203,6 @@ class ObjectsCSV:
         self.columns: dict[str, None] = {"image": None}
         # a line per image with all of its columns, of which later images may have more
         self._tables = temporary_path(path.with_suffix(f".{idist.get_rank()}.jsonl"))
-        self._tables.parent.mkdir(parents=True, exist_ok=True)
         self._tables.write_text("", encoding="utf-8")
 
     def add(self, image: str, table: Mapping[str, np.ndarray]) -> None:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.colors import to_rgb
+from PIL import Image
 from skimage.draw import polygon as pixels_within
 from skimage.measure import approximate_polygon, find_contours, regionprops
 from skimage.segmentation import find_boundaries
 
 from scripts.io.files import replacing
-from scripts.io.image_files import png_bytes
 
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#BBBBBB"
@@ -120,14 +120,17 @@ def overlay_image(
 
 
 def save_image(image: np.ndarray, path: str | Path) -> None:
-    """Write a uint8 image (H, W, 3) as PNG; atomic.
+    """Write an image as PNG. The file appears completely or not at all.
 
-    Grain such as a microscope's has nothing for the filters of PNG to take out. Without them, at the lowest level of
-    compression, the file is smaller than what Pillow writes, in half of its time.
+    Args:
+        image: uint8 (H, W, 3).
+        path: the PNG file. An existing file is replaced.
+
+    Example:
+        >>> save_image(np.zeros((5, 7, 3), np.uint8), "black.png")
     """
-    content = png_bytes(image, level=1)
     with replacing(path) as temporary:
-        temporary.write_bytes(content)
+        Image.fromarray(image).save(temporary, compress_level=1)  # 25 ms for 512 x 512 on a cloud core, level 6: 114
 
 
 def _shown_planes(image: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ import json, sys
 from tests.absent import HEAVY, hide
 hide(HEAVY)
 
-from scripts.io.image_files import ImageFileError
+from scripts.io.image_file import ImageFileError
 from scripts.io.reader import PlaneReader
 for path in sys.argv[1:]:
     reader = PlaneReader()

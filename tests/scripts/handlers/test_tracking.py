@@ -39,11 +39,11 @@ def test_only_changed_files_that_fit_the_patterns_are_found(tmp_path):
 WITHOUT_MLFLOW = """
 import sys
 sys.modules["mlflow"] = None  # as if it were not installed
-import bundle.running.tracking, scripts.handlers
-assert bundle.running.tracking.tracking_keys(None) == {}
+import bundle.running.run, scripts.handlers
+assert bundle.running.run.tracking_keys(None) == {}
 try:
-    bundle.running.tracking.tracking_keys("mlflow")
-except bundle.running.tracking.UsageError as error:
+    bundle.running.run.tracking_keys("mlflow")
+except bundle.running.run.UsageError as error:
     print(error)
 """
 

@@ -1,4 +1,4 @@
-"""The pure part of the augmentation: sampled displacements, applied displacements, the deterministic tile."""
+"""Deformed tiles against the formula, scipy and elasticdeform; the deterministic tile."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from monai.data import MetaTensor
 from monai.transforms import Affine
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 
-from scripts.transforms.displacements import dense_displacements, sample_displacements, sample_simard_displacements
-from scripts.transforms.elastic import apply_displacements, extract_tile
-from scripts.transforms.resampling import affine_matrix
+from scripts.transforms.displacements import sample_displacements
+from scripts.transforms.resampling import affine_matrix, apply_displacements, extract_tile
 
 ZERO = np.zeros((2, 3, 3), np.float32)
 
@@ -27,12 +26,12 @@ def labels(*shape: int, classes: int = 7, dtype: torch.dtype = torch.int64) -> t
 
 
 def ramps(height: int, width: int) -> torch.Tensor:
-    """Two channels whose values are the row and the column: read at any place inside, they tell that place exactly."""
+    """Make two channels with the row and the column as values. A tile then shows its reading places."""
     return torch.from_numpy(np.indices((height, width)).astype(np.float32))
 
 
 def places(size: tuple[int, int], displacements: np.ndarray, affine: np.ndarray, start: tuple[int, int]) -> np.ndarray:
-    """The formula of the documentation in float64, with scipy's spline for the coarse grid: (2, h, w)."""
+    """Compute the module's formula in float64, with scipy's spline for the coarse grid: (2, h, w)."""
     h, w = size
     factors = (h / displacements.shape[1], w / displacements.shape[2])
     dense = [zoom(d.astype(np.float64), factors, order=3, mode="mirror", grid_mode=False) for d in displacements]
@@ -40,74 +39,6 @@ def places(size: tuple[int, int], displacements: np.ndarray, affine: np.ndarray,
     x = np.indices(size).reshape(2, -1) - centre[:, None]
     turned = affine[:2, :2] @ x + affine[:2, 2:] + centre[:, None] + np.array(start)[:, None]
     return turned.reshape(2, h, w) + np.stack(dense)
-
-
-# sampling
-
-
-def test_displacements_are_gaussian_with_ten_pixels_on_three_by_three_points():
-    drawn = np.stack([sample_displacements(random_state=seed) for seed in range(3000)])
-    assert drawn.shape == (3000, 2, 3, 3)
-    assert drawn.dtype == np.float32
-    flat = drawn.reshape(3000, -1)
-    # 18 independent components; 5 standard errors of mean and deviation
-    np.testing.assert_allclose(flat.mean(0), 0, atol=5 * 10 / 3000**0.5)
-    np.testing.assert_allclose(flat.std(0), 10, atol=5 * 10 / 6000**0.5)
-    np.testing.assert_allclose(np.corrcoef(flat.T), np.eye(18), atol=5 / 3000**0.5)
-    z = flat / 10
-    assert (z**4).mean() == pytest.approx(3, abs=0.2)  # a uniform distribution would have 1.8
-
-
-def test_sampling_takes_seed_state_or_generator_and_repeats():
-    by_seed = sample_displacements((4, 5), 2.0, 7)
-    assert by_seed.shape == (2, 4, 5)
-    np.testing.assert_array_equal(by_seed, sample_displacements((4, 5), 2.0, np.random.RandomState(7)))
-    generators = [np.random.default_rng(7) for _ in range(2)]
-    np.testing.assert_array_equal(*(sample_displacements(random_state=generator) for generator in generators))
-    assert not np.array_equal(sample_displacements(), sample_displacements())
-
-
-def test_simard_displacements_are_blurred_uniform_noise_times_alpha():
-    size, radius = (40, 30), 12
-    drawn = sample_simard_displacements(size, random_state=3)
-    uniform = np.random.RandomState(3).uniform(-1, 1, (2, size[0] + 24, size[1] + 24))
-    kernel = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * 5.0**2))
-    kernel /= kernel.sum()
-    for axis in (1, 2):
-        uniform = np.apply_along_axis(np.convolve, axis, uniform, kernel, mode="valid")
-    assert drawn.dtype == np.float32
-    np.testing.assert_allclose(drawn, 50 * uniform, atol=1e-4)
-
-
-def test_simard_displacements_have_one_spread_at_the_border_and_inside():
-    drawn = np.stack([sample_simard_displacements((31, 31), random_state=seed) for seed in range(800)])
-    kernel = np.exp(-(np.arange(-12, 13) ** 2) / 50)
-    expected = 50 / 3**0.5 * (kernel**2).sum() / kernel.sum() ** 2  # 1.63 px
-    np.testing.assert_allclose(drawn[:, :, 0, 0].std(), expected, rtol=0.1)
-    np.testing.assert_allclose(drawn[:, :, 15, 15].std(), expected, rtol=0.1)
-
-
-# the dense field
-
-
-@pytest.mark.parametrize("size", [(21, 31), (64, 64), (3, 3), (2, 5), (388, 572)])
-@pytest.mark.parametrize("points", [(3, 3), (2, 5)])
-def test_dense_field_is_scipys_mirrored_cubic_spline(size, points):
-    coarse = sample_displacements(points, 10.0, 0)
-    where = np.meshgrid(*(np.linspace(0, p - 1, s) for p, s in zip(points, size, strict=True)), indexing="ij")
-    expected = [map_coordinates(plane.astype(np.float64), where, order=3, mode="mirror") for plane in coarse]
-    np.testing.assert_allclose(dense_displacements(coarse, size), expected, atol=2e-5)
-
-
-def test_corner_points_sit_on_the_corner_pixels_and_the_middle_one_in_the_middle():
-    coarse = sample_displacements(random_state=1)
-    dense = dense_displacements(coarse, (41, 61)).numpy()
-    np.testing.assert_allclose(dense[:, ::20, ::30], coarse, atol=1e-5)
-
-
-def test_equal_displacements_are_a_shift_and_none_are_exactly_none():
-    assert torch.equal(dense_displacements(ZERO, (40, 50)), torch.zeros(2, 40, 50))
-    np.testing.assert_allclose(dense_displacements(ZERO + 3, (40, 50)), 3, atol=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [2.0, 10.0, 40.0])
@@ -126,7 +57,7 @@ def test_agrees_with_elasticdeform(sigma, angle):
     classes = random_state.randint(0, 5, (120, 150))
     expected = elasticdeform.deform_grid(classes, displacements.astype(float), order=0, mode="mirror", rotate=angle)
     got = apply_displacements(torch.from_numpy(classes)[None], displacements, affine=affine, mode="nearest")
-    assert np.mean(got[0].numpy() != expected) < 1e-3  # a place half-way between two pixels may go either way
+    assert np.mean(got[0].numpy() != expected) < 1e-3  # places half-way between two pixels may be rounded differently
 
 
 def test_repeats_what_elasticdeform_gave_for_a_small_array():
@@ -169,7 +100,7 @@ def test_zero_displacement_is_the_identity(shape, displacements):
 @pytest.mark.parametrize("shift", [(0, 3), (-2, 5), (-30, 100), (1000, -777)])
 def test_integer_shifts_are_exact_and_mirror_without_the_edge_pixel(shift):
     image, classes = noise(2, 20, 33), labels(2, 20, 33)
-    # the slow and sure way to mirror: one step at a time
+    # numpy mirrors index by index
     rows, cols = (
         [np.pad(np.arange(n), 2000, mode="reflect")[i + 2000 + s] for i in range(n)]
         for n, s in zip((20, 33), shift, strict=True)
@@ -206,7 +137,7 @@ def test_angle_and_shift_have_monais_direction():
     image = torch.from_numpy(gaussian_filter(noise(1, 60, 60).numpy(), (0, 3, 3)))
     ours = apply_displacements(image, None, affine=affine_matrix(0.3, (4.0, -2.5)))
     monais = Affine(rotate_params=0.3, translate_params=(4.0, -2.5), padding_mode="border", image_only=True)(image)
-    # the middle, because MONAI's reflection is another
+    # only the middle, because MONAI's reflection differs
     torch.testing.assert_close(ours[:, 15:45, 15:45], monais.as_tensor()[:, 15:45, 15:45], atol=1e-5, rtol=0)
 
 
@@ -378,10 +309,6 @@ def test_output_window_of_a_deformed_tile_is_its_centre():
             lambda: extract_tile(noise(1, 9, 9), None, start=(0, 0), input_size=(8, 8), output_size=(8, 10)),
             "not larger",
         ),
-        (lambda: sample_displacements((1, 3)), "at least 2 points"),
-        (lambda: sample_displacements(sigma=-1.0), "sigma must not be negative"),
-        (lambda: sample_simard_displacements((9, 9), kernel_size=24), "odd.*take 25"),
-        (lambda: sample_simard_displacements((9, 9), sigma=0.0), "positive"),
     ],
 )
 def test_errors_say_what_was_got_and_expected(call, message):

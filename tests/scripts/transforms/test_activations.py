@@ -1,4 +1,4 @@
-"""Probabilities from one, two and more outputs."""
+"""Probabilities and classes from one, two and more output channels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_half_precision_scores_give_float32_and_keep_their_metadata():
 
 
 @pytest.mark.parametrize("classes", [1, 2, 5])
-def test_the_likeliest_class_is_that_of_monai_and_the_first_of_equal_ones(classes):
+def test_the_likeliest_class_equals_monais_and_is_the_first_among_equals(classes):
     coarse = torch.randint(0, 4, (classes, 30, 40)) / 4  # many are equal
     scores = MetaTensor(coarse, meta={"filename_or_obj": "a.tif"})
     expected = AsDiscreted("pred", argmax=True)({"pred": scores.clone()})["pred"]

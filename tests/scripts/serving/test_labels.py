@@ -1,4 +1,4 @@
-"""What MONAI Label is given: one label image, columns first; and that no other run notices."""
+"""MONAI Label gets a label image, columns first. Runs without MONAI Label do not change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REQUEST = {"model": "original_unet_segmentation", "image_path": "a.png"}
 
 
 def item(classes: int = 2, **more: object) -> dict:
-    """A segmented image of 4 x 6 pixels as the postprocessing knows it: object 2 in the last row, 1 in the first."""
+    """A segmented image of 4 x 6 pixels in the postprocessing: object 1 in the first row, object 2 in the last."""
     instances = np.zeros((1, HEIGHT, WIDTH), np.int32)
     instances[0, 0, 1:4], instances[0, 3, 4:] = 1, 2
     pred = torch.zeros(1, HEIGHT, WIDTH)
@@ -46,7 +46,7 @@ def test_the_image_says_the_label_s_size_so_that_it_is_not_stretched():
 
 
 def test_with_two_classes_the_classes_are_those_of_the_objects():
-    """An object that min_area has dropped is background; without any cleaning both ways agree."""
+    """An object removed by min_area is background."""
     before = item(**REQUEST)
     before["instances"][before["instances"] == 1] = 0
     after = ServedLabeld()(before)

@@ -1,6 +1,6 @@
 """`python -m bundle fetch phc_u373`, `dic_hela`: the Cell Tracking Challenge's layout.
 
-A made-up set with a list of its own shows what is checked; the real sets are compared with the lists in the repository.
+A made-up set with its own checksums tests the checks. The real sets are compared with the lists in the repository.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ import yaml
 
 from bundle.__main__ import main
 from bundle.datasets.cell_tracking_sets import cell_tracking_set, read_pixels
-from bundle.datasets.data_sets import DataSet
-from bundle.datasets.digests import known_digests
+from bundle.datasets.data_sets import DataSet, known_digests
 from bundle.datasets.fetch import DATA_SETS, fetch_set
 from bundle.errors import RunError, UsageError
 from tests.bundle.web import closed_address, served
@@ -40,7 +39,7 @@ REAL = {  # name: (title, sequence here, images, gold masks)
 
 
 def digest(path: Path) -> str:
-    """The checksum by its definition, read by another library than the one under test."""
+    """The checksum by its definition, of pixels read by another library."""
     pixels = tifffile.imread(path)
     height, width = pixels.shape
     kind = {1: "uint8", 2: "uint16"}[pixels.itemsize]
@@ -49,7 +48,7 @@ def digest(path: Path) -> str:
 
 @pytest.fixture
 def challenge(tmp_path: Path) -> Path:
-    """A folder that holds one set, two sequences, as the challenge's zip files unpack."""
+    """A folder with a set of two sequences, as unpacked from the challenge's zip file."""
     root = tmp_path / "unpacked" / TITLE
     random = np.random.default_rng(0)
     for sequence in ("01", "02"):
@@ -65,7 +64,7 @@ def challenge(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny(challenge: Path) -> DataSet:
-    """An entry of the table that knows the files of sequence 02."""
+    """A data set with known checksums for sequence 02."""
     digests = {
         f"02{kind}": {path.name: digest(path) for path in sorted((challenge / TITLE / f"02{kind}").glob("*.tif"))}
         for kind in FRAMES
@@ -81,7 +80,7 @@ def archive(challenge: Path) -> Path:
 
 @pytest.fixture
 def web(challenge: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of the folder that holds the zip file."""
+    """The address of the folder with the zip file."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with served(archive.parent) as address:
         yield address
@@ -223,7 +222,7 @@ def test_a_folder_without_sequences_is_not_the_data(tiny: DataSet, challenge: Pa
     [
         ("cut off", "cannot be read as an image"),
         ("no image", "cannot be read as an image"),
-        ("two pages", "holds several pictures, expected one"),
+        ("two pages", "holds several images, expected one"),
         ("colour", "is of kind RGB, expected grey"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Layouts that are recognised, and what is said where one is not. Splits: test_splits.py."""
+"""Layouts of data set folders, and errors for unknown layouts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from scripts.data.datalist import find_images, find_pairs, natural_order
-from scripts.io.image_files import ImageFileError
+from scripts.io.image_file import ImageFileError
 
 
 def write(path: Path, *shape: int) -> Path:
@@ -37,7 +37,7 @@ def test_order_is_by_number():
     assert sorted(["t10.tif", "T2.tif", "t1.tif", "a", "10", "9"], key=natural_order) == [
         "9", "10", "a", "t1.tif", "T2.tif", "t10.tif"
     ]  # fmt: skip
-    assert sorted(["1²2.png", "1²1.png"], key=natural_order) == ["1²1.png", "1²2.png"]  # a digit that is no number
+    assert sorted(["1²2.png", "1²1.png"], key=natural_order) == ["1²1.png", "1²2.png"]  # "²" is a digit but no number
 
 
 # ---------------------------------------------------------------- images for inference
@@ -63,7 +63,7 @@ def test_a_single_file_or_plane_may_be_given(tmp_path: Path):
     assert find_images(f"{tmp_path}/a.tif#page=1") == [{"image": f"{tmp_path}/a.tif#page=1"}]
 
 
-def test_a_damaged_file_does_not_hide_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_damaged_file_does_not_hide_the_rest(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     write(tmp_path / "a.tif", 2, 5, 7)
     (tmp_path / "b.tif").write_bytes(b"II*\0 damaged")
     with caplog.at_level(logging.WARNING):
@@ -71,7 +71,7 @@ def test_a_damaged_file_does_not_hide_the_others(tmp_path: Path, caplog: pytest.
     assert "b.tif cannot be read" in caplog.text
 
 
-def test_a_link_that_leads_nowhere_is_reported_and_not_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_broken_link_is_reported_and_not_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     (tmp_path / "a.png").symlink_to(write(tmp_path / "real" / "a.png"))
     (tmp_path / "b.png").symlink_to(tmp_path / "nowhere.png")
     with caplog.at_level(logging.WARNING):
@@ -138,7 +138,7 @@ def test_layouts_are_recognised(layout: str, inside: str, tmp_path: Path):
     assert paths == expected
 
 
-def test_a_datalist_may_lie_anywhere_and_keeps_what_else_it_says(tmp_path: Path):
+def test_a_datalist_may_have_any_name_and_keeps_further_entries(tmp_path: Path):
     datalist(tmp_path)
     (tmp_path / "dataset.json").rename(tmp_path / "mine.json")
     assert [item["fold"] for item in find_pairs(tmp_path / "mine.json")] == [3]
@@ -170,9 +170,9 @@ def sides(root: Path, images: list[str], labels: list[str]) -> Path:
     return root
 
 
-BY_NUMBER = [  # names on either side that find_pairs gives as pairs
+BY_NUMBER = [  # names of images and labels that pair
     (["9", "10"], ["labels00000009", "labels00000010"]),
-    (["t1_2", "t2_1"], ["t1_2_seg", "t2_1_seg"]),  # not the last number alone: all must agree
+    (["t1_2", "t2_1"], ["t1_2_seg", "t2_1_seg"]),  # all numbers must agree, not only the last
 ]
 
 
@@ -196,10 +196,14 @@ def test_equal_names_win_over_numbers(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 NOT_BY_NUMBER = [
-    (["1", "2"], ["a1", "a3"], r"the other side lacks the numbers of 2 \(2\.png, a3\.png\)"),
-    (["1", "2"], ["a1", "a2", "a3"], r"the other side lacks the numbers of 1 \(a3\.png\)"),
-    (["0", "1"], ["a1", "a2"], r"the other side lacks the numbers of 2 \(0\.png, a2\.png\)"),  # one counted from 0
-    (["s1_5", "s1_6"], ["s2_5", "s2_6"], "the other side lacks the numbers of 4 "),  # another series
+    (["1", "2"], ["a1", "a3"], r"the other folder lacks the numbers of 2 \(2\.png, a3\.png\)"),
+    (["1", "2"], ["a1", "a2", "a3"], r"the other folder lacks the numbers of 1 \(a3\.png\)"),
+    (
+        ["0", "1"],
+        ["a1", "a2"],
+        r"the other folder lacks the numbers of 2 \(0\.png, a2\.png\)",
+    ),  # images count from 0, labels from 1
+    (["s1_5", "s1_6"], ["s2_5", "s2_6"], "the other folder lacks the numbers of 4 "),  # another series
     (["s1_5", "s2_5"], ["a5", "b5"], r"a5\.png and b5\.png have the same"),
     (["1", "01"], ["a1", "b1"], r"0?1\.png and 0?1\.png have the same"),
     (["1", "2"], ["left", "right"], r"left\.png has no number"),
@@ -360,8 +364,8 @@ def test_an_empty_folder_says_where_images_are(tmp_path: Path):
         find_images(tmp_path)
 
 
-def test_images_whose_results_would_have_one_name_are_refused(tmp_path: Path):
+def test_images_with_equal_result_names_are_refused(tmp_path: Path):
     write(tmp_path / "a.png")
     write(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match=r"differ only in their ending; .*: move one away"):
+    with pytest.raises(ValueError, match=r"differ only in their ending.*: move one away"):
         find_images(tmp_path)
