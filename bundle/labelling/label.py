@@ -12,20 +12,10 @@ from typing import Any
 from bundle.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = "ORIGINAL_UNET_LABEL_ENV"  # where the environment is that holds MONAI Label
-ENDINGS = (
-    ".png",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".jpg",
-    ".jpeg",
-    ".nii.gz",
-    ".nii",
-    ".mha",
-    ".nrrd",
-)  # tried with its server
-SHOWN = 5
+ENVIRONMENT = "ORIGINAL_UNET_LABEL_ENV"  # names the folder of MONAI Label's Python environment
+# formats tried with MONAI Label's server
+ENDINGS = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg", ".nii.gz", ".nii", ".mha", ".nrrd")
+SHOWN = 5  # file names in a message
 
 
 def label(
@@ -43,44 +33,44 @@ def label(
 ) -> None:
     """Serve the bundle with MONAI Label, for annotation programs.
 
-    MONAI Label needs an environment of its own: make label-env, once (or $ORIGINAL_UNET_LABEL_ENV, a folder). Nothing
-    is downloaded. The server keeps its notes and the labels in STUDIES: datastore_v2.json, labels/original (proposed),
-    labels/final (submitted). It asks nobody for a password: leave it on 127.0.0.1 unless the network is yours.
+    MONAI Label needs a separate Python environment. Build the environment once with `make label-env`, or set
+    $ORIGINAL_UNET_LABEL_ENV to its folder. The command downloads nothing.
 
-    Any key of the two configurations can be set, as with `run`: --orientations 8, --min_area 40,
-    --served_instances true (labels are numbered objects), --class_names ..., --num_workers 0.
+    The server writes into STUDIES: datastore_v2.json (a list of images and labels), labels/original (proposed labels)
+    and labels/final (submitted labels). The server has no password: stay on 127.0.0.1 unless you own the network.
+
+    Any key of the two configurations can be set, as with `run`: --orientations 8, --min_area 40, --class_names ...,
+    --num_workers 0, --served_instances true (labels are numbered objects).
 
     Args:
-        studies: folder of images, one plane each.
+        studies: folder of 2-D images, one plane per file.
         host: address to listen at; 0.0.0.0 for every network.
         port: port to listen at.
-        app: folder for what the server needs; made if absent. Weights that clients have trained stay in it.
-        weights: file of weights; they are copied. Default: those in `app`, else models/model.pt.
-        inference: configuration or list of them, "['configs/inference.yaml','configs/demo_inference.yaml']".
-        training: likewise; must fit the same weights.
-        epistemic_dropout: rate, e.g. 0.5: score unlabelled images by how much repeated inference with dropout differs,
-            and offer the strategy epistemic. Runs by itself in the background, five times inference for every image.
-        overwrite: replace weights in `app` by `weights`.
-        prepare_only: prepare the folder, show the command that starts the server, and stop.
+        app: folder for the server's files, also for weights trained by clients. Made if absent.
+        weights: weights to serve; the server gets a copy. Default: the weights in `app`, else models/model.pt.
+        inference: configuration, or a list: "['configs/inference.yaml','configs/demo_inference.yaml']".
+        training: configuration, or a list, with the same network.
+        epistemic_dropout: dropout rate, e.g. 0.5. Adds the strategy epistemic: the least certain image first. The
+            server scores images without labels in the background, by five inferences with dropout for each image.
+        overwrite: let `weights` replace the weights in `app`.
+        prepare_only: prepare the folder and print the command for the server, without starting the server.
         override: keys of the configurations and their new values.
     """
     from bundle.labelling.label_folder import NAME, prepare_app, prepare_bundle, read_configs  # imports torch
 
-    folder = Path(str(studies)).expanduser().resolve()
+    folder = _absolute(studies)
     if epistemic_dropout is not None and not 0 < epistemic_dropout < 1:
         raise UsageError(f"--epistemic_dropout is {epistemic_dropout}, expected a rate between 0 and 1")
     python = environment_python()
     configs = read_configs(_listed(inference), _listed(training), override)
     count, notes = check_images(folder, configs["inference"]["in_channels"])
-    check_port(host, port)
-    apps = Path(str(app)).expanduser().resolve()
-    chosen = None if weights is None else Path(str(weights)).expanduser().resolve()
-    app_folder = prepare_app(apps, python)
-    served = prepare_bundle(app_folder, configs, chosen, overwrite)
+    _check_port(host, port)
+    app_folder = prepare_app(_absolute(app), python)
+    served = prepare_bundle(app_folder, configs, None if weights is None else _absolute(weights), overwrite)
 
     command = [str(python), "-m", "monailabel.main", "start_server", "--app", str(app_folder), "--studies", str(folder)]
     command += ["--host", host, "--port", str(port)]
-    settings = {"models": NAME, "zoo_source": "local", "sam2": "false"}  # local: else it asks the network for the zoo
+    settings = {"models": NAME, "zoo_source": "local", "sam2": "false"}  # local: do not ask the zoo over the network
     if epistemic_dropout is not None:
         settings |= {"epistemic_model": NAME, "epistemic_dropout": str(epistemic_dropout)}
     command += [word for pair in settings.items() for word in ("--conf", *pair)]
@@ -95,14 +85,14 @@ def label(
     shown = "127.0.0.1" if host == "0.0.0.0" else host
     print(f"MONAI Label answers at http://{shown}:{port} in some seconds; Ctrl-C ends it", flush=True)
     os.chdir(app_folder)
-    os.execve(command[0], command, environment)  # the server takes this process's place, and its signals
+    os.execve(command[0], command, environment)  # the server replaces this process, so signals reach the server
 
 
 def environment_python() -> Path:
-    """The interpreter of MONAI Label's environment: $ORIGINAL_UNET_LABEL_ENV, else `.venv-label` in the checkout.
+    """Find the interpreter of MONAI Label's environment: $ORIGINAL_UNET_LABEL_ENV, else .venv-label in the checkout.
 
     Raises:
-        UsageError: there is none, or none with MONAI Label.
+        UsageError: no environment, or an environment without MONAI Label.
     """
     folder = Path(os.environ.get(ENVIRONMENT) or ROOT / ".venv-label").expanduser().absolute()
     found = [folder / "bin" / "python", folder / "Scripts" / "python.exe"]
@@ -110,28 +100,33 @@ def environment_python() -> Path:
     if python is None:
         raise UsageError(f"no environment for MONAI Label at {folder}: make label-env builds it, or set ${ENVIRONMENT}")
     if not any(folder.glob("[lL]ib*/**/site-packages/monailabel/main.py")):
-        raise UsageError(f"{folder} does not hold MONAI Label: make label-env builds an environment that does")
+        raise UsageError(f"{folder} does not hold MONAI Label: make label-env builds an environment with it")
     return python
 
 
 def check_images(folder: Path, in_channels: int) -> tuple[int, list[str]]:
-    """What of a folder can be served.
+    """Check the images of a folder.
 
     Args:
         folder: of images.
-        in_channels: that the network takes.
+        in_channels: number of channels of the network's input.
 
     Returns:
-        the number of images that can, and a line for every kind of those that cannot.
+        Number of images to serve, and a line for each reason to refuse images.
 
     Raises:
-        UsageError: there is no folder, or nothing in it that can; or two images of one name, which the server takes for
-            one.
+        UsageError: no folder, no image to serve, or two images of the same name with different endings. The server
+            would mix up the two images.
+
+    Example:
+        >>> from PIL import Image
+        >>> for mode in ("L", "RGB"):
+        ...     Image.new(mode, (8, 8)).save(f"{mode}.png")
+        >>> check_images(Path("."), in_channels=1)
+        (1, ['not served, not of 1 channels (in_channels): convert them: RGB.png'])
     """
     from scripts.data.datalist import find_images
-    from scripts.io.image_file import ImageFileError
     from scripts.io.names import split_address
-    from scripts.io.reader import read_header
 
     if not folder.is_dir():
         raise UsageError(f"--studies {folder} is no folder; give the folder that holds the images")
@@ -142,33 +137,35 @@ def check_images(folder: Path, in_channels: int) -> tuple[int, list[str]]:
     files = dict.fromkeys(split_address(item["image"])[0] for item in items)
     refused: dict[str, list[str]] = {}
     for file in files:
-        reason = ""
-        if not file.name.lower().endswith(ENDINGS):
-            reason = f"of a format that MONAI Label does not list (it does {', '.join(ENDINGS)})"
-        else:
-            try:
-                header = read_header(file)
-            except (ImageFileError, FileNotFoundError):
-                reason = "damaged"
-            else:
-                if header.planes > 1:
-                    reason = "of several planes, which MONAI Label cannot address: save each as a file"
-                elif header.channels != in_channels:
-                    reason = f"not of {in_channels} channels (in_channels): convert them"
-        if reason:
-            refused.setdefault(reason, []).append(file.name)
+        refused.setdefault(_refusal(file, in_channels), []).append(file.name)
+    count = len(refused.pop("", []))
     notes = []
     for reason, names in refused.items():
-        some = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        notes.append(f"not served, {reason}: {some}")
-    left = len(files) - sum(map(len, refused.values()))
-    if not left:
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        notes.append(f"not served, {reason}: {', '.join(names[:SHOWN])}{more}")
+    if not count:
         raise UsageError(f"--studies {folder} holds no image that can be served; " + "; ".join(notes))
-    return left, notes
+    return count, notes
 
 
-def check_port(host: str, port: int) -> None:
-    """Raise UsageError where the server could not listen."""
+def _refusal(file: Path, in_channels: int) -> str:
+    """Say why MONAI Label cannot serve an image. Empty if it can."""
+    from scripts.io.image_file import ImageFileError
+    from scripts.io.reader import read_header
+
+    if not file.name.lower().endswith(ENDINGS):
+        return f"MONAI Label does not list this format (it lists {', '.join(ENDINGS)})"
+    try:
+        header = read_header(file)
+    except (ImageFileError, FileNotFoundError):
+        return "damaged"
+    if header.planes > 1:
+        return "of several planes, which MONAI Label cannot address: save each as a file"
+    return "" if header.channels == in_channels else f"not of {in_channels} channels (in_channels): convert them"
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raise UsageError if a server cannot listen at an address."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET):
             pass
@@ -177,19 +174,28 @@ def check_port(host: str, port: int) -> None:
 
 
 def server_environment() -> dict[str, str]:
-    """Variables that MONAI Label reads, over those of this process."""
+    """Return the environment variables for MONAI Label: the variables of this process, and settings.
+
+    Example:
+        >>> server_environment()["MONAI_LABEL_RELOAD_APP_LIB"]
+        'false'
+    """
     endings = [f"*{ending}" for ending in (*ENDINGS, *map(str.upper, ENDINGS))]
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-    environment.setdefault("CUDA_VISIBLE_DEVICES", "0")  # of several GPUs it would start a training that ends unsaid
+    environment.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with several GPUs, a training ends without a message
     return environment | {
-        "MONAI_LABEL_RELOAD_APP_LIB": "false",  # one bundle: reloading its scripts for every step races with itself
+        "MONAI_LABEL_RELOAD_APP_LIB": "false",  # threads would reload the same scripts at the same time
         "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(endings),
         "PYTHONUNBUFFERED": "1",
     }
 
 
+def _absolute(path: object) -> Path:
+    return Path(str(path)).expanduser().resolve()  # str: fire reads a bare 2024 as a number
+
+
 def _listed(given: str | list[str]) -> list[str]:
-    """Names of files from one, a list, or names joined by commas; those of the bundle from wherever it is called."""
+    """Split names of files (a list, or text with commas). Names without a file here are looked for in ROOT."""
     names = given.strip("[]").split(",") if isinstance(given, str) else given
     paths = [Path(str(name).strip()) for name in names]
     return [str(ROOT / path if not path.is_file() and (ROOT / path).is_file() else path) for path in paths]

@@ -1,6 +1,7 @@
-"""The app that MONAI Label runs for `python -m bundle label`: its own `monaibundle` app, and what that lacks.
+"""MONAI Label's app `monaibundle`, extended by annotations, by a strategy, and by checks of requests.
 
-Copied as main.py into the app's folder, beside `monaibundle` as it was; runs in MONAI Label's environment alone.
+`bundle.labelling.label_folder` copies this file to main.py in the app's folder. Only MONAI Label's environment can
+import this file.
 """
 
 from __future__ import annotations
@@ -20,26 +21,30 @@ from monailabel.transform.writer import PolygonWriter
 from monailabel.utils.others.generic import strtobool
 from monailabel.utils.others.label_colors import get_color
 
-# `scripts`, the served bundle's own, is imported in methods: MONAI Label puts it on the path while it builds the tasks
-OUTPUT = "output"  # in a request: asap, dsa or json, for clients that draw annotations
-EVALUATED = ("$", "@", "%")  # what a text in a configuration begins with that MONAI evaluates or follows
+# Only methods import `scripts` of the served bundle: MONAI Label sets the import path while building the tasks.
+OUTPUT = "output"  # key of a request from clients with annotations: asap, dsa or json
+EVALUATED = ("$", "@", "%")  # MONAI evaluates texts with these first letters
 OPTIONS = ("instances", "orientations", "threshold", "min_area", "fill_holes", "split_necks", "close_gaps")
 
 
 def refuse_programs(request: Any, name: str = "request") -> None:
-    """Refuse a request that would put a program into the configuration.
+    """Refuse requests with code for the server.
 
-    MONAI Label writes options and device of a request into the bundle's configuration, and a configuration is
-    evaluated: `{"threshold": "$..."}` would run as code, whoever sends it.
+    MONAI Label writes a request's options and device into the bundle's configuration, and MONAI evaluates the
+    configuration: `{"threshold": "$..."}` from any client would run as code.
+
+    Args:
+        request: a request, or a value of a request.
+        name: of the value, for messages.
 
     Raises:
-        MONAILabelException: a text that MONAI would evaluate, a component, an option that is no number, or a name of
-            weights that is a path.
+        MONAILabelException: a text that MONAI would evaluate, a component, an option with another value than a number,
+            or a path as the name of the weights.
     """
     if isinstance(request, dict):
         for key, value in request.items():
             if str(key).startswith("_") and str(key).endswith("_"):
-                raise _refusal(f"{name}: '{key}' is of configurations, not of requests")
+                raise _refusal(f"{name}: '{key}' is a key of configurations, not of requests")
             if key in OPTIONS and not isinstance(value, (bool, int, float)):
                 raise _refusal(f"{name}: option '{key}' is {value!r}, expected a number or true or false")
             if key == "model_filename" and Path(str(value)).name != value:
@@ -58,10 +63,10 @@ def _refusal(message: str) -> MONAILabelException:
 
 
 class LabelTask(BundleInferTask):
-    """Inference that answers requests for annotations with a polygon around every object, all others as it was."""
+    """Inference, extended by annotations: a polygon around every object."""
 
     def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[Any, Any]:
-        """Path of the file that is the answer, and what is said beside it."""
+        """Write the answer. Return the path and JSON of the answer."""
         if OUTPUT not in data:
             return super().writer(data, extension, dtype)
         from scripts.io.arrays import as_array
@@ -79,14 +84,14 @@ class LabelTask(BundleInferTask):
 
 
 class LabelTraining(BundleTrainTask):
-    """Training that also takes annotations, which QuPath's extension submits as XML, in place of label images."""
+    """Training, extended by labels in XML: annotations from QuPath's extension."""
 
     def _fetch_datalist(self, request: dict[str, Any], datastore: Any) -> list[dict[str, str]]:
         items: list[dict[str, str]] = super()._fetch_datalist(request, datastore)
         return [{**item, "label": self._draw(item)} if item["label"].endswith(".xml") else item for item in items]
 
     def _draw(self, item: dict[str, str]) -> str:
-        """Path of a label image: polygons filled with the number of their class, or with their own."""
+        """Fill polygons with the number of the class or object. Return the path of the label image."""
         from PIL import Image
 
         from scripts.io.reader import plane_size
@@ -95,18 +100,17 @@ class LabelTraining(BundleTrainTask):
         classes = [name.lower() for name in self.bundle_config["class_names"]]
         polygons = []
         text = Path(item["label"]).read_text(encoding="utf-8")
-        if "<!DOCTYPE" in text.upper():  # entities can make a short file fill the memory
+        if "<!DOCTYPE" in text.upper():  # entities in a short file could fill the memory
             raise ValueError(f"{item['label']}: annotations must not hold a document type")
         for number, annotation in enumerate(ElementTree.fromstring(text).iter("Annotation"), start=1):
             name = annotation.get("Name", "").lower()
             if name not in classes[1:]:
                 raise ValueError(
-                    f"{item['label']}: annotation '{name}' is of no class; expected {', '.join(classes[1:])}"
+                    f"{item['label']}: annotation '{name}' names no class; expected {', '.join(classes[1:])}"
                 )
             points = [(float(point.get("X", "")), float(point.get("Y", ""))) for point in annotation.iter("Coordinate")]
-            polygons.append(
-                (number if self.bundle_config["label_kind"] == "instances" else classes.index(name), points)
-            )
+            instances = self.bundle_config["label_kind"] == "instances"
+            polygons.append((number if instances else classes.index(name), points))
         path = Path(self.bundle_path) / "output" / "labels" / f"{Path(item['image']).name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(fill(polygons, plane_size(item["image"]))).save(path)
@@ -114,20 +118,18 @@ class LabelTraining(BundleTrainTask):
 
 
 class OneByOne(EpistemicScoring):
-    """Scoring by one thread, since the threads would share a configuration that each request changes."""
+    """Scoring in a single thread. Threads would share the configuration, and every request changes it."""
 
     def __call__(self, request: dict[str, Any], datastore: Any) -> Any:
-        """Score all images that have no label yet."""
+        """Score all images without a label."""
         return super().__call__({**request, "max_workers": 1}, datastore)
 
 
 class LabelApp(MyApp, MONAILabelApp):
-    """`monaibundle` with annotations, and with the strategy that belongs to its scoring. (MONAI Label looks for a class
-    that names `MONAILabelApp` itself as a base.)
-    """
+    """The app `monaibundle`, extended. MONAI Label searches for a class with `MONAILabelApp` among its bases."""
 
     def init_infers(self) -> dict[str, Any]:
-        """The served bundle."""
+        """Inference with the served bundle."""
         return {name: LabelTask(path, self.conf) for name, path in self.models.items()}
 
     def init_trainers(self) -> dict[str, Any]:
@@ -137,42 +139,42 @@ class LabelApp(MyApp, MONAILabelApp):
         return {name: LabelTraining(path, self.conf) for name, path in self.models.items()}
 
     def init_strategies(self) -> dict[str, Any]:
-        """The strategies first and random; with a model to score by also epistemic: the least certain image first."""
+        """The strategies first and random. With dropout scoring also epistemic: the least certain image first."""
         strategies = super().init_strategies()
         return {**strategies, "epistemic": Epistemic()} if self.epistemic_models else strategies
 
     def init_scoring_methods(self) -> dict[str, Any]:
-        """Uncertainty by dropout, where the server was started with it."""
+        """Uncertainty by dropout, if the server was started with --epistemic_dropout."""
         return {
             name: OneByOne(method.infer_task, method.max_samples, method.simulation_size)
             for name, method in super().init_scoring_methods().items()
         }
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
-        """The label of an image; `batch_infer` comes here, too."""
+        """Label one image. `batch_infer` calls this method, too."""
         refuse_programs(request)
         return super().infer(request, datastore)
 
     def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
-        """The labels of several images."""
+        """Label several images."""
         refuse_programs(request)
         return super().batch_infer(request, datastore)
 
     def scoring(self, request: dict[str, Any], datastore: Any = None) -> Any:
-        """How uncertain the network is of each image."""
+        """Score the uncertainty of each image."""
         refuse_programs(request)
         return super().scoring(request, datastore)
 
     def train(self, request: dict[str, Any]) -> Any:
-        """Train on the labels that were submitted."""
+        """Train on the submitted labels."""
         refuse_programs(request)
         return super().train(request)
 
     def next_sample(self, request: dict[str, Any]) -> Any:
-        """The image to annotate next."""
+        """Choose the next image to annotate."""
         refuse_programs(request)
         return super().next_sample(request)
 
     def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> Any:
-        """Annotations of an image. MONAI Label takes every TIFF for a slide and asks for OpenSlide; here none is."""
+        """Annotate an image. MONAI Label would treat every TIFF as a slide and need OpenSlide."""
         return self.infer(request, datastore)

@@ -1,12 +1,12 @@
-"""The folders that MONAI Label serves from: its app, and in it the bundle in the shape that it takes.
+"""Prepare MONAI Label's app, and the bundle inside the app.
 
-    <app>/monaibundle/                       MONAI Label's app, copied out of its wheel, with our main.py
-        model/original_unet_segmentation/    its name says "segmentation", from which MONAI Label takes the task
-            configs/                         inference.yaml, train.yaml (one file each, nothing beside), metadata.json
-            scripts                          a link to the bundle's own
-            models/model.pt                  a copy: training overwrites it
+    <app>/monaibundle/                       MONAI Label's app, with main.py from this project
+        model/original_unet_segmentation/    MONAI Label reads the task from the name
+            configs/                         inference.yaml and train.yaml (overlays merged), metadata.json
+            scripts                          link to the bundle's scripts
+            models/model.pt                  copy of the weights; training replaces it
 
-MONAI Label takes the shortest name in models/ for the weights, hence a folder of their own.
+MONAI Label loads the file with the shortest name in models/. The folder therefore holds a single file of weights.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import filecmp
 import json
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,40 +21,47 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from bundle.errors import RunError, UsageError
+from bundle.publishing.layout import NAME, WEIGHTS
 from bundle.running.overrides import check_overrides
+from bundle.running.run import ROOT
 from scripts.handlers.checkpoints import load_weights
 from scripts.io.files import replacing
 
-ROOT = Path(__file__).resolve().parents[2]
-APP = "monaibundle"  # name of MONAI Label's app for bundles
-NAME = "original_unet_segmentation"
-IN_FOLDER = {  # whatever an overlay says: where MONAI Label looks for weights, and figures beside them
-    "inference": {"ckpt_path": "models/model.pt", "output_dir": "output/segmentation"},
+APP = "monaibundle"  # MONAI Label's app for bundles
+FILES = {"inference": "inference.yaml", "training": "train.yaml"}
+IN_FOLDER = {  # stronger than overlays, because MONAI Label looks for weights here
+    "inference": {"ckpt_path": WEIGHTS, "output_dir": "output/segmentation"},
     "training": {"model_dir": "models", "output_dir": "output/train"},
 }
-KINDS = ("inference", "training")
 
 
 def read_configs(
     inference: Sequence[str | Path], training: Sequence[str | Path], overrides: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Merge what is to be served.
+    """Merge the configurations to serve.
+
+    Training expects the kind of labels that inference serves (`label_kind`). Training validates before the first epoch
+    (`validate_first`), because only better weights may replace the served weights. Both keys can be overridden.
 
     Args:
-        inference: configuration files, the later ones over the earlier.
-        training: likewise.
-        overrides: id -> value, for whichever of the two knows it.
+        inference: configuration files; later files override earlier ones.
+        training: configuration files, in the same way.
+        overrides: ID -> value. Every configuration with the ID is changed.
 
     Returns:
-        {"inference": configuration, "training": configuration}. Unless the overrides say otherwise, the kind of labels
-        to train with is the one that is served, and a training keeps the weights that it starts from until it has found
-        better ones.
+        {"inference": configuration, "training": configuration}.
 
     Raises:
-        UsageError: no such file, or a key that neither knows.
+        UsageError: a file does not exist, or both configurations lack an ID.
+
+    Example:
+        >>> inference, training = ROOT / "configs" / "inference.yaml", ROOT / "configs" / "train.yaml"
+        >>> configs = read_configs([inference], [training], {"orientations": 4})
+        >>> configs["inference"]["orientations"], configs["training"]["label_kind"]
+        (4, 'binary')
     """
-    configs = {}
-    for kind, files in zip(KINDS, (inference, training), strict=True):
+    configs: dict[str, dict[str, Any]] = {}
+    for kind, files in zip(FILES, (inference, training), strict=True):
         missing = [str(name) for name in files if not Path(name).is_file()]
         if missing or not files:
             raise UsageError(f"--{kind}: no configuration at {', '.join(missing) or 'all'}; give YAML or JSON files")
@@ -64,16 +70,14 @@ def read_configs(
         refusals = []
         for config in configs.values():
             try:
-                (checked,) = check_overrides(config, {id: value}).values()
+                ConfigParser(config).update(check_overrides(config, {id: value}))
             except UsageError as error:
                 refusals.append(error)
-            else:
-                _set(config, id, checked)
         if len(refusals) == len(configs):
             raise refusals[0]
     for kind, config in configs.items():
         config.update({id: f"$@bundle_root + '/{place}'" for id, place in IN_FOLDER[kind].items()})
-    # MONAI Label sets what trains and what validates; 3D Slicer asks it for the empty run id, which evaluates every key
+    # MONAI Label sets both lists. 3D Slicer starts a training with the empty run ID: MONAI evaluates all keys.
     configs["training"].update({"datalist": [], "split": {"training": [], "validation": []}})
     if "validate_first" not in overrides:
         configs["training"]["validate_first"] = True
@@ -83,12 +87,77 @@ def read_configs(
     return configs
 
 
-def check_weights(config: Mapping[str, Any], weights: Path, kind: str) -> None:
-    """Load weights into the network of a configuration, all of them: MONAI Label itself goes on with random ones.
+def prepare_app(app: Path, python: Path) -> Path:
+    """Copy MONAI Label's app out of the installed package, once, and add main.py from this project.
+
+    Args:
+        app: folder for apps; made if absent.
+        python: interpreter of MONAI Label's environment.
+
+    Returns:
+        Folder of the app.
 
     Raises:
-        UsageError: no file, or one that does not fit.
+        UsageError: the folder exists, but was not made by this function.
+        RunError: the environment lacks MONAI Label's app.
     """
+    folder = app / APP
+    theirs = folder / f"{APP}.py"
+    if not theirs.is_file():
+        if folder.exists():  # the folder may hold weights of another app
+            raise UsageError(f"{folder} exists and was not made by this command; choose another --app, or remove it")
+        source = python.parents[1] / "monailabel" / "sample-apps" / APP
+        if not source.is_dir():
+            raise RunError(f"MONAI Label's app is missing at {source}; make label-env builds an environment with it")
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("logs", "model", "__pycache__"))
+        (folder / "main.py").rename(theirs)
+    with replacing(folder / "main.py") as temporary:
+        shutil.copyfile(Path(__file__).with_name("label_app.py"), temporary)
+    return folder
+
+
+def prepare_bundle(
+    folder: Path, configs: Mapping[str, Mapping[str, Any]], weights: Path | None, overwrite: bool
+) -> Path:
+    """Make or renew the bundle inside the app.
+
+    Args:
+        folder: of the app.
+        configs: from `read_configs`.
+        weights: file to serve. None: the weights in the app, else the project's models/model.pt.
+        overwrite: replace weights in the app, even if clients have trained them.
+
+    Returns:
+        Folder of the served bundle.
+
+    Raises:
+        UsageError: the weights do not exist or do not fit, or would replace other weights without `overwrite`.
+    """
+    served = folder / "model" / NAME
+    target = served / WEIGHTS
+    source = weights or (target if target.is_file() else ROOT / WEIGHTS)
+    for kind in FILES:
+        _check_weights(configs[kind], source, kind)
+    if source != target:
+        if target.is_file() and not filecmp.cmp(source, target, shallow=False) and not overwrite:
+            raise UsageError(
+                f"{target} holds other weights than {source}, perhaps trained by clients: leave out --weights to serve "
+                "them, --overwrite to replace them, or choose another --app"
+            )
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+    for kind, name in FILES.items():
+        with replacing(served / "configs" / name) as temporary:
+            ConfigParser.export_config_file(dict(configs[kind]), str(temporary), fmt="yaml", sort_keys=False)
+    with replacing(served / "configs" / "metadata.json") as temporary:
+        temporary.write_text(json.dumps(_metadata(configs["inference"]), indent=4), encoding="utf-8")
+    shutil.copyfile(ROOT / "configs" / "logging.conf", served / "configs" / "logging.conf")
+    _link(ROOT / "scripts", served / "scripts")
+    return served
+
+
+def _check_weights(config: Mapping[str, Any], weights: Path, kind: str) -> None:
+    """Load weights into the configuration's network. MONAI Label would continue with random weights."""
     if not weights.is_file():
         raise UsageError(
             f"no weights at {weights}: train some (make demo writes demo/models/model.pt; python -m bundle run "
@@ -100,81 +169,11 @@ def check_weights(config: Mapping[str, Any], weights: Path, kind: str) -> None:
         raise UsageError(f"{error} (--{kind} names the files of the {kind} configuration)") from error
 
 
-def prepare_app(app: Path, python: Path) -> Path:
-    """Copy MONAI Label's app for bundles out of its wheel, once, and put our main.py into it.
-
-    Args:
-        app: folder for apps; made if absent.
-        python: interpreter of the environment that holds MONAI Label.
-
-    Returns:
-        the folder of the app.
-
-    Raises:
-        UsageError: a folder of that name that this command did not make.
-        RunError: MONAI Label could not be run.
-    """
-    folder = app / APP
-    theirs = folder / f"{APP}.py"
-    if not theirs.is_file():
-        if folder.exists():  # somebody's own app, or what is left of one: it may hold weights
-            raise UsageError(f"{folder} is there and was not made by this command; choose another --app, or remove it")
-        command = [str(python), "-m", "monailabel.main", "apps", "--download", "--name", APP, "--output", str(app)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode or not (folder / "main.py").is_file():
-            lines = (done.stderr or done.stdout).strip().splitlines()
-            raise RunError(f"MONAI Label's app could not be copied by {' '.join(command)}: {' '.join(lines[-1:])}")
-        (folder / "main.py").rename(theirs)
-    with replacing(folder / "main.py") as temporary:
-        shutil.copyfile(Path(__file__).with_name("label_app.py"), temporary)
-    return folder
-
-
-def prepare_bundle(
-    folder: Path, configs: Mapping[str, Mapping[str, Any]], weights: Path | None, overwrite: bool
-) -> Path:
-    """Make or renew the bundle that the app serves.
-
-    Args:
-        folder: of the app.
-        configs: what `read_configs` gives.
-        weights: file to serve; None: those that are there, else the bundle's own models/model.pt.
-        overwrite: whether other weights that are there, perhaps trained by clients, may be replaced.
-
-    Returns:
-        the folder of the served bundle.
-
-    Raises:
-        UsageError: weights missing, not fitting, or about to be lost.
-    """
-    served = folder / "model" / NAME
-    target = served / "models" / "model.pt"
-    source = weights or (target if target.is_file() else ROOT / "models" / "model.pt")
-    for kind in KINDS:
-        check_weights(configs[kind], source, kind)
-    if source != target:
-        if target.is_file() and not filecmp.cmp(source, target, shallow=False) and not overwrite:
-            raise UsageError(
-                f"{target} holds other weights than {source}, perhaps trained by clients: leave out --weights to serve "
-                "them, --overwrite to replace them, or choose another --app"
-            )
-        with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
-    for kind, name in zip(KINDS, ("inference.yaml", "train.yaml"), strict=True):
-        with replacing(served / "configs" / name) as temporary:
-            ConfigParser.export_config_file(dict(configs[kind]), str(temporary), fmt="yaml", sort_keys=False)
-    with replacing(served / "configs" / "metadata.json") as temporary:
-        temporary.write_text(json.dumps(_metadata(configs["inference"]), indent=4), encoding="utf-8")
-    shutil.copyfile(ROOT / "configs" / "logging.conf", served / "configs" / "logging.conf")
-    _link(ROOT / "scripts", served / "scripts")
-    return served
-
-
 def _metadata(inference: Mapping[str, Any]) -> dict[str, Any]:
-    """The bundle's metadata with the classes that are served.
+    """Return the bundle's metadata with the served classes.
 
-    Class 0 is called background, whatever it shows: MONAI Label leaves out a class of this name, and its clients number
-    the other names from 1 in their order, so that "membrane" would stand for the pixels of the cells.
+    Class 0 is always named background. MONAI Label drops the class "background", and clients number the remaining
+    classes from 1. If class 0 were named "membrane", clients would show cells as membrane.
     """
     metadata: dict[str, Any] = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
     classes = ["background", *inference["class_names"][1:]]
@@ -185,15 +184,8 @@ def _metadata(inference: Mapping[str, Any]) -> dict[str, Any]:
     return metadata
 
 
-def _set(config: dict[str, Any], id: str, value: Any) -> None:
-    """Put a value where `id` says."""
-    parser = ConfigParser(config)
-    parser[id.replace("::", "#")] = value
-    config.update(parser.get())
-
-
 def _link(source: Path, target: Path) -> None:
-    """A link to a folder, or a copy of it where links cannot be made."""
+    """Link a folder. Copy the folder where links are not possible."""
     if target.is_symlink():
         target.unlink()
     elif target.is_dir():

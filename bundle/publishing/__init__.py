@@ -1,1 +1,1 @@
-"""Verify, pack, export and describe the bundle."""
+"""Verify, pack and export the bundle."""

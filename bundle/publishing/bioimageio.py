@@ -1,7 +1,7 @@
-"""A model package in the format of bioimage.io (https://bioimage.io), which Fiji's deepImageJ, ilastik and QuPath read.
+"""Write model packages for bioimage.io (https://bioimage.io), for Fiji's deepImageJ, ilastik and QuPath.
 
-The description follows version 0.5 of the format (https://github.com/bioimage-io/spec-bioimage-io). An unpadded network
-is told by its axes: inputs of 188 + 16 n pixels, outputs smaller by 184.
+The description follows version 0.5 of the format (https://github.com/bioimage-io/spec-bioimage-io). The axes describe
+the unpadded network: inputs of 188 + 16 n pixels, outputs smaller by 184.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ from bundle.datasets.synthetic_em import synthetic_section
 from bundle.errors import UsageError
 from bundle.experiments.provenance import sha256_of
 from bundle.experiments.trained import Trained, load_trained
-from bundle.publishing.archive import write_archive
-from bundle.publishing.bioimageio_description import description, documentation, preprocessing
 from bundle.publishing.export import write_checked
 from bundle.publishing.exporters import FORMATS, check_installed, tile_sizes
+from bundle.publishing.layout import write_archive
+from bundle.running.run import ROOT
 from scripts import checks
 from scripts.io.files import replacing
 from scripts.networks import geometry, unet
+from scripts.networks.unet import RonnebergerUNet
 
-WEIGHT_FILES = {  # format: its file; in the order of preference, the first of those chosen is the origin of the others
+FORMAT = "0.5.4"  # version of bioimage.io's format
+WEIGHT_FILES = {  # format -> file, best first; further formats name the first chosen format as their parent
     "pytorch_state_dict": "weights.pt",
     "torchscript": "weights-torchscript.pt",
     "onnx": "weights.onnx",
 }
-TEST_SIZE = (396, 412)  # px, about: unequal, so that exchanged axes do not pass
+TEST_SIZE = (396, 412)  # pixels, at most; unequal, to notice swapped axes
 
 
 def write_bioimageio(
@@ -44,7 +46,6 @@ def write_bioimageio(
     out: Path,
     config_file: str | Sequence[str] = "configs/inference.yaml",
     weight_formats: Sequence[str] = ("torchscript", "onnx"),
-    image: np.ndarray | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model package: description, weights, test and sample tensors, cover picture, documentation.
@@ -53,14 +54,17 @@ def write_bioimageio(
         weights: a flat state_dict.
         out: zip file to write.
         config_file: configuration for inference, or a list with overlays.
-        weight_formats: torchscript, which all of these programs read; onnx, for those without torch;
-            pytorch_state_dict, with the network's source, for training on. Each takes 124 MB for the paper's network.
-        image: grey values (C, H, W) to test and show with, at least as large as the smallest input; None: synthetic.
+        weight_formats: torchscript (for deepImageJ, ilastik and QuPath), onnx (for programs without torch), or
+            pytorch_state_dict (with the network's source, for further training). Each takes 124 MB for the paper's
+            network.
         overrides: keys of the configuration and their values.
 
     Raises:
-        UsageError: an unknown format, or a preprocessing that the format of bioimage.io cannot express.
-        RunError: weights that do not fit, or an export that differs from the network.
+        UsageError: an unknown format of weights, or a preprocessing unknown to bioimage.io.
+        RunError: the weights do not fit, or an export differs from the network.
+
+    Example:
+        write_bioimageio(Path("models/model.pt"), Path("build/model.zip"), weight_formats=["onnx"])
     """
     chosen = [name for name in WEIGHT_FILES if name in weight_formats]
     if not chosen or set(weight_formats) - set(WEIGHT_FILES):
@@ -71,117 +75,233 @@ def write_bioimageio(
         check_installed(name)
     trained = load_trained(config_file, str(weights), overrides)
     steps = preprocessing(trained.info)
-    raw = _test_image(trained, image)
+    raw = _test_image(trained.network)
     normal = trained.normalized(raw)
     with torch.inference_mode():
-        output = _probabilities(trained.network(normal)).numpy()
+        scores = trained.network(normal)
+        output = (scores.sigmoid() if scores.shape[1] == 1 else scores.softmax(dim=1)).numpy()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_tensors(folder, raw, output)
         described = _write_weights(folder, trained, chosen, normal)
-        (folder / "README.md").write_text(documentation(trained), encoding="utf-8")
-        (folder / "rdf.yaml").write_text(
-            yaml.safe_dump(description(trained, steps, described), sort_keys=False),
-            encoding="utf-8",
-        )
+        (folder / "README.md").write_text(_documentation(trained), encoding="utf-8")
+        _write_yaml(folder / "rdf.yaml", _description(trained, steps, described))
         with replacing(out) as temporary:
             write_archive(temporary, {file.name: file for file in folder.iterdir()})
     print(f"{out}: written, {out.stat().st_size / 1e6:.1f} MB")
 
 
-def _test_image(trained: Trained, image: np.ndarray | None) -> np.ndarray:
-    """Grey values float32 (C, H, W) of a size that fits the network, from the centre of what is given."""
-    least, step = tile_sizes(trained.network)
-    channels = trained.network.in_channels
-    if image is None:
-        grey, _ = synthetic_section(np.random.default_rng(0), TEST_SIZE)
-        image = np.repeat(grey[None], channels, axis=0)
-    if image.ndim != 3 or len(image) != channels or min(image.shape[1:]) < least:
-        raise UsageError(
-            f"the test image must be ({channels}, H, W) of at least {least} pixels a side, got {image.shape}"
-        )
-    sides = zip(image.shape[1:], TEST_SIZE, strict=True)
-    rows, columns = (least + (min(pair) - least) // step * step for pair in sides)
-    top, left = (image.shape[1] - rows) // 2, (image.shape[2] - columns) // 2
-    return np.ascontiguousarray(image[:, top : top + rows, left : left + columns], dtype=np.float32)
+def preprocessing(info: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Translate the scaling of grey values into steps of bioimage.io's format, for programs without this bundle.
+
+    Args:
+        info: keys "intensity" and "flatten", as in the configuration.
+
+    Raises:
+        UsageError: `flatten` is not 0. The format has no step for flatten.
+
+    Example:
+        >>> [step["id"] for step in preprocessing({"intensity": "z_score", "flatten": 0})]
+        ['ensure_dtype', 'zero_mean_unit_variance']
+    """
+    if info["flatten"]:
+        raise UsageError("bioimage.io's format has no step for flatten; package weights that were trained without it")
+    each = {"axes": ["y", "x"]}  # scale each channel separately
+    if info["intensity"] == "z_score":
+        steps = [{"id": "zero_mean_unit_variance", "kwargs": each}]
+    else:  # to 0 .. 1, then to -1 .. 1
+        scale = {"id": "scale_range", "kwargs": {**each, "min_percentile": 1.0, "max_percentile": 99.0}}
+        steps = [scale, {"id": "scale_linear", "kwargs": {"gain": 2.0, "offset": -1.0}}]
+    return [{"id": "ensure_dtype", "kwargs": {"dtype": "float32"}}, *steps]
 
 
-def _probabilities(scores: torch.Tensor) -> torch.Tensor:
-    return scores.sigmoid() if scores.shape[1] == 1 else scores.softmax(dim=1)
+def citation(text: str) -> dict[str, str]:
+    """Make a citation of a reference in metadata.json, with DOI or address of the preprint.
 
+    Raises:
+        UsageError: the reference has neither DOI nor arXiv number.
 
-def _write_tensors(folder: Path, raw: np.ndarray, output: np.ndarray) -> None:
-    """Test tensors (1, C, H, W), as TIFF to look at, and a cover: the image's centre and what is found in it."""
-    np.save(folder / "test_input.npy", raw[None])
-    np.save(folder / "test_output.npy", output)
-    tifffile.imwrite(folder / "sample_input.tif", raw)
-    tifffile.imwrite(folder / "sample_output.tif", output[0])
-    side = min(output.shape[2:])
-    top, left = ((n - side) // 2 for n in raw.shape[1:])
-    grey = raw[0, top : top + side, left : left + side]
-    low, high = float(grey.min()), float(grey.max())
-    found = output[0, -1, (output.shape[2] - side) // 2 :, (output.shape[3] - side) // 2 :][:side, :side]
-    panels = np.concatenate([(grey - low) / max(high - low, 1e-6), found], axis=1)  # twice as wide as high
-    Image.fromarray((panels * 255).round().astype(np.uint8)).save(folder / "cover.png")
-
-
-def _write_weights(
-    folder: Path, trained: Trained, chosen: Sequence[str], image: torch.Tensor
-) -> dict[str, dict[str, Any]]:
-    """The weights in each format, exports compared with the network, and what the description says of them."""
-    described: dict[str, dict[str, Any]] = {}
-    for name in chosen:
-        path = folder / WEIGHT_FILES[name]
-        entry: dict[str, Any] = {"source": path.name}
-        if name == "pytorch_state_dict":
-            torch.save(trained.network.state_dict(), path)
-            (folder / "architecture.py").write_text(network_source(), encoding="utf-8")
-            (folder / "environment.yaml").write_text(yaml.safe_dump(_environment(trained)), encoding="utf-8")
-            entry |= {
-                "architecture": {
-                    "source": "architecture.py",
-                    "sha256": sha256_of(folder / "architecture.py"),
-                    "callable": "RonnebergerUNet",
-                    "kwargs": _network_arguments(trained),
-                },
-                "dependencies": {"source": "environment.yaml"},
-            }
-        else:
-            made = path.with_suffix(FORMATS[name].suffix)  # by which it can be read back
-            write_checked(trained, FORMATS[name], made, image)
-            made.rename(path)
-        entry |= {"opset_version": _opset(path)} if name == "onnx" else {"pytorch_version": _torch_version()}
-        described[name] = entry | {"sha256": sha256_of(path)} | ({"parent": chosen[0]} if described else {})
-    return described
-
-
-def _opset(path: Path) -> int:
-    import onnx
-
-    model = onnx.load(path, load_external_data=False)
-    return int(next(entry.version for entry in model.opset_import if entry.domain == ""))
-
-
-def _torch_version() -> str:
-    return torch.__version__.split("+")[0]
-
-
-def _network_arguments(trained: Trained) -> dict[str, Any]:
-    """What the configuration gives to the network's class."""
-    names = [key for key in trained.parser["network_def"] if not key.startswith("_")]
-    return {key: trained.parser.get_parsed_content(f"network_def#{key}") for key in names}
+    Example:
+        >>> citation("U-Net, arXiv 1505.04597")["url"]
+        'https://arxiv.org/abs/1505.04597'
+    """
+    doi, preprint = re.search(r"doi (10\.\S+)", text), re.search(r"arXiv (\d+\.\d+)", text)
+    if doi:
+        return {"text": text, "doi": doi[1]}
+    if preprint:
+        return {"text": text, "url": f"https://arxiv.org/abs/{preprint[1]}"}
+    raise UsageError(f"each reference in metadata.json needs a DOI or a preprint for bioimage.io, none in: {text}")
 
 
 def network_source() -> str:
-    """The network and the arithmetic that it needs as one source file, which needs torch, numpy and monai alone."""
+    """Return the network and its size arithmetic as one source file, without imports from this project.
+
+    Example:
+        >>> "class RonnebergerUNet" in network_source()
+        True
+    """
     future = "from __future__ import annotations\n"
     own = re.compile(r"^from scripts\..*\n", re.MULTILINE)
     parts = [own.sub("", inspect.getsource(module)).replace(future, "") for module in (checks, geometry, unet)]
     return future + "\n".join(parts)
 
 
-def _environment(trained: Trained) -> dict[str, Any]:
-    """What the state_dict's network needs, as a conda environment."""
-    versions = trained.parser["_meta_"]
-    packages = [f"pytorch=={_torch_version()}", "pip", {"pip": [f"monai=={versions['monai_version']}"]}]
-    return {"name": "original-unet", "channels": ["conda-forge"], "dependencies": ["python >=3.11", *packages]}
+def _description(trained: Trained, steps: list[dict[str, Any]], weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the content of rdf.yaml.
+
+    Args:
+        trained: the network.
+        steps: from `preprocessing`.
+        weights: weight format -> entry with file, checksum and version.
+    """
+    meta, network = trained.parser["_meta_"], trained.network
+    least, step = tile_sizes(network)
+    lost = 2 * network.margin
+    classes = network.out_channels
+    names = list(trained.info["class_names"]) if classes > 1 else [trained.info["class_names"][-1]]
+    channels = [f"channel_{i}" for i in range(network.in_channels)]
+    inputs = {
+        "id": "image",
+        "description": "grey values of any scale; mirror the image at its edges for an output of the same size",
+        "axes": [
+            {"type": "batch"},
+            {"type": "channel", "channel_names": channels},
+            *({"type": "space", "id": axis, "size": {"min": least, "step": step}} for axis in "yx"),
+        ],
+        "data": {"type": "float32"},
+        "preprocessing": steps,
+        "test_tensor": {"source": "test_input.npy"},
+        "sample_tensor": {"source": "sample_input.tif"},
+    }
+    outputs = {
+        "id": "probabilities",
+        "description": "probability of each class" + (f"; {network.margin} pixels a side are lost" if lost else ""),
+        "axes": [
+            {"type": "batch"},
+            {"type": "channel", "channel_names": names},
+            *({"type": "space", "id": a, "size": {"tensor_id": "image", "axis_id": a, "offset": -lost}} for a in "yx"),
+        ],
+        "data": {"type": "float32", "range": [0.0, 1.0]},
+        "postprocessing": [
+            {"id": "sigmoid"} if classes == 1 else {"id": "softmax", "kwargs": {"axis": "channel"}},
+        ],
+        "test_tensor": {"source": "test_output.npy"},
+        "sample_tensor": {"source": "sample_output.tif"},
+    }
+    return {
+        "format_version": FORMAT,
+        "type": "model",
+        "name": meta["name"],
+        "description": meta["description"],
+        "version": meta["version"],
+        "authors": [{"name": meta["authors"]}],
+        "license": "Apache-2.0",
+        "cite": [citation(text) for text in meta["references"]],
+        "tags": ["unet2d", "segmentation", "semantic-segmentation", "2d", "pytorch", "cells", "electron-microscopy"],
+        "documentation": {"source": "README.md"},
+        "covers": [{"source": "cover.png"}],
+        "inputs": [inputs],
+        "outputs": [outputs],
+        "weights": dict(weights),
+        "config": {
+            "bioimageio": {
+                "architecture_type": "U-Net",
+                "task": "segmentation",
+                "out_of_scope_use": meta["intended_use"],
+                "model_parameter_count": sum(weight.numel() for weight in network.parameters()),
+            },
+            "original_unet": trained.info,
+        },
+    }
+
+
+def _documentation(trained: Trained) -> str:
+    """Make README.md: how to use the package, then the model card."""
+    least, step = tile_sizes(trained.network)
+    lost = 2 * trained.network.margin
+    card = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    return f"""# {trained.parser["_meta_"]["name"]}
+
+Input: grey values, sides of {least} + {step} n pixels. Output: a probability for each of {trained.info["class_names"]},
+{lost} pixels shorter and narrower than the input, centred in the input. For an output as large as the image, mirror the
+image at its edges: {lost // 2} pixels a side, and more up to the next size that fits. Grey values are scaled over the
+whole input, so give whole images or large tiles.
+
+## Validation
+
+Before you rely on the predictions, compare them with labels of your own images: Dice and IoU per class, on images that
+were not used for training. The model card below describes the measurements of these weights, and their limits.
+Weights sha256 {trained.info["weights_sha256"]}.
+
+{card}"""
+
+
+def _test_image(network: RonnebergerUNet) -> np.ndarray:
+    """Make a synthetic section, float32 (C, H, W), in a size for the network."""
+    least, step = tile_sizes(network)
+    rows, columns = (least + (side - least) // step * step for side in TEST_SIZE)
+    grey, _ = synthetic_section(np.random.default_rng(0), TEST_SIZE)
+    return np.repeat(_centre(grey, rows, columns)[None], network.in_channels, axis=0).astype(np.float32)
+
+
+def _centre(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    top, left = (image.shape[-2] - rows) // 2, (image.shape[-1] - columns) // 2
+    return image[..., top : top + rows, left : left + columns]
+
+
+def _write_tensors(folder: Path, raw: np.ndarray, output: np.ndarray) -> None:
+    """Write test tensors (1, C, H, W), TIFF files to look at, and a cover: image and prediction, side by side."""
+    np.save(folder / "test_input.npy", raw[None])
+    np.save(folder / "test_output.npy", output)
+    tifffile.imwrite(folder / "sample_input.tif", raw)
+    tifffile.imwrite(folder / "sample_output.tif", output[0])
+    side = min(output.shape[2:])
+    grey, found = (_centre(plane, side, side) for plane in (raw[0], output[0, -1]))
+    low, high = float(grey.min()), float(grey.max())
+    panels = np.concatenate([(grey - low) / max(high - low, 1e-6), found], axis=1)  # bioimage.io wants covers of 2 : 1
+    Image.fromarray((panels * 255).round().astype(np.uint8)).save(folder / "cover.png")
+
+
+def _write_weights(
+    folder: Path, trained: Trained, chosen: Sequence[str], image: torch.Tensor
+) -> dict[str, dict[str, Any]]:
+    """Write the weights in each format, compare exports with the network, and return entries for the description."""
+    described: dict[str, dict[str, Any]] = {}
+    torch_version = torch.__version__.split("+")[0]
+    for name in chosen:
+        path = folder / WEIGHT_FILES[name]
+        entry: dict[str, Any] = {"source": path.name}
+        if name == "pytorch_state_dict":
+            torch.save(trained.network.state_dict(), path)
+            (folder / "architecture.py").write_text(network_source(), encoding="utf-8")
+            monai = f"monai=={trained.parser['_meta_']['monai_version']}"
+            packages = ["python >=3.11", f"pytorch=={torch_version}", "pip", {"pip": [monai]}]
+            environment = {"name": "original-unet", "channels": ["conda-forge"], "dependencies": packages}
+            _write_yaml(folder / "environment.yaml", environment)
+            keys = [key for key in trained.parser["network_def"] if not key.startswith("_")]
+            entry |= {
+                "architecture": {
+                    "source": "architecture.py",
+                    "sha256": sha256_of(folder / "architecture.py"),
+                    "callable": "RonnebergerUNet",
+                    "kwargs": {key: trained.parser.get_parsed_content(f"network_def#{key}") for key in keys},
+                },
+                "dependencies": {"source": "environment.yaml"},
+            }
+        else:
+            made = path.with_suffix(FORMATS[name].suffix)  # the suffix selects the engine for reading the file back
+            write_checked(trained, FORMATS[name], made, image)
+            made.rename(path)
+        if name == "onnx":
+            import onnx
+
+            opsets = onnx.load(path, load_external_data=False).opset_import
+            entry["opset_version"] = next(opset.version for opset in opsets if not opset.domain)
+        else:
+            entry["pytorch_version"] = torch_version
+        described[name] = entry | {"sha256": sha256_of(path)} | ({"parent": chosen[0]} if described else {})
+    return described
+
+
+def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

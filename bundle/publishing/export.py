@@ -1,4 +1,4 @@
-"""`python -m bundle export`: the trained network as a file that other programs run, compared with the original."""
+"""`python -m bundle export`: write the trained network for other programs, and compare file and network."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ def export(
 ) -> None:
     """Write the trained network as ONNX, TorchScript, pt2 or TensorRT.
 
-    The file takes any batch and any size that fits the network (16k + 60 pixels a side for the paper's; TensorRT: tiles
-    of 572). It is read back and compared with the network on one image and on tiles of several sizes; a file that
-    differs by more than the tolerance is not kept. Segment with it: python -m monai.bundle run --config_file
-    configs/inference.yaml --backend FILE
+    The file accepts any batch, and all image sizes of the network: 16k + 60 pixels a side for the paper's network (188,
+    204, ...), 572 for TensorRT. The file is read back and compared with the network, on an image and on tiles of
+    several sizes. If the difference exceeds the tolerance, no file is kept.
+
+    Segment with the file: python -m monai.bundle run --config_file configs/inference.yaml --backend FILE
 
     Args:
         format: onnx, torchscript, pt2 or tensorrt.
-        ckpt_path: weights; by default the configuration's, models/model.pt.
-        config_file: configuration for inference, or a list "['a.yaml','b.yaml']" with overlays.
-        output: file to write, with the format's suffix (.onnx, .ts, .pt2); by default beside the weights.
-        image: an image to compare on; by default a synthetic section, for int8 the last image of --calibration.
-        calibration: images like those to segment, a folder or one file, ten are enough: makes an int8 file of onnx, a
-            quarter of the size and faster on a CPU; how far it is from the network is shown.
+        ckpt_path: weights. Default: the configuration's, models/model.pt.
+        config_file: configuration for inference, or a list with overlays: "['a.yaml','b.yaml']".
+        output: file to write, with the format's suffix (.onnx, .ts, .pt2). Default: beside the weights.
+        image: image to compare on. Default: a synthetic section, or the last image of --calibration.
+        calibration: folder or file with images similar to the images to segment; ten images are enough. Writes ONNX in
+            int8: a quarter of the size, and faster on a CPU. The difference from the network is printed.
         override: keys of the configuration and their new values, e.g. --network_def#features "[16,32,64,128,256]".
     """
     if format not in FORMATS:
@@ -54,10 +55,11 @@ def export(
     shown = trained.image(image)
     name = f"{trained.weights.stem}_tensorrt" if format == "tensorrt" else trained.weights.stem
     if calibration is not None:
-        *others, last = calibration_addresses(str(calibration))
-        if image is None:
-            shown = trained.prepared(last)  # which then does not calibrate, unless it is the only one
-        kind = int8_format(calibration_tiles(trained, others if others and image is None else [*others, last]))
+        addresses = calibration_addresses(str(calibration))
+        if image is None:  # compare on the last image, which calibrates only if no other image exists
+            shown = trained.prepared(addresses[-1])
+            addresses = addresses[:-1] or addresses
+        kind = int8_format(calibration_tiles(trained, addresses))
         name += "_int8"
     path = Path(str(output)) if output is not None else trained.weights.with_name(name + kind.suffix)
     write_checked(trained, kind, path, shown)
@@ -65,16 +67,16 @@ def export(
 
 
 def write_checked(trained: Trained, kind: ExportFormat, path: Path, image: torch.Tensor) -> None:
-    """Write one file, read it back, compare; it appears at `path` only if it gives what the network gives.
+    """Write a file, read the file back and compare with the network. The file is kept only within the tolerance.
 
     Args:
         trained: the network.
-        kind: of file.
-        path: to write.
-        image: (1, C, H, W) to compare on, as the network gets it.
+        kind: file format.
+        path: file to write.
+        image: image (1, C, H, W) to compare on, scaled as the network's input.
 
     Raises:
-        RunError: a difference above the tolerance, of scores or classes, with the input that it arose for.
+        RunError: a difference in scores or classes exceeds the tolerance. Names the input.
     """
     info = trained.info | ({} if kind.tile_size is None else {"tile_size": kind.tile_size})
     with replacing(path) as temporary:
@@ -90,12 +92,16 @@ def write_checked(trained: Trained, kind: ExportFormat, path: Path, image: torch
 
 
 class Difference(NamedTuple):
-    """How far two answers to one input are apart.
+    """Difference between two outputs for the same input.
 
     Attributes:
         scores: largest difference of a score.
-        largest: score of the original, in absolute value.
-        classes: share of the pixels of an image that get another class; None: tiles, the least of 4 x 4 pixels.
+        largest: largest absolute score of the original.
+        classes: share of an image's pixels with another class. None for tiles, whose output may be only 4 x 4 pixels.
+
+    Example:
+        >>> Difference(scores=0.01, largest=5.0, classes=None).allowed_by(FORMATS["onnx"])
+        False
     """
 
     scores: float
@@ -103,12 +109,12 @@ class Difference(NamedTuple):
     classes: float | None
 
     def allowed_by(self, kind: ExportFormat) -> bool:
-        """Whether it is within the tolerances of a kind of file; NaN is not."""
+        """Whether the difference is within a format's tolerances. NaN is not."""
         same_classes = kind.changed is None or self.classes is None or self.classes <= kind.changed
         return self.scores <= kind.tolerance * self.largest and same_classes
 
     def told(self, kind: ExportFormat) -> str:
-        """In words, with the tolerances."""
+        """Describe the difference and the tolerances in words."""
         allowed = kind.tolerance * self.largest
         told = f"largest difference from eager float32 {self.scores:.1e}, allowed {allowed:.1e}"
         if kind.changed is not None and self.classes is not None:
@@ -120,16 +126,26 @@ class Difference(NamedTuple):
 def compare(
     network: torch.nn.Module, exported: ExportedNetwork, image: torch.Tensor, kind: ExportFormat
 ) -> dict[str, Difference]:
-    """Differences between a network and its export: of an image tile by tile, and of tiles of several sizes.
+    """Compare a network with an exported file, on an image (tile by tile) and on tiles of several sizes.
 
     Args:
         network: the original, float32, in eval mode.
         exported: the file, read back.
         image: (1, C, H, W).
-        kind: gives the tolerance, and the size of tiles where there is only one.
+        kind: file format, with the tile size.
 
     Returns:
-        name of the input -> difference.
+        Name of the input -> difference.
+
+    Raises:
+        RunError: the outputs have different shapes.
+
+    Example:
+        >>> from scripts.networks.unet import RonnebergerUNet
+        >>> network = RonnebergerUNet(features=(1, 1)).eval()
+        >>> found = compare(network, network, torch.rand(1, 1, 20, 30), FORMATS["pt2"])
+        >>> found["image of 20 x 30"].scores
+        0.0
     """
     inferer = OverlapTileInferer(tile_size=kind.tile_size, amp_dtype=None)
     whole = f"image of {image.shape[2]} x {image.shape[3]}"
@@ -147,12 +163,12 @@ def compare(
 
 
 def _classes(scores: torch.Tensor) -> torch.Tensor:
-    """Class of every pixel: the highest of K scores, or whether the one score is above 0."""
+    """Return the class of every pixel: the argmax of K scores, or whether a single score is above 0."""
     return scores[:, 0] > 0 if scores.shape[1] == 1 else scores.argmax(dim=1)
 
 
 def _shapes(network: Any, kind: ExportFormat) -> list[tuple[int, int, int]]:
-    """Batches and sizes to try: the smallest, others in both directions, square and not."""
+    """List (batch, rows, columns) to try: the smallest size, and larger sizes, square and oblong."""
     if kind.tile_size is not None:
         return [(1, kind.tile_size, kind.tile_size), (3, kind.tile_size, kind.tile_size)]
     least, step = tile_sizes(network)
@@ -160,7 +176,7 @@ def _shapes(network: Any, kind: ExportFormat) -> list[tuple[int, int, int]]:
 
 
 def _tiles(image: torch.Tensor, batch: int, rows: int, columns: int) -> torch.Tensor:
-    """Tiles that differ, from an image of any size: it is repeated where it ends."""
+    """Cut tiles with different content from an image. A small image is repeated."""
     down, across = -(-(rows + batch) // image.shape[2]), -(-(columns + batch) // image.shape[3])
     wide = image.repeat(1, 1, down, across)
     return torch.cat([wide[:, :, i : i + rows, i : i + columns] for i in range(batch)])

@@ -1,47 +1,81 @@
-"""What a bundle consists of: the files that travel, and the sizes that the places where it is published allow."""
+"""The files of a published bundle, limits of their sizes, and the zip file."""
 
 from __future__ import annotations
 
 import subprocess
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
-NAME = "original_unet_segmentation"  # the zoo's form, and MONAI Label takes the kind of task from it
+NAME = "original_unet_segmentation"  # MONAI Label reads the kind of task from the name
 FOLDERS = ("configs", "docs", "scripts")
 WEIGHTS, LARGE_FILES, LICENSE = "models/model.pt", "large_files.yml", "LICENSE"
 MEBIBYTE = 2**20
-ZOO_LIMIT = 25 * MEBIBYTE  # the model zoo's contributing guide: no larger file, links in large_files.yml instead
-OWN_LIMIT = 95 * MEBIBYTE  # hosts of repositories refuse files of 100
-LEFT_OUT = ("__pycache__",)
+ZOO_LIMIT = 25 * MEBIBYTE  # the zoo's contributing guide; larger files are linked in large_files.yml
+OWN_LIMIT = 95 * MEBIBYTE  # repository hosts refuse files of 100 MiB
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in the zip format
+UNIX, PLAIN_FILE = 3, 0o100644 << 16  # system and rights of an entry: the owner writes, all read
 
 
 def source_files(root: Path) -> list[str]:
-    """Names of a bundle's files below its root, sorted.
+    """List a bundle's files as sorted paths relative to the root.
 
     Args:
-        root: a checkout, of which the files under version control count, or an unpacked bundle, of which all do.
+        root: a checkout (only files under version control count), or an unpacked bundle (all files count).
+
+    Example:
+        >>> _ = Path("LICENSE").write_text("...")
+        >>> source_files(Path("."))
+        ['LICENSE']
     """
     names = _tracked(root)
     if names is None:
         found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
-        names = [path.as_posix() for path in found if not _is_hidden(path)]
+        hidden = ("__pycache__", ".")
+        names = [path.as_posix() for path in found if not any(part.startswith(hidden) for part in path.parts)]
     return sorted(names)
 
 
 def travelling_files(root: Path) -> list[str]:
-    """Those of the files that belong to the published bundle: configs, docs, scripts and the licence; weights apart."""
+    """List the files to publish: configs, docs, scripts and the licence. Weights are not in the list.
+
+    Example:
+        >>> for name in ("LICENSE", "README.md"):
+        ...     _ = Path(name).write_text("...")
+        >>> travelling_files(Path("."))
+        ['LICENSE']
+    """
     return [name for name in source_files(root) if name == LICENSE or name.split("/")[0] in FOLDERS]
 
 
+def write_archive(path: Path, files: Mapping[str, Path | bytes]) -> None:
+    """Write a zip file. The bytes depend only on names and contents: no times, no owners, sorted names.
+
+    Files are stored without compression. Weights hardly shrink, and versions of zlib compress differently.
+
+    Args:
+        path: file to write.
+        files: name in the archive -> a file, or bytes.
+
+    Example:
+        >>> write_archive(Path("a.zip"), {"b.txt": b"text"})
+        >>> zipfile.ZipFile("a.zip").namelist()
+        ['b.txt']
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, date_time=EPOCH)
+            entry.create_system, entry.external_attr = UNIX, PLAIN_FILE
+            content = files[name]
+            archive.writestr(entry, content if isinstance(content, bytes) else content.read_bytes())
+
+
 def _tracked(root: Path) -> list[str] | None:
-    """Files under version control that exist; None where the folder is no checkout."""
-    if not (root / ".git").exists():  # not a folder inside somebody else's checkout
+    """List existing files under version control. None: the folder is no checkout."""
+    if not (root / ".git").exists():  # a bundle unpacked inside another checkout is no checkout
         return None
     try:
         listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return [name for name in listed.stdout.split("\0") if name and (root / name).is_file()]
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") or part in LEFT_OUT for part in path.parts)

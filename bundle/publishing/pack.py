@@ -1,13 +1,12 @@
-"""`python -m bundle pack`: the zip file that the model zoo, MONAI and MONAI Label take.
+"""`python -m bundle pack`: write the zip file for the model zoo, MONAI and MONAI Label.
 
-JSON twins of the YAML configurations, for what looks for JSON alone, such as `monai.bundle.load`.
+The zip file holds a JSON twin of each main YAML configuration, because `monai.bundle.load` looks only for JSON.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
@@ -16,28 +15,32 @@ from monai.bundle import ConfigParser
 
 from bundle.errors import RunError, UsageError
 from bundle.experiments.provenance import commit_of, sha256_of
-from bundle.publishing.archive import write_archive
 from bundle.publishing.bioimageio import write_bioimageio
 from bundle.publishing.exporters import check_installed
-from bundle.publishing.layout import LARGE_FILES, MEBIBYTE, NAME, WEIGHTS, ZOO_LIMIT, travelling_files
+from bundle.publishing.layout import LARGE_FILES, MEBIBYTE, NAME, WEIGHTS, ZOO_LIMIT, travelling_files, write_archive
 from bundle.running.run import ROOT
 from scripts.handlers.checkpoints import load_weights
 from scripts.io.files import replacing
 
-TWINS = ("train", "inference", "evaluate", "multi_gpu_train")  # names that the zoo's bundles have
+TWINS = ("train", "inference", "evaluate", "multi_gpu_train")  # names in the zoo's bundles
 
 
 def json_twins(configs: Path) -> dict[str, bytes]:
-    """The twins of a folder's configurations, each proved equal to its original by MONAI's own reader.
+    """Convert the main YAML configurations to JSON. Each twin is read back and compared with the original.
 
     Args:
-        configs: holds the YAML files; `TWINS` that are not there are left out.
+        configs: folder of the YAML files. Missing files of `TWINS` are skipped.
 
     Returns:
-        file name -> content.
+        File name -> content.
 
     Raises:
-        RunError: a configuration says something that JSON cannot, such as a key that is a number.
+        RunError: a configuration has a value without JSON equivalent: a date, or a number as key.
+
+    Example:
+        >>> _ = Path("train.yaml").write_text("seed: 0")
+        >>> json.loads(json_twins(Path("."))["train.json"])
+        {'seed': 0}
     """
     originals = {name: configs / f"{name}.yaml" for name in TWINS}
     return {f"{name}.json": _twin(path) for name, path in originals.items() if path.is_file()}
@@ -45,18 +48,15 @@ def json_twins(configs: Path) -> dict[str, bytes]:
 
 def _twin(original: Path) -> bytes:
     config = ConfigParser.load_config_file(original)
-    with tempfile.TemporaryDirectory() as folder:
-        twin = Path(folder) / f"{original.stem}.json"
-        try:
-            ConfigParser.export_config_file(config, str(twin), fmt="json", indent=4)
-        except TypeError as error:  # a date, for one
-            raise RunError(f"{original}: {error}; write it as text or numbers") from error
-        back = ConfigParser.load_config_file(twin)
-        for key, value in config.items():
-            # as values, since text and number keys look alike in JSON; and as JSON, since True == 1
-            if back.get(key) != value or json.dumps(back[key]) != json.dumps(value):
-                raise RunError(f"{original}: {key} is {value!r}, as JSON {back.get(key)!r}; write what both can say")
-        return twin.read_bytes() + b"\n"
+    try:
+        text = json.dumps(config, indent=4)
+    except TypeError as error:  # a date, for example
+        raise RunError(f"{original}: {error}; write text or numbers instead") from error
+    twin = json.loads(text)
+    for key, value in config.items():
+        if repr(twin.get(key)) != repr(value):  # repr: 1 == True, but JSON keeps them apart
+            raise RunError(f"{original}: {key} is {value!r}, in JSON {twin.get(key)!r}; use values that both can hold")
+    return f"{text}\n".encode()
 
 
 def pack(
@@ -64,15 +64,15 @@ def pack(
 ) -> None:
     """Write the zip file to publish, in the model zoo's layout.
 
-    Makes OUT/original_unet_segmentation_vX.Y.Z.zip of configs, scripts, docs, licence and weights: the same bytes for
-    the same commit and weights. Beside the YAML configurations it holds JSON twins, which monai.bundle.load asks for.
+    Writes OUT/original_unet_segmentation_vX.Y.Z.zip with configs, scripts, docs, licence and weights. The same commit
+    and weights give the same bytes. The main YAML configurations have JSON twins, for monai.bundle.load.
 
     Args:
-        out: the folder to write into; made if absent.
-        weights: a file of weights that fit configs/inference.yaml; by default models/model.pt.
-        large_files: address where the weights can be downloaded; they are then linked, with their checksum, in
-            large_files.yml instead of packed, as the model zoo asks of files above 25 MiB.
-        bioimageio: write the model package of bioimage.io, too, for deepImageJ, ilastik and QuPath, beside the other.
+        out: folder to write into; made if absent.
+        weights: weights for the network of configs/inference.yaml. Default: models/model.pt.
+        large_files: address (URL) of the weights. The zip file then holds large_files.yml with address and checksum
+            instead of the weights. The model zoo requires a link for files above 25 MiB.
+        bioimageio: also write a model package of bioimage.io, for deepImageJ, ilastik and QuPath.
     """
     given = Path(str(weights)).expanduser() if weights else None
     if given is not None and not given.is_file():
@@ -93,16 +93,16 @@ def write_package(root: Path, out: Path, weights: Path | None = None, address: s
 
     Args:
         root: the bundle, a checkout or a copy.
-        out: the folder to write into.
-        weights: by default the bundle's models/model.pt.
-        address: where the weights can be downloaded; they are linked instead of packed.
+        out: folder to write into.
+        weights: default: models/model.pt in `root`.
+        address: address (URL) of the weights, to link them instead of packing them.
 
     Returns:
-        the zip file.
+        The zip file.
 
     Raises:
-        UsageError: neither weights nor a link to them.
-        RunError: weights that are not plain tensors, or do not fit the network of inference.yaml.
+        UsageError: neither weights nor a link to weights.
+        RunError: the file holds more than weights, or the weights do not fit the network of inference.yaml.
     """
     version = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
     files: dict[str, Path | bytes] = {name: root / name for name in travelling_files(root)}
@@ -115,7 +115,7 @@ def write_package(root: Path, out: Path, weights: Path | None = None, address: s
 
 
 def _weights(root: Path, weights: Path | None, address: str | None) -> dict[str, Path | bytes]:
-    """The weights, or large_files.yml that links them."""
+    """Return the entry of the weights, or of large_files.yml with a link to them."""
     own = root / WEIGHTS
     weights = weights or (own if own.is_file() else None)
     if weights is None:
@@ -123,35 +123,27 @@ def _weights(root: Path, weights: Path | None, address: str | None) -> dict[str,
             raise UsageError("--large_files needs the weights for their checksum; give them with --weights FILE")
         if not (root / LARGE_FILES).is_file():
             raise UsageError(
-                f"no weights: neither {WEIGHTS} nor {LARGE_FILES} is there; train, or give them with --weights FILE"
+                f"no weights: neither {WEIGHTS} nor {LARGE_FILES} exists; train, or give them with --weights FILE"
             )
         return {LARGE_FILES: root / LARGE_FILES}
     _check_fit(root, weights)
     if address:
-        return {LARGE_FILES: _link(weights, address)}
+        entry = {"path": WEIGHTS, "url": str(address), "hash_val": sha256_of(weights), "hash_type": "sha256"}
+        return {LARGE_FILES: yaml.safe_dump({"large_files": [entry]}, sort_keys=False).encode()}
     size = weights.stat().st_size
     if size > ZOO_LIMIT:
-        sizes = f"the weights have {size / MEBIBYTE:.0f} MiB, the model zoo takes files of {ZOO_LIMIT // MEBIBYTE}"
+        sizes = f"the weights have {size / MEBIBYTE:.0f} MiB, the model zoo accepts files of {ZOO_LIMIT // MEBIBYTE}"
         print(f"note: {sizes}; --large_files URL links them instead", file=sys.stderr)
     return {WEIGHTS: weights}
 
 
 def _check_fit(root: Path, weights: Path) -> None:
-    """Refuse weights that inference.yaml could not load."""
+    """Refuse weights for another network than inference.yaml's."""
     parser = ConfigParser(ConfigParser.load_config_file(root / "configs" / "inference.yaml"))
-    with torch.device("meta"):  # sizes only
-        network = parser.get_parsed_content("network_def")
-    network = network.to_empty(device="cpu")
     try:
-        load_weights(network, weights)
+        load_weights(parser.get_parsed_content("network_def"), weights)
     except ValueError as error:
         raise RunError(str(error)) from error
     state = torch.load(weights, map_location="meta", weights_only=True)
     if not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise RunError(f"{weights} holds more than weights, such as the state to go on from; give model.pt beside it")
-
-
-def _link(weights: Path, address: str) -> bytes:
-    """large_files.yml, as the zoo and `monai.bundle download_large_files` read it."""
-    entry = {"path": WEIGHTS, "url": str(address), "hash_val": sha256_of(weights), "hash_type": "sha256"}
-    return yaml.safe_dump({"large_files": [entry]}, sort_keys=False).encode()
+        raise RunError(f"{weights} holds more than weights, such as a training's state; give the model.pt beside it")

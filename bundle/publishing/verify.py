@@ -1,40 +1,41 @@
-"""`python -m bundle verify`: what must hold before the bundle is published."""
+"""`python -m bundle verify`: check the bundle before publishing."""
 
 from __future__ import annotations
 
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from bundle.errors import RunError, UsageError
 from bundle.publishing.rules import RULES
-from bundle.publishing.rules.basis import Bundle, Finding, NotChecked, Rule
+from bundle.publishing.rules.basis import Bundle, Finding, NotChecked
 from bundle.running.run import ROOT
 from bundle.terminal import tracked
 
-NOT_CHECKED = "not checked"
+Rule = Callable[[Bundle], Iterator[Finding]]
 
 
 def verify(schema: str | None = None, zoo: bool = False) -> None:
     """Check that the bundle is whole and agrees with itself.
 
-    Prints a line for every rule, and what was found, where, and how to mend it. `make check` runs it.
+    Prints a line for each rule. Below a broken rule, each error is listed with file, cause and remedy. The exit code is
+    1 if a rule is broken. `make check` runs this command, too.
 
     Args:
-        schema: a local copy of the schema that metadata.json names; by default its address is asked.
-        zoo: hold the model zoo's own limits, too: weights or a link to them, no file above 25 MiB.
+        schema: local copy of the metadata's schema. Default: download from the address in metadata.json.
+        zoo: also check the model zoo's limits: weights or a link to weights, and no file above 25 MiB.
     """
     if schema is not None and not Path(str(schema)).is_file():
-        raise UsageError(f"--schema {schema} does not exist, expected a JSON file; leave it out to ask its address")
+        raise UsageError(f"--schema {schema} does not exist, expected a JSON file; leave it out to download the schema")
     bundle = Bundle(ROOT, Path(str(schema)) if schema else None, zoo)
     broken = 0
-    for rule in tracked(RULES, "verifying"):
+    for name, rule in tracked(list(RULES.items()), "verifying"):
         found = check(rule, bundle)
         broken += isinstance(found, list) and bool(found)
-        print(_line(rule, found))
+        print(f"{name:<20}{_outcome(rule, found)}")
     if broken:
         raise RunError(f"{broken} of {len(RULES)} rules do not hold")
     print(f"{len(RULES)} rules, none broken")
@@ -44,21 +45,26 @@ def check(rule: Rule, bundle: Bundle) -> list[Finding] | str:
     """Apply one rule.
 
     Returns:
-        what it found, nothing if it holds; or the reason why it could not be checked.
+        The errors, none if the rule holds. Or a text: why the rule cannot be checked here.
+
+    Example:
+        >>> from bundle.publishing.rules.files import licence
+        >>> check(licence, Bundle(ROOT))
+        []
     """
     try:
         with _quiet():
-            return list(rule.find(bundle))
+            return list(rule(bundle))
     except NotChecked as reason:
         return str(reason)
-    except Exception as error:  # whatever a broken bundle makes a rule stumble over is one more thing to tell
+    except Exception as error:  # a broken file can make a rule fail anywhere
         broken = f"cannot be checked: {type(error).__name__}: {' '.join(str(error).split())}"
-        return [Finding(broken, "the files that it reads", "mend what other rules find first")]
+        return [Finding(broken, "the files that it reads", "correct the errors of the other rules first")]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what MONAI says on the way: progress, notes on plugins, that a config is a program (these are ours)."""
+    """Silence MONAI: progress, notes on plugins, and warnings about code in configurations."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -69,13 +75,10 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _line(rule: Rule, found: list[Finding] | str) -> str:
-    """A rule and its outcome; findings below it."""
+def _outcome(rule: Rule, found: list[Finding] | str) -> str:
+    """Describe the outcome of a rule, with errors on separate lines."""
     if isinstance(found, str):
-        return f"{rule.name:<20}{NOT_CHECKED}: {found}"
+        return f"not checked: {found}"
     if not found:
-        return f"{rule.name:<20}{rule.checks}"
-    lines = [f"{rule.name:<20}BROKEN"]
-    for finding in found:
-        lines += [f"  {finding.where}: {finding.what}", f"      {finding.mend}"]
-    return "\n".join(lines)
+        return (rule.__doc__ or "").splitlines()[0]
+    return "BROKEN" + "".join(f"\n  {one.where}: {one.what}\n      {one.mend}" for one in found)

@@ -1,27 +1,30 @@
-"""What must hold before the bundle is published, a small rule each."""
+"""The rules of `python -m bundle verify`, by the name in its output.
+
+A rule is a function that yields the errors of a bundle. The first line of its docstring says what holds otherwise.
+"""
 
 from __future__ import annotations
 
-from bundle.publishing.rules import agreement, card, configs, files, licences, metadata, safety, workflows
+from bundle.publishing.rules import card, configs, files, metadata, workflows
 
-RULES = (
-    files.required_files,
-    files.file_sizes,
-    licences.licence,
-    licences.data_licence,
-    metadata.schema,
-    metadata.versions,
-    metadata.packages,
-    configs.unused_keys,
-    configs.dangling_references,
-    configs.imports,
-    configs.overlays,
-    configs.components,
-    safety.logging,
-    safety.absolute_paths,
-    agreement.agreement,
-    workflows.properties,
-    workflows.network_in_and_out,
-    card.card_sections,
-    card.results,
-)
+RULES = {
+    "files": files.required_files,
+    "file sizes": files.file_sizes,
+    "licence": files.licence,
+    "data licence": files.data_licence,
+    "metadata schema": metadata.schema,
+    "versions": metadata.versions,
+    "packages": metadata.packages,
+    "unused keys": configs.unused_keys,
+    "references": configs.dangling_references,
+    "imports": configs.imports,
+    "overlays": configs.overlays,
+    "components": configs.components,
+    "logging": configs.logging,
+    "paths": configs.absolute_paths,
+    "agreement": workflows.agreement,
+    "properties": workflows.properties,
+    "network in and out": workflows.network_in_and_out,
+    "card sections": card.card_sections,
+    "results": card.results,
+}

@@ -1,27 +1,29 @@
-"""What a rule is, what it finds, and the bundle that it looks at."""
+"""Input and output of the rules: `Bundle` reads the files to check, `Finding` describes an error."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
+from monai.bundle.utils import merge_kv
 
-STANDALONE = ("train.yaml", "inference.yaml")  # what MONAI Label and the zoo read, one file each
+STANDALONE = ("train.yaml", "inference.yaml")  # MONAI Label and the zoo read these files without overlays
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One error in the bundle.
 
     Attributes:
         what: what was found, and what was expected.
-        where: the file, and the place in it.
+        where: the file, and the place in the file.
         mend: what to do.
     """
 
@@ -30,52 +32,28 @@ class Finding:
     mend: str
 
 
-class NotChecked(Exception):  # no error: a rule that cannot tell, and says why
-    """Raised by a rule that cannot be checked here; the text says why."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One check.
-
-    Attributes:
-        name: how the list calls it.
-        checks: what holds when it finds nothing, in a line.
-        find: looks at a bundle and yields what is wrong.
-    """
-
-    name: str
-    checks: str
-    find: Callable[[Bundle], Iterator[Finding]]
-
-
-def rule(name: str) -> Callable[[Callable[[Bundle], Iterator[Finding]]], Rule]:
-    """Make a function a rule of that name; the first line of its docstring says what holds."""
-
-    def named(find: Callable[[Bundle], Iterator[Finding]]) -> Rule:
-        return Rule(name, (find.__doc__ or "").splitlines()[0], find)
-
-    return named
+class NotChecked(Exception):  # not an error: the bundle may be right
+    """Raised if a rule cannot be checked on the local machine. The text says why."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What the rules look at.
+    """The files of a bundle, read when a rule asks for them.
 
     Attributes:
-        root: the bundle's folder, a checkout or an unpacked one.
-        schema: a local copy of the metadata's schema; None: the address that the metadata names.
-        zoo: whether the model zoo's own limits hold, too.
+        root: folder of the bundle: a checkout or an unpacked zip file.
+        schema: local copy of the metadata's schema. None: download the schema from the address in the metadata.
+        zoo: check the model zoo's own limits, too.
+
+    Example:
+        >>> from bundle.running.run import ROOT
+        >>> Bundle(ROOT).bases("demo.yaml")
+        ['train.yaml', 'variant_adam.yaml']
     """
 
     root: Path
     schema: Path | None = None
     zoo: bool = False
-
-    @property
-    def configs(self) -> Path:
-        """The folder of the configurations."""
-        return self.root / "configs"
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
@@ -86,28 +64,34 @@ class Bundle:
     @cached_property
     def workflows(self) -> Mapping[str, dict[str, Any]]:
         """Content of every YAML configuration, by file name, as MONAI reads it."""
-        return {path.name: ConfigParser.load_config_file(path) for path in sorted(self.configs.glob("*.yaml"))}
+        return {path.name: ConfigParser.load_config_file(path) for path in sorted(self.root.glob("configs/*.yaml"))}
 
     @property
     def overlays(self) -> list[str]:
-        """The configurations that do not stand alone."""
+        """Names of the configurations that change other configurations."""
         return [name for name in self.workflows if name not in STANDALONE]
 
     def text(self, name: str) -> str:
-        """A file of the bundle as text."""
+        """Text of a file, by the path relative to `root`."""
         return (self.root / name).read_text(encoding="utf-8")
 
     def has(self, name: str) -> bool:
-        """Whether the bundle has a file of that name: an unpacked one lacks what belongs to the repository."""
+        """Whether a file exists. An unpacked bundle lacks some files of the repository, e.g. pyproject.toml."""
         return (self.root / name).is_file()
 
     def bases(self, overlay: str) -> list[str]:
-        """The files that an overlay is laid over, in order: those before it in the command of its second line."""
+        """Names of the base files of an overlay, in order, from the command in the overlay's first two lines."""
         header = "".join(self.text(f"configs/{overlay}").splitlines(keepends=True)[:2])
         named = re.findall(r"configs/([\w.]+\.yaml)", header)
         return named[: named.index(overlay)] if overlay in named else []
 
     def merged(self, names: list[str]) -> dict[str, Any]:
-        """Configurations laid over each other, as MONAI does."""
-        merged: dict[str, Any] = ConfigParser.load_config_files([str(self.configs / name) for name in names])
+        """Merge configurations as MONAI does: later files override earlier ones."""
+        parser = ConfigParser({})
+        for name in names:
+            if name not in self.workflows:
+                raise FileNotFoundError(f"configs/{name} does not exist, but an overlay names it as a base file")
+            for key, value in deepcopy(self.workflows[name]).items():
+                merge_kv(parser, key, value)
+        merged: dict[str, Any] = parser.get()
         return merged

@@ -1,8 +1,10 @@
-"""The files of the bundle: those that must be there, and how large they may be."""
+"""Rules for files: required files, sizes and licences."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 from monai.bundle import ConfigParser
@@ -16,37 +18,35 @@ from bundle.publishing.layout import (
     source_files,
     travelling_files,
 )
-from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding, rule
+from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding
 
+CARD, DATA_LICENCE = "docs/README.md", "docs/data_license.txt"
 REQUIRED = (
     *("LICENSE", "configs/metadata.json", "configs/logging.conf", *(f"configs/{name}" for name in STANDALONE)),
-    *("docs/README.md", "docs/data_license.txt", "scripts/__init__.py"),
+    *(CARD, DATA_LICENCE, "scripts/__init__.py"),
 )
-LINK = ("path", "url", "hash_val", "hash_type")  # what the zoo reads of a large file; the last two are ours to give
+LINK = ("path", "url", "hash_val", "hash_type")  # the zoo requires the first two, this project also the checksum
 
 
-@rule("files")
 def required_files(bundle: Bundle) -> Iterator[Finding]:
-    """What MONAI and the zoo ask for is there; for the zoo the weights, or a link to them, too."""
+    """All files required by MONAI and the zoo exist. With --zoo also the weights, or a link to the weights."""
     for name in REQUIRED:
         if not bundle.has(name):
-            yield Finding("missing", name, "add it; MONAI's bundle specification and the model zoo ask for it")
-    if bundle.has(LARGE_FILES):
-        for entry in _links(bundle):
-            missing = [key for key in LINK if not entry.get(key)]
-            if missing:
-                yield Finding(
-                    f"the entry of {entry.get('path', 'a file')} lacks {', '.join(missing)}",
-                    LARGE_FILES,
-                    "let `python -m bundle pack --large_files URL` write it",
-                )
+            yield Finding("missing", name, "add it; MONAI's bundle specification and the model zoo require it")
+    for entry in _links(bundle):
+        missing = [key for key in LINK if not entry.get(key)]
+        if missing:
+            yield Finding(
+                f"the entry of {entry.get('path', 'a file')} lacks {', '.join(missing)}",
+                LARGE_FILES,
+                "let `python -m bundle pack --large_files URL` write it",
+            )
     if bundle.zoo and not bundle.has(WEIGHTS) and WEIGHTS not in {entry.get("path") for entry in _links(bundle)}:
-        yield Finding("missing", WEIGHTS, f"train, or name where it can be downloaded in {LARGE_FILES}")
+        yield Finding("missing", WEIGHTS, f"train, or add the address of a download to {LARGE_FILES}")
 
 
-@rule("file sizes")
 def file_sizes(bundle: Bundle) -> Iterator[Finding]:
-    """No file has more than 95 MiB, in the zoo 25 MiB; larger ones are linked in large_files.yml."""
+    """No file is larger than 95 MiB (25 MiB with --zoo). Larger files are linked in large_files.yml."""
     linked = {entry.get("path") for entry in _links(bundle)}
     names = travelling_files(bundle.root) if bundle.zoo else source_files(bundle.root)
     limit = ZOO_LIMIT if bundle.zoo else OWN_LIMIT
@@ -58,13 +58,45 @@ def file_sizes(bundle: Bundle) -> Iterator[Finding]:
             yield Finding(
                 f"{size / MEBIBYTE:.0f} MiB, allowed are {limit // MEBIBYTE}",
                 name,
-                f"put it where it can be downloaded and link it in {LARGE_FILES} (`pack --large_files URL`)",
+                f"upload it elsewhere and link it in {LARGE_FILES} (`pack --large_files URL`)",
+            )
+
+
+def licence(bundle: Bundle) -> Iterator[Finding]:
+    """LICENSE is the whole Apache License 2.0. pyproject.toml and the model card name the same licence."""
+    text = " ".join(bundle.text("LICENSE").split())
+    if "Apache License Version 2.0" not in text or "END OF TERMS AND CONDITIONS" not in text:
+        yield Finding("not the whole text of the Apache License 2.0", "LICENSE", "restore the whole text")
+    if bundle.has("pyproject.toml") and 'license = "Apache-2.0"' not in bundle.text("pyproject.toml"):
+        yield Finding("another licence than LICENSE", "pyproject.toml", 'write: license = "Apache-2.0"')
+    if not re.search(r"^# License\n\s*Apache License 2\.0", bundle.text(CARD), re.M):
+        yield Finding(
+            "section License does not begin with the licence's name", CARD, "write: Apache License 2.0, see LICENSE"
+        )
+
+
+def data_licence(bundle: Bundle) -> Iterator[Finding]:
+    """data_license.txt has the terms of every data set with a configuration."""
+    terms = bundle.text(DATA_LICENCE)
+    for name, config in bundle.workflows.items():
+        if not name.startswith("data_"):
+            continue
+        folder = config.get("dataset_dir", bundle.workflows["train.yaml"].get("dataset_dir", ""))
+        data_set = PurePosixPath(re.sub(r"['\")]+$", "", str(folder))).name
+        if _plain(data_set) not in _plain(terms) and name not in terms:
+            yield Finding(
+                f"neither '{data_set}' nor '{name}' is named", DATA_LICENCE, "add its source, terms and citation"
             )
 
 
 def _links(bundle: Bundle) -> list[dict[str, Any]]:
-    """The entries of large_files.yml; none without the file."""
+    """Read the entries of large_files.yml. Without the file: none."""
     if not bundle.has(LARGE_FILES):
         return []
     entries: list[dict[str, Any]] = ConfigParser.load_config_file(bundle.root / LARGE_FILES)["large_files"]
     return entries
+
+
+def _plain(text: str) -> str:
+    """Keep only letters and digits: "ISBI 2012" becomes "isbi2012"."""
+    return re.sub(r"[\W_]+", "", text).lower()

@@ -1,4 +1,4 @@
-"""What configs/metadata.json says: in the schema's form, and the same as everywhere else."""
+"""Rules for configs/metadata.json: schema, version of the bundle, versions of packages."""
 
 from __future__ import annotations
 
@@ -10,34 +10,32 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from bundle.publishing.rules.basis import Bundle, Finding, NotChecked, rule
+from bundle.publishing.rules.basis import Bundle, Finding, NotChecked
 
 METADATA = "configs/metadata.json"
-TIMEOUT = 5.0  # seconds; whoever is offline should not wait
+TIMEOUT = 5.0  # seconds; short, for machines without network
 CORE = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
 
 
-@rule("metadata schema")
 def schema(bundle: Bundle) -> Iterator[Finding]:
-    """The metadata is in the form of MONAI's schema."""
+    """The metadata follow MONAI's schema."""
     try:
-        import jsonschema  # here: a tool of developers, absent where only the bundle's dependencies are
+        import jsonschema  # a tool of developers, no dependency of the bundle
     except ImportError as error:
         raise NotChecked("jsonschema is not installed: pip install jsonschema") from error
     for broken in jsonschema.Draft7Validator(_schema(bundle)).iter_errors(bundle.metadata):
         place = "#".join(str(part) for part in broken.absolute_path) or "top level"
-        yield Finding(broken.message, f"{METADATA}, {place}", "write it as the schema asks")
+        yield Finding(broken.message, f"{METADATA}, {place}", "follow the schema")
 
 
-@rule("versions")
 def versions(bundle: Bundle) -> Iterator[Finding]:
-    """The version is the same in metadata, its changelog, pyproject.toml and CHANGELOG.md."""
+    """The version is the same in metadata.json, its changelog, pyproject.toml and CHANGELOG.md."""
     version = bundle.metadata["version"]
     if version not in bundle.metadata.get("changelog", {}):
-        yield Finding(f"changelog has no entry for {version}", METADATA, "say there in a line what is new")
+        yield Finding(f"changelog has no entry for {version}", METADATA, "add a line that says what is new")
     for name, form in (("pyproject.toml", 'version = "{}"'), ("CHANGELOG.md", "## {}")):
         if bundle.has(name) and not re.search(rf"^{re.escape(form.format(version))}(\s|$)", bundle.text(name), re.M):
-            yield Finding(f"'{form.format(version)}' is not there", name, f"make it agree with {METADATA}, {version}")
+            yield Finding(f"'{form.format(version)}' is missing", name, f"write the version of {METADATA}, {version}")
     if bundle.zoo and any(len(part) > 1 for part in re.split(r"\D+", version)):
         yield Finding(
             f"version {version} has a part of two digits, and the zoo compares versions as text",
@@ -46,31 +44,27 @@ def versions(bundle: Bundle) -> Iterator[Finding]:
         )
 
 
-@rule("packages")
 def packages(bundle: Bundle) -> Iterator[Finding]:
-    """The versions of packages that the metadata names are those that are tested."""
+    """The metadata name the tested versions of packages, from constraints.txt."""
     if not bundle.has("constraints.txt"):
-        raise NotChecked("there is no constraints.txt, as in every unpacked bundle")
+        raise NotChecked("constraints.txt is missing, as in every unpacked bundle")
     lines = bundle.text("constraints.txt").splitlines()
     pinned = dict(line.split("==", 1) for line in lines if "==" in line)
     stated = {name: bundle.metadata[key] for name, key in CORE.items()}
     for name, version in (stated | bundle.metadata.get("required_packages_version", {})).items():
         if pinned.get(name) != version:
-            yield Finding(
-                f"{name} {version}, where constraints.txt has {pinned.get(name, 'nothing')}",
-                METADATA,
-                "state the version that is tested",
-            )
+            tested = pinned.get(name, "nothing")
+            yield Finding(f"{name} {version}, but constraints.txt has {tested}", METADATA, "write the tested version")
 
 
 def _schema(bundle: Bundle) -> Any:
-    """The schema, from the copy given or from its address."""
+    """Read the schema from the given copy, or from the address in the metadata."""
     if bundle.schema:
         return json.loads(Path(bundle.schema).read_text(encoding="utf-8"))
     address = bundle.metadata["schema"]
     try:
         with urlopen(address, timeout=TIMEOUT) as answer:
             return json.load(answer)
-    except (OSError, HTTPException, ValueError) as error:  # ValueError: an answer, but no JSON
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: the answer is not JSON
         reason = getattr(error, "reason", error)
         raise NotChecked(f"{address} cannot be reached ({reason}); give a copy with --schema FILE") from error

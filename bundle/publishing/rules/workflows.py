@@ -1,53 +1,72 @@
-"""What MONAI makes of the configurations: the properties it looks for, and what the network takes and gives."""
+"""Rules for train.yaml and inference.yaml together: agreement, MONAI's properties, the network's input and output."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.scripts import _get_fake_spatial_shape
 from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import BundleProperty, BundlePropertyConfig, get_equivalent_dtype, set_determinism
-from PIL import Image
 
-from bundle.datasets.synthetic_em import SMALLEST_SIDE, synthetic_section
-from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding, rule
+from bundle.datasets.sample import sample
+from bundle.datasets.synthetic_em import SMALLEST_SIDE
+from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding
 
-SMALL = {"network_def#features": [1, 2, 3, 4, 5], "device": "cpu"}  # only whether parts exist matters
-COMPUTED = (1, 2)  # n of "16*n + 172": 188 and 204 pixels, really computed
-TRACED = (1, 2, 25)  # 188, 204 and the paper's 572, where torch only works out sizes
+SHARED = ("in_channels", "out_channels", "class_names", "intensity", "flatten", "amp_dtype")
+PREPARATION = ("load", "channel_first", "normalize")  # steps before the network, as train.yaml names them
+KEYS = ("keys", "allow_missing_keys")  # these differ: inference has no labels
+NETWORK_ALONE = ("dropout", "_disabled_")  # these may differ: inference has no dropout, but exported networks
+OBJECTS = ("class_names", "threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border")
+SMALL = {"network_def#features": [1, 2, 3, 4, 5], "device": "cpu"}  # properties do not depend on the network's width
+COMPUTED = (1, 2)  # n of "16*n + 172": 188 and 204 pixels, with real numbers
+TRACED = (1, 2, 25)  # 188, 204 and the paper's 572 pixels, where torch computes only shapes
 
 
-@rule("properties")
+def agreement(bundle: Bundle) -> Iterator[Finding]:
+    """train.yaml, inference.yaml and the metadata agree on the network, image preparation and classes."""
+    train, inference = bundle.workflows["train.yaml"], bundle.workflows["inference.yaml"]
+    yield from _differences(SHARED, train, inference, "train.yaml", "inference.yaml")
+    one, other = (_without(config.get("network_def", {}), NETWORK_ALONE) for config in (train, inference))
+    if one != other:
+        yield _differ("network_def", one, other, "train.yaml", "inference.yaml")
+    yield from _preparation(train, inference)
+    yield from _metadata(bundle, inference)
+    for name in bundle.overlays:
+        data = name.replace("inference_", "data_", 1)
+        if name.startswith("inference_") and data in bundle.workflows:
+            validation, prediction = train | bundle.workflows[data], inference | bundle.workflows[name]
+            yield from _differences(OBJECTS, validation, prediction, data, name)
+
+
 def properties(bundle: Bundle) -> Iterator[Finding]:
-    """Every property that MONAI knows of a training and of an inference is there, under its name."""
+    """Training and inference have every property expected by MONAI, under MONAI's names."""
     with tempfile.TemporaryDirectory() as folder:
-        data = _sections(Path(folder) / "data")
-        training = {"dataset_dir": str(data), "model_dir": folder, "num_workers": 0}
-        inference = {"dataset_dir": str(data / "images")}
+        sample(f"{folder}/data", size=SMALLEST_SIDE, train=2, test=0)
+        data = f"{folder}/data/train"
+        training = {"dataset_dir": data, "model_dir": folder, "num_workers": 0}
+        inference = {"dataset_dir": f"{data}/images"}
         for name, kind, places in (("train.yaml", "train", training), ("inference.yaml", "infer", inference)):
-            overrides = {**SMALL, **places, "output_dir": folder}
             try:
-                yield from _wrong_properties(bundle, name, kind, overrides)
-            except Exception as error:  # whatever a configuration raises is what is to be told
+                yield from _wrong_properties(bundle, name, kind, {**SMALL, **places, "output_dir": folder})
+            except Exception as error:  # a configuration may raise any error
                 yield Finding(
                     f"its parts cannot be made: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
                     f"configs/{name}",
-                    "run it on a small data set, python -m bundle run --trace shows where it arose",
+                    "run it on a small data set: python -m bundle run --trace shows where the error arose",
                 )
             finally:
-                set_determinism(None)  # which its initialize sets
+                set_determinism(None)  # undo the configuration's `initialize`
 
 
 def _wrong_properties(bundle: Bundle, name: str, kind: str, overrides: dict[str, Any]) -> Iterator[Finding]:
+    where = f"configs/{name}"
     workflow = ConfigWorkflow(
-        config_file=str(bundle.configs / name),
-        meta_file=str(bundle.configs / "metadata.json"),
+        config_file=str(bundle.root / where),
+        meta_file=str(bundle.root / "configs/metadata.json"),
         logging_file=False,
         workflow_type=kind,
         **overrides,
@@ -55,73 +74,87 @@ def _wrong_properties(bundle: Bundle, name: str, kind: str, overrides: dict[str,
     ids = {key: known[BundlePropertyConfig.ID] for key, known in workflow.properties.items()}
     missing = [key for key, id in ids.items() if id not in workflow.parser]
     for key in missing:
-        needed = (
-            "required" if workflow.properties[key][BundleProperty.REQUIRED] else "optional, MONAI's tools look for it"
-        )
-        yield Finding(
-            f"no {_shown(ids[key])} ({needed})", f"configs/{name}", workflow.properties[key][BundleProperty.DESC]
-        )
+        known = workflow.properties[key]
+        needed = "required" if known[BundleProperty.REQUIRED] else "optional, MONAI's tools look for it"
+        yield Finding(f"no {_shown(ids[key])} ({needed})", where, known[BundleProperty.DESC])
     if missing:
-        return  # MONAI's own check ends at the first of them with a KeyError
+        return  # MONAI's own check would raise a KeyError
     workflow.initialize()
     for key in workflow.check_properties() or []:
         expected = workflow.properties[key].get(BundlePropertyConfig.REF_ID, "")
         yield Finding(
-            f"{_shown(expected)} is not '@{_shown(ids[key])}'",
-            f"configs/{name}",
-            "refer to it: MONAI's tools set it by name",
+            f"{_shown(expected)} is not '@{_shown(ids[key])}'", where, "refer to it: MONAI's tools set it by name"
         )
 
 
-@rule("network in and out")
 def network_in_and_out(bundle: Bundle) -> Iterator[Finding]:
-    """The network takes and gives the channels, sizes and type of numbers that the metadata states."""
+    """The network's input and output have the channels, sizes and dtypes of the metadata."""
     form = bundle.metadata["network_data_format"]
     image, pred = form["inputs"]["image"], form["outputs"]["pred"]
-    for name in STANDALONE:
-        for device, ns in (("meta", TRACED), ("cpu", COMPUTED)):
-            if device == "cpu" and name != "inference.yaml":
-                continue  # the same network; another rule sees to that
-            parser = ConfigParser(bundle.workflows[name])
-            with torch.device(device):
-                network = parser.get_parsed_content("network_def").eval()
-            for n in ns:
-                size, expected = (_get_fake_spatial_shape(part["spatial_shape"], n=n) for part in (image, pred))
-                dtype = get_equivalent_dtype(image["dtype"], torch.Tensor)
-                given = torch.zeros(1, image["num_channels"], *size, dtype=dtype, device=device)
-                where = f"configs/metadata.json, network_data_format, against configs/{name}"
-                try:
-                    with torch.inference_mode():
-                        out = network(given)
-                except (RuntimeError, ValueError) as error:
-                    yield Finding(f"input {tuple(given.shape)}: {error}", where, "state what the network takes")
-                    continue
-                yield from _compared(
-                    tuple(given.shape), out, (1, pred["num_channels"], *expected), pred["dtype"], where
-                )
+    for name, device, ns in (
+        *((name, "meta", TRACED) for name in STANDALONE),
+        ("inference.yaml", "cpu", COMPUTED),  # train.yaml has the same network by the rule `agreement`
+    ):
+        where = f"configs/metadata.json, network_data_format, against configs/{name}"
+        with torch.device(device):
+            network = ConfigParser(bundle.workflows[name]).get_parsed_content("network_def").eval()
+        for n in ns:
+            size, expected = (_get_fake_spatial_shape(part["spatial_shape"], n=n) for part in (image, pred))
+            dtype = get_equivalent_dtype(image["dtype"], torch.Tensor)
+            given = torch.zeros(1, image["num_channels"], *size, dtype=dtype, device=device)
+            try:
+                with torch.inference_mode():
+                    out = network(given)
+            except (RuntimeError, ValueError) as error:
+                yield Finding(f"input {tuple(given.shape)}: {error}", where, "state what the network takes")
+                continue
+            gives, shape = f"input {tuple(given.shape)} gives", (1, pred["num_channels"], *expected)
+            if tuple(out.shape) != shape:
+                yield Finding(f"{gives} {tuple(out.shape)}, stated is {shape}", where, "state the network's output")
+            if out.dtype != get_equivalent_dtype(pred["dtype"], torch.Tensor):
+                yield Finding(f"{gives} {out.dtype}, stated is {pred['dtype']}", where, "state the network's output")
+            if device != "meta" and not bool(torch.isfinite(out).all()):
+                yield Finding(f"{gives} numbers that are not finite", where, "correct the initial weights")
 
 
-def _compared(
-    given: tuple[int, ...], out: torch.Tensor, shape: tuple[int, ...], dtype: str, where: str
-) -> Iterator[Finding]:
-    """One answer of the network beside what is stated."""
-    if tuple(out.shape) != shape:
-        yield Finding(f"input {given} gives {tuple(out.shape)}, stated is {shape}", where, "state what it gives")
-    if out.dtype != get_equivalent_dtype(dtype, torch.Tensor):
-        yield Finding(f"input {given} gives {out.dtype}, stated is {dtype}", where, "state what it gives")
-    if out.device.type != "meta" and not bool(torch.isfinite(out).all()):
-        yield Finding(f"input {given} gives numbers that are not finite", where, "mend the initial weights")
+def _preparation(train: Mapping[str, Any], inference: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare the steps for reading and scaling an image: components and arguments."""
+    steps = [_without(step, KEYS) for step in inference.get("preprocessing", {}).get("transforms", [])]
+    for key in PREPARATION:
+        step = _without(train.get(key, {}), KEYS)
+        if step not in steps:
+            same = [other for other in steps if other.get("_target_") == step.get("_target_")]
+            yield _differ(key, step, same[0] if same else None, "train.yaml", "inference.yaml, preprocessing")
+
+
+def _metadata(bundle: Bundle, inference: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare the metadata's channels with the configuration's, and the names of output channels with the classes."""
+    form = bundle.metadata["network_data_format"]
+    image, pred = form["inputs"]["image"], form["outputs"]["pred"]
+    named = [pred["channel_def"][key] for key in sorted(pred["channel_def"], key=int)]
+    for key, stated, configured in (
+        ("inputs#image#num_channels", image["num_channels"], inference.get("in_channels")),
+        ("outputs#pred#num_channels", pred["num_channels"], len(inference.get("class_names", []))),
+        ("outputs#pred#channel_def", named, inference.get("class_names")),
+    ):
+        if stated != configured:
+            yield _differ(f"network_data_format#{key}", stated, configured, "metadata.json", "inference.yaml")
+
+
+def _differences(keys: tuple[str, ...], one: Any, other: Any, here: str, there: str) -> Iterator[Finding]:
+    """Compare two configurations at some keys."""
+    for key in keys:
+        if one.get(key) != other.get(key):
+            yield _differ(key, one.get(key), other.get(key), here, there)
+
+
+def _without(component: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in component.items() if key not in keys}
+
+
+def _differ(key: str, one: Any, other: Any, here: str, there: str) -> Finding:
+    return Finding(f"{key} is {one!r} in {here}, {other!r} in {there}", f"configs/{here}", "make them equal")
 
 
 def _shown(id: str) -> str:
     return str(id).replace(ID_SEP_KEY, "#")
-
-
-def _sections(folder: Path) -> Path:
-    """Two small images with labels, the least that a training can be made of."""
-    for k in range(2):
-        pair = synthetic_section(np.random.default_rng(k), (SMALLEST_SIDE, SMALLEST_SIDE))
-        for kind, pixels in zip(("images", "labels"), pair, strict=True):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(folder / kind / f"{k}.png")
-    return folder

@@ -1,4 +1,4 @@
-"""`python -m bundle label` without its server: what it refuses and says, and the folders that it prepares."""
+"""`python -m bundle label` without its server: refused arguments and images, and the server's environment."""
 
 from __future__ import annotations
 
@@ -10,20 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-import torch
-import yaml
 from PIL import Image
 
 from bundle.__main__ import main
 from bundle.errors import UsageError
 from bundle.labelling.label import ENVIRONMENT, check_images, server_environment
-from bundle.labelling.label_folder import prepare_app, prepare_bundle, read_configs
-from scripts.networks.unet import RonnebergerUNet
+from tests.bundle.labelling import FEATURES
 
-ROOT = Path(__file__).resolve().parents[3]
-INFERENCE, TRAINING = ROOT / "configs" / "inference.yaml", ROOT / "configs" / "train.yaml"
-FEATURES = {"network_def#features": [2, 4, 8, 16, 32]}
-WORDS = ["--network_def#features", "[2,4,8,16,32]"]
+Refused = Callable[..., str]
 
 
 @pytest.fixture
@@ -36,15 +30,8 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    path = tmp_path / "weights.pt"
-    torch.save(RonnebergerUNet(features=[2, 4, 8, 16, 32]).state_dict(), path)
-    return path
-
-
-@pytest.fixture
 def hollow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An environment that looks as if MONAI Label were in it, for what is refused before that would be run."""
+    """An environment with empty files in place of MONAI Label, for refusals before MONAI Label is started."""
     folder = tmp_path / "environment"
     for name in ("bin/python", "lib/python3.11/site-packages/monailabel/main.py"):
         (folder / name).parent.mkdir(parents=True)
@@ -53,15 +40,21 @@ def hollow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-Refused = Callable[..., str]
-
-
 @pytest.fixture
 def refused(images: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """The message with which the command ends; nothing is left behind."""
+    """Run the command, and return the error message. The command must not write files."""
 
     def run(*words: object, folder: Path = images) -> str:
-        given = ["label", str(folder), "--app", str(tmp_path / "app"), "--weights", str(weights), *WORDS]
+        given = [
+            "label",
+            str(folder),
+            "--app",
+            str(tmp_path / "app"),
+            "--weights",
+            str(weights),
+            "--network_def#features",
+            str(FEATURES),
+        ]
         assert main([*given, *map(str, words)]) == 2
         assert not (tmp_path / "app").exists()
         message = capsys.readouterr().err
@@ -94,31 +87,18 @@ def test_what_cannot_be_served_is_refused_before_anything_is_written(refused: Re
         assert "choose another --port" in refused("--port", taken.getsockname()[1])
 
 
-def test_weights_that_are_missing_or_do_not_fit_are_refused(weights: Path, tmp_path: Path) -> None:
-    configs = read_configs([INFERENCE], [TRAINING], FEATURES)
-    with pytest.raises(UsageError, match=r"no weights at .*nowhere\.pt: train some .*make demo.*--weights"):
-        prepare_bundle(tmp_path / "app", configs, tmp_path / "nowhere.pt", overwrite=False)
-    other = read_configs([INFERENCE], [TRAINING], {"network_def#features": [2, 4, 8, 16, 30]})
-    with pytest.raises(UsageError, match=r"does not fit the network.*--inference"):
-        prepare_bundle(tmp_path / "app", other, weights, overwrite=False)
-    with pytest.raises(UsageError, match=r"does not fit the network.*--training"):
-        prepare_bundle(tmp_path / "app", {**configs, "training": other["training"]}, weights, overwrite=False)
-    assert not (tmp_path / "app").exists()
-
-
 def test_images_that_monai_label_cannot_serve_are_named(images: Path) -> None:
     tifffile.imwrite(images / "stack.tif", np.zeros((3, 6, 8), np.uint8), photometric="minisblack")
     Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(images / "colour.png")
     (images / "broken.tif").write_bytes(b"II*\0")
     count, notes = check_images(images, in_channels=1)
     assert count == 2
-    said = "\n".join(notes)
     for name, reason in (
         ("stack.tif", "several planes"),
         ("colour.png", "not of 1 channels"),
         ("broken.tif", "damaged"),
     ):
-        assert any(name in note and reason in note for note in notes), said
+        assert any(name in note and reason in note for note in notes), notes
     for name in ("a.png", "b.bmp"):
         (images / name).unlink()
     with pytest.raises(UsageError, match=r"no image that can be served.*several planes"):
@@ -129,91 +109,6 @@ def test_two_images_of_one_name_are_refused(images: Path) -> None:
     Image.fromarray(np.zeros((6, 8), np.uint8)).save(images / "a.tif")
     with pytest.raises(UsageError, match="differ only in their ending"):
         check_images(images, in_channels=1)
-
-
-def test_the_prepared_folder_holds_one_configuration_each_and_one_file_of_weights(
-    weights: Path, tmp_path: Path
-) -> None:
-    served = prepare_bundle(tmp_path / "app", read_configs([INFERENCE], [TRAINING], FEATURES), weights, overwrite=False)
-    assert "segmentation" in served.name  # MONAI Label takes the task from it
-    files = sorted(
-        str(path.relative_to(served)) for folder in ("configs", "models") for path in (served / folder).iterdir()
-    )
-    configs = ["inference.yaml", "logging.conf", "metadata.json", "train.yaml"]
-    assert files == [*(f"configs/{name}" for name in configs), "models/model.pt"]
-    assert (served / "models" / "model.pt").read_bytes() == weights.read_bytes()
-    assert (served / "scripts" / "losses.py").samefile(ROOT / "scripts" / "losses.py")
-
-
-def test_the_background_has_the_name_that_clients_leave_out(weights: Path, tmp_path: Path) -> None:
-    served = prepare_bundle(tmp_path / "app", read_configs([INFERENCE], [TRAINING], FEATURES), weights, overwrite=False)
-    formats = json.loads((served / "configs" / "metadata.json").read_text())["network_data_format"]
-    assert formats["outputs"]["pred"]["channel_def"] == {"0": "background", "1": "cell"}
-    assert len(formats["inputs"]["image"]["spatial_shape"]) == 2  # MONAI Label takes the dimension from it
-
-
-def test_weights_that_clients_have_trained_are_kept_unless_told_otherwise(weights: Path, tmp_path: Path) -> None:
-    configs = read_configs([INFERENCE], [TRAINING], FEATURES)
-    served = prepare_bundle(tmp_path / "app", configs, weights, overwrite=False)
-    prepare_bundle(tmp_path / "app", configs, weights, overwrite=False)  # the same: nothing would be lost
-    trained = served / "models" / "model.pt"
-    torch.save(RonnebergerUNet(features=[2, 4, 8, 16, 32]).state_dict(), trained)
-    content = trained.read_bytes()
-    prepare_bundle(tmp_path / "app", configs, None, overwrite=False)
-    with pytest.raises(UsageError, match=r"perhaps trained by clients.*--overwrite"):
-        prepare_bundle(tmp_path / "app", configs, weights, overwrite=False)
-    assert trained.read_bytes() == content
-    prepare_bundle(tmp_path / "app", configs, weights, overwrite=True)
-    assert trained.read_bytes() == weights.read_bytes()
-
-
-def test_keys_go_to_whichever_configuration_knows_them_and_overlays_keep_the_folder() -> None:
-    demo = [TRAINING, ROOT / "configs" / "variant_adam.yaml", ROOT / "configs" / "demo.yaml"]
-    configs = read_configs([INFERENCE], demo, {"orientations": 4, "max_epochs": 7, "flatten": 20})
-    inference, training = configs["inference"], configs["training"]
-    assert (inference["orientations"], training["max_epochs"]) == (4, 7)
-    assert inference["flatten"] == training["flatten"] == 20
-    assert training["network_def"]["features"] == [16, 32, 64, 128, 256]
-    assert training["model_dir"] == "$@bundle_root + '/models'"  # not demo/models: the server would not find it
-    assert inference["ckpt_path"] == "$@bundle_root + '/models/model.pt'"
-
-
-@pytest.mark.parametrize(
-    "overrides, kind",
-    [
-        ({}, "binary"),
-        ({"served_instances": True}, "instances"),
-        ({"class_names": ["background", "nucleus", "debris"]}, "classes"),
-        ({"label_kind": "instances"}, "instances"),
-    ],
-)
-def test_training_expects_the_kind_of_label_that_is_served(overrides: dict, kind: str) -> None:
-    assert read_configs([INFERENCE], [TRAINING], overrides)["training"]["label_kind"] == kind
-
-
-def test_a_served_training_keeps_the_weights_it_starts_from_until_it_finds_better_ones() -> None:
-    assert read_configs([INFERENCE], [TRAINING], {})["training"]["validate_first"] is True
-    assert read_configs([INFERENCE], [TRAINING], {"validate_first": False})["training"]["validate_first"] is False
-
-
-def test_every_key_of_the_served_training_can_be_evaluated_without_data_of_its_own(
-    weights: Path, tmp_path: Path
-) -> None:
-    """3D Slicer's module starts a training with the empty run id, for which MONAI evaluates all keys."""
-    configs = read_configs([INFERENCE], [TRAINING], FEATURES)
-    served = prepare_bundle(tmp_path / "app", configs, weights, overwrite=False)
-    training = yaml.safe_load((served / "configs" / "train.yaml").read_text())
-    assert training["datalist"] == []
-    assert training["split"] == {"training": [], "validation": []}
-
-
-def test_an_app_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
-    theirs = tmp_path / "monaibundle" / "model" / "mine" / "models" / "model.pt"
-    theirs.parent.mkdir(parents=True)
-    theirs.write_bytes(b"trained")
-    with pytest.raises(UsageError, match="was not made by this command"):
-        prepare_app(tmp_path, Path("python"))
-    assert theirs.read_bytes() == b"trained"
 
 
 def test_the_server_lists_all_formats_and_does_not_reload_scripts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The bioimage.io package: its description by itself, and the judgement of the format's own validator."""
+"""The bioimage.io package: the description, and the result of the format's own validator."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ import yaml
 from PIL import Image
 
 from bundle.errors import UsageError
-from bundle.publishing.bioimageio import TEST_SIZE, network_source, write_bioimageio
-from bundle.publishing.bioimageio_description import citation, preprocessing
+from bundle.publishing.bioimageio import TEST_SIZE, citation, network_source, preprocessing, write_bioimageio
 from scripts.handlers.checkpoints import save_weights
 from scripts.networks.unet import RonnebergerUNet
 from scripts.transforms.intensity import normalize_image
@@ -44,7 +43,7 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def package(weights, tmp_path_factory) -> Path:
-    """A package with TorchScript weights only, which are written at once."""
+    """A package with TorchScript weights, the fastest format to write."""
     path = tmp_path_factory.mktemp("package") / "model.zip"
     write_bioimageio(weights, path, CONFIG, ("torchscript",), overrides=SMALL)
     return path
@@ -96,7 +95,7 @@ def test_the_axes_are_those_of_the_unpadded_network(rdf, content):
 
 
 def test_the_test_output_is_the_network_s_for_the_test_input(content, weights):
-    """By the steps that the description names, taken literally; so a reader who follows it gets the same."""
+    """Follow the steps of the description literally, as another program would."""
     grey = tensor(content, "test_input.npy").astype(np.float64)
     normal = (grey - grey.mean(axis=(2, 3), keepdims=True)) / (grey.std(axis=(2, 3), keepdims=True) + 1e-6)
     network = RonnebergerUNet(features=FEATURES)
@@ -107,8 +106,8 @@ def test_the_test_output_is_the_network_s_for_the_test_input(content, weights):
     np.testing.assert_allclose(tensor(content, "test_output.npy"), expected, atol=1e-5)
 
 
-def test_percentiles_are_told_in_the_format_s_steps():
-    """`scale_range` and `scale_linear`, as the format defines them, give what our own scaling gives."""
+def test_percentiles_are_described_by_the_format_s_steps():
+    """`scale_range` and `scale_linear`, by the format's definitions, equal the scaling of this project."""
     steps = {step["id"]: step["kwargs"] for step in preprocessing({"intensity": "percentile", "flatten": 0})}
     grey = np.random.default_rng(0).gamma(2.0, 30.0, (1, 80, 60)).astype(np.float32)
     low, high = np.percentile(grey, [steps["scale_range"]["min_percentile"], steps["scale_range"]["max_percentile"]])
@@ -117,7 +116,7 @@ def test_percentiles_are_told_in_the_format_s_steps():
     np.testing.assert_allclose(literal, normalize_image(grey, "percentile"), atol=1e-4)
 
 
-def test_what_the_format_cannot_say_is_refused():
+def test_preprocessing_that_the_format_lacks_is_refused():
     with pytest.raises(UsageError, match="no step for flatten"):
         preprocessing({"intensity": "z_score", "flatten": 60})
 
@@ -162,7 +161,7 @@ def test_the_same_weights_give_the_same_package(package, weights, tmp_path):
 
 
 def test_the_network_s_source_stands_alone(weights):
-    """One file that imports nothing of this project."""
+    """A single file, without imports from this project."""
     source = network_source()
     imported = re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE)
     assert set(imported) <= {"__future__", "collections", "itertools", "math", "numpy", "torch", "monai"}
@@ -179,29 +178,18 @@ def test_the_network_s_source_stands_alone(weights):
         ({"weight_formats": ("tensorflow",)}, "weight formats must be of pytorch_state_dict, torchscript, onnx"),
         ({"weight_formats": ()}, "weight formats must be of"),
         ({"out": Path("folder")}, "the package is a zip file, got folder"),
-        ({"image": np.zeros((1, 100, 300))}, r"must be \(1, H, W\) of at least 188 pixels a side, got \(1, 100, 300\)"),
-        ({"image": np.zeros((3, 300, 300))}, r"must be \(1, H, W\)"),
     ],
 )
-def test_what_cannot_be_packed_is_refused(changes, message, weights, tmp_path):
+def test_wrong_arguments_are_refused(changes, message, weights, tmp_path):
     arguments = {"weights": weights, "out": tmp_path / "model.zip", "config_file": CONFIG, "overrides": SMALL}
     with pytest.raises(UsageError, match=message):
         write_bioimageio(**{"weight_formats": ("torchscript",), **arguments, **changes})
     assert not list(tmp_path.iterdir())
 
 
-def test_a_given_image_is_cut_to_a_size_that_fits(weights, tmp_path):
-    grey = np.random.default_rng(0).integers(0, 65535, (1, 230, 1000), np.uint16)
-    write_bioimageio(weights, tmp_path / "model.zip", CONFIG, ("torchscript",), image=grey, overrides=SMALL)
-    with zipfile.ZipFile(tmp_path / "model.zip") as opened:
-        given = np.load(io.BytesIO(opened.read("test_input.npy")))
-    assert given.shape == (1, 1, 220, 412)
-    np.testing.assert_array_equal(given[0, 0], grey[0, 5:225, 294:706])
-
-
 @pytest.fixture(scope="module")
 def validator() -> str:
-    """The program `bioimageio` of bioimageio.core, in an environment of its own; else skip."""
+    """The program `bioimageio` of bioimageio.core, from a separate environment. Skip without the program."""
     own = ROOT / ".venv-bioimageio" / "bin" / "bioimageio"
     found = os.environ.get("ORIGINAL_UNET_BIOIMAGEIO") or (str(own) if own.is_file() else None)
     if not found or not shutil.which(found):

@@ -1,4 +1,4 @@
-"""`python -m bundle pack`: the same bytes twice, twins that say the same, a bundle that runs where it is unpacked."""
+"""`python -m bundle pack`: equal bytes, equal JSON twins; the unpacked bundle runs and can be uploaded."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from monai.bundle import download_large_files
+from monai.bundle.scripts import _add_model_card_metadata
 
 from bundle.__main__ import main
 from bundle.datasets.sample import sample
@@ -24,6 +27,7 @@ from bundle.publishing.layout import LARGE_FILES, NAME, WEIGHTS
 from bundle.publishing.pack import TWINS, json_twins, write_package
 from scripts.networks.unet import RonnebergerUNet
 from tests.bundle.copies import ROOT, copy_of_bundle, replace_in
+from tests.bundle.publishing.hub import REPOSITORY, Hub
 from tests.optional import needs_onnx
 
 FEATURES = [2, 4, 8, 16, 32]
@@ -33,7 +37,7 @@ VERSION = json.loads((ROOT / "configs" / "metadata.json").read_text())["version"
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A copy of the bundle whose network is small, with weights of it."""
+    """A copy of the bundle with a small network and weights."""
     root = copy_of_bundle(tmp_path / "source")
     for name in ("train", "inference"):
         replace_in(root / "configs" / f"{name}.yaml", '  out_channels: "@out_channels"\n', SMALL)
@@ -41,6 +45,14 @@ def small(tmp_path: Path) -> Path:
     (root / "models").mkdir()
     torch.save(RonnebergerUNet(features=FEATURES).state_dict(), root / WEIGHTS)
     return root
+
+
+@pytest.fixture
+def unpacked(small: Path, tmp_path: Path) -> Path:
+    """The folder of the unpacked bundle."""
+    with zipfile.ZipFile(write_package(small, tmp_path)) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    return tmp_path / "unpacked" / NAME
 
 
 def names_in(path: Path) -> set[str]:
@@ -52,7 +64,7 @@ def test_the_same_content_gives_the_same_bytes(small: Path, tmp_path: Path) -> N
     first = write_package(small, tmp_path / "a")
     assert first.name == f"original_unet_segmentation_v{VERSION}.zip"
     again = shutil.copytree(small, tmp_path / "elsewhere")
-    for path in sorted(again.rglob("*"), reverse=True):  # other times, other rights
+    for path in sorted(again.rglob("*"), reverse=True):
         os.utime(path, (1, 1))
         if path.is_file():
             path.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IXUSR)
@@ -92,7 +104,7 @@ def test_twins_are_equal_to_what_they_are_made_from() -> None:
         original = yaml.safe_load((ROOT / "configs" / name.replace(".json", ".yaml")).read_text())
         twin = json.loads(content)
         assert twin == original
-        assert list(twin) == list(original)  # the order of keys is that of merging
+        assert list(twin) == list(original)  # the order of keys decides the order of merging
 
 
 @pytest.mark.parametrize("line", ["table: {0: 1}", "day: 2020-01-01"])
@@ -114,7 +126,9 @@ def test_large_weights_are_linked_and_monai_brings_them(small: Path, tmp_path: P
     download_large_files(str(tmp_path / NAME))
     assert (tmp_path / NAME / WEIGHTS).read_bytes() == weights.read_bytes()
 
-    (small / LARGE_FILES).write_bytes((tmp_path / NAME / LARGE_FILES).read_bytes())  # a committed link serves, too
+    (small / LARGE_FILES).write_bytes(
+        (tmp_path / NAME / LARGE_FILES).read_bytes()
+    )  # a committed link works in the same way
     assert write_package(small, tmp_path / "again").read_bytes() == path.read_bytes()
 
 
@@ -174,6 +188,12 @@ assert Path(sys.modules["scripts"].__file__).parent == root / "scripts"
 ours = RonnebergerUNet(features=[2, 4, 8, 16, 32])
 ours.load_state_dict(torch.load(root / "models" / "model.pt", weights_only=True))
 image = torch.rand(1, 1, 204, 188, generator=torch.Generator().manual_seed(0))
+evaluation = monai.bundle.create_workflow(
+    config_file=[str(root / "configs" / name) for name in ("train.json", "evaluate.json")], run_id="evaluating",
+    workflow_type="train", bundle_root=str(root), dataset_dir=str(data / "test"), split_rule="all", device="cpu",
+    label_kind="instances", input_size=188, num_workers=0, output_dir=str(out), model_dir=str(out / "models"),
+)
+evaluation.run()
 workflow = monai.bundle.create_workflow(
     config_file=str(root / "configs" / "inference.json"), workflow_type="inference", bundle_root=str(root),
     dataset_dir=str(data / "test" / "images"), output_dir=str(out / "by_workflow"), device="cpu",
@@ -184,7 +204,7 @@ expected = ours.eval()(image)
 for network in networks:
     assert type(network) is RonnebergerUNet
     assert torch.equal(network.eval()(image), expected)
-# other order of channels in memory, other order of sums
+# the workflow stores channels last, which changes the order of sums
 torch.testing.assert_close(workflow.network_def.eval()(image), expected, rtol=0, atol=1e-5)
 """
 
@@ -215,13 +235,9 @@ def test_unpacked_elsewhere_it_trains_evaluates_and_segments(small: Path, tmp_pa
     assert (work / "models" / "model.pt").read_bytes() != weights
     assert (work / "train" / "history.csv").read_text().count("\n") == 2
 
-    evaluated = ("--dataset_dir", data / "test", "--split_rule", "all", *trained)
-    bundle_run(["train.json", "evaluate.json"], "evaluating", *evaluated)
-    metrics = json.loads((work / "train" / "evaluation" / "metrics.json").read_text())
-    assert metrics["images"] == 2
-
     bundle_run(["inference.yaml"], "--dataset_dir", data / "test" / "images", "--output_dir", work / "by_command")
     run("-c", IN_PYTHON, package, data, work)  # download, load, create_workflow
+    assert json.loads((work / "evaluation" / "metrics.json").read_text())["images"] == 2
     classes = [sorted((work / by / "classes").iterdir()) for by in ("by_command", "by_workflow")]
     assert [path.name for path in classes[0]] == ["00.png", "01.png"]
     assert [path.read_bytes() for path in classes[0]] == [path.read_bytes() for path in classes[1]]
@@ -229,3 +245,47 @@ def test_unpacked_elsewhere_it_trains_evaluates_and_segments(small: Path, tmp_pa
     assert left == {Path(name).name for name in names_in(package)}, (
         "runs write where they are told to, not into the bundle"
     )
+
+
+def split_card(text: str) -> tuple[dict, str]:
+    """Metadata and text of a card on the hub."""
+    _, head, body = text.split("---\n", 2)
+    return yaml.safe_load(head), body
+
+
+def test_the_hub_s_card_is_ours_with_its_licence_recognised(unpacked: Path) -> None:
+    card = (unpacked / "docs" / "README.md").read_text()
+    (unpacked / "README.md").write_text(card)
+    _add_model_card_metadata(str(unpacked / "README.md"))  # a step of push_to_hf_hub before the upload
+    head, body = split_card((unpacked / "README.md").read_text())
+    assert head["license"] == "apache-2.0"
+    assert head["library_name"] == "monai"
+    assert body.endswith(card)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("huggingface_hub"), reason="needs huggingface_hub: pip install huggingface_hub")
+def test_pushing_uploads_every_file_of_the_bundle_and_its_card(unpacked: Path) -> None:
+    contents = {p.relative_to(unpacked).as_posix(): p.read_bytes() for p in unpacked.rglob("*") if p.is_file()}
+    place = {"repo": REPOSITORY, "name": NAME, "bundle_dir": str(unpacked.parent)}
+    code = f"import monai.bundle; monai.bundle.push_to_hf_hub(**{place}, token='hf_none', version='0.1.0')"
+    with Hub() as hub:
+        thread = threading.Thread(target=hub.serve_forever, args=(0.01,))
+        thread.start()
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        hub.shutdown()
+        thread.join()
+    assert done.returncode == 0, done.stderr
+    [created] = hub.created
+    # old versions of huggingface_hub send a switch, new versions a word
+    assert "private" in (created.get("visibility"), *(key for key in created if created[key] is True))
+    assert hub.tags == ["0.1.0"]
+    head, body = split_card(hub.files.pop("README.md").decode())
+    assert head["license"] == "apache-2.0"
+    assert body.strip() == contents["docs/README.md"].decode().strip()
+    assert hub.files == contents

@@ -1,7 +1,8 @@
-"""`python -m bundle export onnx --calibration`: int8 is smaller, close to the network, judged by its own tolerances."""
+"""`python -m bundle export onnx --calibration`: int8 files are small, and close to the network by their tolerances."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory) -> Path:
-    """Twelve synthetic sections, as one file of planes."""
+    """Twelve synthetic sections in one TIFF file."""
     path = tmp_path_factory.mktemp("images") / "sections.tif"
     rng = np.random.default_rng(3)
     tifffile.imwrite(
@@ -42,7 +43,7 @@ def stack(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """Trained for a moment: scores of random weights are all close to where the class changes."""
+    """Weights from 60 iterations. With random weights, all scores would be close to a change of class."""
     torch.manual_seed(0)
     rng = np.random.default_rng(4)
     network = RonnebergerUNet(features=FEATURES, dropout=0)
@@ -83,10 +84,10 @@ def test_an_int8_file_finds_nearly_the_same_cells_at_any_size(engine, exported, 
         inferer = OverlapTileInferer(tile_size=tile_size)
         expected, got = inferer(image, trained.network), inferer(image, runs)
         assert got.shape == expected.shape == (1, 2, 90, 110)
-        assert 0.1 < expected.argmax(1).float().mean() < 0.9  # there is something to get wrong
+        assert 0.1 < expected.argmax(1).float().mean() < 0.9
         assert (got.argmax(1) != expected.argmax(1)).float().mean() < 0.02
         error, spread = (got - expected).std(), expected.std()
-        assert 1e-4 * spread < error < 0.1 * spread  # rounded, and not by much
+        assert 1e-4 * spread < error < 0.1 * spread  # rounded, but only a little
 
 
 def test_convolutions_and_skips_are_int8_and_the_scores_are_not(exported):
@@ -108,7 +109,7 @@ def test_convolutions_and_skips_are_int8_and_the_scores_are_not(exported):
 
 def test_the_weights_take_a_quarter(exported, weights):
     parameters = sum(weight.numel() for weight in torch.load(weights, weights_only=True).values())
-    assert exported.stat().st_size < 0.4 * 4 * parameters + 60_000  # the graph itself takes tens of kilobytes
+    assert exported.stat().st_size < 0.4 * 4 * parameters + 60_000  # the graph takes tens of kilobytes
 
 
 def test_the_file_says_that_it_is_int8_and_from_what(exported):
@@ -126,9 +127,8 @@ def test_calibration_images_are_prepared_and_mirrored_as_inference_does(trained,
     np.testing.assert_allclose(tile[0, 0].numpy(), expected, atol=1e-5)
 
 
-def test_a_difference_above_the_tolerance_of_classes_is_not_kept(trained, stack, tmp_path):
-    tiles = calibration_tiles(trained, [f"{stack}#page=0"])
-    strict = int8_format(tiles)._replace(changed=0.0)
+def test_a_difference_above_the_tolerance_of_classes_is_not_kept(trained, exported, stack, tmp_path):
+    strict = int8_format([])._replace(changed=0.0, write=lambda network, path, info: shutil.copy(exported, path))
     with pytest.raises(RunError, match=r"net\.onnx was not written: it differs too much from the network for image"):
         write_checked(trained, strict, tmp_path / "net.onnx", trained.prepared(f"{stack}#page=1"))
     assert list(tmp_path.iterdir()) == []
@@ -136,7 +136,7 @@ def test_a_difference_above_the_tolerance_of_classes_is_not_kept(trained, stack,
 
 def test_the_share_of_changed_classes_by_hand(trained):
     class Turned(nn.Module):
-        """The network, with the scores of its left half exchanged."""
+        """The network, with exchanged scores in the left half."""
 
         depth, padding, retain_dim = 2, "valid", False
 
@@ -148,7 +148,7 @@ def test_the_share_of_changed_classes_by_hand(trained):
     kind = int8_format([])
     found = compare(trained.network, Turned(), torch.rand(1, 1, 40, 40), kind)
     on_the_image, *on_tiles = found.values()
-    assert on_the_image.classes == pytest.approx(0.5)  # one tile, whose answer is as large as the image
+    assert on_the_image.classes == pytest.approx(0.5)  # a single tile
     assert not on_the_image.allowed_by(kind)
     assert not on_the_image._replace(scores=0.0).allowed_by(kind)
     assert on_the_image._replace(scores=0.0, classes=0.01).allowed_by(kind)

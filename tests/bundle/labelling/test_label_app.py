@@ -1,4 +1,4 @@
-"""The bundle served by the real MONAI Label server: what it answers is what the bundle's own inference writes."""
+"""The real MONAI Label server with the bundle: its answers equal the files of the bundle's own inference."""
 
 from __future__ import annotations
 
@@ -27,17 +27,14 @@ from scripts.inferers.overlap_tile import OverlapTileInferer
 from scripts.io.reader import PlaneReader
 from scripts.networks.unet import RonnebergerUNet
 from tests.bundle.label_server import NAME, ROOT, Server, serving
+from tests.bundle.labelling import FEATURES
 
 pytestmark = pytest.mark.slow
 
 CONFIGS = ROOT / "configs"
-FEATURES = [2, 4, 8, 16, 32]
 SIZES = {"a.png": (96, 80), "b.tif": (70, 110), "c.bmp": (64, 90), "d.tiff": (80, 64), "e.jpg": (64, 72)}
 TRAINING = ["--input_size", "188", "--num_workers", "0", "--learning_rate", "0.1", "--warmup_iterations", "1"]
-TRAINING += [
-    "--validate_first",
-    "false",
-]  # else an epoch of this net may well find nothing better, and keep the weights
+TRAINING += ["--validate_first", "false"]  # an epoch of this network may find no better weights, and keep the old ones
 
 Own = Callable[..., dict[str, np.ndarray]]
 
@@ -50,7 +47,7 @@ def write(path: Path, pixels: np.ndarray) -> None:
 
 
 def read(content: bytes) -> np.ndarray:
-    """A PNG or BMP by Pillow, a TIFF by tifffile: neither is what the server writes with."""
+    """Read PNG and BMP by Pillow, TIFF by tifffile. The server writes with other libraries."""
     return (
         tifffile.imread(io.BytesIO(content))
         if content[:2] in (b"II", b"MM")
@@ -60,7 +57,7 @@ def read(content: bytes) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def sections(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, np.ndarray]]:
-    """Oblong synthetic sections in five formats, brighter in one corner so that no turn leaves them alike."""
+    """Oblong synthetic sections in five formats. A bright corner makes every flip and turn visible."""
     folder = tmp_path_factory.mktemp("label") / "studies"
     folder.mkdir()
     made = {}
@@ -74,7 +71,7 @@ def sections(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
 
 @pytest.fixture(scope="module")
 def weights(sections: dict[str, tuple[Path, np.ndarray]]) -> Path:
-    """Random weights of a tiny net, with a bias that calls half of an image cell."""
+    """Random weights of a small network, with a bias for which half of an image is cell."""
     torch.manual_seed(4)
     network = RonnebergerUNet(features=FEATURES).eval()
     image = torch.from_numpy(np.array(Image.open(sections["a.png"][0]), np.float32))
@@ -93,7 +90,7 @@ def server(sections: dict[str, tuple[Path, np.ndarray]], weights: Path) -> Itera
     except UsageError as error:
         pytest.skip(f"{ENVIRONMENT}: {error}")
     words = ["--weights", str(weights), "--network_def#features", str(FEATURES), *TRAINING]
-    # scoring on request alone: by itself it would start a process after every call
+    # score only on request: automatic scoring would start a process after every call
     with serving(
         weights.parent / "studies",
         weights.parent / "app",
@@ -107,7 +104,7 @@ def server(sections: dict[str, tuple[Path, np.ndarray]], weights: Path) -> Itera
 
 @pytest.fixture
 def own(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Own:
-    """Results of the bundle's own inference on the studies, with the weights that are being served."""
+    """Results of the bundle's own inference on the studies, with the served weights."""
     monkeypatch.chdir(ROOT)
 
     def run(kind: str = "classes", **overrides: object) -> dict[str, np.ndarray]:
@@ -140,16 +137,17 @@ def test_info_names_the_model_its_label_its_options_and_the_strategies(server: S
     assert info["datastore"]["total"] == len(SIZES)
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_the_label_of_an_image_is_the_bundle_s_own_pixel_by_pixel(name: str, server: Server, own: Own) -> None:
-    label = read(server.infer(name.split(".")[0]))
-    expected = own()[name.split(".")[0]]
-    assert label.shape == SIZES[name]
-    assert label.dtype == np.uint8
-    assert np.array_equal(label, expected)
-    assert set(np.unique(label)) == {0, 1}
-    assert not np.array_equal(label, label[::-1])
-    assert not np.array_equal(label, label[:, ::-1])
+def test_the_label_of_an_image_is_the_bundle_s_own_pixel_by_pixel(server: Server, own: Own) -> None:
+    expected = own()
+    for file, size in SIZES.items():
+        name = file.split(".")[0]
+        label = read(server.infer(name))
+        assert label.shape == size
+        assert label.dtype == np.uint8
+        assert np.array_equal(label, expected[name])
+        assert set(np.unique(label)) == {0, 1}
+        assert not np.array_equal(label, label[::-1])
+        assert not np.array_equal(label, label[:, ::-1])
 
 
 def test_an_image_that_is_sent_along_gives_the_same(server: Server, sections: dict, tmp_path: Path) -> None:
@@ -181,7 +179,7 @@ def test_what_a_client_sets_changes_the_label_for_that_request_alone(server: Ser
     ],
 )
 def test_a_request_cannot_bring_a_program(params: dict, server: Server, tmp_path: Path) -> None:
-    """MONAI Label writes options of a request into a configuration, which is evaluated."""
+    """MONAI Label writes options of a request into a configuration, and MONAI evaluates the configuration."""
     place = tmp_path / "touched"
     sent = json.loads(json.dumps(params).replace("PLACE", str(place)))
     with pytest.raises(AssertionError, match="500"):
@@ -198,7 +196,7 @@ def test_objects_are_numbered_on_request(server: Server, own: Own) -> None:
 
 
 def test_a_label_for_3d_slicer_lies_as_the_image_does(server: Server, tmp_path: Path) -> None:
-    """Slicer's module asks for .nrrd of 8 bit, and reads it by ITK, as it reads the image."""
+    """Slicer's module asks for .nrrd of 8 bit, and reads label and image by ITK."""
     (tmp_path / "label.nrrd").write_bytes(server.infer("b", result_extension=".nrrd", result_dtype="uint8"))
     label = itk.array_from_image(itk.imread(str(tmp_path / "label.nrrd")))
     assert label.dtype == np.uint8
@@ -206,7 +204,7 @@ def test_a_label_for_3d_slicer_lies_as_the_image_does(server: Server, tmp_path: 
 
 
 def annotations(server: Server, image: str, min_area: int) -> bytes:
-    """What QuPath's extension asks for: XML."""
+    """Annotations as XML, with the request of QuPath's extension."""
     request = {"location": [0, 0], "size": [0, 0], "min_poly_area": 10, "params": {"min_area": min_area}}
     body = json.dumps(request).encode()
     return server.call("POST", f"/infer/wsi/{NAME}?image={image}&output=asap", body, "application/json")
@@ -228,7 +226,7 @@ def test_annotations_for_qupath_are_a_polygon_around_every_object(name: str, ser
 
 
 def test_the_detector_of_cvat_gets_polygons(server: Server, sections: dict, tmp_path: Path) -> None:
-    """The plugin that MONAI Label ships for CVAT, run as CVAT's serverless functions run it, but for CVAT."""
+    """MONAI Label's plugin for CVAT, started in the same way as by CVAT's serverless functions."""
     python = environment_python()
     (tmp_path / "function.py").write_text(CVAT)
     done = subprocess.run(
@@ -291,16 +289,16 @@ def test_annotations_put_back_from_qupath_train_as_the_objects_they_surround(
     (tmp_path / "e.xml").write_bytes(annotations(server, "e", min_area=10))
     server.put_label("e", tmp_path / "e.xml")
     objects = own("instances", min_area=10)["e"]
-    # a gap at a corner is no hole: objects join over edges, what surrounds them over corners, too
+    # objects join over edges, the background also over corners: a gap at a corner is no hole
     filled = [binary_fill_holes(objects == number, np.ones((3, 3))) for number in range(1, objects.max() + 1)]
     server.post(f"/train/{NAME}?run_sync=true", max_epochs=1, device="cpu")
     drawn = np.asarray(Image.open(server.bundle / "output" / "labels" / "e.jpg.png"))
     assert np.array_equal(drawn > 0, np.any(filled, axis=0))
-    assert server.weights.read_bytes() != weights.read_bytes()  # a single label: none is left to validate with
+    assert server.weights.read_bytes() != weights.read_bytes()  # with a single label there is no validation
 
 
 def submit(server: Server, sections: dict, folder: Path) -> dict[str, np.ndarray]:
-    """Put the true cells back as clients do: in the image's format, and as NIfTI (x, y, z) like 3D Slicer."""
+    """Submit the true cells as clients do: in the image's format, or as NIfTI (x, y, z) like 3D Slicer."""
     cells = {name.split(".")[0]: (cells > 0).astype(np.uint8) for name, (_, cells) in sections.items()}
     for name, label in cells.items():
         path = folder / f"{name}.png"
@@ -331,13 +329,13 @@ def test_labels_put_back_are_read_for_training_as_the_image_lies(
 def test_training_replaces_the_weights_and_what_is_served(
     server: Server, weights: Path, sections: dict, own: Own, tmp_path: Path
 ) -> None:
-    server.weights.write_bytes(weights.read_bytes())  # whatever an earlier test has trained
+    server.weights.write_bytes(weights.read_bytes())  # earlier tests may have trained
     submit(server, sections, tmp_path)
     before, label = server.weights.read_bytes(), read(server.infer("d"))
     server.post(f"/train/{NAME}?run_sync=true", max_epochs=1, val_split=0.2, device="cpu")
     assert server.weights.read_bytes() != before
     history = (server.bundle / "output" / "train" / "history.csv").read_text().splitlines()
-    assert len(history) == 2  # a header and one epoch: MONAI Label's number of epochs, not the configuration's
+    assert len(history) == 2  # a header and one epoch: the number in the request, not the configuration's
     after = read(server.infer("d"))
     assert not np.array_equal(after, label)
     assert np.array_equal(after, own()["d"])
