@@ -1,4 +1,4 @@
-"""A small data set, a training of it shared by many tests, and the bundle's workflows in this process."""
+"""A small data set, shared trainings, and the bundle's workflows without new processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PNG and TIFF files need no libraries of other formats: both workflows run without the libraries."""
+"""Both workflows run on PNG and TIFF files without the libraries of rarer formats."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def png_and_tiff(tmp_path_factory) -> Path:
 
 
 def write_other_files(folder: Path) -> list[str]:
-    """Write the files of EXPECTED, if the libraries for this are installed."""
+    """Write the files of EXPECTED, if the libraries are installed."""
     if not all(importlib.util.find_spec(name) for name in WRITERS):
         return []
     nibabel, itk, imagecodecs = (importlib.import_module(name) for name in WRITERS)
@@ -90,9 +90,9 @@ def write_other_files(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def run_workflows(png_and_tiff, tmp_path_factory):
-    """Train, segment and read other files in a process with some packages hidden. Runs once for each set of packages.
+    """Train, segment and read the files in a process with some packages hidden. Runs once for each set of packages.
 
-    Returns the output folder of the inference, the libraries that were loaded, and a line for each file that was read.
+    Returns the output folder of the inference, the names of loaded libraries, and a line for each file.
     """
 
     @cache
@@ -121,7 +121,7 @@ def run_workflows(png_and_tiff, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("hidden", [HIDDEN, ()], ids=["not installed", "installed"])
 def test_both_workflows_load_no_library_of_other_files(hidden, run_workflows):
-    """Libraries that MONAI loads do not count."""
+    """Libraries loaded by MONAI do not count."""
     out, loaded, _ = run_workflows(hidden)
     assert loaded == []
     classes = [np.asarray(Image.open(out / "classes" / name)) for name in ("0.png", "1.png", "2.tif")]

@@ -1,4 +1,4 @@
-"""Every published variant in `configs/variant_*.yaml` is built, has its parameters, and trains a step from files."""
+"""Every published variant in `configs/variant_*.yaml` has the right parameters, and trains a step from files."""
 
 from __future__ import annotations
 

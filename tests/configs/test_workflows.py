@@ -1,4 +1,4 @@
-"""The workflows train, resume, evaluate and segment a tiny data set, and report errors in one message."""
+"""The workflows train, resume, evaluate and segment a tiny data set, and report clear errors."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_folder_is_segmented_into_all_kinds_of_results(tiny_dataset, segment):
     assert sorted(int(row["label"]) for row in first) == sorted(np.unique(instances[instances > 0]).tolist())
 
 
-def test_outputs_can_be_left_out(tiny_dataset, segment):
+def test_outputs_can_be_switched_off(tiny_dataset, segment):
     none = dict.fromkeys(("save_probabilities", "save_instances", "save_overlays", "save_objects"), False)
     out = segment(tiny_dataset / "images", **none)
     assert sorted(p.name for p in out.iterdir()) == ["classes", "classes.csv"]
