@@ -1,4 +1,4 @@
-"""Exported files run as networks: their geometry, the files they refuse, and scores that no caller can change."""
+"""Exported files run as networks: their geometry, refused files, and scores independent of the caller."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def onnx_file(network, tmp_path_factory) -> Path:
 def test_openvino_gives_the_scores_and_the_description_of_an_onnx_file(network, onnx_file):
     exported = ExportedNetwork(onnx_file, onnx_engine="openvino", expected={"intensity": "z_score"})
     assert (exported.info, exported.depth) == (DESCRIBED, 2)
-    for shape in ((1, 1, 44, 44), (3, 1, 60, 76), (2, 1, 44, 52)):  # odd and even sizes, other batches
+    for shape in ((1, 1, 44, 44), (3, 1, 60, 76), (2, 1, 44, 52)):  # several sizes and batches
         x = torch.rand(shape)
         got = exported(x)
         first = got.clone()

@@ -1,4 +1,4 @@
-"""Overlap-tile inference equals one pass over the whole image, mirrored by numpy. The oracles use no tiles."""
+"""Overlap-tile inference equals a single pass over the whole image, mirrored by numpy. The oracles use no tiles."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def images(*shape):
 
 
 def mirrored(x, before, after):
-    """Extend images (B, C, H, W) by numpy, which can mirror an image several times."""
+    """Extend images (B, C, H, W) by numpy. Images may be mirrored several times."""
     return torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), *zip(before, after, strict=True)), mode="reflect"))
 
 
@@ -131,12 +131,12 @@ def test_real_slices_are_segmented_without_seams(data_root):
         ({"orientations": 4}, [(8, 1, 56, 48)]),
         ({"orientations": 8}, [(8, 1, 56, 48), (8, 1, 48, 56)]),
         ({"orientations": 8, "tile_size": 56}, [(16, 1, 56, 56)]),  # quarter turns join if the tile is square
-        ({"orientations": 8, "tile_size": (56, 48)}, [(24, 1, 56, 48)]),  # a turned image needs two of these
+        ({"orientations": 8, "tile_size": (56, 48)}, [(24, 1, 56, 48)]),  # a turned image needs two tiles
     ],
     ids=str,
 )
 def test_tiles_join_in_as_few_calls_as_the_limits_allow(arguments, calls):
-    """On the meta device, which has shapes and no values; a CPU takes one tile at a time."""
+    """On the meta device, with shapes and without values: on a CPU, tiles do not join."""
     network = Counted(tiny(2).to("meta"))
     infer(network, images(2, 1, 14, 7).to("meta"), depth=2, **arguments)
     assert network.shapes == calls

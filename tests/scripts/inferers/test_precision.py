@@ -1,4 +1,4 @@
-"""The number format "auto" and the training layout, on this processor and without its newer instructions."""
+"""The number format "auto" and the training layout, on the processor as it is, and with AVX2 alone."""
 
 from __future__ import annotations
 

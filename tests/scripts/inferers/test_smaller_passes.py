@@ -1,4 +1,4 @@
-"""Forward passes that run out of memory are repeated in smaller passes. The network fails above a number of pixels."""
+"""Forward passes without enough memory are repeated in smaller passes. The network fails above a number of pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scripts.networks.unet import RonnebergerUNet
 
 
 class Limited:
-    """A network that runs out of memory above `pixels` input pixels, and in the calls numbered in `failing`."""
+    """A network without memory for more than `pixels` input pixels, and for the calls numbered in `failing`."""
 
     depth = 2
 
