@@ -1,1 +1,1 @@
-"""Timings as ratios against a baseline in the same run: `python -m benchmarks.NAME`."""
+"""Benchmarks: times as ratios to a baseline in the same run. Run `python -m bundle bench`."""

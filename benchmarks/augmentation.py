@@ -1,9 +1,13 @@
-"""One training tile of 572 with its elastic deformation: image, label and weight map moved alike.
+"""Measure a training tile of 572 with elastic deformation, applied to image, label and weight map.
 
-Baselines: an affine map and Simard's recipe with scipy as write-ups of the paper have it, its blur once as the
-convolution with 25 x 25 taps that is described and once as two of 25; MONAI's own transforms for the same, one after
-the other. Torch has one thread, as in a data loader's processes. Limit: the three resamplings alone, of a grid that is
-there already. The other rows compare one recipe with itself, elsewhere.
+Baselines:
+
+- scipy, as in write-ups of the paper: an affine map, then Simard's recipe. The blur is a convolution with 25 x 25 taps,
+  as described there, or two convolutions with 25 taps.
+- MONAI's own transforms, in sequence.
+
+Torch uses one thread, as in the worker processes of a data loader. The limit is the time of the three resamplings, with
+a ready grid. Further rows compare single recipes with other packages.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ WRITE_UP, SEPARABLE = "scipy: affine map, then Simard's recipe", "the same, its 
 
 
 def rows(setup: Setup) -> Iterator[Row]:
-    """The tile as training asks for it beside what others would run, and single recipes."""
+    """Measure the training tile against the baselines, then single recipes."""
     table = methods()
     grids = {size: _grid(size) for size in (SIZE, OUTPUT)}
     with threads(1):
@@ -56,7 +60,7 @@ def rows(setup: Setup) -> Iterator[Row]:
 
 
 def sample_item(size: int) -> dict[Hashable, NdarrayOrTensor]:
-    """A dictionary of image, label and weight map (1, size, size) with values as in training."""
+    """Make a dictionary of image, label and weight map (1, size, size) with values as in training."""
     random_state = np.random.RandomState(0)
     image = gaussian_filter(random_state.normal(size=(1, size, size)), (0, 2, 2)).astype(np.float32)
     label = (image > 0).astype(np.uint8)
@@ -65,7 +69,7 @@ def sample_item(size: int) -> dict[Hashable, NdarrayOrTensor]:
 
 
 def methods() -> dict[str, Way]:
-    """Name -> one draw and its application to three keys."""
+    """Return {name: function}. Each function draws once and applies the draw to three keys."""
     item = sample_item(SIZE)
     planes = [np.asarray(item[key])[0] for key in KEYS]
     random_state = np.random.RandomState(1)
@@ -103,7 +107,7 @@ def methods() -> dict[str, Way]:
 
 
 def scipy_turned(planes: list[np.ndarray], random_state: np.random.RandomState) -> list[np.ndarray]:
-    """Turned by any angle, shifted by up to 20 pixels and mirrored at random."""
+    """Rotate by any angle, shift by up to 20 pixels and mirror at random."""
     angle = random_state.uniform(0, 2 * np.pi)
     mirror = random_state.choice([-1.0, 1.0], 2)
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * mirror
@@ -116,12 +120,12 @@ def scipy_turned(planes: list[np.ndarray], random_state: np.random.RandomState) 
 
 
 def blur_by_axes(noise: np.ndarray) -> np.ndarray:
-    """A Gaussian of 5 pixels, 25 wide, along one axis after the other."""
+    """Blur by a Gaussian of 5 pixels, 25 wide, along each axis separately."""
     return gaussian_filter(noise, 5, mode="constant", truncate=12 / 5)
 
 
 def blur_by_kernel(noise: np.ndarray) -> np.ndarray:
-    """The same as one convolution with 25 x 25 taps."""
+    """Blur by the same Gaussian as a convolution with 25 x 25 taps."""
     tap = np.exp(-0.5 * (np.arange(-12, 13) / 5) ** 2)
     return convolve(noise, np.outer(tap, tap) / tap.sum() ** 2, mode="constant")
 
@@ -131,7 +135,7 @@ def scipy_simard(
     random_state: np.random.RandomState,
     blur: Callable[[np.ndarray], np.ndarray] = blur_by_axes,
 ) -> list[np.ndarray]:
-    """Simard's recipe (doi 10.1109/ICDAR.2003.1227801) as commonly written with scipy: blur noise, move each image."""
+    """Apply Simard's recipe (doi 10.1109/ICDAR.2003.1227801) as commonly written with scipy."""
     place = np.indices(planes[0].shape, dtype=np.float64)
     for axis in range(2):
         place[axis] += 50 * blur(random_state.uniform(-1, 1, planes[0].shape))
@@ -139,7 +143,7 @@ def scipy_simard(
 
 
 def _elasticdeform() -> ModuleType | None:
-    """The package, where it is installed: its wheel needs numpy 1, built from source it works with numpy 2."""
+    """Import the package if installed. The wheel needs numpy 1, a build from source works with numpy 2."""
     try:
         return importlib.import_module("elasticdeform")
     except ImportError:
@@ -147,14 +151,14 @@ def _elasticdeform() -> ModuleType | None:
 
 
 def _resamplings(grids: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> None:
-    """What no method can do without: a value for each pixel of image, label and weight."""
+    """Resample image, label and weight, the least work of any method."""
     for size, mode in ((SIZE, "bilinear"), (OUTPUT, "nearest"), (OUTPUT, "bilinear")):
         grid, plane = grids[size]
         F.grid_sample(plane, grid, mode=mode, padding_mode="reflection", align_corners=True)
 
 
 def _grid(size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A grid turned by a right angle and a half, and a plane to read."""
+    """Make a grid rotated by 45 degrees, and a plane to read."""
     half = math.sqrt(0.5)
     turned = torch.tensor([[[half, -half, 0.0], [half, half, 0.0]]])
     return F.affine_grid(turned, [1, 1, size, size], align_corners=True), torch.rand(1, 1, SIZE, SIZE)

@@ -1,12 +1,11 @@
-"""A GPU's own rate, and tiles by the second in training and inference as shares of it; seconds for whole images.
+"""Measure a GPU: its rate of matrix products, tiles/s in training and inference, seconds of whole images.
 
-Baseline: NVIDIA's UNet_Medical, 572 -> 388 on one A100 (https://github.com/NVIDIA/DeepLearningExamples, TensorFlow2
-Segmentation UNet_Medical, "Performance"): its figures, not its program. Limit: products of large matrices with as many
-operations, in the same precision on this GPU. Without a GPU there are no rows, but with `quick`, which shows that the
-rows run.
+Baseline: NVIDIA's published figures of UNet_Medical, 572 -> 388 on one A100
+(https://github.com/NVIDIA/DeepLearningExamples, TensorFlow2 Segmentation UNet_Medical, "Performance"). Limit: products
+of large matrices with as many operations, in the same precision on this GPU.
 
-The rows that matter most come first, since `Setup.seconds` may leave out the last ones. A row that fails (no memory, no
-compiler for `torch.compile`) says so and the next one runs.
+Without a GPU only `quick` gives rows. The most important rows come first, since `Setup.seconds` leaves out the last
+rows. A row that fails (no memory, no compiler for `torch.compile`) has the reason, and the next row runs.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ from benchmarks.measure import Goal, MatrixProducts, Row, Setup, Times, seconds
 from scripts.inferers.overlap_tile import OverlapTileInferer
 
 TRAINING, INFERENCE = "training step", "forward pass"
-A100 = {  # tiles/s of NVIDIA's UNet_Medical, by work, tiles at once and precision
+A100 = {  # tiles/s of NVIDIA's UNet_Medical, by work, batch and precision
     TRAINING: {(1, "TF32"): 29.6, (8, "TF32"): 46.3, (1, "bfloat16"): 62.5, (8, "bfloat16"): 119.0},
     INFERENCE: {(1, "bfloat16"): 283.0, (16, "bfloat16"): 424.0},
 }
-DATA_SHEET = {  # TFLOP/s without sparsity, of NVIDIA's data sheets
+DATA_SHEET = {  # TFLOP/s without sparsity, from NVIDIA's data sheets
     "H100": {"float32": 67.0, "TF32": 494.5, "float16": 989.5, "bfloat16": 989.5},
     "H200": {"float32": 67.0, "TF32": 494.5, "float16": 989.5, "bfloat16": 989.5},
     "A100": {"float32": 19.5, "TF32": 156.0, "float16": 312.0, "bfloat16": 312.0},
 }
-SHARE = {TRAINING: 0.50, INFERENCE: 0.60}  # of the products' rate, the goal in bfloat16
+SHARE = {TRAINING: 0.50, INFERENCE: 0.60}  # goal in bfloat16: share of the rate of matrix products
 
 
 def rows(setup: Setup) -> Iterator[Row]:
-    """Every trial's row in turn; those that would end after `setup.seconds` are named and left out."""
+    """Measure every trial. Trials that would end after `setup.seconds` are named and left out."""
     start = time.monotonic()
     on_gpu = setup.device.type == "cuda"
     if not on_gpu and not setup.quick:
@@ -55,7 +54,10 @@ def rows(setup: Setup) -> Iterator[Row]:
 
 
 def trials(setup: Setup) -> Iterator[Trial]:
-    """All rows to measure, by worth: main figures, whole images, ways to be faster, compilers, wider precisions."""
+    """List the rows to measure, the most important first.
+
+    The order: main figures, whole images, ways to be faster, compilers, wider precisions.
+    """
     gpu = setup.device.type == "cuda"
     large = (2, 2) if setup.quick else (8, 16)
     main = [replace(Choice(), batch=batch) for batch in dict.fromkeys((1, *large))]
@@ -94,7 +96,7 @@ def trials(setup: Setup) -> Iterator[Trial]:
             yield _tiles_trial(setup, INFERENCE, replace(many, batch=batch, compiled="default"), 30)
             yield _tiles_trial(setup, TRAINING, replace(many, batch=batch, compiled="default"), 40)
         yield _tiles_trial(setup, INFERENCE, replace(many, compiled="default", half_weights=True), 30)
-    # last: more than 2^31 values in a tensor may leave the GPU unusable for this process
+    # last: a tensor of more than 2^31 values may make the GPU unusable for this process
     yield _image_trial(setup, sizes[-1], "auto")
 
 
@@ -175,7 +177,7 @@ def _image_trial(setup: Setup, size: int, memory_limit: int | str, on_cpu: bool 
             inferer(x, net)
         peak, shapes = peak_gib(setup, before), list(shapes)
         notes = [f"{len(shapes)} passes, the first of {shapes[0][0]} x {shapes[0][2]} x {shapes[0][3]}"]
-        if memory_limit == "auto":  # very large tensors are where a library may silently go wrong
+        if memory_limit == "auto":  # a library may silently fail on very large tensors
             expected = OverlapTileInferer(amp_dtype="bfloat16", cpu_thresh=None)(x, net)
             difference = float((inferer(x, net) - expected).norm() / expected.norm())
             notes.append(f"differs from 3 GiB by {difference:.2g} of the norm")

@@ -1,14 +1,15 @@
-"""Everything that needs a GPU, in the order of its worth, within so many minutes: tests, benchmarks, trainings.
+"""Run everything that needs a GPU within a time limit: tests, benchmarks, trainings.
 
     python -m benchmarks.gpu_round --minutes 15 --out round --data data [--parts tests,bench,train] [--sets em,nuclei]
 
-Each part runs in processes of its own, which are ended when their share of the time is over. Results are in `--out` as
-soon as they exist: `summary.md` and `summary.json` after every step, `tests.log`, `bench/`, and a folder for every
-training with its weights in pieces. Steps that no longer fit are named and left out. The exit code is 0 if every step
-that ran held. Without a GPU small networks and synthetic images show that all of it runs.
+Each step is a new process and ends after a share of the time. Steps without enough time are named and left out. `--out`
+receives `summary.md` and `summary.json` after every step, `tests.log`, `bench/`, and a folder for every training, with
+the weights in pieces. The exit code is 0 if no step failed.
 
-Needs torch 2.8, MONAI 1.6, pytorch-ignite and what they need, scikit-image, tifffile, matplotlib, tensorboard, psutil,
-tqdm; for the tests pytest. A network, a compiler and a writable checkout are not needed.
+Without a GPU, small networks and synthetic images show that everything runs.
+
+Requirements: torch 2.8, MONAI 1.6, pytorch-ignite and their requirements, scikit-image, tifffile, matplotlib,
+tensorboard, psutil, tqdm; pytest for the tests. Internet, a compiler and a writable checkout are not needed.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from bundle.experiments.provenance import hardware, versions
 from bundle.running.run import ROOT
 from scripts.io.files import write_json
 
-SHARES = {"tests": 0.15, "bench": 0.30, "train": 0.55}  # share of the minutes; unused time goes to the later parts
-LEAST = {"tests": 8.0, "bench": 20.0, "train": 25.0}  # seconds below which a step is not begun
+SHARES = {"tests": 0.15, "bench": 0.30, "train": 0.55}  # share of the minutes; later parts get unused time
+LEAST = {"tests": 8.0, "bench": 20.0, "train": 25.0}  # seconds; a step with less time is left out
 
 
 @dataclass
@@ -43,8 +44,9 @@ class Step:
 
     Attributes:
         name: e.g. "tests" or "train em".
-        state: "held", "failed", "out of time" (ended; what it had written stays) or "left out".
-        told: what it found, a line each.
+        state: "held", "failed", "out of time" (ended, its files stay) or "left out".
+        seconds: duration.
+        told: results, as lines.
     """
 
     name: str
@@ -57,7 +59,7 @@ class Round:
     """Steps within a time limit.
 
     Args:
-        seconds: for all of them.
+        seconds: time limit for all steps.
         out: receives logs, results and the summary.
         data: folder of the data sets.
     """
@@ -73,11 +75,11 @@ class Round:
 
     @property
     def left(self) -> float:
-        """Seconds that are left."""
+        """Remaining seconds."""
         return self.seconds - (time.monotonic() - self.begun)
 
     def tests(self, seconds: float) -> None:
-        """What a GPU must give like the CPU."""
+        """Run tests/gpu, which compare the GPU with the CPU."""
         log = self.out / "tests.log"
         options = ["-q", "-ra", "-p", "no:cacheprovider", "-W", "default", "-o", "addopts=", "--durations=5"]
         command = ["-m", "pytest", "tests/gpu", *options, f"--basetemp={self.out / 'pytest'}"]
@@ -86,7 +88,7 @@ class Round:
         self._note(step)
 
     def bench(self, seconds: float) -> None:
-        """`python -m bundle bench waiting gpu`, without the command line's own libraries."""
+        """Run `python -m bundle bench waiting gpu`, without the libraries of the command line."""
         for name, share in (("waiting", 0.3), ("gpu", 1.0)):
             self._bench(name, share * seconds)
             seconds -= self.steps[-1].seconds
@@ -103,7 +105,7 @@ class Round:
         self._note(step)
 
     def train(self, name: str, seconds: float) -> None:
-        """One data set."""
+        """Train one data set."""
         folder = self.out / name
         command = ["-m", "benchmarks.gpu_trainings", name, f"--minutes={seconds / 60:.3f}", f"--out={folder}"]
         result = folder / "result.json"
@@ -116,11 +118,11 @@ class Round:
         self._note(step)
 
     def leave_out(self, name: str, why: str) -> None:
-        """Name a step that is not begun."""
+        """Record a step that is left out, with the reason."""
         self._note(Step(name, "left out", told=[why]))
 
     def _run(self, name: str, arguments: Sequence[str], seconds: float, log: Path) -> Step:
-        """Run Python for at most so many seconds; its children end with it."""
+        """Run Python for at most `seconds`, then end Python and all child processes."""
         print(f"{name}: at most {seconds:.0f} s ...", flush=True)
         environment = {
             **os.environ,
@@ -151,7 +153,7 @@ class Round:
         (self.out / "summary.md").write_text(self.summary(), encoding="utf-8")
 
     def summary(self) -> str:
-        """The round as Markdown."""
+        """Format the round as Markdown."""
         told = ", ".join(f"{name} {self.versions[name]}" for name in ("torch", "monai", "python"))
         lines = [f"{self.head['device']}; {told}", ""]
         lines += ["| step | outcome | seconds |", "|---|---|---:|"]
@@ -168,12 +170,12 @@ class Round:
 
 def _device() -> str:
     if not torch.cuda.is_available():
-        return "no GPU: small networks on the CPU, which show that all of it runs and measure nothing"
+        return "no GPU: small networks on the CPU show that everything runs, and measure nothing"
     return f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / 2**30:.0f} GiB"
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End a process that is still there, and what it has started."""
+    """End a running process and all child processes."""
     if process.poll() is None:
         with suppress(psutil.NoSuchProcess):
             for child in psutil.Process(process.pid).children(recursive=True):
@@ -183,7 +185,7 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def _forget(*paths: Path) -> None:
-    """Remove results of an earlier round, which nobody shall take for those of this one."""
+    """Remove results of an earlier round."""
     for path in paths:
         path.unlink(missing_ok=True)
 
@@ -194,17 +196,17 @@ def _tail(log: Path, lines: int) -> list[str]:
 
 
 def run_round(minutes: float, out: Path, data: Path, parts: Sequence[str], sets: Sequence[str]) -> Round:
-    """Run the parts in order, each within its share of what is left.
+    """Run the parts in order, each within a share of the remaining time.
 
     Args:
-        minutes: for all of them.
+        minutes: time limit for all parts.
         out: folder for the results.
-        data: folder that holds isbi2012, DSB2018-fluo, DIC-C2DH-HeLa, PhC-C2DH-U373.
+        data: folder with isbi2012, DSB2018-fluo, DIC-C2DH-HeLa, PhC-C2DH-U373.
         parts: some of "tests", "bench", "train".
-        sets: names of `benchmarks.gpu_trainings.TRAININGS`.
+        sets: keys of `benchmarks.gpu_trainings.TRAININGS`.
 
     Returns:
-        the round, its steps done.
+        The round, with the results of all steps.
     """
     out.mkdir(parents=True, exist_ok=True)
     a_round = Round(60 * minutes, out, data)
@@ -216,7 +218,7 @@ def run_round(minutes: float, out: Path, data: Path, parts: Sequence[str], sets:
         if part == "train":
             _trainings(a_round, [name for name in TRAININGS if name in sets])
         elif seconds < LEAST[part]:
-            a_round.leave_out(part, f"{seconds:.0f} s were left for it, {LEAST[part]:.0f} are needed")
+            a_round.leave_out(part, f"{seconds:.0f} s remained, {LEAST[part]:.0f} s are needed")
         elif part == "tests":
             a_round.tests(seconds)
         else:
@@ -227,10 +229,10 @@ def run_round(minutes: float, out: Path, data: Path, parts: Sequence[str], sets:
 def _trainings(a_round: Round, names: Sequence[str]) -> None:
     for k, name in enumerate(names):
         seconds = a_round.left * TRAININGS[name].share / sum(TRAININGS[other].share for other in names[k:])
-        if seconds < LEAST["train"]:  # rather some of the sets than none
+        if seconds < LEAST["train"]:  # train some of the sets rather than none
             seconds = min(a_round.left, LEAST["train"])
         if seconds < LEAST["train"]:
-            a_round.leave_out(f"train {name}", f"{seconds:.0f} s were left for it, {LEAST['train']:.0f} are needed")
+            a_round.leave_out(f"train {name}", f"{seconds:.0f} s remained, {LEAST['train']:.0f} s are needed")
         else:
             a_round.train(name, seconds)
 
@@ -238,11 +240,9 @@ def _trainings(a_round: Round, names: Sequence[str]) -> None:
 def main() -> None:
     """Run a round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, required=True, help="for all of it")
+    parser.add_argument("--minutes", type=float, required=True, help="time limit")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument(
-        "--data", type=Path, default=Path("data"), help="folder of the data sets, as bundle fetch makes it"
-    )
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets, from bundle fetch")
     parser.add_argument("--parts", default=",".join(SHARES), help="tests, bench, train, joined by commas")
     parser.add_argument("--sets", default=",".join(TRAININGS), help="em, nuclei, hela, u373, joined by commas")
     arguments = parser.parse_args()
@@ -250,10 +250,10 @@ def main() -> None:
     for option, names, known in (("--parts", parts, SHARES), ("--sets", sets, TRAININGS)):
         unknown = [name for name in names if name not in known]
         if unknown:
-            parser.error(f"{option} {', '.join(unknown)}: there are {', '.join(known)}")
+            parser.error(f"{option}: unknown {', '.join(unknown)}; choose from {', '.join(known)}")
     if not arguments.minutes > 0:
         parser.error(f"--minutes must be above 0, got {arguments.minutes}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the step under way is ended, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # also ends the running step
     a_round = run_round(arguments.minutes, arguments.out.resolve(), arguments.data.resolve(), parts, sets)
     print(f"\n{a_round.summary()}")
     sys.exit(0 if a_round.held else 1)

@@ -1,4 +1,4 @@
-"""Rows of a GPU's benchmarks, each measured by itself: flags, memory and failures of one do not reach the next."""
+"""Measure rows of a GPU in isolation: flags, memory and failures of a row do not affect the next row."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import torch
 from benchmarks.gpu_work import Choice, backend_flags
 from benchmarks.measure import Row, Setup, Times, Way, seconds, take_turns
 
-ROUND = 0.15  # seconds of one round; as many passes as fit are queued before the GPU is waited for
+ROUND = 0.15  # seconds of a round: calls are queued for this time before waiting for the GPU
 
 
 class Trial(NamedTuple):
-    """A row to be measured.
+    """A row to measure.
 
     Attributes:
-        what: the work, which names the row if it fails.
-        cost: about how many seconds the row takes.
-        choice: whose flags hold meanwhile.
-        measure: gives the row.
+        what: the work; names the row if it fails.
+        cost: estimated seconds.
+        choice: settings, whose flags of cuBLAS and cuDNN are set during the measurement.
+        measure: returns the row.
     """
 
     what: str
@@ -34,7 +34,11 @@ class Trial(NamedTuple):
 
 
 def isolated(trial: Trial) -> Row:
-    """The trial's row, or one that says why there is none; afterwards the GPU's memory is free again."""
+    """Measure a trial and free the GPU's memory.
+
+    Returns:
+        The row. If the trial fails, a row without seconds, with the error as its name.
+    """
     choice = trial.choice
     try:
         with (
@@ -43,16 +47,16 @@ def isolated(trial: Trial) -> Row:
         ):
             warnings.simplefilter("ignore")
             row = trial.measure()
-    except Exception as error:  # whatever a compiler, a driver or an allocator raises
+    except Exception as error:  # a compiler, a driver or an allocator may raise any error
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         row = Row(trial.what, Times(f"failed: {type(error).__name__}: {reason}", []))
-    with suppress(RuntimeError):  # after an illegal access every call fails, and so will the rows that follow
+    with suppress(RuntimeError):  # after an illegal access every call fails, also in later rows
         clean_up(bool(choice.compiled))
     return row
 
 
 def clean_up(compiled: bool) -> None:
-    """Give back what a trial held: CUDA graphs, cached memory and, where there is any, compiled code."""
+    """Free the memory of a trial: CUDA graphs, cached memory and, if `compiled`, compiled code."""
     if compiled:
         torch.compiler.reset()
     gc.collect()
@@ -62,7 +66,11 @@ def clean_up(compiled: bool) -> None:
 
 
 def rounds(setup: Setup, ways: dict[str, Way]) -> dict[str, list[float]]:
-    """Seconds of one call of each way in every round; short ones are queued several times and waited for once."""
+    """Measure ways in turn. Several calls of a short way are queued before waiting for the GPU.
+
+    Returns:
+        name -> seconds of one call in every round.
+    """
     counts = {}
     for name, run in ways.items():
         seconds(run)
@@ -78,17 +86,21 @@ def _repeat(run: Way, count: int) -> None:
 
 
 def warm_up(setup: Setup, run: Way) -> None:
-    """Run a few times and wait."""
+    """Run a way a few times, and wait for the GPU."""
     seconds(partial(_repeat, run, 1 if setup.quick else 3))
 
 
 def matrix_size(setup: Setup) -> int:
-    """Rows and columns of the matrices whose product is the limit."""
+    """Rows and columns of the matrices for the limit."""
     return 256 if setup.quick else 8192
 
 
 def reset_peak(setup: Setup) -> int:
-    """Bytes allocated on the GPU now, from which the peak is counted."""
+    """Reset the memory peak of the GPU.
+
+    Returns:
+        Bytes allocated now; 0 without a GPU.
+    """
     if setup.device.type != "cuda":
         return 0
     torch.cuda.reset_peak_memory_stats()
@@ -96,5 +108,10 @@ def reset_peak(setup: Setup) -> int:
 
 
 def peak_gib(setup: Setup, before: int) -> float:
-    """GiB allocated at most since `reset_peak`, beyond what there was then; 0 without a GPU."""
+    """Memory peak since `reset_peak` in GiB, without the bytes allocated before; 0 without a GPU.
+
+    Args:
+        setup: device.
+        before: result of `reset_peak`.
+    """
     return (torch.cuda.max_memory_allocated() - before) / 2**30 if setup.device.type == "cuda" else 0.0

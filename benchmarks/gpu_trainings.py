@@ -1,9 +1,8 @@
-"""One training of `benchmarks.gpu_round`, measured and packed: weights in pieces, history, metrics, panels.
+"""Train, measure and pack one data set on a GPU: weights in pieces, history, metrics, panels.
 
     python -m benchmarks.gpu_trainings em --minutes 5 --data data --out round/em
 
-The schedule fits the time: what is left of the minutes once the libraries are loaded trains (`max_minutes`), but for a
-reserve that caches the images, measures and packs.
+The minutes include loading libraries, caching images, measuring and packing. The remaining time trains (`max_minutes`).
 """
 
 from __future__ import annotations
@@ -30,21 +29,21 @@ from scripts.inferers.precision import can_compile
 from scripts.io.files import write_json
 
 RECIPE = "variant_fast.yaml"
-PIECE = 14_900_000  # bytes; what mail and other ways out of a computing centre let pass
-RESERVED, MOST_RESERVED = 0.4, 75.0  # share of the time and seconds that do not train
+PIECE = 14_900_000  # bytes; small enough for mail and other transfers from a computing centre
+RESERVED, MOST_RESERVED = 0.4, 75.0  # share of the time, and largest number of seconds, without training
 VIEWS = 8
 
 
 @dataclass(frozen=True)
 class Training:
-    """One data set and how it is trained here.
+    """A data set and the settings of its training.
 
     Attributes:
-        folder: of the data, below `--data`.
-        config: overlay over `train.yaml`.
-        share: of the minutes for all trainings.
-        metrics: name -> path of the figure in the reports of an evaluation.
-        settings: overrides.
+        folder: folder of the data, below `--data`.
+        config: overlay on `train.yaml`.
+        share: share of the minutes of all trainings.
+        metrics: name -> file and keys of the figure in the reports of an evaluation.
+        settings: overrides of the configuration.
     """
 
     folder: str
@@ -71,33 +70,34 @@ TRAININGS = {
     "u373": Training("PhC-C2DH-U373", "data_phc_u373.yaml", 0.125, CELL_METRICS),
 }
 ON_A_GPU = {"batch_size": 8, "tiles_per_epoch": 400}
-ON_A_CPU = {"input_size": 188, "tiles_per_epoch": 8, **network_of(4)}  # shows that all of it runs, nothing more
+ON_A_CPU = {"input_size": 188, "tiles_per_epoch": 8, **network_of(4)}  # shows that everything runs, measures nothing
 
 
 def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Train, measure the held-out images with the weights as they are packed, write `result.json`.
+    """Train, pack the weights, measure the packed weights on held-out images, and write `result.json`.
 
     Args:
-        name: of `TRAININGS`.
-        minutes: for all of it.
-        data: folder that holds the data sets' folders. Without a GPU synthetic cells serve in their place.
-        out: receives everything.
+        name: key of `TRAININGS`.
+        minutes: time limit for everything.
+        data: folder with the folders of the data sets. Without a GPU, synthetic cells are used instead.
+        out: receives all results.
         changes: further overrides of the configuration.
 
     Returns:
-        the content of `result.json`, also as far as it got.
+        The content of `result.json`.
 
     Raises:
-        FileNotFoundError: no data.
+        FileNotFoundError: on a GPU, `data` has no folder of this data set.
+        RunError: the training failed.
     """
-    begun = psutil.Process().create_time()  # to import the libraries is part of it
+    begun = psutil.Process().create_time()  # includes the import of the libraries
     training = TRAININGS[name]
     seconds_to_train = 60 * minutes - min(RESERVED * 60 * minutes, MOST_RESERVED)
     on_gpu = torch.cuda.is_available()
     dataset, files = data / training.folder, ["train.yaml", training.config, RECIPE]
     given: dict[str, Any] = {**(ON_A_GPU if on_gpu else ON_A_CPU), **(training.settings if on_gpu else {})}
     if on_gpu and not dataset.is_dir():
-        raise FileNotFoundError(f"no {dataset}: give --data, the folder that holds {training.folder}")
+        raise FileNotFoundError(f"No folder {dataset}. Give --data, the folder with {training.folder}.")
     if not on_gpu:
         sample(str(out / "sample"), overwrite=True)
         dataset, files = out / "sample" / "train", ["train.yaml", RECIPE]
@@ -122,7 +122,7 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
         except RunError as error:
             if not compiled:
                 raise
-            result["not compiled"] = str(error)  # a compiler that fails must not cost the training
+            result["not compiled"] = str(error)  # a failing compiler must not prevent the training
         else:
             result["compiled"] = compiled
             break
@@ -150,7 +150,7 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
 
 
 def course(history: Path) -> dict[str, Any]:
-    """Steps, seconds in them and seconds a step, from `history.csv`."""
+    """Read steps, epochs, seconds in steps and milliseconds a step from `history.csv`."""
     with history.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     steps, seconds = int(rows[-1]["iteration"]), sum(float(row["seconds"]) for row in rows)
@@ -158,7 +158,12 @@ def course(history: Path) -> dict[str, Any]:
 
 
 def figures(folder: Path, metrics: Mapping[str, tuple[str | int, ...]]) -> dict[str, float | None]:
-    """The figures that `metrics` names, of an evaluation's reports."""
+    """Read figures from the reports of an evaluation.
+
+    Args:
+        folder: folder of the reports.
+        metrics: name -> file and keys of a figure.
+    """
     found: dict[str, float | None] = {}
     for name, (file, *keys) in metrics.items():
         value: Any = json.loads((folder / str(file)).read_text(encoding="utf-8"))
@@ -169,15 +174,15 @@ def figures(folder: Path, metrics: Mapping[str, tuple[str | int, ...]]) -> dict[
 
 
 def pack(weights: Path, packed: Path, piece: int = PIECE) -> dict[str, Any]:
-    """Round weights to bfloat16 and cut the file into pieces, with a checksum and the command that joins them.
+    """Round weights to bfloat16, and cut the file into pieces with a checksum.
 
     Args:
-        weights: a flat state_dict.
-        packed: the file to write; its pieces are written beside it as `<name>.00`, `<name>.01`, ...
+        weights: file with a flat state_dict.
+        packed: file to write. The pieces are `<name>.00`, `<name>.01`, ... in the same folder.
         piece: bytes of the largest piece.
 
     Returns:
-        "file", "sha256", "bytes", "pieces" (their names) and "join" (a command).
+        "file", "sha256", "bytes", "pieces" (names) and "join" (command that joins the pieces).
     """
     state = torch.load(weights, map_location="cpu", weights_only=True)
     rounded = {key: value.bfloat16() if value.is_floating_point() else value for key, value in state.items()}
@@ -194,7 +199,7 @@ def pack(weights: Path, packed: Path, piece: int = PIECE) -> dict[str, Any]:
 
 
 def told(result: Mapping[str, Any]) -> list[str]:
-    """The content of `result.json` as lines for a summary."""
+    """Format the content of `result.json` as lines of a summary."""
     lines = [
         f"{result['steps']} steps in {result['step_seconds']:.0f} s, {result['ms_a_step']:.1f} ms a step; in all "
         f"{result.get('seconds', result['training_seconds']):.0f} s"

@@ -1,6 +1,6 @@
-"""Forward passes and training steps on a GPU in several ways: precision, layout, CUDA graphs, `torch.compile`.
+"""Forward passes and training steps on a GPU: precision, layout, CUDA graphs, `torch.compile`.
 
-Every way is a function without arguments that queues its work and does not wait for the GPU.
+Each way is a function without arguments. It queues its work and does not wait for the GPU.
 """
 
 from __future__ import annotations
@@ -24,19 +24,23 @@ from scripts.networks.unet import RonnebergerUNet
 
 @dataclass(frozen=True)
 class Choice:
-    """How a network runs.
+    """Settings of a network's run.
 
     Attributes:
-        batch: tiles at once.
+        batch: tiles in a batch.
         precision: "bfloat16" by autocast, "TF32" (float32 with TF32 products) or "float32" without TF32.
-        channels_last: layout of weights and tiles; else NCHW.
-        search: cuDNN tries its algorithms and takes the fastest (`cudnn.benchmark`).
-        deterministic: cuDNN takes only deterministic algorithms, as `set_determinism` of train.yaml asks for.
+        channels_last: layout of weights and tiles; False: NCHW.
+        search: cuDNN tries its algorithms and uses the fastest (`cudnn.benchmark`).
+        deterministic: cuDNN uses only deterministic algorithms, as with `set_determinism` of train.yaml.
         graph: replay a CUDA graph of the pass, or of the whole training step.
         compiled: mode of `torch.compile`; None: eager.
-        half_weights: inference with weights in bfloat16 in place of autocast.
+        half_weights: inference with bfloat16 weights instead of autocast.
         fused: as `half_weights`, with bias and ReLU inside cuDNN's convolution.
-        optimizer: "SGD" as in train.yaml, or "AdamW": fused.
+        optimizer: "SGD" as in train.yaml, or "AdamW" (fused).
+
+    Example:
+        >>> Choice(graph=True).name
+        'channels-last, CUDA graph'
     """
 
     batch: int = 8
@@ -52,7 +56,7 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """As tables call it."""
+        """Name in the tables."""
         said = {
             "cudnn.benchmark": self.search,
             "cudnn.deterministic": self.deterministic,
@@ -66,23 +70,28 @@ class Choice:
 
     @property
     def matrix_dtype(self) -> torch.dtype:
-        """Of the matrix products that are the limit."""
+        """dtype of the matrix products for the limit."""
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     @property
     def amp_dtype(self) -> str:
-        """The name that the bundle's inferers know."""
+        """Name of the precision for the bundle's inferers."""
         return self.precision if self.precision in AMP_DTYPES else "float32"
 
 
 @contextmanager
 def backend_flags(tf32: bool = True, search: bool = False, deterministic: bool = False) -> Iterator[None]:
-    """Set torch's flags for cuBLAS and cuDNN, and put them back afterwards.
+    """Set torch's flags for cuBLAS and cuDNN inside a `with` block.
 
     Args:
-        tf32: whether products of float32 may round their factors to TF32, in convolutions and matrix products alike.
+        tf32: allow float32 convolutions and matrix products to round their factors to TF32.
         search: `torch.backends.cudnn.benchmark`.
         deterministic: `torch.backends.cudnn.deterministic`.
+
+    Example:
+        >>> with backend_flags(search=True):
+        ...     torch.backends.cudnn.benchmark
+        True
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     wanted = (tf32, tf32, search, deterministic)
@@ -91,7 +100,7 @@ def backend_flags(tf32: bool = True, search: bool = False, deterministic: bool =
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = flags
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # newer torch announces other names for the first two
+        warnings.simplefilter("ignore")  # newer torch warns that the first two get other names
         before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
         put(wanted)
     try:
@@ -103,7 +112,16 @@ def backend_flags(tf32: bool = True, search: bool = False, deterministic: bool =
 
 
 def forward_pass(setup: Setup, choice: Choice, size: int) -> Way:
-    """A forward pass without gradients over tiles of `size` that are on the device already; gives the scores."""
+    """Make a forward pass without gradients, on tiles that are on the device.
+
+    Args:
+        setup: device and network.
+        choice: settings of the run.
+        size: side of the tiles in pixels.
+
+    Returns:
+        Function that returns the scores.
+    """
     net: Any = network(setup, choice.channels_last).eval()
     x = tile(size, setup.device, choice.batch)[0]
     if choice.half_weights or choice.fused:
@@ -118,7 +136,7 @@ def forward_pass(setup: Setup, choice: Choice, size: int) -> Way:
 
     def run() -> torch.Tensor:
         if choice.compiled:
-            torch.compiler.cudagraph_mark_step_begin()  # the scores of the pass before may be overwritten
+            torch.compiler.cudagraph_mark_step_begin()  # allows to overwrite the scores of the previous pass
         with torch.no_grad(), autocast(setup.device, amp_dtype):
             return net(x)
 
@@ -126,7 +144,16 @@ def forward_pass(setup: Setup, choice: Choice, size: int) -> Way:
 
 
 def training_step(setup: Setup, choice: Choice, size: int) -> Way:
-    """Forward, loss, backward, clipping and optimiser on tiles of `size` that are on the device; gives the loss."""
+    """Make a training step (forward, loss, backward, clipping, optimiser), on tiles that are on the device.
+
+    Args:
+        setup: device and network.
+        choice: settings of the run.
+        size: side of the tiles in pixels.
+
+    Returns:
+        Function that returns the loss.
+    """
     net: Any = network(setup, choice.channels_last)
     parameters = list(net.parameters())
     optimizer: torch.optim.Optimizer
@@ -144,17 +171,20 @@ def training_step(setup: Setup, choice: Choice, size: int) -> Way:
 
 
 def captured(run: Callable[[], torch.Tensor], device: torch.device) -> Way:
-    """Capture work as a CUDA graph and replay it; every replay gives the same tensor, with new values.
+    """Capture work as a CUDA graph.
 
     Args:
-        run: the work, on tensors that stay where they are.
+        run: the work. Its tensors must keep their memory.
         device: a GPU.
+
+    Returns:
+        Function that replays the graph. Each call returns the same tensor, with new values.
     """
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an optimiser that can be captured asks why it is not
-        for _ in range(3):  # algorithms are chosen and the optimiser's buffers made before the capture
+        warnings.simplefilter("ignore")  # a capturable optimiser warns before the capture
+        for _ in range(3):  # choose algorithms and make the optimiser's buffers before the capture
             run()
     torch.cuda.current_stream(device).wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
@@ -164,26 +194,26 @@ def captured(run: Callable[[], torch.Tensor], device: torch.device) -> Way:
 
 
 def _replay(graph: torch.cuda.CUDAGraph, result: torch.Tensor, captured: Callable) -> torch.Tensor:
-    """Replay a graph; `captured` is only held, since the graph reads the memory of its weights and tiles."""
+    """Replay a graph. `captured` keeps the weights and tiles alive, since the graph reads their memory."""
     graph.replay()
     return result
 
 
 class FusedConvolution(nn.Module):
-    """An unpadded convolution with its bias and the ReLU after it, as one operation of cuDNN."""
+    """An unpadded convolution with bias and ReLU, as a single operation of cuDNN."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
         self.convolution = convolution
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> (B, K, H - 2, W - 2), none below 0."""
+        """Map (B, C, H, W) to (B, K, H - 2, W - 2), not negative."""
         weight, bias = self.convolution.weight, self.convolution.bias
         return torch.cudnn_convolution_relu(x, weight, bias, (1, 1), (0, 0), (1, 1), 1)
 
 
 def fuse_relu(net: nn.Module) -> None:
-    """Replace each pair of convolution and ReLU inside a network, in place."""
+    """Fuse each convolution of a network with its ReLU, in place."""
     for block in [module for module in net.modules() if isinstance(module, nn.Sequential)]:
         for index in range(len(block) - 1):
             convolution = block[index]
@@ -193,12 +223,12 @@ def fuse_relu(net: nn.Module) -> None:
 
 @cache
 def tile_operations(setup: Setup, size: int, training: bool) -> float:
-    """Floating point operations of one tile's pass or step, counted where nothing is computed.
+    """Count the floating point operations of a pass or a step for one tile, on torch's meta device.
 
     Args:
-        setup: which network.
-        size: of the tile.
-        training: with loss and backward pass.
+        setup: network.
+        size: side of the tile in pixels.
+        training: count loss and backward pass, too.
     """
     with torch.device("meta"):
         net, x, target = (

@@ -1,7 +1,7 @@
-"""Images of several sizes through the overlap-tile inferer, and one image in eight orientations.
+"""Inference of images of several sizes with the overlap-tile inferer, and of one image in eight orientations.
 
-Baseline: what the paper's figures suggest: the image mirrored by 92 pixels, tiles of 572 one after the other, float32,
-NCHW. Ours: the settings of `configs/inference.yaml`. Limit: products of large matrices with as many operations.
+Ours: the settings of `configs/inference.yaml`. Baseline, after the paper's figures: the image mirrored by 92 pixels,
+tiles of 572 in sequence, float32, NCHW. Limit: products of large matrices with as many operations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks.measure import Goal, MatrixProducts, Row, Setup, Times, Way, take_turns
+from benchmarks.measure import Goal, Row, Setup, Times, Way, matrix_products, take_turns
 from benchmarks.step import operations_of
 from scripts.inferers.memory import keep_freed_memory
 from scripts.inferers.orientations import ORIENTATIONS, Orientation, turn
@@ -25,12 +25,12 @@ from scripts.inferers.precision import computes_in_bfloat16
 from scripts.inferers.tiling import plan_tiles
 from scripts.networks.unet import RonnebergerUNet
 
-TILE, OUTPUT, STEP, MARGIN = 572, 388, 384, 92  # by 384 and not 388: poolings then meet the same pixels everywhere
-SAMPLED = 8  # tiles of the baseline that are timed where there are more; their time is scaled up
+TILE, OUTPUT, STEP, MARGIN = 572, 388, 384, 92  # 384, not 388: a multiple of 16 leaves no seams
+SAMPLED = 8  # the baseline measures at most 8 tiles of an image, and scales the time up
 
 
 def rows(setup: Setup) -> Iterator[Row]:
-    """One image in the precision that the configuration chooses here and in float32; larger ones; orientations."""
+    """Measure one image (in the configuration's precision and in float32), larger images, and orientations."""
     with torch.inference_mode():
         yield from _one_image(setup)
         yield from _sizes(setup)
@@ -38,7 +38,7 @@ def rows(setup: Setup) -> Iterator[Row]:
 
 
 def as_in_a_run(ways: Mapping[str, Way]) -> dict[str, Way]:
-    """What to do before each: in a run of `configs/inference.yaml` freed memory is kept, elsewhere it is not."""
+    """Functions to call before each way: keep freed memory for our ways, as in a run of `configs/inference.yaml`."""
     return {name: partial(keep_freed_memory, name == "ours" or name == "passes") for name in ways}
 
 
@@ -49,7 +49,7 @@ def _one_image(setup: Setup) -> Iterator[Row]:
     native = computes_in_bfloat16(setup.device)
     for amp_dtype in ("bfloat16", "float32") if native else ("float32",):
         inferer = OverlapTileInferer(amp_dtype=amp_dtype)
-        products = MatrixProducts(getattr(torch, amp_dtype), setup.device, 256 if setup.quick else 4096)
+        products = matrix_products(setup, amp_dtype)
         ways: dict[str, Way] = {
             "ours": partial(inferer, x, ours),
             "plain": partial(tile_by_tile, x, plain),
@@ -69,11 +69,11 @@ def _one_image(setup: Setup) -> Iterator[Row]:
 
 
 def _sizes(setup: Setup) -> Iterator[Row]:
-    """Time per pixel that the network reads, which leaves the mirrored border out of the comparison."""
+    """Measure the time per pixel that the network reads. The mirrored border then does not count."""
     ours, plain = networks(setup)
     inferer = OverlapTileInferer(amp_dtype="auto")
     dtype = torch.bfloat16 if computes_in_bfloat16(setup.device) else torch.float32
-    products = MatrixProducts(dtype, setup.device, 256 if setup.quick else 4096)
+    products = matrix_products(setup, dtype)
     per_pixel: list[float] = []
     for size in (128, 400) if setup.quick else (512, 2048, 8192):
         x = image(size, setup.device)
@@ -114,7 +114,7 @@ def _orientations(setup: Setup) -> Iterator[Row]:
     single = OverlapTileInferer(amp_dtype="auto")
     averaging = OverlapTileInferer(amp_dtype="auto", orientations=8)
     dtype = torch.bfloat16 if computes_in_bfloat16(setup.device) else torch.float32
-    products = MatrixProducts(dtype, setup.device, 256 if setup.quick else 4096)
+    products = matrix_products(setup, dtype)
     ways: dict[str, Way] = {
         "ours": partial(averaging, x, ours),
         "passes": partial(turned_passes, x, ours, single),
@@ -144,22 +144,35 @@ def image(size: int, device: torch.device) -> torch.Tensor:
 
 
 def starts_of(length: int) -> list[int]:
-    """First pixels of an axis that the tiles of 572 answer for."""
+    """First output pixels of the tiles of 572 along an axis.
+
+    Example:
+        >>> starts_of(512)
+        [0, 384]
+    """
     return list(range(0, max(length - OUTPUT, 0) + STEP, STEP))
 
 
 def tiles_of(size: int) -> int:
-    """Tiles of 572 that a square image takes."""
+    """Number of tiles of 572 of a square image.
+
+    Example:
+        >>> tiles_of(388), tiles_of(512)
+        (1, 4)
+    """
     return len(starts_of(size)) ** 2
 
 
 def tile_by_tile(x: torch.Tensor, network: torch.nn.Module, at_most: int | None = None) -> torch.Tensor:
-    """Scores (1, K, H, W) from tiles of 572, one after the other, out of a mirrored copy of the image.
+    """Compute scores from tiles of 572 of a mirrored copy of the image, in sequence.
 
     Args:
-        x: (1, C, H, W).
-        network: unpadded, four poolings.
-        at_most: compute no more tiles than these; the rest stays 0.
+        x: image (1, C, H, W).
+        network: unpadded network with four poolings.
+        at_most: number of tiles to compute; scores of the remaining tiles are 0. None: all tiles.
+
+    Returns:
+        Scores (1, K, H, W).
     """
     size = x.shape[2:]
     beyond = [starts_of(n)[-1] + OUTPUT + MARGIN - n for n in size]
@@ -172,18 +185,18 @@ def tile_by_tile(x: torch.Tensor, network: torch.nn.Module, at_most: int | None 
             scores = part.new_zeros(1, part.shape[1], *size)
         target = scores[:, :, row : row + OUTPUT, column : column + OUTPUT]
         target.copy_(part[:, :, : target.shape[2], : target.shape[3]])
-    assert scores is not None  # an image has at least one pixel
+    assert scores is not None  # an image has at least one tile
     return scores
 
 
 def turned_passes(x: torch.Tensor, network: torch.nn.Module, inferer: OverlapTileInferer) -> torch.Tensor:
-    """Mean of the scores of 8 turned images, each turned back."""
+    """Mean of the scores of 8 turned images. The scores are turned back before the mean."""
     views = [turn_back(inferer(turn(x, view).contiguous(), network), view) for view in ORIENTATIONS[8]]
     return torch.stack(views).mean(dim=0)
 
 
 def turn_back(turned: torch.Tensor, orientation: Orientation) -> torch.Tensor:
-    """Undo `scripts.inferers.turn`: the flips first, then the axes."""
+    """Undo `scripts.inferers.turn`: first the flips, then the transposition."""
     axes = [axis for axis, flip in ((-2, orientation.flip_rows), (-1, orientation.flip_columns)) if flip]
     image = turned.flip(axes) if axes else turned
     return image.transpose(-2, -1) if orientation.transpose else image
@@ -191,7 +204,7 @@ def turn_back(turned: torch.Tensor, orientation: Orientation) -> torch.Tensor:
 
 @contextmanager
 def tiles_seen(network: torch.nn.Module) -> Iterator[list[torch.Size]]:
-    """Shapes of all tiles that a network gets meanwhile."""
+    """List the shapes of all tiles that a network receives inside a `with` block."""
     shapes: list[torch.Size] = []
     hook = network.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
     try:
@@ -201,7 +214,16 @@ def tiles_seen(network: torch.nn.Module) -> Iterator[list[torch.Size]]:
 
 
 def operations_on(shapes: Iterable[torch.Size], features: tuple[int, ...]) -> float:
-    """Floating point operations of the paper's network on tiles, counted once a shape where nothing is computed."""
+    """Count floating point operations of the paper's network on tiles, on torch's meta device.
+
+    Args:
+        shapes: shapes (B, 1, H, W) of the tiles.
+        features: features of the network.
+
+    Example:
+        >>> round(operations_on([torch.Size((1, 1, 572, 572))], (64, 128, 256, 512, 1024)) / 1e9)  # GFLOP
+        301
+    """
     network = RonnebergerUNet(features=features).eval().to("meta")
     total = 0
     for shape, count in Counter(shapes).items():

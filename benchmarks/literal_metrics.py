@@ -1,7 +1,7 @@
-"""The challenge metrics taken literally, pixel by pixel and object by object, as baselines and as oracles of tests.
+"""Literal versions of the challenge metrics, pixel by pixel and object by object: baselines, and oracles of tests.
 
-Nothing here is shared with `scripts` but the list of thresholds; `scripts.metrics.overlap`, `scripts.metrics.thinning`,
-`scripts.metrics.warping` and `scripts.metrics.objects` name the sources of the definitions.
+Only the list of thresholds comes from `scripts`. The sources of the definitions are named in `scripts.metrics.overlap`,
+`scripts.metrics.thinning`, `scripts.metrics.warping` and `scripts.metrics.objects`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from scripts.metrics.membranes import THRESHOLDS
 
 RING = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))  # from the right, against the clock
 EIGHT = np.ones((3, 3), int)
+IsSimple = Callable[[list[list[int]], int, int], bool]  # of a padded mask, row and column
 
 
 def thinned(cells: np.ndarray) -> np.ndarray:
-    """Regions of a mask (H, W), grown over the membrane first come, first served, columns first; 0 where they meet."""
+    """Grow the regions of a mask (H, W) over the membrane, in the order of a queue, columns first. 0 = line."""
     regions, count = label(cells)
     if not count:
         return np.ones_like(regions)
@@ -48,20 +49,20 @@ def thinned(cells: np.ndarray) -> np.ndarray:
 
 
 def v_rand_and_v_info(probability: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """V_Rand and V_Info of one plane after thinning, each the highest over the thresholds."""
+    """Measure V_Rand and V_Info of one plane after thinning, each the highest over the thresholds."""
     cells = label(truth)[0]
     scores = [_region_scores(cells, thinned(_levels(probability) > t)) for t in THRESHOLDS]
     return max(rand for rand, _ in scores), max(info for _, info in scores)
 
 
 def rand_error(probability: np.ndarray, truth: np.ndarray) -> float:
-    """The older Rand error of one plane: without thinning, 1 - the highest F-score."""
+    """Measure the older Rand error of one plane: 1 - the highest F-score over the thresholds, without thinning."""
     cells = label(truth)[0]
     return 1 - max(_region_scores(cells, label(_levels(probability) > t)[0])[0] for t in THRESHOLDS)
 
 
 def pixel_error(probability: np.ndarray, truth: np.ndarray) -> float:
-    """1 - the highest F-score of the pixels."""
+    """Measure the pixel error of one plane: 1 - the highest F-score of the cell pixels over the thresholds."""
     scores, is_cell = [], (truth != 0).ravel().tolist()
     for t in THRESHOLDS:
         counts = Counter(zip((_levels(probability) > t).ravel().tolist(), is_cell, strict=True))
@@ -71,7 +72,7 @@ def pixel_error(probability: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _region_scores(truth: np.ndarray, found: np.ndarray) -> tuple[float, float]:
-    """F-scores of pairs of pixels and of information, where the truth is not 0; each 0 of `found` is a region."""
+    """Give the F-scores of pairs and of information where the truth is not 0. Each 0 of `found` is a region."""
     pixels = [
         (t, p or -k)
         for k, (t, p) in enumerate(zip(truth.ravel().tolist(), found.ravel().tolist(), strict=True), 1)
@@ -88,7 +89,7 @@ def _region_scores(truth: np.ndarray, found: np.ndarray) -> tuple[float, float]:
 
 
 def simple_by_pieces(rows: list[list[int]], y: int, x: int) -> bool:
-    """Whether turning a pixel leaves the numbers of pieces of its 3 x 3 pixels as they are: the definition."""
+    """Find out whether turning a pixel keeps the numbers of pieces in its 3 x 3 pixels. This is the definition."""
     patch = np.array([row[x - 1 : x + 2] for row in rows[y - 1 : y + 2]])
     before = label(patch)[1], label(1 - patch, EIGHT)[1]
     patch[1, 1] ^= 1
@@ -96,7 +97,7 @@ def simple_by_pieces(rows: list[list[int]], y: int, x: int) -> bool:
 
 
 def simple_by_yokoi(rows: list[list[int]], y: int, x: int) -> bool:
-    """The same by Yokoi's connectivity number: how many stretches of the ring touch the pixel, if not the whole."""
+    """Find out the same from Yokoi's connectivity number, which must be 1."""
     above, here, below = rows[y - 1], rows[y], rows[y + 1]
     east, north, west, south = here[x + 1], above[x], here[x - 1], below[x]
     number = east - east * above[x + 1] * north + north - north * above[x - 1] * west
@@ -104,31 +105,25 @@ def simple_by_yokoi(rows: list[list[int]], y: int, x: int) -> bool:
 
 
 def warping_error(
-    probability: np.ndarray,
-    truth: np.ndarray,
-    is_simple: Callable[[list[list[int]], int, int], bool] = simple_by_yokoi,
-    radius: int = 20,
+    probability: np.ndarray, truth: np.ndarray, is_simple: IsSimple = simple_by_yokoi, radius: int = 20
 ) -> float:
-    """The warping error of one plane: the lowest over the thresholds 0.0 ... 0.9."""
+    """Measure the warping error of one plane: the lowest over the thresholds 0.0 ... 0.9."""
     levels = _levels(probability)
     counts = []
     for t in THRESHOLDS[:-1]:
         proposal = levels > t
-        warped = _warp(truth != 0, proposal, np.abs(levels - t).astype(np.float32), is_simple)
-        counts.append(_wrong_pixels(warped, proposal, radius))
+        warped = warp(truth != 0, proposal, np.abs(levels - t).astype(np.float32), is_simple)
+        counts.append(sum(splits_and_mergers(warped, proposal, radius)))
     return min(counts) / truth.size
 
 
-def _warp(
-    truth: np.ndarray,
-    proposal: np.ndarray,
-    certainty: np.ndarray,
-    is_simple: Callable[[list[list[int]], int, int], bool],
+def warp(
+    truth: np.ndarray, proposal: np.ndarray, priority: np.ndarray | None = None, is_simple: IsSimple = simple_by_yokoi
 ) -> np.ndarray:
-    """Visit all pixels that differ, the surest first, turn the simple ones, and begin again until none is turned."""
+    """Turn all simple pixels that differ, in sweeps by priority, until a sweep turns none."""
     rows = np.pad(truth, 1).astype(int).tolist()
     places = [(x, y) for y, x in np.argwhere(truth != proposal).tolist()]
-    places.sort(key=lambda place: (-certainty[place[1], place[0]], place))
+    places.sort(key=lambda place: (0 if priority is None else -float(priority[place[1], place[0]]), place))
     has_turned = True
     while has_turned:
         has_turned, left = False, []
@@ -142,26 +137,28 @@ def _warp(
     return np.array(rows, bool)[1:-1, 1:-1]
 
 
-def _wrong_pixels(warped: np.ndarray, proposal: np.ndarray, radius: int) -> int:
-    """Pixels left over that part a cell or join two."""
+def splits_and_mergers(warped: np.ndarray, proposal: np.ndarray, radius: int = 20) -> tuple[int, int]:
+    """Count the pixels that differ after `warp` and split a cell or merge two cells."""
     height, width = warped.shape
-    regions, wrong = label(warped)[0], 0
+    regions, splits, mergers = label(warped)[0], 0, 0
     for y, x in np.argwhere(warped != proposal).tolist():
         around = [(y + dy, x + dx) for dy, dx in RING if 0 <= y + dy < height and 0 <= x + dx < width]
         names = _names(regions[place] for place in around)
-        if len(names) >= 2:
-            wrong += 1
-        elif len(names) == 1 and warped[y, x] and not all(warped[place] for place in around):
+        if not warped[y, x]:
+            mergers += len(names) >= 2
+        elif len(names) >= 2:
+            splits += 1
+        elif len(names) == 1 and not all(warped[place] for place in around):
             top, left = max(y - radius, 0), max(x - radius, 0)
             window = warped[top : y + radius + 1, left : x + radius + 1].copy()
             window[y - top, x - left] = False
             pieces = label(window)[0]
-            wrong += len(_names(pieces[j - top, i - left] for j, i in around)) >= 2
-    return wrong
+            splits += len(_names(pieces[j - top, i - left] for j, i in around)) >= 2
+    return splits, mergers
 
 
 def seg(result: np.ndarray, reference: np.ndarray) -> float:
-    """SEG by the masks of the whole image, of every reference object with every object of the result."""
+    """Measure SEG from masks of the whole image, every reference object with every result object."""
     found = [result == number for number in np.unique(result[result > 0])]
     jaccards = []
     for number in np.unique(reference[reference > 0]):
@@ -179,5 +176,5 @@ def _names(numbers: Iterable[int]) -> set[int]:
 
 
 def _levels(probability: np.ndarray) -> np.ndarray:
-    """Probabilities in single precision, as the challenge's program reads them, for comparing in double."""
+    """Round probabilities to single precision, as the challenge's program reads them, and compare them in double."""
     return probability.astype(np.float32).astype(np.float64)

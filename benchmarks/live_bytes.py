@@ -1,6 +1,6 @@
-"""Bytes of the tensors that live at once, counted and the same on any machine; full-size networks without computing.
+"""Count the bytes of all existing tensors: the same on every machine, also for networks of full size.
 
-What a machine takes is more: libraries' buffers and layouts of their own, see `benchmarks.memory`.
+A process takes more, for buffers and layouts of libraries: see `benchmarks.memory`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,27 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
+from benchmarks.measure import PAPER
 from scripts.inferers.overlap_tile import MixedPrecisionInferer
 from scripts.networks.geometry import output_size
 from scripts.networks.unet import RonnebergerUNet
 
-SMALLEST = 188  # pixels; the smallest tile of the paper's network
-PAPER = (64, 128, 256, 512, 1024)
+SMALLEST = 188  # pixels, smallest tile of the paper's network
 
 
 class LiveBytes(TorchDispatchMode):
-    """Count the bytes of all tensors that were made while this was entered and are still there.
+    """Count the bytes of tensors made inside a `with` block, until they are deleted.
 
     Attributes:
         live: bytes now.
-        peak: the most bytes so far.
+        peak: largest number of bytes so far.
+
+    Example:
+        >>> with LiveBytes() as counter:
+        ...     a = torch.ones(1000)
+        ...     del a
+        >>> counter.live, counter.peak
+        (0, 4000)
     """
 
     def __init__(self) -> None:
@@ -40,7 +47,7 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        given = {storage._cdata for storage in _storages((args, kwargs))}  # of a view, or changed in place
+        given = {storage._cdata for storage in _storages((args, kwargs))}  # a view's, or changed in place
         for storage in _storages(out):
             key = storage._cdata
             if key not in self._known and key not in given:
@@ -55,19 +62,19 @@ class LiveBytes(TorchDispatchMode):
 
 
 class Recomputed(nn.Module):
-    """A stage of the network that keeps its inputs alone and is computed anew on the way back."""
+    """A stage with activation checkpointing: the backward pass repeats the forward pass."""
 
     def __init__(self, stage: nn.Module) -> None:
         super().__init__()
         self.stage = stage
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """As the stage."""
+        """Compute the stage."""
         return checkpoint(self.stage, *inputs, use_reentrant=False)
 
 
 def recompute_stages(network: RonnebergerUNet) -> RonnebergerUNet:
-    """Wrap every stage in `Recomputed`, in place: activation checkpointing, as a trial."""
+    """Wrap every stage in `Recomputed`, in place."""
     network.contracting = nn.ModuleList(map(Recomputed, network.contracting))
     network.expansive = nn.ModuleList(map(Recomputed, network.expansive))
     return network
@@ -81,16 +88,21 @@ def live_bytes_of_step(
     features: tuple[int, ...] = PAPER,
     fake: bool = True,
 ) -> int:
-    """Most bytes that tensors of a training step take at once beyond weights and batch: not the first step, so that
-    gradients and momentum are there. Without the loss, which holds a few bytes a pixel of the output.
+    """Count the bytes of a training step at its peak, without weights and batch.
+
+    The step is the second one, so gradients and momentum count. The loss, a few bytes for each pixel, is left out.
 
     Args:
-        size: of the tiles in pixels.
+        size: side of the tiles in pixels.
         batch: tiles of a step.
-        amp_dtype: of `MixedPrecisionInferer`.
-        recompute: with activation checkpointing.
-        features: of the network.
-        fake: tensors know their shape alone, and nothing is computed.
+        amp_dtype: see `MixedPrecisionInferer`.
+        recompute: use activation checkpointing.
+        features: features of the network.
+        fake: use tensors without values, and compute nothing.
+
+    Example:
+        >>> round(live_bytes_of_step(572, 1, None) / 2**20)  # MiB
+        1027
     """
     with FakeTensorMode() if fake else nullcontext():
         network = RonnebergerUNet(features=features)
@@ -103,7 +115,7 @@ def live_bytes_of_step(
             gradient = torch.randn(count, 2, output_size(length), output_size(length))
             counter.peak = counter.live
             with counter:
-                optimizer.zero_grad(set_to_none=False)  # as MONAI's trainer
+                optimizer.zero_grad(set_to_none=False)  # as in MONAI's trainer
                 scores = inferer(image, network)
                 scores.backward(gradient)
                 del scores
@@ -112,7 +124,13 @@ def live_bytes_of_step(
 
 
 def live_bytes_of_pass(size: int, amp_dtype: str | None, padding: str = "valid") -> int:
-    """Most bytes that tensors of one pass without gradients take at once beyond weights and tile; nothing computed."""
+    """Count the bytes of a pass without gradients at its peak, without weights and tile. Nothing is computed.
+
+    Args:
+        size: side of the tile in pixels.
+        amp_dtype: see `MixedPrecisionInferer`.
+        padding: "valid" or "same".
+    """
     with FakeTensorMode(), torch.no_grad():
         network, tile, counter = RonnebergerUNet(padding=padding).eval(), torch.randn(1, 1, size, size), LiveBytes()
         with counter:

@@ -1,8 +1,7 @@
-"""What `python -m bundle bench` measures with: ways that take turns, rows that compare them, and the machine's limit.
+"""Measure ways to do the same work in turn, and compare them in rows: ours, a baseline, the machine's limit.
 
-A row compares three numbers of seconds for the same work: ours, a baseline's (what a user would run instead), and a
-limit's (the least this machine needs, measured beside them). They take turns, so that other load on the machine meets
-all of them alike; a ratio is the median over the rounds of each round's own ratio, with the least and the largest.
+The baseline is the usual alternative. The limit is the least time that the machine needs. All ways run in turn, and
+other load on the machine affects all ways. A ratio is the median of the ratios of the rounds.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ Way = Callable[[], object]
 
 @dataclass(frozen=True)
 class Setup:
-    """On what the benchmarks run.
+    """Settings of a run of the benchmarks.
 
     Attributes:
-        repeats: rounds that count.
-        device: where networks run.
-        data: folder of ISBI 2012, as `python -m bundle fetch isbi2012` makes it; None: synthetic images serve.
-        scratch: a folder for files, removed afterwards.
-        quick: small networks and images, one round: shows that all runs, not what it costs.
-        seconds: `gpu` starts no row that would end later than this; None: no limit.
+        repeats: rounds to measure.
+        device: device of the networks.
+        data: folder of ISBI 2012 from `python -m bundle fetch isbi2012`; None: synthetic images.
+        scratch: folder for temporary files.
+        quick: small networks and images, one round. Shows that all benchmarks run, and measures nothing.
+        seconds: time limit of `gpu`; later rows are left out. None: no limit.
     """
 
     repeats: int
@@ -43,19 +42,19 @@ class Setup:
 
     @property
     def features(self) -> tuple[int, ...]:
-        """Of the network to measure."""
+        """Features of the network to measure."""
         return (4, 8, 16, 32, 64) if self.quick else PAPER
 
 
 class Times(NamedTuple):
-    """Seconds of every round, and what took them."""
+    """Name of a way, and its seconds in every round."""
 
     name: str
     seconds: Sequence[float]
 
 
 class Ratio(NamedTuple):
-    """Median over rounds, least and largest."""
+    """Median, least and largest ratio of the rounds."""
 
     median: float
     low: float
@@ -63,11 +62,11 @@ class Ratio(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What a row is to reach.
+    """Goal of a row.
 
     Attributes:
-        kind: a name in `GOALS`.
-        value: the figure.
+        kind: a key of `GOALS`.
+        value: the figure to reach.
     """
 
     kind: str
@@ -76,15 +75,23 @@ class Goal(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """One row of the tables.
 
     Attributes:
         what: the work.
-        ours: its seconds; none where it failed or was left out, with the reason for a name.
-        baseline: another's for the same work; None where nobody else does it.
-        limit: the least this machine needs for it.
-        goals: what is to be reached.
-        note: what else was seen, with its unit.
+        ours: our seconds. No seconds if the work failed or was left out: the name is then the reason.
+        baseline: seconds of the usual alternative; None: no alternative exists.
+        limit: the least seconds that the machine needs; None: unknown.
+        goals: goals to reach.
+        note: further findings, with units.
+        figures: further figures for goals and JSON.
+
+    Example:
+        >>> row = Row("sum", Times("numpy", [1.0, 2.0]), Times("a loop", [8.0, 8.0]), goals=(Goal("times", 5),))
+        >>> row.times_as_fast
+        Ratio(median=6.0, low=4.0, high=8.0)
+        >>> row.reached()
+        True
     """
 
     what: str
@@ -97,20 +104,20 @@ class Row:
 
     @property
     def times_as_fast(self) -> Ratio | None:
-        """How many times as fast as the baseline."""
+        """Baseline / ours: how many times as fast as the baseline."""
         return None if self.baseline is None else _ratio(self.baseline.seconds, self.ours.seconds)
 
     @property
     def share(self) -> Ratio | None:
-        """The limit's seconds in ours: 1 is as fast as the machine allows."""
+        """Limit / ours: 1 is as fast as the machine allows."""
         return None if self.limit is None else _ratio(self.limit.seconds, self.ours.seconds)
 
     def reached(self) -> bool | None:
-        """Whether all goals are met; None: there is none."""
+        """Whether all goals are reached; None: no goals."""
         return all(GOALS[goal.kind].holds(self, goal.value) for goal in self.goals) if self.goals else None
 
     def as_json(self) -> dict[str, Any]:
-        """Every figure, those of every round included."""
+        """All figures, with the seconds of every round."""
         ratios = {"times_as_fast": self.times_as_fast, "share_of_limit": self.share}
         parts = {"ours": self.ours, "baseline": self.baseline, "limit": self.limit}
         return {
@@ -125,7 +132,7 @@ class Row:
 
 
 class GoalKind(NamedTuple):
-    """How a goal reads, and when it is met."""
+    """Text of a goal, and the test of a row."""
 
     text: str
     holds: Callable[[Row, float], bool]
@@ -155,14 +162,22 @@ def take_turns(
     before: Mapping[str, Way] | None = None,
     measures_itself: bool = False,
 ) -> dict[str, list[float]]:
-    """Seconds of every way in every round.
+    """Measure ways in turn: each round runs every way once.
 
     Args:
-        ways: name -> one piece of work.
-        repeats: rounds that count; in each of them every way runs once.
-        warm_up: rounds before them.
-        before: what to do before each turn of a way, outside of its time.
-        measures_itself: what a way gives are its seconds, those of another process.
+        ways: name -> function that does the work.
+        repeats: rounds to measure.
+        warm_up: rounds before, not measured.
+        before: name -> function to call before the way, outside of the measured time.
+        measures_itself: each way returns its own seconds, e.g. of another process.
+
+    Returns:
+        name -> seconds of every round.
+
+    Example:
+        >>> times = take_turns({"list": lambda: sum([1, 2]), "tuple": lambda: sum((1, 2))}, repeats=3)
+        >>> {name: len(seconds) for name, seconds in times.items()}
+        {'list': 3, 'tuple': 3}
     """
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(warm_up + repeats):
@@ -176,7 +191,12 @@ def take_turns(
 
 
 def seconds(run: Way) -> float:
-    """Seconds of one call; work queued on a GPU is waited for."""
+    """Measure one call, until the GPU has finished.
+
+    Example:
+        >>> seconds(lambda: time.sleep(0.01)) >= 0.01
+        True
+    """
     _wait()
     start = time.perf_counter()
     run()
@@ -191,7 +211,13 @@ def _wait() -> None:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Torch's threads for a while."""
+    """Set torch's number of threads inside a `with` block.
+
+    Example:
+        >>> with threads(1):
+        ...     torch.get_num_threads()
+        1
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -201,12 +227,19 @@ def threads(count: int) -> Iterator[None]:
 
 
 class MatrixProducts:
-    """The machine's own rate in products of large matrices: the limit of a network's work.
+    """Measure products of large matrices. Their rate is the limit of a network.
 
     Args:
-        dtype: of the matrices.
-        device: where.
+        dtype: dtype of the matrices.
+        device: device of the matrices.
         size: rows and columns.
+
+    Example:
+        >>> products = MatrixProducts(torch.float32, torch.device("cpu"), size=10)
+        >>> products.operations
+        2000
+        >>> products.limit([0.5], operations=4000)  # twice the operations of a product of 0.5 s
+        Times(name='matrix products', seconds=[1.0])
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device, size: int = 4096) -> None:
@@ -214,17 +247,33 @@ class MatrixProducts:
         self._a, self._b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
 
     def __call__(self) -> None:
-        """One product."""
+        """Compute one product."""
         torch.mm(self._a, self._b)
 
     def limit(self, seconds: Sequence[float], operations: float) -> Times:
-        """Seconds that `operations` take at the rate of each round.
+        """Seconds of `operations` at the rate of the products.
 
         Args:
             seconds: of one product in every round.
-            operations: floating point ones, a multiplication and an addition are two.
+            operations: floating point operations; a multiplication and an addition are two.
         """
         return Times("matrix products", [second * operations / self.operations for second in seconds])
+
+
+def matrix_products(setup: Setup, dtype: torch.dtype | str) -> MatrixProducts:
+    """Products of 4096 x 4096 matrices on the device of the benchmarks; of 256 x 256 if quick.
+
+    Args:
+        setup: settings.
+        dtype: dtype, or its name in torch, e.g. "bfloat16".
+
+    Example:
+        >>> setup = Setup(1, torch.device("cpu"), None, Path(), quick=True)
+        >>> matrix_products(setup, "float32").operations == 2 * 256**3
+        True
+    """
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    return MatrixProducts(dtype, setup.device, 256 if setup.quick else 4096)
 
 
 def _times_json(times: Times) -> dict[str, Any]:
@@ -233,7 +282,7 @@ def _times_json(times: Times) -> dict[str, Any]:
 
 
 def _ratio(above: Sequence[float], below: Sequence[float]) -> Ratio | None:
-    """Of rounds that belong together; where one side ran fewer rounds, of its median; None where one ran none."""
+    """Ratios of the rounds; of the medians if the numbers of rounds differ; None if a side has no rounds."""
     if not above or not below:
         return None
     if len(above) != len(below):

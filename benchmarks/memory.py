@@ -1,12 +1,14 @@
-"""Peak memory of a training step, by tile size and batch, and of inference, by memory limit; the paper's network, CPU.
+"""Peak memory of the paper's network on a CPU: of a training step by tile size and batch, of inference by memory limit.
 
     python -m benchmarks.memory [--tables counted steps inference pixels] [--precisions float32 bfloat16]
 
-"counted" are the bytes of all tensors at once (`benchmarks.live_bytes`): the same everywhere, and there in seconds. All
-other numbers are measured, each in a process of its own: how far the peak of its resident memory (VmHWM, Linux) lies
-above what it had, with the network in place, before the first step. A training step is one of MONAI's trainer with the
-pieces of configs/train.yaml, and not the first: gradients and momentum, which stay from then on, are counted. Steps
-that would take more than `--most`, reckoned from the one before, are passed over.
+- counted: bytes of all tensors that exist at once (`benchmarks.live_bytes`). The same on every machine, in seconds.
+- steps: measured. A training step of MONAI's trainer with the parts of configs/train.yaml.
+- inference: measured. An image, by `memory_limit`.
+- pixels: measured. Bytes for each input pixel of a forward pass.
+
+Each measurement is a new process: how far the peak of resident memory (VmHWM, Linux) rises above the memory with the
+network. Gradients and momentum count, since the measured step is not the first. Steps above `--most` are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ import torch
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from benchmarks.live_bytes import PAPER, SMALLEST, live_bytes_of_step, recompute_stages
+from benchmarks.live_bytes import SMALLEST, live_bytes_of_step, recompute_stages
+from benchmarks.measure import PAPER
 from scripts.inferers.memory import KeepFreedMemory
 from scripts.inferers.overlap_tile import MixedPrecisionInferer, OverlapTileInferer
 from scripts.inferers.precision import training_layout
@@ -36,7 +39,7 @@ Result = TypeVar("Result")
 
 
 def train(network: nn.Module, batches: list[dict[str, torch.Tensor]], amp_dtype: str | None) -> None:
-    """One step for each batch, with the pieces of configs/train.yaml."""
+    """Train one step for each batch, with the parts of configs/train.yaml."""
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=1,
@@ -52,7 +55,12 @@ def train(network: nn.Module, batches: list[dict[str, torch.Tensor]], amp_dtype:
 
 
 def made_batch(size: int, batch: int) -> dict[str, torch.Tensor]:
-    """A batch as training hands it to the trainer: images, and class and weight stacked."""
+    """Make a batch of a training: images, and labels with class and weight stacked.
+
+    Example:
+        >>> made_batch(188, 2)["label"].shape
+        torch.Size([2, 2, 4, 4])
+    """
     output = output_size(size)
     target = torch.stack([torch.randint(2, (batch, output, output)).float(), 1 + torch.rand(batch, output, output)], 1)
     return {"image": torch.randn(batch, 1, size, size), "label": target}
@@ -65,7 +73,15 @@ def step_peak(
     recompute: bool = False,
     features: tuple[int, ...] = PAPER,
 ) -> int:
-    """Bytes that training steps with tiles of `size` take at their peak, beyond network and batch; in this process."""
+    """Measure the bytes of training steps at their peak, without network and batch, in this process.
+
+    Args:
+        size: side of the tiles in pixels.
+        batch: tiles of a step.
+        amp_dtype: see `MixedPrecisionInferer`.
+        recompute: use activation checkpointing.
+        features: features of the network.
+    """
     torch.manual_seed(0)
     network = RonnebergerUNet(features=features)
     if recompute:
@@ -76,7 +92,7 @@ def step_peak(
 
 
 def inference_peak(image_size: int, memory_limit: int, amp_dtype: str | None) -> int:
-    """Bytes that segmenting an image takes at its peak beyond network and image; in this process."""
+    """Measure the bytes of segmenting an image at its peak, without network and image, in this process."""
     network = RonnebergerUNet().eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     image = torch.randn(1, 1, image_size, image_size)
     inferer = OverlapTileInferer(memory_limit=memory_limit, amp_dtype=amp_dtype)
@@ -85,9 +101,9 @@ def inference_peak(image_size: int, memory_limit: int, amp_dtype: str | None) ->
 
 
 def forward_peak(size: int, amp_dtype: str | None, padding: str = "valid", channels_last: bool = True) -> int:
-    """Bytes that one tile takes at its peak beyond network and tile; in this process, after a small one.
+    """Measure the bytes of a forward pass at its peak, without network and tile, in this process.
 
-    What `scripts.inferers.memory.BYTES_PER_PIXEL` estimates.
+    `scripts.inferers.memory.BYTES_PER_PIXEL` estimates these bytes.
     """
     warm_up = SMALLEST if padding == "valid" else 192
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -100,22 +116,22 @@ def forward_peak(size: int, amp_dtype: str | None, padding: str = "valid", chann
 
 
 def growth(action: Callable[[], object]) -> int:
-    """How far the peak of this process' resident memory rises above what it has now, in bytes."""
+    """Measure how far the peak of this process' resident memory rises above its present memory, in bytes."""
     before = _status("VmRSS")
     action()
     return _status("VmHWM") - before
 
 
 def in_fresh_process(function: Callable[..., Result], *arguments: object) -> Result:
-    """Call a function in a new process, so that its peak is its own."""
-    context = get_context("forkserver")  # of a server that has imported what takes long, and run nothing
+    """Call a function in a new process, to measure the memory peak of the function alone."""
+    context = get_context("forkserver")  # starts fast: the server has imported MONAI alone
     context.set_forkserver_preload(["monai.engines"])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def _status(field: str) -> int:
-    """A size of this process in bytes, as Linux tells it."""
+    """A field of /proc/self/status, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
@@ -123,22 +139,21 @@ def _status(field: str) -> int:
 def table_of_steps(
     sizes: list[int], batches: list[int], most: int, counted: bool, precisions: Sequence[str | None] = PRECISIONS
 ) -> None:
-    """Print GiB for every tile size, precision and batch, and with activation checkpointing for the smallest batch.
+    """Print GiB for every tile size, precision and batch; with activation checkpointing for the smallest batch.
 
     Args:
-        sizes: of the tiles in pixels.
+        sizes: sides of the tiles in pixels.
         batches: tiles of a step.
-        most: bytes; larger steps are passed over.
-        counted: count the tensors in place of measuring.
-        precisions: None is float32. A processor without instructions for bfloat16 takes minutes for a step in it, and
-            other memory than one with them.
+        most: bytes; larger steps are left out.
+        counted: count tensors instead of measuring.
+        precisions: None is float32. Without bfloat16 instructions a bfloat16 step takes minutes, and other memory.
     """
     ways = [(precision, False, batch) for precision in precisions for batch in batches]
     ways += [(precision, True, min(batches)) for precision in precisions]
     names = [f"{p or 'float32'}{', recomputed' if recompute else ''}, batch {batch}" for p, recompute, batch in ways]
     print(f"| tile | {' | '.join(names)} |")
     print(f"|---:|{'---:|' * len(ways)}")
-    pixel_bytes: dict[str | None, float] = {}  # of the precision's last step, the largest so far
+    pixel_bytes: dict[str | None, float] = {}  # of the last and largest step of the precision
     for size in sorted(sizes):
         cells = []
         for precision, recompute, batch in ways:
@@ -154,7 +169,7 @@ def table_of_steps(
 
 
 def table_of_inference(image_size: int, limits: list[int]) -> None:
-    """Print MiB at the peak for every `memory_limit`, each with output and all that is not the network's."""
+    """Print MiB at the peak for every `memory_limit`, with the output."""
     print(f"| memory_limit, MiB | {image_size} x {image_size}, float32 | bfloat16 |")
     print("|---:|---:|---:|")
     for limit in limits:
@@ -163,13 +178,13 @@ def table_of_inference(image_size: int, limits: list[int]) -> None:
 
 
 def table_of_pixels(sizes: list[int]) -> None:
-    """Print bytes per input pixel of one forward pass, the least that `BYTES_PER_PIXEL` of `scripts` must say."""
+    """Print bytes for each input pixel of a forward pass. `BYTES_PER_PIXEL` in `scripts` must not be smaller."""
     print("| tile | precision | unpadded | unpadded, NCHW | padded | padded, NCHW |")
     print("|---:|---|---:|---:|---:|---:|")
     for size in sizes:
         for precision in PRECISIONS:
             peaks = [
-                # of a padded network the next multiple of 16
+                # a padded network needs a multiple of 16
                 in_fresh_process(forward_peak, length, precision, padding, channels_last) / length**2
                 for padding, length in (("valid", size), ("same", -(-size // 16) * 16))
                 for channels_last in (True, False)
@@ -182,13 +197,17 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=["counted"])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[316, 444, 572, 700, 956], help="tiles of a step")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[316, 444, 572, 700, 956], help="sides of tiles, for steps"
+    )
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--precisions", nargs="+", choices=("float32", "bfloat16"), default=("float32", "bfloat16"))
-    parser.add_argument("--most", type=float, default=20.0, help="GiB; larger steps are passed over")
-    parser.add_argument("--image_size", type=int, default=1024, help="of inference")
+    parser.add_argument("--most", type=float, default=20.0, help="GiB; larger steps are left out")
+    parser.add_argument("--image_size", type=int, default=1024, help="side of the image, for inference")
     parser.add_argument("--limits", type=int, nargs="+", default=[512, 1024, 3072], help="memory_limit, MiB")
-    parser.add_argument("--tile_sizes", type=int, nargs="+", default=[380, 572, 1004], help="of bytes per pixel")
+    parser.add_argument(
+        "--tile_sizes", type=int, nargs="+", default=[380, 572, 1004], help="sides of tiles, for pixels"
+    )
     arguments = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
     precisions = [None if name == "float32" else name for name in arguments.precisions]

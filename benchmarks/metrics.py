@@ -1,7 +1,7 @@
-"""The challenges' measures of one slice, ours against their definitions taken literally.
+"""Times of the challenges' measures of one slice, compared with literal versions of their definitions.
 
-Both must agree to 1e-9 before they are timed. Limit: numbering the connected regions at every threshold, without which
-no measure of regions can begin.
+Both must agree to 1e-9 before the timing. The limit is the labelling of connected regions at every threshold, since
+every measure of regions needs the labels.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from scripts.metrics.warping import warping_error
 
 
 class Measure(NamedTuple):
-    """One measure twice; each gives the same numbers."""
+    """Two functions of one measure that give the same numbers."""
 
     ours: Callable[[], tuple[float, ...]]
     literal: Callable[[], tuple[float, ...]]
 
 
 def rows(setup: Setup) -> Iterator[Row]:
-    """Every measure of one slice, all of them together, and a large frame of the Cell Tracking Challenge's kind.
+    """Time every measure of one slice, all measures together, and a large frame like those of the cell tracking sets.
 
-    Freed memory is kept, for the baselines as well, as it is in the runs that measure.
+    Freed memory is kept, for the baselines, too, as in an evaluation.
     """
     keep_freed_memory(True)
     try:
@@ -89,7 +89,7 @@ def _rows(setup: Setup) -> Iterator[Row]:
 
 
 def _by_pieces(proposal: np.ndarray, mask: np.ndarray, side: int) -> Row:
-    """The warping error of a corner by the very definition of its simple points, too slow for a whole slice."""
+    """Time the warping error of a corner by the definition of simple pixels, which is too slow for a whole slice."""
     corner = proposal[:side, :side], mask[:side, :side]
     times = take_turns(
         {
@@ -109,7 +109,7 @@ def _by_pieces(proposal: np.ndarray, mask: np.ndarray, side: int) -> Row:
 
 
 def measures(proposal: np.ndarray, mask: np.ndarray) -> dict[str, Measure]:
-    """Name -> the measure of a probability map (H, W) and the mask of the cells (H, W)."""
+    """Give the measures of a probability map (H, W) and the mask of the cells (H, W), by name."""
 
     def regions() -> tuple[float, ...]:
         return tuple(curve.score for curve in thinned_curves(proposal, mask))
@@ -136,13 +136,13 @@ def measures(proposal: np.ndarray, mask: np.ndarray) -> dict[str, Measure]:
 
 
 def regions_at_all_thresholds(proposal: np.ndarray) -> None:
-    """Number them, and no more."""
+    """Label the connected regions at all thresholds."""
     for threshold in THRESHOLDS:
         label(proposal > threshold)
 
 
 def tiles_of_cells(side: int, spacing: int = 28) -> tuple[np.ndarray, np.ndarray]:
-    """Square cells in rows and columns, and the same shifted: int32 (side, side) each."""
+    """Make square cells in rows and columns, and the same cells shifted: int32 (side, side) each."""
     cell = np.zeros((spacing, spacing), int)
     cell[2:-2, 2:-2] = 1
     count = side // spacing

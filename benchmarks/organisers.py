@@ -1,9 +1,9 @@
-"""SEG and DET of the challenge organisers' own package beside ours, on the predictions of an experiment.
+"""Compare SEG and DET with the package of the challenge's organisers, on the predictions of an experiment.
 
     python -m bundle reproduce hela
     python -m benchmarks.organisers results/hela --data data/DIC-C2DH-HeLa [--evaluation silver]
 
-Theirs is `py-ctcmetrics` (a development dependency), run on files in the challenge's layout that are made for it.
+The package is `py-ctcmetrics`, a development dependency. It reads files in the challenge's layout, written here.
 """
 
 from __future__ import annotations
@@ -23,18 +23,24 @@ Frames = Sequence[np.ndarray]
 def organisers(
     folder: Path, results: Frames, references: Sequence[np.ndarray | None], markers: Frames
 ) -> dict[str, float]:
-    """SEG and DET by `ctc_metrics`, from files; every object is a track of one frame, so ids are made unique.
+    """Measure SEG and DET with `ctc_metrics`. Every object becomes a track of one frame, with a unique number.
 
     Args:
-        folder: where the files are written, empty.
-        results: label images, one a frame.
-        references: theirs; None: the frame has no mask.
-        markers: theirs.
+        folder: empty folder for the files.
+        results: label images, one per frame.
+        references: their reference label images. None: a frame without masks.
+        markers: their label images of markers.
+
+    Returns:
+        "SEG" and "DET".
+
+    Raises:
+        ValueError: more than 65535 objects.
     """
     from ctc_metrics import evaluate_sequence  # a development dependency, not for importing this module
 
     tracks: dict[str, list[str]] = {"GT/TRA/man_track": [], "RES/res_track": []}
-    first = {"RES/mask": 1, "GT/TRA/man_track": 1, "GT/SEG/man_seg": 1}  # the next free number of each
+    first = {"RES/mask": 1, "GT/TRA/man_track": 1, "GT/SEG/man_seg": 1}  # next free numbers
     for t, (result, reference, marker) in enumerate(zip(results, references, markers, strict=True)):
         for name, labels in (("RES/mask", result), ("GT/TRA/man_track", marker), ("GT/SEG/man_seg", reference)):
             if labels is None:
@@ -44,7 +50,7 @@ def organisers(
             first[name] += len(ids)
             if first[name] > 2**16:
                 raise ValueError(
-                    f"{first[name] - 1} objects in all frames; the challenge's files hold 65535: give fewer"
+                    f"{first[name] - 1} objects in all frames, the challenge's files hold 65535. Give fewer frames"
                 )
             path = folder / f"01_{name}{t:03d}.tif"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,21 +67,21 @@ def organisers(
 
 
 def main() -> None:
-    """Print both values of both measures."""
+    """Print SEG and DET of both programs."""
     parser = argparse.ArgumentParser(description="SEG and DET: the organisers' package beside ours.")
     parser.add_argument("results", type=Path, help="folder of one experiment, made by python -m bundle reproduce")
     parser.add_argument("--data", type=Path, required=True, help="the data set, which holds 01, 01_GT, ...")
-    parser.add_argument("--evaluation", default="silver", help="which one; it kept its results")
+    parser.add_argument("--evaluation", default="silver", help="name of the evaluation, run with --save_results true")
     arguments = parser.parse_args()
     evaluation = arguments.results / "evaluation" / arguments.evaluation
     ours = json.loads((evaluation / "object_metrics.json").read_text())
     rule = json.loads((evaluation / "split.json").read_text())["rule"]["validation"]
     sequence, kind = rule["sequences"], {"silver": "ST", "gold": "GT"}[rule["reference"]]
     if not isinstance(sequence, str):
-        raise SystemExit(f"measured were the sequences {sequence}; evaluate one: --validation_frames#sequences 01")
+        raise SystemExit(f"found the sequences {sequence}. Evaluate one: --validation_frames#sequences 01")
     found = sorted((evaluation / "instances").glob("t*.tif"))
     if not found:
-        raise SystemExit(f"no label images in {evaluation / 'instances'}: evaluate with --save_results true")
+        raise SystemExit(f"no label images in {evaluation / 'instances'}. Evaluate with --save_results true")
     frames = [path.stem[1:] for path in found]
     results, references, markers = (
         [tifffile.imread(path) for path in paths]

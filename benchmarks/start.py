@@ -1,6 +1,6 @@
-"""From a command line to the first call of the network, beside `import torch, monai` alone.
+"""Time from a command line to the first call of the network. Limit: `import torch, monai` alone.
 
-Each in a process of its own. A small network, since what is measured is what comes before it.
+Each command is a new process. The network is small: only the time before the first call is measured.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from bundle.running.run import ROOT
 from scripts.networks.unet import RonnebergerUNet
 
 SMALL = (8, 16, 32, 64, 128)
-CLOCK = "BENCHMARK_START_CLOCK"  # names the file in which a process says when it got there
+CLOCK = "BENCHMARK_START_CLOCK"  # environment variable: the file for the time of the first call
 IMPORT = f"import torch, monai, os, pathlib, time; pathlib.Path(os.environ['{CLOCK}']).write_text(str(time.time()))"
 
 
 class FirstCall(RonnebergerUNet):
-    """The network of a run that ends where the network would begin: its first call notes the time."""
+    """Write the time of the first call, and end the process."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Note the time and end the process, without a result."""
+        """Write the time and end the process, without a result."""
         now = time.time()
         Path(os.environ[CLOCK]).write_text(str(now))
         os._exit(0)
 
 
 def rows(setup: Setup) -> Iterator[Row]:
-    """To the first iteration of a training, and to the first prediction."""
+    """Measure the start of a training and the start of an inference."""
     data = training_data(setup)
     images = data / "images"
     times = take_turns(
@@ -64,17 +64,20 @@ def rows(setup: Setup) -> Iterator[Row]:
 
 
 def import_seconds() -> float:
-    """`python -c "import torch, monai"`, to the end of the import."""
+    """Seconds of `python -c "import torch, monai"`, until the import is complete."""
     return _seconds_until_noted([sys.executable, "-c", IMPORT])
 
 
 def training_seconds(dataset_dir: str | Path, features: Sequence[int] = SMALL, **settings: object) -> float:
-    """`python -m monai.bundle run training --config_file configs/train.yaml`, to the first iteration's forward pass.
+    """Seconds of `monai.bundle run training` with configs/train.yaml, until the first forward pass.
 
     Args:
-        dataset_dir: images/ and labels/.
-        features: of the network.
+        dataset_dir: folder with images/ and labels/.
+        features: features of the network.
         settings: further keys of the configuration.
+
+    Raises:
+        RuntimeError: the command did not reach the network. The message has the output of the command.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = {"dataset_dir": Path(dataset_dir).resolve(), "output_dir": f"{folder}/out", "model_dir": folder}
@@ -84,12 +87,15 @@ def training_seconds(dataset_dir: str | Path, features: Sequence[int] = SMALL, *
 
 
 def prediction_seconds(images: str | Path, features: Sequence[int] = SMALL, **settings: object) -> float:
-    """`python -m monai.bundle run --config_file configs/inference.yaml`, to the first image's call of the network.
+    """Seconds of `monai.bundle run` with configs/inference.yaml, until the network is called for the first image.
 
     Args:
-        images: a folder.
-        features: of the network, whose weights are random here.
+        images: folder of the images.
+        features: features of the network, which has random weights.
         settings: further keys of the configuration.
+
+    Raises:
+        RuntimeError: the command did not reach the network. The message has the output of the command.
     """
     with tempfile.TemporaryDirectory() as folder:
         weights = f"{folder}/weights.pt"
@@ -105,13 +111,13 @@ def _bundle_seconds(command: list[str], features: Sequence[int], settings: dict[
 
 
 def _seconds_until_noted(command: list[str]) -> float:
-    """Seconds from the start of a process to what it notes; errors end with what it said."""
+    """Seconds from the start of a process to the time in its clock file."""
     with tempfile.TemporaryDirectory() as folder, open(f"{folder}/log", "w+", encoding="utf-8") as log:
         clock = Path(folder) / "clock"
-        # into a file: workers that outlive the process for a moment would hold a pipe open
+        # into a file: workers that outlive the process for a moment would keep a pipe open
         begun = time.time()
         subprocess.run(command, cwd=ROOT, env={**os.environ, CLOCK: str(clock)}, stdout=log, stderr=log, check=False)
         if not clock.is_file():
             log.seek(0)
-            raise RuntimeError(f"{' '.join(command)} did not get to the network:\n{log.read()[-2000:]}")
+            raise RuntimeError(f"{' '.join(command)} did not reach the network:\n{log.read()[-2000:]}")
         return float(clock.read_text()) - begun

@@ -1,15 +1,16 @@
-"""Training from images to steps, tiles by the second: data, weight map, augmentation, step.
+"""Training from images to steps, in tiles/s: data, weight map, augmentation, step.
 
-Baseline: a training loop as write-ups of the paper have it, everything for each sample in turn, in float32: mirror the
-image, cut a tile, turn it, deform it by Simard's recipe, add noise, compute the weight map of the moved label by one
-distance map for each cell, step. Ours: the workflow of `configs/train.yaml` as a user runs it, its data loader's
-processes, figures and logs included. Limit: the step alone on a tile that is there already.
+Ours: the complete workflow of `configs/train.yaml`, with the processes of the data loader, figures and logs.
+
+Baseline: a training loop as in write-ups of the paper, in float32. For each sample, the loop mirrors the image, then
+cuts, rotates and deforms a tile by Simard's recipe, and adds noise. A distance map for each cell gives the weight map.
+Limit: the step alone, on a prepared tile.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from itertools import pairwise
@@ -32,11 +33,11 @@ from bundle.running.run import ROOT
 from scripts.inferers.memory import keep_freed_memory
 from scripts.inferers.precision import computes_in_bfloat16, trains_in_channels_last
 
-SETTLING = 3  # iterations until the data loader's queue is as it stays
+SETTLING = 3  # iterations until the queue of the data loader is steady
 
 
 def rows(setup: Setup) -> Iterator[Row]:
-    """One row: a tile from files to step."""
+    """Measure a tile from files to step, against two write-up loops."""
     data = training_data(setup)
     size = 252 if setup.quick else 572
     native = "bfloat16" if computes_in_bfloat16(setup.device) else "float32"
@@ -65,7 +66,7 @@ def rows(setup: Setup) -> Iterator[Row]:
 
 
 def training_data(setup: Setup) -> Path:
-    """Folder with images/ and labels/, of real slices or, without them, synthetic ones."""
+    """Folder with images/ and labels/: real slices, or synthetic ones without data."""
     if setup.data is not None and not setup.quick:
         return setup.data / "train"
     folder = setup.scratch / "sample"
@@ -76,57 +77,88 @@ def training_data(setup: Setup) -> Path:
 
 
 def workflow_times(setup: Setup, data: Path, size: int) -> tuple[list[float], list[float]]:
-    """Seconds from each iteration's end to the next's, and how much of that the trainer waited for data.
+    """Measure iterations of `configs/train.yaml`.
 
     Args:
-        setup: for how long, and where.
+        setup: device, network, number of iterations (2 x repeats + 1).
         data: folder with images/ and labels/.
-        size: of the tiles.
+        size: side of the tiles in pixels.
+
+    Returns:
+        Seconds of every iteration, and the part of these seconds in which the trainer waits for data.
     """
-    changes: dict[str, Any] = {
+    changes = {"dataset_dir": str(data), "input_size": size, "network_def#features": list(setup.features)}
+    epochs = {"max_epochs": 10, "val_interval": 10}  # more than measured
+    return iteration_times(setup, ["train.yaml"], {**changes, **epochs}, SETTLING, 2 * setup.repeats + 1)
+
+
+def iteration_times(
+    setup: Setup,
+    configs: Sequence[str],
+    changes: dict[str, Any],
+    settling: int,
+    counted: int,
+    prepared: bool = False,
+) -> tuple[list[float], list[float]]:
+    """Train by a configuration, and measure the iterations.
+
+    Args:
+        setup: device, and folder for results.
+        configs: names in `configs/`.
+        changes: values of keys. The epochs must have `settling` + `counted` iterations.
+        settling: iterations before, not measured.
+        counted: iterations to measure.
+        prepared: train on one prepared batch.
+
+    Returns:
+        Seconds of every iteration, and the part of these seconds in which the trainer waits for data. The GPU finishes
+        all work before the first and after the last of the measured iterations.
+    """
+    places: dict[str, Any] = {
         "bundle_root": str(ROOT),
-        "dataset_dir": str(data),
         "output_dir": str(setup.scratch / "train"),
         "model_dir": str(setup.scratch / "models"),
         "device": setup.device,
-        "input_size": size,
-        "max_epochs": 10,  # the trainer is stopped long before
-        "val_interval": 10,
-        "network_def#features": list(setup.features),
     }
-    files = {"config_file": str(ROOT / "configs" / "train.yaml"), "meta_file": str(ROOT / "configs" / "metadata.json")}
-    workflow = ConfigWorkflow(**files, logging_file=False, workflow_type="train", **changes)
+    files = [str(ROOT / "configs" / name) for name in configs]
+    meta = str(ROOT / "configs" / "metadata.json")
+    workflow = ConfigWorkflow(files, meta, logging_file=False, workflow_type="train", **places, **changes)
     workflow.initialize()
     trainer = workflow.trainer
-    ends: list[float] = []
+    if prepared:
+        trainer.data_loader = [next(iter(trainer.data_loader))] * (settling + counted)
     asked: list[float] = []
     got: list[float] = []
-    trainer.add_event_handler(Events.GET_BATCH_STARTED, lambda _: asked.append(time.perf_counter()))
-    trainer.add_event_handler(Events.GET_BATCH_COMPLETED, lambda _: got.append(time.perf_counter()))
+    ends: list[float] = []
 
     def ended(engine: Engine) -> None:
+        number = len(ends) + 1
+        if setup.device.type == "cuda" and number in (settling, settling + counted):
+            torch.cuda.synchronize(setup.device)
         ends.append(time.perf_counter())
-        if len(ends) > SETTLING + 2 * setup.repeats:
-            engine.terminate()
+        if number == settling + counted:
+            engine.terminate(skip_completed=True)
 
+    trainer.add_event_handler(Events.GET_BATCH_STARTED, lambda: asked.append(time.perf_counter()))
+    trainer.add_event_handler(Events.GET_BATCH_COMPLETED, lambda: got.append(time.perf_counter()))
     trainer.add_event_handler(Events.ITERATION_COMPLETED, ended)
     try:
         trainer.run()
     finally:
         workflow.finalize()
-    whole = [after - before for before, after in pairwise(ends)][SETTLING - 1 :]
-    waits = [after - before for before, after in zip(asked, got, strict=False)][SETTLING : SETTLING + len(whole)]
-    return whole, waits
+    measured = slice(settling, settling + counted)
+    spent = [after - before for before, after in pairwise(ends)][settling - 1 :]
+    return spent, [after - before for before, after in zip(asked[measured], got[measured], strict=True)]
 
 
 class WriteUpLoop:
-    """One sample after the other, each from its image on.
+    """Make a sample, and train one step on the sample.
 
     Args:
-        setup: which network, and where.
-        data: folder with images/ and labels/, cell not 0.
-        size: of the tiles.
-        blur: of Simard's noise.
+        setup: network and device.
+        data: folder with images/ and labels/; 0 in a label is the background.
+        size: side of the tiles in pixels.
+        blur: blur of Simard's noise.
     """
 
     def __init__(self, setup: Setup, data: Path, size: int, blur: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -140,7 +172,7 @@ class WriteUpLoop:
         self.step = PlainStep(network(setup, channels_last=False), x, target)
 
     def __call__(self) -> float:
-        """One sample and one step; the loss."""
+        """Train on one sample, and return the loss."""
         image, mask, weight = self.sample()
         target = np.stack([mask, weight])[None].astype(np.float32)
         self.step.x = torch.from_numpy(image[None, None].astype(np.float32)).to(self.device)
@@ -148,7 +180,7 @@ class WriteUpLoop:
         return self.step()
 
     def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A moved tile (size, size), and label and weight map of its middle (size - 184, size - 184)."""
+        """Deformed tile (size, size), and label and weight map of the centre (size - 184, size - 184)."""
         number = int(self.random.randint(len(self.images)))
         image, mask = self.images[number], self.masks[number]
         margin = (self.size - self.output) // 2

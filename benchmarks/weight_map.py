@@ -1,8 +1,12 @@
-"""The weight map of Eq. 2, ours against the widely copied method.
+"""Compare the weight map of Eq. 2 with the widely copied method.
 
-The copied method, written anew from what it does: label the connected components of a binary mask, take one distance
-map of the full image for each cell, stack them, sort the stack along the cells, and put its first two layers into the
-formula. Both methods get the same mask, components included in the time, and must agree to 1e-5 before they are timed.
+The copied method, rewritten here from its steps:
+
+1. Label the connected components of a binary mask.
+2. Compute a distance map of the full image for each cell, and stack the maps.
+3. Sort the stack along the cells. The first two layers are d1 and d2.
+
+Both methods get the same mask. The time includes the connected components. The results must agree to 1e-5.
 """
 
 from __future__ import annotations
@@ -21,15 +25,15 @@ from benchmarks.measure import Goal, Row, Setup, Times, Way, take_turns
 from scripts.transforms.instance_labels import instances_from_mask
 from scripts.transforms.weight_maps import weight_map
 
-CELLS = 10_000  # on 4096 x 4096; on smaller maps as many to a pixel
+CELLS = 10_000  # on 4096 x 4096; smaller maps have the same density
 
 
 def copied(mask: np.ndarray, w0: float = 10.0, sigma: float = 5.0) -> np.ndarray:
-    """The widely copied method; float64 (H, W)."""
+    """Compute the weight map by the widely copied method; float64 (H, W)."""
     cells = label(mask, connectivity=1)
     numbers = np.unique(cells)[1:]
     if len(numbers) < 2:
-        return np.ones(mask.shape)  # no second cell to be far from
+        return np.ones(mask.shape)  # no second cell
     stack = np.zeros((*mask.shape, len(numbers)))
     for layer, number in enumerate(numbers):
         stack[..., layer] = distance_transform_edt(cells != number)
@@ -39,12 +43,12 @@ def copied(mask: np.ndarray, w0: float = 10.0, sigma: float = 5.0) -> np.ndarray
 
 
 def ours(mask: np.ndarray) -> np.ndarray:
-    """The same from this project's functions."""
+    """Compute the weight map by this project's functions; float32 (H, W)."""
     return weight_map(instances_from_mask(mask))
 
 
 def peak_memory(function: Callable[[], object]) -> float:
-    """Most memory that numpy held at once during one call, in MB (1e6 bytes)."""
+    """Measure the peak memory of numpy during a call, in MB (1e6 bytes)."""
     tracemalloc.start()
     function()
     peak = tracemalloc.get_traced_memory()[1]
@@ -53,7 +57,7 @@ def peak_memory(function: Callable[[], object]) -> float:
 
 
 def nuclei(size: int, count: int, seed: int = 0) -> np.ndarray:
-    """A made map of about `count` ellipses with half axes of 8 to 16 px, late ones below; int32 (size, size)."""
+    """Draw about `count` ellipses with half axes of 8 to 16 px, later ellipses below; int32 (size, size)."""
     rng = np.random.default_rng(seed)
     instances = np.zeros((size, size), dtype=np.int32)
     for number in range(1, count + 1):
@@ -67,7 +71,7 @@ def nuclei(size: int, count: int, seed: int = 0) -> np.ndarray:
 
 
 def rows(setup: Setup) -> Iterator[Row]:
-    """A slice with the copied method beside it, and made maps up to 4096 x 4096 with 10,000 cells."""
+    """Measure an EM slice with both methods, and synthetic maps up to 4096 x 4096 with 10,000 cells."""
     mask = em_slice(setup.data)[1][: 128 if setup.quick else SIDE]
     difference = float(np.abs(copied(mask) - ours(mask)).max())
     if difference > 1e-5:

@@ -1,69 +1,69 @@
-"""`python -m bundle COMMAND`: the bundle's own tools, the twin of `python -m monai.bundle`.
+"""`python -m bundle COMMAND`: the bundle's own tools, beside those of `python -m monai.bundle`.
 
-Only the chosen command's module is imported, so that the list and a misspelt name answer at once.
+Only the module of the chosen command is imported. The list of commands and the message after a misspelt name are
+immediate.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
-from bundle.errors import RunError, UsageError
+from bundle.errors import RunError, UsageError, did_you_mean
 from bundle.terminal import show
 
-COMMANDS = {  # name: what the list says; each is a function of that name in the module that `module_of` gives
-    "sample": "Make a synthetic electron microscopy data set; no download.",
-    "fetch": "Download a public data set and verify every file that has a checksum.",
-    "run": "Run a workflow like monai.bundle, but refuse unknown keys.",
-    "verify": "Check that the bundle is whole and agrees with itself.",
-    "pack": "Write the zip file to publish, in the model zoo's layout.",
-    "reproduce": "Train, measure and write down one of the paper's three experiments.",
-    "export": "Write the trained network as ONNX, TorchScript, pt2 or TensorRT.",
-    "label": "Serve the bundle with MONAI Label, for annotation programs.",
-    "bench": "Measure speeds as ratios; write JSON and a Markdown table.",
-    "report": "Write and show the table of results, paper and board beside ours.",
-}
-PACKAGES = {  # name: package of its module; the others lie beside this file
-    "sample": "datasets",
-    "fetch": "datasets",
-    "run": "running",
-    "verify": "publishing",
-    "pack": "publishing",
-    "reproduce": "experiments",
-    "export": "publishing",
-    "label": "labelling",
-    "report": "experiments",
+COMMANDS = {  # name: (module, line in the list). The module has a function of the same name.
+    "sample": ("datasets.sample", "Make a synthetic electron microscopy data set; no download."),
+    "fetch": ("datasets.fetch", "Download a public data set and verify every file that has a checksum."),
+    "run": ("running.run", "Run a workflow like monai.bundle, but refuse unknown keys."),
+    "verify": ("publishing.verify", "Check that the bundle is whole and agrees with itself."),
+    "pack": ("publishing.pack", "Write the zip file to publish, in the model zoo's layout."),
+    "reproduce": ("experiments.reproduce", "Train and measure one of the paper's three experiments."),
+    "export": ("publishing.export", "Write the trained network as ONNX, TorchScript, pt2 or TensorRT."),
+    "label": ("labelling.label", "Serve the bundle with MONAI Label, for annotation programs."),
+    "bench": ("bench", "Measure speeds as ratios; write JSON and a Markdown table."),
+    "report": ("experiments.report", "Write the table of results, beside the paper's and the board's."),
 }
 PROGRAM = "python -m bundle"
 HELP_WORDS = ("-h", "--help", "help")
 
 
-def module_of(name: str) -> str:
-    """The module that holds a command as a function of the same name."""
-    return f"bundle.{PACKAGES[name]}.{name}" if name in PACKAGES else f"bundle.{name}"
+def command(name: str) -> Callable[..., Any]:
+    """Import the function of a command.
+
+    Example:
+        >>> command("report").__module__
+        'bundle.experiments.report'
+    """
+    function: Callable[..., Any] = getattr(importlib.import_module(f"bundle.{COMMANDS[name][0]}"), name)
+    return function
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command.
+    """Run a command.
 
     Args:
         argv: the words after `python -m bundle`.
 
     Returns:
-        exit code: 0 done, 1 tried and failed, 2 not understood, 130 interrupted.
+        exit code: 0 done, 1 failed, 2 not understood, 130 interrupted.
+
+    Example:
+        >>> main(["sample", "data", "--size", "64", "--train", "1", "--test", "0"])
+        data: 1 images to train with, 0 to test with, 64 x 64 pixels, with instance labels
+        next: python -m bundle run training --config_file configs/train.yaml ...
+        0
     """
     if not argv or argv[0] in HELP_WORDS:
         _list_commands()
         return 0
     name, words = argv[0], list(argv[1:])
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        _complain(f"unknown command '{name}'{hint}")
+        _complain(f"unknown command '{name}'{did_you_mean(get_close_matches(name, COMMANDS, n=1))}")
         _list_commands(error=True)
         return 2
     try:
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
-    except SystemExit as stop:  # how fire ends after help (0) and after words it cannot use (2)
+    except SystemExit as stop:  # by fire, after help (0) or after unfit words (2)
         if stop.code:
             print(f"its arguments: {PROGRAM} {name} --help", file=sys.stderr)
         return int(stop.code or 0)
@@ -87,47 +87,46 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _understand(name: str, words: list[str]) -> Callable[[], Any] | None:
-    """Turn words into a call that has not happened yet, so that no work starts before all words are understood.
+    """Turn words into a call for later. No work starts before all words are understood.
 
     Args:
         name: one of `COMMANDS`.
-        words: what follows it.
+        words: the words after the name.
 
     Returns:
-        the call, or None if help was asked for.
+        the call; None after help.
 
     Raises:
         RunError: fire is not installed.
-        SystemExit: by fire, after it has shown help or what it cannot use.
+        SystemExit: by fire, after help or after unfit words.
     """
     try:
-        import fire  # here: the list of commands need not wait for it
+        import fire  # imported late, since the list of commands needs no fire
     except ModuleNotFoundError as error:
         raise RunError(f"{PROGRAM} {name} needs the package fire: pip install fire") from error
 
-    command = getattr(importlib.import_module(module_of(name)), name)
+    function = command(name)
     calls: list[Callable[[], Any]] = []
 
-    @functools.wraps(command)  # fire reads the arguments and the help from the command itself
+    @functools.wraps(function)  # fire reads the arguments and the help from the function
     def remember(*args: Any, **kwargs: Any) -> None:
-        calls.append(functools.partial(command, *args, **kwargs))
+        calls.append(functools.partial(function, *args, **kwargs))
 
-    if any(word in ("-h", "--help") for word in words):  # a command that takes any --key would take --help for one
+    if "-h" in words or "--help" in words:  # commands with free keys would accept --help as a key
         words = ["--", "--help"]
     fire.Fire(remember, command=words, name=name)
     return calls[0] if calls else None
 
 
 def _list_commands(error: bool = False) -> None:
-    """Print each command with its line; to standard error after a mistake."""
+    """Print the list of commands; to standard error after a mistake."""
     show(f"usage: {PROGRAM} COMMAND ...\n", error=error)
-    for name, line in COMMANDS.items():
+    for name, (_, line) in COMMANDS.items():
         show(line, heading=f"  {name:<11}", error=error)
     show(f"\nthe arguments of a command: {PROGRAM} COMMAND --help", error=error)
 
 
 def _complain(message: str) -> None:
-    """Print one message to standard error."""
     print(f"error: {message}", file=sys.stderr)
 
 

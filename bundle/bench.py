@@ -1,4 +1,4 @@
-"""`python -m bundle bench`: what a user waits for, beside what else there is and what the machine could do."""
+"""`python -m bundle bench`: measure speeds, and compare them with a baseline and the machine's limit."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import Any
 import psutil
 import torch
 
-from bundle.errors import RunError, UsageError
+from bundle.errors import RunError, UsageError, check_whole, did_you_mean
 from bundle.experiments.provenance import MACHINE
 from bundle.terminal import show
 from scripts.io.files import replacing, write_json
 
-BENCHMARKS = {  # name: module in benchmarks/ with a function `rows`, and what it measures
+BENCHMARKS = {  # module in benchmarks/ with a function `rows`: the measured work
     "weight_map": "the weight map of Eq. 2",
     "augmentation": "a training tile with its elastic deformation",
     "step": "the training step alone, and its share of the machine's rate",
     "training": "training from images to steps",
-    "inference": "images of several sizes, and its share of the machine's rate; eight orientations",
-    "folder": "a folder of images, read, segmented and written",
+    "inference": "images of several sizes, and their share of the machine's rate; eight orientations",
+    "folder": "a folder of images: read, segment, write",
     "start": "from the command line to the first iteration and the first prediction",
     "metrics": "the challenge's measures",
-    "waiting": "how long a training at full speed waits for its tiles",
-    "gpu": "a GPU beside its own rate and the published figures of another; nothing where there is none",
+    "waiting": "the time a training at full speed waits for tiles",
+    "gpu": "a GPU beside its own rate and another GPU's published figures; nothing without a GPU",
 }
 JSON, TABLE = "bench.json", "bench.md"
 
@@ -46,35 +46,41 @@ def bench(
 ) -> None:
     """Measure speeds as ratios; write JSON and a Markdown table.
 
-    Every row compares our seconds with a baseline's and with the least that this machine needs, which take turns in one
-    run. All of it takes half an hour on two cores; close other programs first.
+    Every row compares our seconds with those of a baseline and with the machine's limit. The three take turns in the
+    same run. All benchmarks take half an hour on two cores. Close other programs first.
+
+    Examples:
+        python -m bundle bench
+        python -m bundle bench step inference --repeats 3
+        python -m bundle bench --quick
 
     Args:
-        names: what to measure: weight_map, augmentation, step, training, inference, folder, start, metrics,
-            waiting, gpu; by default all.
-        repeats: rounds; the table has their median, least and largest.
-        quick: small networks and images, one round: shows in a minute that all of it runs, and measures nothing.
-        data: folder with isbi2012, as python -m bundle fetch makes it; without it synthetic sections serve.
-        device: where networks run, e.g. cuda:0; by default a GPU where there is one.
-        threads: of torch; by default its own choice.
-        seconds: of gpu alone: rows that would end later are left out and named; by default all run.
-        output: folder for bench.json and bench.md; rows of other benchmarks that they hold already stay.
+        names: by default all benchmarks: weight_map, augmentation, step, training, inference, folder, start, metrics,
+            waiting, gpu.
+        repeats: number of rounds. The table shows median, least and largest.
+        quick: small networks and images, one round, in a minute: a test of the benchmarks; the times mean nothing.
+        data: folder with isbi2012, as made by python -m bundle fetch. If missing, synthetic sections are used.
+        device: device of the networks, e.g. cuda:0. Default: a GPU if present.
+        threads: number of torch's threads. Default: torch's own choice.
+        seconds: time limit of the benchmark gpu. Later rows are left out and named. Default: no limit.
+        output: folder for bench.json and bench.md. The files keep their rows of all other benchmarks.
     """
-    chosen = _chosen(names)
-    if not isinstance(repeats, int) or repeats < 1:
-        raise UsageError(f"--repeats must be a whole number of rounds, at least 1; got {repeats!r}")
+    for name in names:
+        if name not in BENCHMARKS:
+            hint = did_you_mean(get_close_matches(str(name), BENCHMARKS, n=1)) or f"; there are {', '.join(BENCHMARKS)}"
+            raise UsageError(f"no benchmark '{name}'{hint}")
+    check_whole("repeats", repeats)
     where = _device(device)
     if threads is not None:
-        if not isinstance(threads, int) or threads < 1:
-            raise UsageError(f"--threads must be a whole number, at least 1; got {threads!r}")
+        check_whole("threads", threads)
         torch.set_num_threads(threads)
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
-        raise UsageError(f"--seconds must be a number above 0; got {seconds!r}")
-    from benchmarks.measure import Setup  # here: benchmarks use what this package offers
+        raise UsageError(f"--seconds is {seconds!r}, expected a number above 0")
+    from benchmarks.measure import Setup  # here, since benchmarks import this package
 
     folder = Path(str(output))
     folder.mkdir(parents=True, exist_ok=True)
-    content = _new_content(folder / JSON, bool(quick), where)
+    content = _new_content(folder / JSON, quick, where)
     if content["load"] > 0.5:
         show(f"other programs are running (load {content['load']}): times will be too long, ratios uncertain")
     isbi2012 = Path(str(data)) / "isbi2012"
@@ -84,12 +90,14 @@ def bench(
             device=where,
             data=isbi2012 if isbi2012.is_dir() else None,
             scratch=Path(scratch),
-            quick=bool(quick),
+            quick=quick,
             seconds=seconds,
         )
         if setup.data is None:
-            show(f"no {isbi2012}: synthetic sections serve in place of real ones")
-        for name in chosen:
+            show(f"no {isbi2012}: synthetic sections are used in place of real slices")
+        for name in BENCHMARKS:
+            if names and name not in names:
+                continue
             show(f": {BENCHMARKS[name]}", heading=name)
             rows = content["rows"][name] = []
             for row in importlib.import_module(f"benchmarks.{name}").rows(setup):
@@ -100,28 +108,18 @@ def bench(
     show(f"\n{folder / TABLE}: the table; {folder / JSON}: every round")
 
 
-def _chosen(names: tuple[str, ...]) -> list[str]:
-    """Names to run, in the order of the table."""
-    for name in names:
-        if name not in BENCHMARKS:
-            near = get_close_matches(str(name), BENCHMARKS, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(BENCHMARKS)}"
-            raise UsageError(f"no benchmark '{name}'; {hint}")
-    return [name for name in BENCHMARKS if not names or name in names]
-
-
 def _device(name: str | None) -> torch.device:
-    """The device asked for, or the one that the configurations would choose."""
+    """Return the given device, or the default of the configurations."""
     try:
         device = torch.device(name or ("cuda:0" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # an unknown name; torch without CUDA; no such GPU
+    except (RuntimeError, AssertionError) as error:  # an unknown name; torch without CUDA; no GPU of this number
         raise UsageError(f"--device {name}: {str(error).splitlines()[0]}") from error
     return device
 
 
 def _new_content(path: Path, quick: bool, device: torch.device) -> dict[str, Any]:
-    """The head of a result, with the rows of an earlier one of the same machine; those of another are not mixed in."""
+    """Describe this run, with the rows of an earlier result. Times of different machines are not mixed."""
     head = {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "quick": quick,
@@ -142,51 +140,85 @@ def _new_content(path: Path, quick: bool, device: torch.device) -> dict[str, Any
 def _write(folder: Path, content: dict[str, Any]) -> None:
     write_json(folder / JSON, content)
     with replacing(folder / TABLE) as temporary:
-        temporary.write_text(table(content), encoding="utf-8")
+        temporary.write_text(f"{table(content)}\n## Details\n\n{details(content)}", encoding="utf-8")
 
 
 def table(content: dict[str, Any]) -> str:
-    """The result as Markdown: the machine, and a line for every row.
+    """Render a result as Markdown: the machine, and for each row its time, its baseline and its goal.
+
+    Args:
+        content: of bench.json.
+
+    Example:
+        >>> hardware = {"processor": "AMD EPYC", "instructions": "AVX2", "cores": 2, "memory_gib": 8.0}
+        >>> content = {"hardware": hardware, "versions": {"torch": "2.13.0", "monai": "1.6.1", "python": "3.11.7"}}
+        >>> content |= {"threads": 2, "device": "cpu", "started": "2026-11-20T10:00:00", "quick": False, "rows": {}}
+        >>> print(table(content).splitlines()[0])
+        AMD EPYC with AVX2, 2 cores, 8.0 GiB. 2 threads, device cpu. torch 2.13.0, MONAI 1.6.1, Python 3.11.7. ...
+    """
+    hardware, versions = content["hardware"], content["versions"]
+    parts = [f"{hardware['processor']} with {hardware['instructions']}", f"{hardware['cores']} cores"]
+    parts += [f"{hardware['memory_gib']} GiB", *([hardware["gpu"]] if "gpu" in hardware else [])]
+    machine = (
+        f"{', '.join(parts)}. {content['threads']} threads, device {content['device']}. torch {versions['torch']}, "
+        f"MONAI {versions['monai']}, Python {versions['python']}. Measured on {content['started'][:10]}."
+    )
+    warning = ["**Quick: small networks and images, nothing measured.**", ""] if content["quick"] else []
+    lines = [_cells("work", "ours", "baseline", "ratio", "goal"), "|---|---|---|---|---|"]
+    lines += [_table_line(row) for row in _rows(content)]
+    return "\n".join([*warning, machine, "", *lines]) + "\n"
+
+
+def details(content: dict[str, Any]) -> str:
+    """Render the rest of a result as Markdown: for each row our settings, the spread of the ratio, the limit, notes.
 
     Args:
         content: of bench.json.
     """
-    hardware, versions = content["hardware"], content["versions"]
-    processor = f"{hardware['processor']} with {hardware['instructions']}"
-    machine = ", ".join([processor, f"{hardware['cores']} cores", f"{hardware['memory_gib']} GiB"])
-    machine += f", {hardware['gpu']}" if "gpu" in hardware else ""
-    lines = [
-        f"{machine}; {content['threads']} threads, device {content['device']}; torch {versions['torch']}, MONAI "
-        f"{versions['monai']}, Python {versions['python']}; {content['started'][:10]}. Medians, in brackets the least "
-        "and the largest of the rounds.",
-        "",
-        "| work | ours | baseline | times as fast | limit | share of it | goal | reached |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    if content["quick"]:
-        lines.insert(0, "**Quick: small networks and images, nothing measured.**\n")
-    for name in BENCHMARKS:
-        lines += [_table_line(row) for row in content["rows"].get(name, [])]
+    head = ("work", "ours", "baseline", "spread of the ratio", "limit", "share of the limit", "notes")
+    lines = [_cells(*head), "|---|---|---|---|---|---|---|"]
+    for row in _rows(content):
+        baseline, limit = row["baseline"], row["limit"]
+        lines.append(
+            _cells(
+                row["what"],
+                row["ours"]["name"],
+                baseline["name"] if baseline else "",
+                _spread(row["times_as_fast"]),
+                f"{_seconds(limit['median_seconds'])}, {limit['name']}" if limit else "",
+                _percent(row["share_of_limit"]),
+                row["note"],
+            )
+        )
     return "\n".join(lines) + "\n"
 
 
+def _rows(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """All rows of a result, in the order of the table."""
+    return [row for name in BENCHMARKS for row in content["rows"].get(name, [])]
+
+
 def _table_line(row: dict[str, Any]) -> str:
-    ours, baseline, limit = row["ours"], row["baseline"], row["limit"]
-    cells = [
-        row["what"] + (f"; {row['note']}" if row["note"] else ""),
-        f"**{_seconds(ours['median_seconds'])}** {ours['name']}" if ours["seconds"] else ours["name"],
-        f"{_seconds(baseline['median_seconds'])} {baseline['name']}" if baseline else "",
-        _ratio(row["times_as_fast"]),
-        f"{_seconds(limit['median_seconds'])} {limit['name']}" if limit else "",
-        _percent(row["share_of_limit"]),
-        ", ".join(row["goals"]),
-        {True: "yes", False: "**no**", None: ""}[row["reached"]],
-    ]
-    return "| " + " | ".join(cells) + " |"
+    ours, baseline, share = row["ours"], row["baseline"], row["share_of_limit"]
+    goals = ", ".join(row["goals"])
+    ratios = [f"{_number(row['times_as_fast']['median'])} x"] if row["times_as_fast"] else []
+    if share and (not ratios or "of the limit" in goals):
+        ratios.append(f"{share['median']:.0%} of the limit")
+    return _cells(
+        row["what"],
+        f"**{_seconds(ours['median_seconds'])}**" if ours["seconds"] else ours["name"],
+        f"{_seconds(baseline['median_seconds'])}, {baseline['name']}" if baseline else "",
+        ", ".join(ratios),
+        {True: f"{goals}: reached", False: f"{goals}: **missed**", None: ""}[row["reached"]],
+    )
+
+
+def _cells(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _line(row: dict[str, Any]) -> str:
-    """A row as it is shown while the others are measured."""
+    """Write a row for the terminal."""
     ours = row["ours"]
     parts = [f"{row['what']}: {_seconds(ours['median_seconds']) if ours['seconds'] else ours['name']}"]
     if row["times_as_fast"]:
@@ -199,11 +231,20 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms"
+    return f"{_number(value)} s" if value >= 1 else f"{_number(1e3 * value)} ms"
+
+
+def _number(value: float) -> str:
+    """Three significant digits, without an exponent up to 999,999."""
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def _ratio(ratio: dict[str, float] | None) -> str:
-    return "" if ratio is None else f"{ratio['median']:.3g} x ({ratio['low']:.3g} .. {ratio['high']:.3g})"
+    return "" if ratio is None else f"{_number(ratio['median'])} x ({_spread(ratio)})"
+
+
+def _spread(ratio: dict[str, float] | None) -> str:
+    return "" if ratio is None else f"{_number(ratio['low'])} .. {_number(ratio['high'])}"
 
 
 def _percent(ratio: dict[str, float] | None) -> str:

@@ -1,11 +1,39 @@
-"""The two ways a command may end badly; `bundle.__main__` turns each into one message and an exit code, no trace."""
+"""Errors that end a command with a message and an exit code, without a trace; checks and hints for the messages."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 
 class UsageError(Exception):
-    """What was asked for cannot be done as asked: wrong word, key, value or path. Exit code 2."""
+    """A request cannot be carried out: wrong word, key, value or path. Exit code 2."""
 
 
 class RunError(Exception):
-    """What was asked for was tried and failed: a download, a damaged file, a workflow. Exit code 1."""
+    """The work failed: a download, a damaged file, a workflow. Exit code 1."""
+
+
+def check_whole(option: str, value: Any, least: int = 1) -> None:
+    """Raise UsageError unless the value of an option is a whole number of at least `least`.
+
+    Example:
+        >>> check_whole("epochs", 3)
+        >>> check_whole("epochs", 2.5)
+        Traceback (most recent call last):
+        ...
+        bundle.errors.UsageError: --epochs is 2.5, expected a whole number of at least 1
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"--{option} is {value!r}, expected a whole number of at least {least}")
+
+
+def did_you_mean(names: Iterable[str]) -> str:
+    """Write a hint with similar names, to append to a message; "" without names.
+
+    Example:
+        >>> did_you_mean(["train", "training"])
+        "; did you mean 'train' or 'training'?"
+    """
+    near = " or ".join(f"'{name}'" for name in names)
+    return f"; did you mean {near}?" if near else ""

@@ -17,6 +17,10 @@ def show(text: str, heading: str = "", error: bool = False) -> None:
         text: the line.
         heading: printed before the text, in bold with rich.
         error: print to standard error.
+
+    Example:
+        >>> show(" measures the training step", heading="step")
+        step measures the training step
     """
     try:
         from rich.console import Console
@@ -27,20 +31,23 @@ def show(text: str, heading: str = "", error: bool = False) -> None:
     Console(stderr=error, highlight=False, soft_wrap=True).print(Text.assemble((heading, "bold"), text))
 
 
-def tracked(items: Sequence[T], description: str, error: bool = False) -> Iterable[T]:
-    """Show a progress bar while items are processed; nothing without rich. The bar disappears at the end.
+def tracked(items: Sequence[T], description: str) -> Iterable[T]:
+    """Show a progress bar on standard error while items are processed; nothing without rich.
 
     Args:
         items: a sequence to iterate over.
-        description: shown before the bar.
-        error: draw the bar on standard error.
+        description: shown before the bar. The bar disappears at the end.
+
+    Example:
+        >>> [n * n for n in tracked(range(3), "squaring")]
+        [0, 1, 4]
     """
     try:
         from rich.console import Console
         from rich.progress import track
     except ImportError:
         return items
-    return track(items, description, console=Console(stderr=error), transient=True)
+    return track(items, description, console=Console(stderr=True), transient=True)
 
 
 def tracked_reading(stream: object, length: int, description: str) -> AbstractContextManager[BinaryIO]:
@@ -50,6 +57,12 @@ def tracked_reading(stream: object, length: int, description: str) -> AbstractCo
         stream: an open binary file or HTTP answer.
         length: bytes expected.
         description: shown before the bar.
+
+    Example:
+        >>> import io
+        >>> with tracked_reading(io.BytesIO(b"abc"), 3, "reading") as stream:
+        ...     stream.read()
+        b'abc'
     """
     file = cast(BinaryIO, stream)
     try:

@@ -1,19 +1,25 @@
-"""Names that a package offers without importing the modules that hold them."""
+"""Export a package's names and import the modules later, on first use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 
-def lazy(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package: a module is imported when one of its names is first used.
+def lazy(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """Make the `__getattr__` of a package. A module is imported at the first use of a name.
 
     Args:
-        package: its `__name__`.
-        modules: name that the package offers -> module of the package that defines it.
+        package: the package's `__name__`.
+        names: module of the package -> exported names.
+
+    Example:
+        >>> find = lazy("scripts.plot", {"overlays": ["class_key", "fill"]})
+        >>> find("class_key").__module__
+        'scripts.plot.overlays'
     """
+    modules = {name: module for module, exported in names.items() for name in exported}
 
     def find(name: str) -> Any:
         if name not in modules:

@@ -1,4 +1,4 @@
-"""The energy of Eq. 1 (arXiv 1505.04597): pixel-wise softmax and cross-entropy, weighted by a map w(x)."""
+"""Compute the energy of Eq. 1 (arXiv 1505.04597): softmax cross-entropy for each pixel, weighted by a map w(x)."""
 
 from __future__ import annotations
 
@@ -13,25 +13,30 @@ REDUCTIONS = ("mean", "weighted_mean", "sum", "none")
 
 
 class WeightedCrossEntropyLoss(nn.Module):
-    """Cross-entropy of every pixel times its weight: E = - sum_x w(x) log p_l(x)(x).
+    """Multiply the cross-entropy of each pixel by its weight: E = - sum_x w(x) log p_l(x)(x).
 
-    The minus sign, which the printed Eq. 1 lacks, is taken as meant. A weight of 0 says "not annotated": such a pixel
-    contributes neither to the sum nor to what it is divided by, and a batch without annotated pixels gives 0.
+    The printed Eq. 1 lacks the minus sign, which is assumed to be meant. Pixels of weight 0 are not annotated. They
+    count neither in the sum nor in the divisor. A batch without annotated pixels gives 0.
 
     Args:
-        reduction: "mean" over the annotated pixels of the batch (w > 0), "weighted_mean": divided by the sum of the
-            weights, as torch does for class weights, "sum": Eq. 1 as written, "none": the map (B, 1, *spatial).
+        reduction: "mean": over the annotated pixels of the batch (w > 0). "weighted_mean": divided by the sum of the
+            weights, as torch does for class weights. "sum": Eq. 1 as written. "none": the map (B, 1, *spatial).
 
     Shape:
-        input: scores before the softmax (B, K, *spatial), any floating dtype, computed in at least float32; K = 1 is
-            read as a single sigmoid output for classes 0 and 1.
-        target: class of each pixel (B, 1, *spatial), any dtype, whole numbers 0 ... K - 1; a negative one counts as not
-            annotated, and one of weight 0 may be any number. Or (B, 2, *spatial): class and weight stacked, since
-            MONAI's trainer passes one target only.
-        weight: (B, 1, *spatial), at least 0; None: 1 everywhere, the loss is then `torch.nn.CrossEntropyLoss`.
+        input: scores before the softmax (B, K, *spatial), any floating dtype, computed in at least float32. K = 1 is a
+            sigmoid output for the classes 0 and 1.
+        target: class of each pixel (B, 1, *spatial), any dtype, whole numbers 0 ... K - 1. Negative numbers mean "not
+            annotated". With weight 0, any number is allowed. Or (B, 2, *spatial): class and weight stacked, because
+            MONAI's trainer passes a single target.
+        weight: (B, 1, *spatial), at least 0. None: 1 everywhere, which equals `torch.nn.CrossEntropyLoss`.
 
     Raises:
-        ValueError: unknown reduction, shapes that do not agree, classes beyond K - 1.
+        ValueError: an unknown reduction, shapes that do not agree, or classes beyond K - 1.
+
+    Example:
+        >>> scores, label = torch.zeros(1, 2, 1, 2), torch.tensor([[[[0, 1]]]])
+        >>> WeightedCrossEntropyLoss("sum")(scores, label, torch.tensor([[[[3.0, 1.0]]]]))  # 4 log 2
+        tensor(2.7726)
     """
 
     def __init__(self, reduction: str = "mean") -> None:
@@ -40,7 +45,7 @@ class WeightedCrossEntropyLoss(nn.Module):
         self.reduction = reduction
 
     def forward(self, input: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-        """Scalar energy, or the map for reduction "none"; see the class for shapes."""
+        """Compute the scalar energy, or the map for reduction "none". The class documents the shapes."""
         target, weight = _split_target(input, target, weight)
         label = target.long()
         annotated = label >= 0 if weight is None else (label >= 0) & (weight > 0)
@@ -53,7 +58,7 @@ class WeightedCrossEntropyLoss(nn.Module):
         else:
             energy = F.cross_entropy(scores, label[:, 0], reduction="none")[:, None]  # (B, 1, *spatial)
         w = annotated.to(scores.dtype) if weight is None else weight.to(scores.dtype) * annotated
-        # 0 * inf is NaN: what is not annotated must not reach the sum at all
+        # without `where`, an infinite energy times weight 0 would be NaN
         energy = torch.where(annotated, energy * w, energy.new_zeros(()))
 
         if self.reduction == "none":
@@ -67,7 +72,7 @@ class WeightedCrossEntropyLoss(nn.Module):
 def _split_target(
     input: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Label and weight, whether given apart or stacked, of one shape with the scores."""
+    """Return label and weight, given separately or stacked, and check both against the scores' shape."""
     if weight is None and target.ndim > 1 and target.shape[1] == 2:
         target, weight = target[:, :1], target[:, 1:]
     expected = (input.shape[0], 1, *input.shape[2:])
@@ -75,17 +80,17 @@ def _split_target(
         if tensor is not None and tuple(tensor.shape) != expected:
             raise ValueError(
                 f"WeightedCrossEntropyLoss: scores {tuple(input.shape)} need a {name} of shape {expected}, "
-                f"got {tuple(tensor.shape)}; crop labels and weights to the output of the network"
+                f"got {tuple(tensor.shape)}. Crop labels and weights to the output of the network."
             )
     return target, weight
 
 
 def _check_classes(label: torch.Tensor, classes: int) -> None:
-    """Refuse classes that the network does not have; on a GPU torch's own assertion does, which needs no waiting."""
+    """Refuse classes beyond the network's. On a GPU, torch's assertion does so without waiting for the GPU."""
     if label.device.type == "cpu" and not torch.compiler.is_compiling():
         highest = int(label.max()) if label.numel() else 0
         if highest >= max(classes, 2):
             raise ValueError(
-                f"WeightedCrossEntropyLoss: found class {highest}, but the network gives {classes} scores a pixel; "
-                "set out_channels or map the label values"
+                f"WeightedCrossEntropyLoss: found class {highest}, but the network gives {classes} scores a pixel. "
+                "Set out_channels or map the label values."
             )

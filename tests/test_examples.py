@@ -13,7 +13,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    for folder in ("scripts", "bundle")
+    for folder in ("scripts", "bundle", "benchmarks")
     for path in (ROOT / folder).rglob("*.py")
     if ">>>" in path.read_text(encoding="utf-8")
 )

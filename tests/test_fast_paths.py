@@ -5,36 +5,14 @@ docs/benchmarks.md lists all of them. What a comparison tolerates is named in it
 
 from __future__ import annotations
 
-from collections import deque
-
-import numpy as np
 import pytest
 import torch
-from monai.data import CacheDataset, Dataset
 from monai.engines import SupervisedTrainer
-from monai.transforms import Compose
-from scipy import ndimage
-from skimage.measure import label
-from skimage.morphology import local_maxima, reconstruction
-from skimage.segmentation import watershed
 
 from scripts.inferers.memory import KeepFreedMemory
 from scripts.inferers.overlap_tile import MixedPrecisionInferer
 from scripts.losses import WeightedCrossEntropyLoss
-from scripts.metrics.thinning import thin_membrane
-from scripts.metrics.warping import warp
 from scripts.networks.unet import RonnebergerUNet
-from scripts.transforms.elastic import Rand2DElasticTiled
-from scripts.transforms.separation import split_at_necks
-from scripts.transforms.weight_maps import WeightMapd
-
-EIGHT = np.ones((3, 3))
-
-
-def blobs(seed: int, share: float = 0.5, shape: tuple[int, int] = (30, 40)) -> np.ndarray:
-    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 1.5)
-    return noise > np.quantile(noise, 1 - share)
-
 
 # Training steps
 
@@ -84,96 +62,3 @@ def test_memory_that_is_kept_between_steps_does_not_change_them():
 
     for kept, plain in zip(weights([KeepFreedMemory()]), weights([]), strict=True):
         assert torch.equal(kept, plain)
-
-
-def test_tiles_of_cached_weight_maps_are_those_of_maps_computed_anew():
-    instances = label(blobs(0), connectivity=1)[None]
-    items = [{"image": torch.rand(1, 30, 40), "label": torch.tensor(instances > 0), "instances": instances}] * 2
-
-    def tiles(kind: type[Dataset], **arguments: object) -> list[dict[str, torch.Tensor]]:
-        keys = ["image", "label", "weight"]
-        tile = Rand2DElasticTiled(keys, ["label", "weight"], 60, depth=2, mode=["bilinear", "nearest", "bilinear"])
-        dataset = kind(items, Compose([WeightMapd(), tile]).set_random_state(0), **arguments)
-        return [dataset[k % 2] for k in range(6)]
-
-    for cached, plain in zip(tiles(CacheDataset, progress=False), tiles(Dataset), strict=True):
-        for key in ("image", "label", "weight"):
-            assert torch.equal(cached[key], plain[key])
-
-
-# Measures and objects
-
-
-def thinned_literally(cells: np.ndarray) -> np.ndarray:
-    """Flood first come, first served, pixel by pixel on the plane itself: column by column, as the program visits."""
-    regions = ndimage.label(cells)[0]
-    height, width = cells.shape
-
-    def beside(y: int, x: int) -> list[tuple[int, int]]:
-        around = ((y, x - 1), (y - 1, x), (y, x + 1), (y + 1, x))
-        return [(j, i) for j, i in around if 0 <= j < height and 0 <= i < width]
-
-    columns_first = [(y, x) for x in range(width) for y in range(height)]
-    queue = deque(p for p in columns_first if not cells[p] and any(cells[n] for n in beside(*p)))
-    queued = set(queue)
-    result = regions.copy()
-    settled = cells.astype(bool)
-    while queue:
-        pixel = queue.popleft()
-        seen = {int(result[n]) for n in beside(*pixel) if settled[n]} - {0}
-        result[pixel] = seen.pop() if len(seen) == 1 else 0
-        settled[pixel] = True
-        for n in beside(*pixel):
-            if not settled[n] and n not in queued:
-                queued.add(n)
-                queue.append(n)
-    return result
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_thinning_in_lists_is_the_flood_pixel_by_pixel(seed):
-    cells = blobs(seed, share=(0.1, 0.4, 0.7)[seed % 3])
-    np.testing.assert_array_equal(thin_membrane(cells), thinned_literally(cells))
-
-
-def warped_literally(truth: np.ndarray, proposal: np.ndarray) -> np.ndarray:
-    """Turn pixels, columns first, that change no number of pieces in their 3 x 3 pixels, until none is left."""
-    image = np.pad(truth, 1)
-    while True:
-        turned = False
-        for x in range(truth.shape[1]):
-            for y in range(truth.shape[0]):
-                if image[y + 1, x + 1] == proposal[y, x]:
-                    continue
-                patch = image[y : y + 3, x : x + 3]
-                flipped = patch.copy()
-                flipped[1, 1] ^= True
-                pieces = [(ndimage.label(p)[1], ndimage.label(~p, EIGHT)[1]) for p in (patch, flipped)]
-                if pieces[0] == pieces[1]:
-                    patch[1, 1] ^= True
-                    turned = True
-        if not turned:
-            return image[1:-1, 1:-1]
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_warping_by_bits_of_rings_is_warping_by_counting_pieces(seed):
-    truth, proposal = blobs(seed), blobs(seed, share=0.65)
-    proposal[:, 20:] = blobs(seed + 10)[:, 20:]
-    np.testing.assert_array_equal(warp(truth, proposal), warped_literally(truth, proposal))
-
-
-@pytest.mark.parametrize("depth", [0.5, 1.0, 2.0])
-def test_necks_cut_in_the_box_of_an_object_are_those_cut_in_the_whole_image(depth):
-    instances = label(blobs(5, 0.4, (60, 80)), connectivity=1)
-    expected, last = instances.copy(), int(instances.max())
-    rimmed = np.pad(instances, 1, mode="edge")
-    for number in range(1, last + 1):
-        distance = ndimage.distance_transform_edt(rimmed == number)[1:-1, 1:-1]
-        peaks = local_maxima(reconstruction(np.maximum(distance - depth, 0), distance)) & (distance > 0)
-        seeds, count = label(peaks, connectivity=2, return_num=True)
-        if count > 1:
-            parts = watershed(-distance, seeds, connectivity=2, mask=distance > 0)
-            expected[parts > 1] = expected.max() + parts[parts > 1] - 1
-    assert expected.max() > last
-    np.testing.assert_array_equal(split_at_necks(instances, depth), expected)

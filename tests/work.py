@@ -1,19 +1,13 @@
-"""Counters of work that are the same on any machine: torch's operations, their tensors, pixels that a search visits."""
+"""Count work in units that do not depend on the machine: the operations of torch and their tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from math import prod
 from typing import Any, NamedTuple
 
-import numpy as np
-import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-from scripts.transforms import cell_distances
 
 COPYING = ("aten.copy_", "aten._to_copy", "aten.clone")
 
@@ -70,41 +64,3 @@ class Watch(TorchDispatchMode):
 def _described(tree: Any) -> tuple[Described, ...]:
     tensors = (leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor))
     return tuple(Described(tuple(t.shape), t.stride(), t.numel() * t.element_size()) for t in tensors)
-
-
-def count_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
-    """Let a function or method run as before and note its first argument, or a method's second, at every call."""
-    function, calls = getattr(owner, name), []
-
-    @wraps(function)
-    def noted(*args: Any, **kwargs: Any) -> Any:
-        calls.append(args[1] if isinstance(owner, type) else args[0])
-        return function(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, noted)
-    return calls
-
-
-def pixels_looked_at(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> int:
-    """Pixels that the search for the two nearest cells visits: once in their row, once for every row they look at."""
-    work = []
-    row_step = cell_distances._two_nearest_in_row
-
-    def count_rows(labels: np.ndarray) -> Any:
-        work.append(labels.size)
-        return row_step(labels)
-
-    class CountingNumpy:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(np, name)
-
-        @staticmethod
-        def flatnonzero(array: np.ndarray) -> np.ndarray:
-            work.append(array.size)  # once for every row that is looked at, by the pixels that still look
-            return np.flatnonzero(array)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(cell_distances, "_two_nearest_in_row", count_rows)
-        patch.setattr(cell_distances, "np", CountingNumpy())
-        action()
-    return sum(work)

@@ -1,1 +1,1 @@
-"""Fetch public data sets and make synthetic ones."""
+"""Fetch public data sets and make synthetic data sets."""

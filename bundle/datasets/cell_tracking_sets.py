@@ -1,4 +1,4 @@
-"""Data sets of the Cell Tracking Challenge: find the sequences, verify what is known, copy the files as they are.
+"""Data sets of the Cell Tracking Challenge: find the sequences, verify the known files, copy all files unchanged.
 
     01/t000.tif                  images, uint8
     01_GT/SEG/man_seg000.tif     gold masks, uint16
@@ -11,17 +11,14 @@ Challenge: Maška et al. 2023, doi 10.1038/s41592-023-01879-y; Ulman et al. 2017
 from __future__ import annotations
 
 import shutil
-import struct
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
-from bundle.datasets.data_sets import Checked, DataSet
-from bundle.datasets.digests import pixel_digest
+from bundle.datasets.data_sets import Checked, DataSet, check_pixels, read_pages
 from bundle.datasets.folders import shallowest
 from bundle.errors import RunError
 
@@ -32,30 +29,30 @@ ADDRESSES = (
 SEQUENCES = ("01", "02")  # in each of the challenge's training sets
 KINDS = {"": "image", "_GT/SEG": "gold mask", "_GT/TRA": "marker image", "_ST/SEG": "silver mask"}
 PARTS = tuple(f"{sequence}{kind}" for sequence in SEQUENCES for kind in ("", "_GT", "_ST", "_ERR_SEG"))
-SUFFIXES = (".tif", ".txt")  # man_track.txt: which marker is which cell's
-UNREADABLE = (  # what Pillow raises for damaged files
-    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, MemoryError),
-    *(struct.error, OverflowError, Image.DecompressionBombError),
-)
+SUFFIXES = (".tif", ".txt")  # man_track.txt: the cell of each marker
 SHOWN = 3  # names in a message
 TERMS = (
     "Cell Tracking Challenge, conditions of use: celltrackingchallenge.net/datasets. If you publish with these data,\n"
     "acknowledge the challenge and cite Maška et al. 2023, doi 10.1038/s41592-023-01879-y, and Ulman et al. 2017,\n"
-    "doi 10.1038/nmeth.4473. Taking part in the challenge needs no permission; other public scientific use needs\n"
-    "that of the data's providers, named on that page, commercial use the organisers' as well. To publish weights\n"
-    "trained on the data counts here as public use, so this project redistributes neither."
+    "doi 10.1038/nmeth.4473. Taking part in the challenge needs no permission. Other public scientific use needs the\n"
+    "permission of the data's providers, who are named on that page; commercial use also the organisers' permission.\n"
+    "Publishing weights trained on the data counts here as public use. This project therefore redistributes neither."
 )
 
 Digests = Mapping[str, Mapping[str, str]]  # folder in the challenge's layout: {file name: pixel digest}
 
 
 def cell_tracking_set(name: str, title: str, digests: Digests) -> DataSet:
-    """A training set of the challenge as an entry of the table of `bundle.datasets.fetch`.
+    """Describe a training set of the challenge, for the table in `bundle.datasets.fetch`.
 
     Args:
-        name: how the command line and the configuration call it: "phc_u373".
-        title: how the challenge calls it: "PhC-C2DH-U373".
-        digests: what is known of its files.
+        name: name on the command line and of the configuration: "phc_u373".
+        title: name in the challenge: "PhC-C2DH-U373".
+        digests: known checksums.
+
+    Example:
+        >>> cell_tracking_set("phc_u373", "PhC-C2DH-U373", {}).mirrors[0]
+        'https://data.celltrackingchallenge.net/training-datasets/PhC-C2DH-U373.zip'
     """
     return DataSet(
         name=name,
@@ -72,25 +69,36 @@ def cell_tracking_set(name: str, title: str, digests: Digests) -> DataSet:
 
 
 def check_files(folder: Path, source: str, title: str, digests: Digests) -> Checked:
-    """Find a set below a folder and compare every file that the list knows.
+    """Find a set below a folder and compare every file with a known checksum.
 
     Args:
-        folder: holds 01, 01_GT, ... or a folder that does.
-        source: where it comes from, for messages.
-        title: as the challenge calls it.
-        digests: what is known of its files; others pass, and the result names them.
+        folder: holds 01, 01_GT, ... at any depth.
+        source: origin of the data, for messages.
+        title: name in the challenge.
+        digests: known checksums. Other files pass and are named in the notes.
 
     Returns:
-        the data: all images, masks, markers and man_track.txt of all sequences, to be copied as they are.
+        all images, masks, markers and man_track.txt of all sequences, to be copied unchanged.
 
     Raises:
-        RunError: no sequence found, a known file missing or unreadable or different; names it, with both checksums.
+        RunError: no sequence, or a known file is missing, unreadable or different. The message has the name and both
+            checksums.
     """
-    root = find_set(folder, title)
-    verify(root, digests, source)
-    files = sequence_files(root)
-    known = {f"{part}/{name}" for part, names in digests.items() for name in names}
-    unknown = [file for file in files if str(file) not in known]
+    root = _find(folder, title)
+    known = [f"{part}/{name}" for part, names in digests.items() for name in names]
+    missing = [name for name in known if not (root / name).is_file()]
+    if missing:
+        names = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
+        raise RunError(
+            f"{len(missing)} of {len(known)} known files are missing in {source}: {names}; "
+            "nothing was written, get it anew or elsewhere"
+        )
+    for part, names_of_part in digests.items():
+        for name, digest in names_of_part.items():
+            remedy = "; if the challenge itself has changed the file, unpack its zip file yourself"
+            check_pixels(f"{part}/{name}", source, read_pixels(root / part / name), digest, remedy)
+    files = _files(root)
+    unknown = [file for file in files if str(file) not in set(known)]
     notes = [f"not verified, for want of a checksum: {_in_words(unknown)}"] if unknown else []
     absent = [sequence for sequence in SEQUENCES if not (root / sequence).is_dir()]
     if absent:
@@ -103,96 +111,60 @@ def check_files(folder: Path, source: str, title: str, digests: Digests) -> Chec
     )
 
 
-def find_set(folder: Path, title: str) -> Path:
-    """The folder that holds 01, 01_GT, ...: this one, else the nearest below of the set's name, else the nearest."""
-    if _has_sequence(folder):
-        return folder
+def read_pixels(path: Path) -> np.ndarray:
+    """Read the only image of a grey TIFF file, uint8 or uint16 (H, W).
+
+    Raises:
+        RunError: the file cannot be read, is not grey, or holds several images.
+    """
+    pages = read_pages(path, ("L", "I;16", "I;16B"), "grey, 8 or 16 bit")
+    if len(pages) != 1:
+        raise RunError(f"{path} holds several images, expected one; get it anew")
+    return pages[0]
+
+
+def _find(folder: Path, title: str) -> Path:
+    """Find the folder of 01, 01_GT, ...: this folder, else the nearest named after the set, else the nearest."""
     inner = (shallowest(folder, f"{sequence}_GT") for sequence in SEQUENCES)
-    for root in (shallowest(folder, title), *(path.parent for path in inner if path)):
-        if root and _has_sequence(root):
+    for root in (folder, shallowest(folder, title), *(path.parent for path in inner if path)):
+        if root and any((root / sequence).is_dir() for sequence in SEQUENCES):
             return root
     raise RunError(
         f"no {title} in {folder}: expected the folders {', '.join(SEQUENCES)}, {SEQUENCES[0]}_GT, ... "
-        f"or a folder {title} with them; give the challenge's own zip file or what it unpacks to"
+        f"or a folder {title} with them; give the challenge's own zip file, packed or unpacked"
     )
 
 
-def _has_sequence(folder: Path) -> bool:
-    return any((folder / sequence).is_dir() for sequence in SEQUENCES)
-
-
-def verify(root: Path, digests: Digests, source: str) -> None:
-    """Compare every file that the list knows.
-
-    Raises:
-        RunError: files missing, all counted first; or the first that differs.
-    """
-    known = [(f"{part}/{name}", digest) for part, names in digests.items() for name, digest in names.items()]
-    missing = [name for name, _ in known if not (root / name).is_file()]
-    if missing:
-        names = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
-        raise RunError(
-            f"{len(missing)} of {len(known)} known files are missing in {source}: {names}; "
-            "nothing was written, get it anew or elsewhere"
-        )
-    for name, digest in known:
-        found = pixel_digest(read_pixels(root / name))
-        if found != digest:
-            raise RunError(
-                f"{name} of {source} is not as published: sha256 of its pixels {found}, expected {digest}; "
-                "nothing was written, get it anew or elsewhere; if the challenge itself has changed it, unpack its zip "
-                "file yourself"
-            )
-
-
-def read_pixels(path: Path) -> np.ndarray:
-    """The one grey picture of a TIFF file, uint8 or uint16 (H, W).
-
-    Raises:
-        RunError: not such a file.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("L", "I;16", "I;16B"):
-                raise RunError(f"{path} is of kind {image.mode}, expected grey, 8 or 16 bit; get it anew")
-            if getattr(image, "n_frames", 1) != 1:
-                raise RunError(f"{path} holds several pictures, expected one; get it anew")
-            return np.array(image)
-    except UNREADABLE as error:
-        raise RunError(f"{path} cannot be read as an image ({error}); get it anew") from error
-
-
-def sequence_files(root: Path) -> list[PurePosixPath]:
-    """All files of all sequences, relative to the set's folder, sorted; what systems and tools add stays out."""
+def _files(root: Path) -> list[PurePosixPath]:
+    """List all files of all sequences, sorted, relative to `root`; without files of operating systems and tools."""
     found = (path for part in PARTS for path in (root / part).rglob("*") if path.is_file())
     kept = (path for path in found if path.suffix in SUFFIXES and not path.name.startswith("."))
     return sorted(PurePosixPath(path.relative_to(root).as_posix()) for path in kept)
 
 
 def _copy(root: Path, files: Sequence[PurePosixPath], folder: Path) -> None:
-    """Copy byte by byte, but not the rights: the source may be read-only."""
+    """Copy the bytes, but not the permissions: the source may be read-only."""
     for file in files:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / file, folder / file)
 
 
 def _content(files: Sequence[PurePosixPath]) -> str:
-    """ "sequence 01 with 115 images, 15 gold masks, ...; sequence 02 with ..." """
-    counts = {
+    """Write "sequence 01 with 115 images, 15 gold masks, ...; sequence 02 with ..."."""
+    counts = Counter(str(file.parent) for file in files if file.suffix == ".tif")
+    sequences = {
         sequence: [
             f"{number} {what}{'s' * (number != 1)}"
             for kind, what in KINDS.items()
-            if (number := sum(str(file.parent) == sequence + kind and file.suffix == ".tif" for file in files))
+            if (number := counts[sequence + kind])
         ]
         for sequence in SEQUENCES
     }
-    return "; ".join(f"sequence {sequence} with {', '.join(of)}" for sequence, of in counts.items() if of)
+    return "; ".join(f"sequence {sequence} with {', '.join(held)}" for sequence, held in sequences.items() if held)
 
 
 def _in_words(files: Sequence[PurePosixPath]) -> str:
-    """By folder, how many; a single file by its name."""
-    words = []
-    for folder, group in groupby(files, key=lambda file: file.parent):
-        names = list(group)
-        words.append(str(names[0]) if len(names) == 1 else f"{len(names)} files in {folder}")
-    return ", ".join(words)
+    """Count files by folder; a single file of a folder is named."""
+    counts = Counter(file.parent for file in files)
+    single = {file.parent: str(file) for file in files if counts[file.parent] == 1}
+    return ", ".join(single.get(folder, f"{count} files in {folder}") for folder, count in counts.items())

@@ -1,21 +1,34 @@
-"""What `python -m bundle fetch` has to know of a data set."""
+"""Describe data sets for `python -m bundle fetch`; read their images and compare them with known checksums.
+
+The lists of checksums are in `bundle/datasets/checksums`. A checksum is that of the pixels, not of the file.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageSequence
+
+from bundle.errors import RunError
+
+CHECKSUMS = Path(__file__).parent / "checksums"
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Data that were found and passed every check, ready to be written.
+    """Data that passed every check, ready to be written.
 
     Attributes:
-        write: puts them into an empty folder, in the layout that the workflows read.
-        content: what there is, in words.
-        verified: what was compared with the checksum list, in words.
-        notes: further lines that the user should see, such as what could not be compared.
+        write: writes the data into an empty folder, in the layout of the workflows.
+        content: the data in words.
+        verified: the comparison with the checksums in words.
+        notes: further lines for the user, for example about files without a checksum.
     """
 
     write: Callable[[Path], None]
@@ -26,20 +39,20 @@ class Checked:
 
 @dataclass(frozen=True)
 class DataSet:
-    """One entry of the table of `bundle.datasets.fetch`.
+    """Describe a data set. The table of data sets is in `bundle.datasets.fetch`.
 
     Attributes:
-        name: how the command line calls it.
-        mirrors: public addresses, tried in this order; as `bundle.datasets.download.bring` takes them.
-        files: the publisher's own files, which an address that ends in "/" has to offer.
-        by_hand: what to get where it cannot be downloaded; a sentence that goes on with a command.
-        folder: where it goes unless told otherwise, where its configuration looks for it.
-        parts: names of all entries that may be made there.
-        layout: folders that must be there before a folder is looked at as an earlier copy.
-        check: (folder that holds the data at some depth, source for messages) -> data; RunError if anything is wrong.
-        terms: conditions of use and what to cite.
+        name: name on the command line.
+        mirrors: public addresses in the order of trial, in a form for `bundle.datasets.download.bring`.
+        files: the publisher's own files below an address that ends in "/".
+        by_hand: instruction for a download by hand; a sentence that continues with a command.
+        folder: default target; the configuration looks there, too.
+        parts: names of all entries that may be made in the target.
+        layout: folders of an earlier copy. A target without one of them is not examined.
+        check: (folder with the data at some depth, source for messages) -> data; raises RunError if anything is wrong.
+        terms: conditions of use and citations.
         config: the configuration to train with.
-        dataset_dir: folder below `folder` that this configuration takes as `dataset_dir`; "" for itself.
+        dataset_dir: folder below `folder` for the key `dataset_dir` of the configuration; "" for `folder`.
     """
 
     name: str
@@ -53,3 +66,86 @@ class DataSet:
     terms: str
     config: str
     dataset_dir: str = ""
+
+
+def known_digests(name: str) -> dict[str, Any]:
+    """Read the checksums of a data set: folder in our layout -> digests, in order or by file name.
+
+    Example:
+        >>> {folder: len(digests) for folder, digests in known_digests("isbi2012").items()}
+        {'train/images': 25, 'train/labels': 25, 'test/images': 30}
+    """
+    digests: dict[str, Any] = json.loads((CHECKSUMS / f"{name}.json").read_text(encoding="utf-8"))["sha256"]
+    return digests
+
+
+def pixel_digest(pixels: np.ndarray) -> str:
+    """Compute a checksum that is the same for PNG and TIFF, for any compression and byte order.
+
+    Args:
+        pixels: (H, W), any integer dtype.
+
+    Returns:
+        sha256 in hexadecimal, of the line "uint8 H W" or "uint16 H W" and the pixels row by row, low byte first.
+
+    Example:
+        >>> pixel_digest(np.zeros((2, 3), np.uint8))[:12]
+        'a96f51f8e7e1'
+    """
+    height, width = pixels.shape
+    rows = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes("C")
+    return hashlib.sha256(f"{pixels.dtype.name} {height} {width}\n".encode() + rows).hexdigest()
+
+
+def check_pixels(name: str, source: str, pixels: np.ndarray, digest: str, remedy: str = "") -> None:
+    """Raise RunError, with both checksums, unless an image is as published.
+
+    Args:
+        name: file, for the message.
+        source: origin of the file, for the message.
+        pixels: (H, W) uint8 or uint16.
+        digest: expected `pixel_digest`.
+        remedy: further advice.
+
+    Example:
+        >>> image = np.zeros((2, 3), np.uint8)
+        >>> check_pixels("00.png", "data.zip", image, pixel_digest(image))
+    """
+    found = pixel_digest(pixels)
+    if found != digest:
+        raise RunError(
+            f"{name} of {source} is not as published: sha256 of its pixels {found}, expected {digest}; "
+            f"nothing was written, get it anew or elsewhere{remedy}"
+        )
+
+
+def read_pages(path: Path, modes: Collection[str], expected: str) -> list[np.ndarray]:
+    """Read all pages of a grey PNG or TIFF file, with 0 as black.
+
+    Args:
+        path: the file.
+        modes: accepted image modes of Pillow: "1" and "L" give uint8, "I;16" and "I;16B" uint16.
+        expected: the accepted kinds in words, for the message.
+
+    Returns:
+        one array (H, W) per page.
+
+    Raises:
+        RunError: the file cannot be read as an image, or has another mode.
+
+    Example:
+        >>> Image.new("L", (3, 2), 7).save("grey.png")
+        >>> read_pages(Path("grey.png"), ("L",), "8-bit grey")
+        [array([[7, 7, 7],
+               [7, 7, 7]], dtype=uint8)]
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in modes:
+                raise RunError(f"{path} is of kind {image.mode}, expected {expected}; get it anew")
+            pages = ImageSequence.Iterator(image)
+            return [np.array(page.convert("L") if page.mode == "1" else page) for page in pages]
+    except RunError:
+        raise
+    except Exception as error:  # Pillow raises errors of a dozen kinds for damaged files
+        raise RunError(f"{path} cannot be read as an image ({error}); get it anew") from error

@@ -1,4 +1,4 @@
-"""`python -m bundle fetch`: public data, verified as far as checksums are known, in the layout that workflows read."""
+"""`python -m bundle fetch`: download public data, compare them with known checksums, write the workflows' layout."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 
 from bundle.datasets import isbi2012
 from bundle.datasets.cell_tracking_sets import cell_tracking_set
-from bundle.datasets.data_sets import Checked, DataSet
-from bundle.datasets.digests import known_digests
+from bundle.datasets.data_sets import Checked, DataSet, known_digests
 from bundle.datasets.download import bring
 from bundle.datasets.folders import check_may_write, whole_folder
 from bundle.errors import RunError, UsageError
@@ -24,21 +23,25 @@ DATA_SETS = {
 def fetch(name: str, folder: str | None = None, source: str | None = None, overwrite: bool = False) -> None:
     """Download a public data set and verify every file that has a checksum.
 
-    Nothing is written before every known checksum has been compared.
+    Nothing is written before every known checksum has been compared. Complete data are not downloaded again.
 
-    `isbi2012` gives FOLDER/train/images, FOLDER/train/labels and FOLDER/test/images as PNG, 512 x 512 pixels, 8 bit;
-    labels are 255 inside cells and 0 on membranes. The last five labelled slices go to FOLDER/held_out and stay out of
-    training.
+    `isbi2012` makes FOLDER/train/images, FOLDER/train/labels and FOLDER/test/images: PNG, 512 x 512 pixels, 8 bit.
+    Labels are 255 inside cells and 0 on membranes. The last five labelled slices have no known checksum. They are
+    written to FOLDER/held_out and do not train.
 
-    `phc_u373` and `dic_hela` give FOLDER/01, FOLDER/01_GT, FOLDER/01_ST, FOLDER/02, ... with the challenge's own files.
-    Sequence 02 of the first and 01 of the second are verified; for the others no checksums are known here.
+    `phc_u373` and `dic_hela` make FOLDER/01, FOLDER/01_GT, FOLDER/01_ST, FOLDER/02, ... with the challenge's own files.
+    Checksums are known for sequence 02 of phc_u373 and sequence 01 of dic_hela.
+
+    Examples:
+        python -m bundle fetch isbi2012
+        python -m bundle fetch phc_u373 data/u373 --source ~/Downloads/PhC-C2DH-U373.zip
 
     Args:
-        name: isbi2012, the electron microscopy challenge of the paper; phc_u373 or dic_hela, its two data sets of the
-            Cell Tracking Challenge.
-        folder: where to write; made if absent. Default: where the data set's configuration looks.
-        source: instead of the public addresses, a folder or zip file that holds the data (for isbi2012 also the TIFF
-            volumes or PNG folders), or its URL.
+        name: isbi2012 (electron microscopy, ISBI 2012), phc_u373 or dic_hela (Cell Tracking Challenge): the paper's
+            data sets.
+        folder: where to write; made if absent. Default: the folder in the data set's configuration.
+        source: folder or zip file with the data, or its URL, in place of the public addresses. For isbi2012 the folder
+            may hold the TIFF volumes or PNG slices.
         overwrite: replace an earlier copy in FOLDER.
     """
     data_set = DATA_SETS.get(str(name))
@@ -48,14 +51,13 @@ def fetch(name: str, folder: str | None = None, source: str | None = None, overw
 
 
 def fetch_set(data_set: DataSet, folder: str | None, source: str | None, overwrite: bool) -> None:
-    """What `fetch` does, for any data set; its arguments there."""
+    """Fetch a data set; the other arguments are those of `fetch`."""
     target = Path(data_set.folder if folder is None else folder)
-    there = None if overwrite else _complete(data_set, target)
-    if there is not None:
-        print(f"{target} is complete, {there.verified}; nothing to do")
-        checked = there
+    checked = None if overwrite else _complete(data_set, target)
+    if checked is not None:
+        print(f"{target} is complete, {checked.verified}; nothing to do")
     else:
-        check_may_write(target, overwrite, data_set.parts)  # before the download rather than after it
+        check_may_write(target, overwrite, data_set.parts)  # before the download
         checked = _fetch_from(data_set, data_set.mirrors if source is None else (source,), target, overwrite)
         print(f"{target}: {checked.content}; {checked.verified}")
     for note in checked.notes:
@@ -70,7 +72,7 @@ def fetch_set(data_set: DataSet, folder: str | None, source: str | None, overwri
 
 
 def _complete(data_set: DataSet, target: Path) -> Checked | None:
-    """The data that the folder holds, if they are in our layout, all there, and right."""
+    """Check the data in the target; None unless the layout is ours and all files are there and right."""
     if not all((target / part).is_dir() for part in data_set.layout):
         return None
     try:
@@ -80,10 +82,10 @@ def _complete(data_set: DataSet, target: Path) -> Checked | None:
 
 
 def _fetch_from(data_set: DataSet, sources: tuple[str, ...], target: Path, overwrite: bool) -> Checked:
-    """Write the data of the first source that has all of them right.
+    """Write the data of the first source with complete and right data.
 
     Raises:
-        RunError: none had; says why for each and what can be done by hand.
+        RunError: every source failed. The message has a reason per source and the steps to do by hand.
     """
     failures = []
     for source in sources:
@@ -97,7 +99,7 @@ def _fetch_from(data_set: DataSet, sources: tuple[str, ...], target: Path, overw
                 checked.write(new)
             return checked
     raise RunError(
-        f"{data_set.name} could not be had. Tried:\n" + "\n".join(failures) + "\n"
+        f"{data_set.name} could not be fetched. Tried:\n" + "\n".join(failures) + "\n"
         f"By hand: {data_set.by_hand}, then\n"
         f"  python -m bundle fetch {data_set.name} {shlex.quote(str(target))} --source FOLDER_OR_ZIP"
     )

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, and never in place of something else."""
+"""Write folders completely or not at all, and never over other files."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ from bundle.errors import UsageError
 
 @contextmanager
 def whole_folder(target: Path, overwrite: bool, parts: Collection[str]) -> Iterator[Path]:
-    """Give an empty folder to fill; when the block ends without an error its content becomes `target`.
+    """Fill an empty folder, and rename the folder to `target` if the block ends without an error.
 
     Args:
         target: the folder to make; its parents are made too.
-        overwrite: whether a `target` that holds earlier results may be replaced.
-        parts: names of all entries that the block may make. A folder with any other entry is never replaced.
+        overwrite: whether earlier results in `target` may be replaced.
+        parts: names of all folders that the block may make. A target with any other entry is never replaced.
 
     Yields:
         the folder to fill, beside `target`.
 
     Raises:
         UsageError: `target` is a file, or holds something that may not be replaced.
+
+    Example:
+        >>> with whole_folder(Path("data"), overwrite=False, parts=("train",)) as new:
+        ...     (new / "train").mkdir()
+        >>> os.listdir("data")
+        ['train']
     """
     target = target.resolve()  # also gives "." a name
     check_may_write(target, overwrite, parts)
@@ -32,7 +38,7 @@ def whole_folder(target: Path, overwrite: bool, parts: Collection[str]) -> Itera
     new.mkdir(parents=True)
     try:
         yield new
-        if target.exists():  # kept as a folder: it may be somebody's working directory
+        if target.exists():  # keep the folder: it may be somebody's working directory
             for entry in sorted(target.iterdir()):
                 shutil.rmtree(entry)
             for entry in sorted(new.iterdir()):
@@ -44,15 +50,15 @@ def whole_folder(target: Path, overwrite: bool, parts: Collection[str]) -> Itera
 
 
 def check_may_write(target: Path, overwrite: bool, parts: Collection[str]) -> None:
-    """Refuse a target that something would be lost in.
+    """Raise UsageError if `target` is a file, or holds something that may not be replaced.
 
     Args:
         target: the folder to be made.
         overwrite: whether earlier results may be replaced.
-        parts: names of the folders that count as earlier results.
+        parts: names of the folders of earlier results.
 
-    Raises:
-        UsageError: `target` is a file, or holds something that may not be replaced.
+    Example:
+        >>> check_may_write(Path("new folder"), overwrite=False, parts=("train", "test"))
     """
     if target.exists() and not target.is_dir():
         raise UsageError(f"{target} is a file, expected a folder or a new name; give another one")
@@ -60,13 +66,19 @@ def check_may_write(target: Path, overwrite: bool, parts: Collection[str]) -> No
     foreign = [name for name in held if name not in parts or not (target / name).is_dir()]
     if foreign:
         shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-        raise UsageError(f"{target} holds other things ({shown}), which are not touched; give an empty or new folder")
+        raise UsageError(f"{target} holds other things ({shown}) and is left as it is; give an empty or new folder")
     if held and not overwrite:
         raise UsageError(f"{target} holds data already ({', '.join(held)}); give another folder, or --overwrite")
 
 
 def shallowest(folder: Path, name: str) -> Path | None:
-    """The entry of that name nearest to the top of a folder, None if there is none."""
+    """Find the entry with a name or relative path nearest to the top of a folder; None if absent.
+
+    Example:
+        >>> Path("set/some/01_GT").mkdir(parents=True)
+        >>> shallowest(Path("set"), "01_GT").as_posix()
+        'set/some/01_GT'
+    """
     if (folder / name).exists():
         return folder / name
     return min(folder.rglob(name), key=lambda path: (len(path.parts), path), default=None)

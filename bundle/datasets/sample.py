@@ -1,4 +1,4 @@
-"""`python -m bundle sample`: data to try everything with, made here and now, with nothing to download."""
+"""`python -m bundle sample`: compute a small data set for trials, without a download."""
 
 from __future__ import annotations
 
@@ -10,33 +10,44 @@ from PIL import Image
 
 from bundle.datasets.folders import whole_folder
 from bundle.datasets.synthetic_em import SMALLEST_SIDE, synthetic_section
-from bundle.errors import UsageError
+from bundle.errors import check_whole
 from bundle.terminal import tracked
-
-PARTS = ("train", "test")
 
 
 def sample(folder: str, size: int = 512, train: int = 8, test: int = 4, seed: int = 0, overwrite: bool = False) -> None:
     """Make a synthetic electron microscopy data set; no download.
 
-    Makes FOLDER/train/images, FOLDER/train/labels, FOLDER/test/images and FOLDER/test/labels with equal names: 8-bit
-    grey PNG images and 16-bit PNG instance labels (0 = membrane, 1, 2, ... = cells). The same arguments give the same
-    data. All of it is computed: good to try and to test with, not to publish from.
+    Makes FOLDER/train/images, FOLDER/train/labels, FOLDER/test/images and FOLDER/test/labels. An image and its label
+    have the same name. Images are 8-bit grey PNG, labels 16-bit PNG instance labels: 0 = membrane, 1, 2, ... = cells.
+    The same arguments give the same data. The data are for trials and tests, not for publications.
+
+    Examples:
+        python -m bundle sample data/sample
+        python -m bundle sample data/small --size 128 --train 2 --test 1
 
     Args:
         folder: where to write; made if absent.
         size: side of each square image in pixels, 64 or more.
-        train: number of images to train with.
-        test: number of images to test with.
-        seed: another seed gives other images.
+        train: number of training images, 1 or more.
+        test: number of test images.
+        seed: random seed; another seed gives other images.
         overwrite: replace an earlier data set in FOLDER.
+
+    Example:
+        >>> sample("data/small", size=64, train=1, test=0)
+        data/small: 1 images to train with, 0 to test with, 64 x 64 pixels, with instance labels
+        next: python -m bundle run training --config_file configs/train.yaml \\
+                  --dataset_dir data/small/train --label_kind instances
     """
-    limits = {"size": (size, SMALLEST_SIDE), "train": (train, 1), "test": (test, 0), "seed": (seed, 0)}
-    for name, (value, least) in limits.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UsageError(f"--{name} is {value!r}, expected a whole number of at least {least}")
+    for name, value, least in (
+        ("size", size, SMALLEST_SIDE),
+        ("train", train, 1),
+        ("test", test, 0),
+        ("seed", seed, 0),
+    ):
+        check_whole(name, value, least)
     target = Path(str(folder))  # fire reads a bare 2024 as a number
-    with whole_folder(target, overwrite, PARTS) as new:
+    with whole_folder(target, overwrite, ("train", "test")) as new:
         for k in tracked(range(train + test), f"drawing {size} x {size} sections"):
             part, number = ("train", k) if k < train else ("test", k - train)
             image, labels = synthetic_section(np.random.default_rng([seed, k]), (size, size))

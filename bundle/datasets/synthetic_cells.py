@@ -1,27 +1,32 @@
-"""Where the membranes of a synthetic section run: cells of very different sizes as a warped, weighted Voronoi diagram.
+"""Draw the membranes of a synthetic section: cells of very different sizes, as a warped, weighted Voronoi diagram.
 
-Additively weighted distances (an Apollonius diagram) give small round profiles that bulge into large ones, as in
-electron micrographs of neuropil; elongation along a smooth direction field gives bundles of processes cut lengthwise.
+The distance to a cell is reduced by the cell's radius (additive weights, an Apollonius diagram). Small round profiles
+then bulge into large ones, as in electron micrographs of neuropil. Profiles are elongated along a smooth direction
+field and form bundles of processes that are cut lengthwise.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
+from skimage.segmentation import find_boundaries
+
+from scripts.compiled import compiled
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int32]
 
-PIXELS_PER_PROFILE = 2100.0  # px², so that 512 x 512 pixels hold about as many cells as an ISBI 2012 slice (88-137)
+PIXELS_PER_PROFILE = 2100.0  # px²: about as many cells in 512 x 512 pixels as in an ISBI 2012 slice (88-137)
 SIZE_SPREAD = 0.85  # standard deviation of the logarithm of the radius: median profile 600 px², the largest 20 000 px²
-OUTSIDE = 70  # px: profiles are also placed this far outside the picture, so that its rim is cut like any other place
+OUTSIDE = 70  # px: profiles are also placed this far outside the image, so that the border looks like the rest
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Float:
-    """Gaussian random field.
+    """Draw a Gaussian random field.
 
     Args:
         rng: source of randomness.
@@ -29,9 +34,14 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float)
         sigma: correlation length: standard deviation of the smoothing Gaussian, pixels.
 
     Returns:
-        float32 (H, W), mean about 0 and standard deviation 1 over a large field.
+        float32 (H, W), mean about 0 and standard deviation about 1 over a large field.
+
+    Example:
+        >>> field = smooth_noise(np.random.default_rng(0), (200, 300), sigma=5.0)
+        >>> field.shape, round(float(field.std()), 1)
+        ((200, 300), 1.0)
     """
-    step = max(1, int(sigma // 4))  # a long-range field is made coarse and magnified: same look, a fraction of the time
+    step = max(1, int(sigma // 4))  # a coarse field, magnified, looks the same and takes a fraction of the time
     small = (shape[0] // step + 8, shape[1] // step + 8)
     s = sigma / step
     field = ndi.gaussian_filter(rng.standard_normal(small, dtype=np.float32), s, mode="wrap", truncate=3.0)
@@ -40,7 +50,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float)
 
 
 def _magnify(field: Float, size: int, step: int) -> Float:
-    """Linear interpolation along the first axis to `size` rows, `step` of them per row of the field."""
+    """Interpolate linearly along the first axis: `size` rows, `step` per row of the field."""
     at = np.arange(size, dtype=np.float32) / step + 3.0
     low = at.astype(int)
     high_share = (at - low)[:, None]
@@ -50,14 +60,14 @@ def _magnify(field: Float, size: int, step: int) -> Float:
 
 @dataclass(frozen=True)
 class Profiles:
-    """Cut cells before they are drawn: one row per profile.
+    """Cut cells before they are drawn, one row per profile, from large to small.
 
     Args:
-        centres: float32 (N, 2), (y, x) in pixels; may lie outside the picture.
+        centres: float32 (N, 2), (y, x) in pixels; may lie outside the image.
         radii: float32 (N,), pixels, of the circle of equal area.
         angles: float32 (N,), radians, direction of the long axis.
         elongations: float32 (N,), long axis divided by short axis, >= 1.
-        cells: int32 (N,), the cell that each profile belongs to: some consist of two or more (irregular shapes).
+        cells: int32 (N,), the cell of each profile. Several profiles of one cell make an irregular shape.
     """
 
     centres: Float
@@ -68,14 +78,18 @@ class Profiles:
 
 
 def place_profiles(rng: np.random.Generator, shape: tuple[int, int]) -> Profiles:
-    """Draw sizes, then place from large to small, each where it overlaps least (best of several random places).
+    """Draw sizes, then place profiles from large to small, each at the best of several random places.
 
     Args:
         rng: source of randomness.
-        shape: (H, W) of the picture in pixels.
+        shape: (H, W) of the image in pixels.
 
     Returns:
-        Profiles that fill the picture and `OUTSIDE` pixels around it.
+        Profiles that fill the image and `OUTSIDE` pixels around it.
+
+    Example:
+        >>> len(place_profiles(np.random.default_rng(0), (128, 128)).radii)
+        34
     """
     extent = np.array([shape[0] + 2 * OUTSIDE, shape[1] + 2 * OUTSIDE], dtype=np.float32)
     count = max(6, int(extent.prod() / PIXELS_PER_PROFILE))
@@ -85,11 +99,8 @@ def place_profiles(rng: np.random.Generator, shape: tuple[int, int]) -> Profiles
     centres = np.empty((count, 2), dtype=np.float32)
     for i in range(count):
         places = rng.random((40, 2), dtype=np.float32) * extent
-        if i:
-            gaps = np.linalg.norm(places[:, None] - centres[None, :i], axis=2) - radii[:i] - radii[i]
-            centres[i] = places[np.minimum(gaps.min(axis=1), 0.25 * radii[i]).argmax()]
-        else:
-            centres[i] = places[0]
+        gaps = np.linalg.norm(places[:, None] - centres[None, :i], axis=2) - radii[:i] - radii[i]
+        centres[i] = places[np.minimum(gaps.min(axis=1, initial=np.inf), 0.25 * radii[i]).argmax()]
     frame = (int(extent[0]), int(extent[1]))
     at = tuple(np.minimum(centres.astype(int), np.array(frame) - 1).T)
     direction = np.pi * smooth_noise(rng, frame, 110.0)[at] + 0.35 * rng.standard_normal(count)
@@ -106,7 +117,7 @@ def place_profiles(rng: np.random.Generator, shape: tuple[int, int]) -> Profiles
 
 
 def _join_some(rng: np.random.Generator, centres: Float, radii: Float) -> Int:
-    """Join a sixth of the profiles to their nearest neighbour: concave, branched outlines as real neurites have."""
+    """Join a sixth of the profiles to their nearest neighbour, for the concave, branched outlines of real neurites."""
     cells = np.arange(len(radii), dtype=np.int32)
     gaps = np.linalg.norm(centres[:, None] - centres[None], axis=2) - radii[:, None] - radii[None]
     np.fill_diagonal(gaps, np.inf)
@@ -116,87 +127,83 @@ def _join_some(rng: np.random.Generator, centres: Float, radii: Float) -> Int:
 
 
 def nearest_two(rng: np.random.Generator, profiles: Profiles, shape: tuple[int, int]) -> tuple[Int, Int]:
-    """For every pixel the cell that it lies in and the cell next to it.
+    """Find the cell of every pixel and the nearest other cell.
 
     Args:
-        rng: source of randomness (the warp that makes outlines curvy).
-        profiles: what `place_profiles` gave.
+        rng: source of randomness, for the warp that makes outlines curvy.
+        profiles: from `place_profiles`.
         shape: (H, W) in pixels.
 
     Returns:
         int32 (H, W) own cell and int32 (H, W) neighbouring cell, numbered from 0.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> own, other = nearest_two(rng, place_profiles(rng, (64, 64)), (64, 64))
+        >>> bool((own != other).all())
+        True
     """
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     y += 8.0 * smooth_noise(rng, shape, 32.0) + 1.6 * smooth_noise(rng, shape, 9.0)
     x += 8.0 * smooth_noise(rng, shape, 32.0) + 1.6 * smooth_noise(rng, shape, 9.0)
-    best = np.full(shape, np.inf, dtype=np.float32)
-    second = np.full(shape, np.inf, dtype=np.float32)
-    own = np.zeros(shape, dtype=np.int32)
-    other = np.zeros(shape, dtype=np.int32)
-    for i in np.argsort(-profiles.radii, kind="stable").tolist():
-        box = _reach(profiles, i, shape)
-        cell, distance = profiles.cells[i], _weighted_distance(y[box], x[box], profiles, i)
-        best_, second_, own_, other_ = best[box], second[box], own[box], other[box]  # views: written through
-        same = own_ == cell
-        wins = distance < best_
-        moves = wins & ~same  # the winner so far becomes the neighbour, unless it is another part of this cell
-        other_[moves] = own_[moves]
-        second_[moves] = best_[moves]
-        own_[wins] = cell
-        best_[wins] = distance[wins]
-        places = ~wins & ~same & (distance < second_)
-        other_[places] = cell
-        second_[places] = distance[places]
+    long_axis = np.stack([np.sin(profiles.angles), np.cos(profiles.angles)])
+    pair: tuple[Int, Int] = _nearest_two(
+        y, x, profiles.centres, profiles.radii, long_axis, np.sqrt(profiles.elongations), profiles.cells
+    )
+    return pair
+
+
+@compiled
+def _nearest_two(
+    y: Float, x: Float, centres: Float, radii: Float, long_axis: Float, roots: Float, cells: Int
+) -> tuple[Int, Int]:
+    """Compare every pixel with every profile: elongated distance to the centre minus radius."""
+    own = np.zeros(y.shape, dtype=np.int32)
+    other = np.zeros(y.shape, dtype=np.int32)
+    for row in range(y.shape[0]):
+        for column in range(y.shape[1]):
+            best = second = np.float32(np.inf)
+            for i in range(len(radii)):
+                dy, dx = y[row, column] - centres[i, 0], x[row, column] - centres[i, 1]
+                along = (long_axis[1, i] * dx + long_axis[0, i] * dy) / roots[i]
+                across = (long_axis[1, i] * dy - long_axis[0, i] * dx) * roots[i]
+                distance = np.float32(math.sqrt(along * along + across * across)) - radii[i]
+                same = cells[i] == own[row, column]
+                if distance < best:
+                    if not same:
+                        second, other[row, column] = best, own[row, column]
+                    best, own[row, column] = distance, cells[i]
+                elif distance < second and not same:
+                    second, other[row, column] = distance, cells[i]
     return own, other
 
 
-def _reach(profiles: Profiles, i: int, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Window beyond which profile i cannot be the nearest or second nearest in a filled plane."""
-    reach = 1.5 * profiles.radii[i] * np.sqrt(profiles.elongations[i]) + 75.0
-    y, x = profiles.centres[i]
-    return (
-        slice(max(0, int(y - reach)), max(0, min(shape[0], int(y + reach) + 1))),
-        slice(max(0, int(x - reach)), max(0, min(shape[1], int(x + reach) + 1))),
-    )
-
-
-def _weighted_distance(y: Float, x: Float, profiles: Profiles, i: int) -> Float:
-    """Distance to profile i in its own elongated metric, minus its radius; float32 (H, W), pixels."""
-    dy, dx = y - profiles.centres[i, 0], x - profiles.centres[i, 1]
-    sine, cosine = np.sin(profiles.angles[i]), np.cos(profiles.angles[i])
-    along, across = cosine * dx + sine * dy, cosine * dy - sine * dx
-    root = np.sqrt(profiles.elongations[i])
-    result: Float = np.sqrt((along / root) ** 2 + (across * root) ** 2) - profiles.radii[i]
-    return result
-
-
 def membrane_distance(own: Int) -> Float:
-    """Distance of every pixel from the line between its cell and the next.
+    """Measure the distance of every pixel from the line between its cell and the next.
 
     Args:
         own: int32 (H, W) cell numbers.
 
     Returns:
-        float32 (H, W), pixels; 0.5 beside the line.
+        float32 (H, W), pixels; about 0.7 beside the line.
+
+    Example:
+        >>> own = np.repeat([[0, 1]], 20, axis=1).repeat(40, axis=0)
+        >>> membrane_distance(own)[20, 15:25].round(1)
+        array([4.5, 3.5, 2.5, 1.5, 0.7, 0.7, 1.5, 2.5, 3.5, 4.5], dtype=float32)
     """
-    edge = np.zeros(own.shape, dtype=bool)
-    horizontal, vertical = own[:, 1:] != own[:, :-1], own[1:] != own[:-1]
-    edge[:, 1:] |= horizontal
-    edge[:, :-1] |= horizontal
-    edge[1:] |= vertical
-    edge[:-1] |= vertical
-    if not edge.any():  # one cell fills the picture
+    edge = find_boundaries(own)
+    if not edge.any():  # one cell fills the image
         return np.full(own.shape, float(max(own.shape)), dtype=np.float32)
     distance = (ndi.distance_transform_edt(~edge) + 0.5).astype(np.float32)
-    distance = _round_corners(distance, own)
-    return ndi.gaussian_filter(distance, 0.7)  # takes the staircase out of the line
+    return ndi.gaussian_filter(_round_corners(distance, own), 0.7)  # smooths the pixel steps of the line
 
 
 def _round_corners(distance: Float, own: Int) -> Float:
-    """Membranes are stiff: where three cells meet, their corners are round and a dark wedge stays between them.
+    """Round the corners where three cells meet and leave a dark wedge there, since membranes are stiff.
 
-    The part of a cell that a disk of radius r inside it cannot reach counts as nearer to the membrane than it is; r is
-    6 px, less in thin cells.
+    A disk of 6 px radius, smaller in thin cells, is moved through the cell. Pixels outside the disk's reach get a
+    smaller distance.
     """
     deepest = np.zeros(int(own.max()) + 1, dtype=np.float32)
     np.maximum.at(deepest, own.ravel(), distance.ravel())

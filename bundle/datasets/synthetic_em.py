@@ -1,8 +1,9 @@
-"""A synthetic section of neuropil as a transmission electron microscope would show it, with its instance labels.
+"""Draw synthetic sections of neuropil, as in a transmission electron microscope, with instance labels.
 
-It imitates serial-section TEM of an insect nerve cord at 4 nm per pixel and 50 nm section thickness (ISBI 2012 data,
-Arganda-Carreras et al. 2015, doi 10.3389/fnana.2015.00142) in what makes segmentation hard: membranes seen edge-on are
-thin and dark, those cut at a slant broad and grey, and mitochondria, vesicles and dense patches are as dark as those.
+The model is serial-section TEM of an insect nerve cord, 4 nm per pixel, sections of 50 nm (ISBI 2012 data,
+Arganda-Carreras et al. 2015, doi 10.3389/fnana.2015.00142). The sections are hard to segment for the same reasons:
+membranes seen edge-on are thin and dark, slanted membranes broad and grey. Mitochondria, vesicles and dense patches
+are as dark as membranes.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage as ndi
 from scipy.special import expit
+from skimage.measure import label
+from skimage.segmentation import relabel_sequential
 
 from bundle.datasets.synthetic_cells import Float, Int, membrane_distance, nearest_two, place_profiles, smooth_noise
 from bundle.datasets.synthetic_organelles import add_dots, add_mitochondria, add_vesicles
 
-SMALLEST_SIDE = 64  # px: a picture of a few cells
-DEPTHS = np.linspace(-1.0, 1.0, 5)  # levels inside the section whose absorption adds up; 1 = its upper face
-SMALLEST_INSTANCE = 24  # px²: smaller specks of interior are taken for membrane
+SMALLEST_SIDE = 64  # px: an image of a few cells
+DEPTHS = np.linspace(-1.0, 1.0, 5)  # levels inside the section, 1 = upper face; their absorption adds up
+SMALLEST_INSTANCE = 24  # px²: smaller pieces of interior become membrane
 
 
 def synthetic_section(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """One picture and its labels.
+    """Draw an image and its labels.
 
     Args:
         rng: source of randomness; the same state gives the same section.
@@ -28,6 +31,11 @@ def synthetic_section(rng: np.random.Generator, shape: tuple[int, int]) -> tuple
 
     Returns:
         uint8 (H, W) grey values, membranes dark; uint16 (H, W) instance labels, 0 = membrane, cells numbered 1, 2, ...
+
+    Example:
+        >>> image, labels = synthetic_section(np.random.default_rng(0), (96, 128))
+        >>> image.shape, image.dtype, labels.dtype, int(labels.max())
+        ((96, 128), dtype('uint8'), dtype('uint16'), 10)
     """
     own, other = nearest_two(rng, place_profiles(rng, shape), shape)
     distance = membrane_distance(own)
@@ -48,27 +56,21 @@ def synthetic_section(rng: np.random.Generator, shape: tuple[int, int]) -> tuple
 
 
 def _pair_table(rng: np.random.Generator, cells: int, spread: float = 0.22) -> Float:
-    """A factor about 1 for every pair of neighbouring cells, the same from both sides; float32 (cells, cells)."""
+    """Draw a factor about 1 for every pair of neighbouring cells; float32 (cells, cells), symmetric."""
     table = np.exp(spread * rng.standard_normal((cells, cells)))
     return np.triu(table).astype(np.float32) + np.triu(table, 1).T.astype(np.float32)
 
 
 def _instances(own: Int, inside: np.ndarray) -> Int:
-    """Connected pieces of the interior of each cell, numbered from 1; int32 (H, W), 0 = membrane."""
-    line = np.zeros(own.shape, dtype=bool)  # cells of different number never join, however thin the membrane
-    line[:, 1:] |= own[:, 1:] != own[:, :-1]
-    line[1:] |= own[1:] != own[:-1]
-    labels, _ = ndi.label(inside & ~line)
-    sizes = np.bincount(labels.ravel())
-    keep = sizes >= SMALLEST_INSTANCE
-    keep[0] = False
-    numbers = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    result: Int = numbers[labels]
+    """Number the connected pieces of every cell's interior from 1; int32 (H, W), 0 = membrane."""
+    labels = label(np.where(inside, own + 1, 0), connectivity=1)
+    small = np.bincount(labels.ravel()) < SMALLEST_INSTANCE
+    result: Int = relabel_sequential(np.where(small[labels], 0, labels))[0]
     return result
 
 
 def _dense_patches(rng: np.random.Generator, own: Int, distance: Float) -> Float:
-    """Dark fuzzy material at a few membranes (synapses, tangential cuts); float32 (H, W), 0 to 1."""
+    """Draw dark fuzzy material at a few membranes (synapses, tangential cuts); float32 (H, W), 0 to 1."""
     spots = np.zeros(own.shape, dtype=np.float32)
     y, x = np.nonzero(distance < 1.0)
     count = rng.poisson(own.size / 30000.0)
@@ -84,7 +86,7 @@ def _dense_patches(rng: np.random.Generator, own: Int, distance: Float) -> Float
 
 
 def _cytoplasm(rng: np.random.Generator, own: Int, labels: Int) -> Float:
-    """Grey level of the interior: one tone per cell, clotted texture and grains; float32 (H, W)."""
+    """Draw the grey level of the interior: a tone per cell, clotted texture and grains; float32 (H, W)."""
     cells = int(own.max()) + 1
     sizes = np.bincount(own.ravel(), minlength=cells).astype(np.float32)
     tone = 147.0 + 4.0 * np.clip(np.log(sizes + 1.0) - 7.0, -2.0, 2.0) + 6.0 * rng.standard_normal(cells)
@@ -103,10 +105,10 @@ def _cytoplasm(rng: np.random.Generator, own: Int, labels: Int) -> Float:
 
 
 def _absorption(rng: np.random.Generator, distance: Float, half_width: Float) -> Float:
-    """Membrane darkness summed over the thickness of the section; float32 (H, W), 0 to 1.
+    """Sum the membrane darkness over the thickness of the section; float32 (H, W), 0 to 1.
 
-    The membranes at each depth are those of the middle level, shifted along a smooth drift: one that runs along the
-    drift stays sharp, one across it becomes broad and grey, as when the knife cuts it at a slant.
+    The membranes of the middle level are shifted along a smooth drift to every depth. Membranes along the drift stay
+    sharp. Membranes across the drift become broad and grey, as after a slanted cut.
     """
     shape = distance.shape
     profile = expit((half_width - distance) / 0.5)
@@ -121,7 +123,7 @@ def _absorption(rng: np.random.Generator, distance: Float, half_width: Float) ->
 
 
 def _expose(rng: np.random.Generator, brightness: Float) -> np.ndarray:
-    """Uneven illumination, the microscope's blur, shot noise and digitisation; uint8 (H, W)."""
+    """Add uneven illumination, the microscope's blur and shot noise, then digitise; uint8 (H, W)."""
     shape = brightness.shape
     y, x = np.mgrid[-1.0 : 1.0 : shape[0] * 1j, -1.0 : 1.0 : shape[1] * 1j]
     slope = rng.normal(0.0, 4.0, size=2)

@@ -1,4 +1,4 @@
-"""What lies inside the cells of a synthetic section: grains, vesicles, microtubules and mitochondria."""
+"""Draw the contents of cells in a synthetic section: grains, vesicles, microtubules and mitochondria."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from bundle.datasets.synthetic_cells import Float, Int, smooth_noise
 Box = tuple[slice, slice]
 
 
-def _stamp(shape: tuple[int, ...], centre: tuple[float, float], reach: float) -> tuple[Box, Float, Float] | None:
-    """Window around a centre, cut at the rim: its slices and float32 offsets (dy, dx) of its pixels; None if empty."""
-    y0, y1 = max(0, int(centre[0] - reach)), min(shape[0], int(centre[0] + reach) + 2)
-    x0, x1 = max(0, int(centre[1] - reach)), min(shape[1], int(centre[1] + reach) + 2)
-    if y0 >= y1 or x0 >= x1:
-        return None
-    y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32)
-    return (slice(y0, y1), slice(x0, x1)), y - np.float32(centre[0]), x - np.float32(centre[1])
+def _window(shape: tuple[int, ...], centre: tuple[float, float], reach: float) -> tuple[Box, Float, Float]:
+    """Cut a window around a centre, clipped at the border: slices, float32 row and column offsets of its pixels."""
+    box = tuple(slice(max(0, int(c - reach)), min(n, int(c + reach) + 2)) for c, n in zip(centre, shape, strict=True))
+    y, x = np.mgrid[box].astype(np.float32)
+    return (box[0], box[1]), y - np.float32(centre[0]), x - np.float32(centre[1])
 
 
 def add_dots(rng: np.random.Generator, brightness: Float, inside: np.ndarray) -> None:
-    """Ribosomes and cut filaments: dark grains of one to two pixels; changes `brightness` in place.
+    """Draw ribosomes and cut filaments in place: dark grains of one to two pixels.
 
     Args:
         rng: source of randomness.
-        brightness: float32 (H, W) grey values.
-        inside: bool (H, W), where grains may lie.
+        brightness: float32 (H, W) grey values, changed in place.
+        inside: bool (H, W), pixels where grains may lie.
+
+    Example:
+        >>> brightness = np.full((64, 64), 150.0, dtype=np.float32)
+        >>> add_dots(np.random.default_rng(0), brightness, inside=np.ones((64, 64), bool))
+        >>> bool(brightness.min() < 140)
+        True
     """
     shape = brightness.shape
     density = 0.016 * np.exp(0.4 * smooth_noise(rng, shape, 25.0))
@@ -38,24 +41,27 @@ def add_dots(rng: np.random.Generator, brightness: Float, inside: np.ndarray) ->
 
 
 def add_vesicles(rng: np.random.Generator, brightness: Float, own: Int, distance: Float) -> None:
-    """Vesicles and microtubules: dark rings with a lighter lumen, in clusters, away from membranes; in place.
+    """Draw vesicles and microtubules in place: clusters of dark rings with a lighter lumen, away from membranes.
 
     Args:
         rng: source of randomness.
-        brightness: float32 (H, W) grey values.
+        brightness: float32 (H, W) grey values, changed in place.
         own: int32 (H, W) cell numbers.
         distance: float32 (H, W) distance from the membrane, pixels.
+
+    Example:
+        >>> brightness = np.full((256, 256), 150.0, dtype=np.float32)
+        >>> own = np.zeros((256, 256), dtype=np.int32)
+        >>> add_vesicles(np.random.default_rng(0), brightness, own, distance=np.full((256, 256), 20.0))
+        >>> bool(brightness.min() < 140)
+        True
     """
     cells = int(own.max()) + 1
     crowd = np.where(rng.random(cells) < 0.3, rng.uniform(1.0, 3.0, cells), 0.35).astype(np.float32)
     density = 0.0014 * crowd[own] * np.clip(smooth_noise(rng, own.shape, 18.0) + 0.8, 0.0, None)
-    y, x = np.nonzero((rng.random(own.shape) < density) & (distance > 9.0))
-    for centre in zip(y.tolist(), x.tolist(), strict=True):
+    for y, x in np.argwhere((rng.random(own.shape) < density) & (distance > 9.0)).tolist():
         radius = float(rng.choice([2.2, 3.4, 4.2, 5.2], p=[0.45, 0.3, 0.17, 0.08]))
-        window = _stamp(own.shape, centre, radius + 5.0)
-        if window is None:
-            continue
-        box, dy, dx = window
+        box, dy, dx = _window(own.shape, (y, x), radius + 5.0)
         r = np.hypot(dy * rng.uniform(0.85, 1.15), dx) - radius
         ring = np.exp(-((r / 0.95) ** 2)) * rng.uniform(32.0, 64.0)
         lumen = 9.0 * expit(-(r + 1.0) / 0.5)
@@ -63,13 +69,20 @@ def add_vesicles(rng: np.random.Generator, brightness: Float, own: Int, distance
 
 
 def add_mitochondria(rng: np.random.Generator, brightness: Float, own: Int, distance: Float) -> None:
-    """Mitochondria: dark ovals with a double membrane and folded cristae, where a cell has room; in place.
+    """Draw mitochondria in place: dark ovals with a double membrane and folded cristae, in cells with enough room.
 
     Args:
         rng: source of randomness.
-        brightness: float32 (H, W) grey values.
+        brightness: float32 (H, W) grey values, changed in place.
         own: int32 (H, W) cell numbers.
         distance: float32 (H, W) distance from the membrane, pixels.
+
+    Example:
+        >>> brightness = np.full((256, 256), 150.0, dtype=np.float32)
+        >>> own = np.zeros((256, 256), dtype=np.int32)
+        >>> add_mitochondria(np.random.default_rng(0), brightness, own, distance=np.full((256, 256), 30.0))
+        >>> bool(brightness.min() < 100)
+        True
     """
     room = distance.copy()
     for _ in range(rng.poisson(own.size / 24000.0)):
@@ -78,10 +91,9 @@ def add_mitochondria(rng: np.random.Generator, brightness: Float, own: Int, dist
             return
         tries = rng.integers(len(y), size=6)
         k = int(tries[room[y[tries], x[tries]].argmax()])  # organelles keep away from the membrane
-        centre = (float(y[k]), float(x[k]))
         short = float(min(room[y[k], x[k]] - 3.5, rng.uniform(10.0, 26.0)))
         long = short * float(rng.uniform(1.1, 2.1))
-        _draw_mitochondrion(rng, brightness, own == own[y[k], x[k]], distance, centre, (short, long))
+        _draw_mitochondrion(rng, brightness, own == own[y[k], x[k]], distance, (float(y[k]), float(x[k])), short, long)
         room[np.hypot(*np.mgrid[-y[k] : own.shape[0] - y[k], -x[k] : own.shape[1] - x[k]]) < 3.0 * long] = 0.0
 
 
@@ -91,20 +103,18 @@ def _draw_mitochondrion(
     cell: np.ndarray,
     distance: Float,
     centre: tuple[float, float],
-    axes: tuple[float, float],
+    short: float,
+    long: float,
 ) -> None:
-    """One mitochondrion of half-axes (short, long) in pixels, kept 4 px inside its cell."""
-    window = _stamp(brightness.shape, centre, axes[1] + 8.0)
-    if window is None:
-        return
-    box, dy, dx = window
+    """Draw a mitochondrion with half-axes `short` and `long` (pixels), 4 px or more inside its cell."""
+    box, dy, dx = _window(brightness.shape, centre, long + 8.0)
     shape = dy.shape
     angle = rng.uniform(0.0, np.pi)
     bend = 1.0 + 0.10 * smooth_noise(rng, shape, 9.0)
     along = np.cos(angle) * dx + np.sin(angle) * dy
     across = np.cos(angle) * dy - np.sin(angle) * dx
-    level = np.hypot(along / axes[1], across / axes[0]) * bend
-    depth = np.minimum((1.0 - level) * axes[0], np.where(cell[box], distance[box] - 4.0, -9.0))  # px inside the outline
+    level = np.hypot(along / long, across / short) * bend
+    depth = np.minimum((1.0 - level) * short, np.where(cell[box], distance[box] - 4.0, -9.0))  # px inside the outline
     depth = ndi.gaussian_filter(depth, 0.8)
     matrix = expit(depth / 0.6)
     folds = along + 2.2 * smooth_noise(rng, shape, 5.0) + 0.8 * smooth_noise(rng, shape, 2.5)

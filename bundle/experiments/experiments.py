@@ -1,4 +1,4 @@
-"""The paper's three experiments as data: configurations, budget, protocol, what is published, what is measured."""
+"""The paper's three experiments as data: configurations, epochs, protocol, evaluations, published figures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One way to measure the same weights.
+    """Configure an evaluation of trained weights.
 
     Attributes:
         overrides: keys of the configuration and their values.
-        configs: overlays after `evaluate.yaml`.
+        configs: overlays over `evaluate.yaml`.
     """
 
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -22,15 +22,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Published:
-    """One measure of the table, with what others state for it.
+    """Describe a measure of the table, with published values.
 
     Attributes:
-        measure: its name.
-        where: path of our value in the metrics of an evaluation, keys and positions.
+        measure: name of the measure.
+        where: path of our value in the metrics of an evaluation: keys and positions.
         paper: the 2015 paper's value on the challenge's hidden test data; None: not stated.
-        board: the best on the challenge's board as of its publication (EM: SFCNN) or later (cells), hidden test data
-            too; None: not known.
-        digits: after the point.
+        board: the best value on the challenge's board, on the same data; None: unknown. EM: as of the board's
+            publication (SFCNN); cells: later.
+        digits: number of decimals.
     """
 
     measure: str
@@ -42,25 +42,23 @@ class Published:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One of the paper's experiments.
+    """Describe an experiment of the paper.
 
     Attributes:
-        title: what is segmented in what.
+        title: objects and data in words.
         configs: overlays over `train.yaml`, in order.
-        data: how the set is called by `python -m bundle fetch`.
-        dataset_dir: where the configuration looks for it, below the working directory.
-        max_epochs: the budget, the same for all ablations.
+        data: name of the data set for `python -m bundle fetch`.
+        max_epochs: number of epochs, the same for all ablations.
         val_interval: epochs between two validations.
-        protocol: which part trains and which is measured, in words.
+        protocol: training and measured data in words.
         evaluations: by name, all of the same weights.
         published: the measures of the table.
-        quick: overrides for a run of minutes with `QUICK_FEATURES`, which shows that everything works, nothing more.
+        quick: overrides for a run of minutes with `QUICK_FEATURES`. Its figures mean nothing.
     """
 
     title: str
     configs: tuple[str, ...]
     data: str
-    dataset_dir: str
     max_epochs: int
     val_interval: int
     protocol: str
@@ -69,17 +67,22 @@ class Experiment:
     quick: Mapping[str, Any]
 
 
-ABLATIONS = {  # name: overlays over the experiment's own; the same budget, the same evaluations
+ABLATIONS = {  # name: overlays over the experiment's own; same epochs, same evaluations
     "no_weight_map": ("variant_no_weight_map.yaml",),
     "no_elastic": ("variant_no_elastic.yaml",),
     "padded": ("variant_padded.yaml",),
 }
 
-LEVELS, PAPER_FEATURES, QUICK_FEATURES = 5, 64, 16  # Fig. 1: the network's levels, and the channels of its first
+LEVELS, PAPER_FEATURES, QUICK_FEATURES = 5, 64, 16  # Fig. 1: levels, and channels of the first
 
 
 def network_of(features: int) -> dict[str, list[int]]:
-    """Overrides for a network of another width, each level with twice the channels of the one above, as in Fig. 1."""
+    """Write the overrides for a network of another width. Channels double at each lower level, as in Fig. 1.
+
+    Example:
+        >>> network_of(16)
+        {'network_def#features': [16, 32, 64, 128, 256]}
+    """
     return {"network_def#features": [features << level for level in range(LEVELS)]}
 
 
@@ -111,7 +114,6 @@ EXPERIMENTS = {
         title="EM membranes, ISBI 2012",
         configs=("data_isbi2012.yaml", "variant_adam.yaml"),
         data="isbi2012",
-        dataset_dir="data/isbi2012",
         max_epochs=120,
         val_interval=5,
         protocol="25 labelled slices; a block of 5 neighbouring slices is held out and measured, the other 20 train",
@@ -133,7 +135,6 @@ EXPERIMENTS = {
         title="U373 cells in phase contrast, PhC-C2DH-U373",
         configs=("data_phc_u373.yaml", "variant_adam.yaml"),
         data="phc_u373",
-        dataset_dir="data/PhC-C2DH-U373",
         max_epochs=16,
         val_interval=4,
         protocol="sequence 02: frames 0-75 train on the silver reference, frames 84-114 are measured",
@@ -145,7 +146,6 @@ EXPERIMENTS = {
         title="HeLa cells in DIC, DIC-C2DH-HeLa",
         configs=("data_dic_hela.yaml", "variant_adam.yaml"),
         data="dic_hela",
-        dataset_dir="data/DIC-C2DH-HeLa",
         max_epochs=22,
         val_interval=4,
         protocol="sequence 01: frames 0-55 train on the silver reference, frames 62-83 are measured",

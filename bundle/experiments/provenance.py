@@ -1,4 +1,4 @@
-"""What a result must be published with: program versions, hardware, checksums, commit."""
+"""Describe the origin of a result: program versions, hardware, checksums, commit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-image"
 
 
 def versions() -> dict[str, str]:
-    """Python's and the installed packages' versions, and the commit of the checkout where there is one."""
+    """Find the versions of Python and the installed packages, and the commit of the checkout if there is a checkout.
+
+    Example:
+        >>> list(versions())[:3]
+        ['python', 'torch', 'monai']
+    """
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -31,7 +36,13 @@ def versions() -> dict[str, str]:
 
 
 def commit_of(folder: Path) -> str:
-    """The commit checked out at a folder, with "+ changes" where files differ from it; "" where there is none."""
+    """Find the commit of a checkout, with "+ changes" if tracked files differ; "" if the folder is no checkout.
+
+    Example:
+        >>> Path("unpacked").mkdir()
+        >>> commit_of(Path("unpacked"))
+        ''
+    """
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)
@@ -39,7 +50,7 @@ def commit_of(folder: Path) -> str:
 
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != folder.resolve():
-            return ""  # an unpacked bundle inside somebody's repository
+            return ""  # an unpacked bundle inside another repository
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + (" + changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
@@ -47,7 +58,12 @@ def commit_of(folder: Path) -> str:
 
 
 def hardware() -> dict[str, str | int | float]:
-    """Processor, its widest vector instructions that torch uses, cores, memory in GiB, and the GPU if one is used."""
+    """Describe the processor, its widest vector instructions in torch, cores, memory in GiB, and the GPU if present.
+
+    Example:
+        >>> list(hardware())[:4]
+        ['processor', 'instructions', 'cores', 'memory_gib']
+    """
     in_bfloat16 = " and bfloat16" if computes_in_bfloat16(torch.device("cpu")) else ""
     found: dict[str, str | int | float] = {
         "processor": _processor(),
@@ -61,7 +77,7 @@ def hardware() -> dict[str, str | int | float]:
 
 
 def _processor() -> str:
-    """The processor's name as its vendor gives it, where Linux tells it."""
+    """Find the vendor's name of the processor on Linux, else the name known to Python."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -71,8 +87,14 @@ def _processor() -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Checksum of a file, in hexadecimal."""
+    """Compute the checksum of a file, in hexadecimal.
+
+    Example:
+        >>> _ = Path("empty").write_bytes(b"")
+        >>> sha256_of(Path("empty"))[:12]
+        'e3b0c44298fc'
+    """
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-MACHINE = {"versions": versions, "hardware": hardware}  # what a result is noted with: its name, and how to find it
+MACHINE = {"versions": versions, "hardware": hardware}  # keys of a result, and the functions for their values

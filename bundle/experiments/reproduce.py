@@ -1,6 +1,6 @@
-"""`python -m bundle reproduce`: train, measure and write down one of the paper's experiments, or an ablation of it.
+"""`python -m bundle reproduce`: train and measure an experiment of the paper or an ablation, and write the results.
 
-Which steps of a long piece of work are done, kept in a file, so that it can go on after any interruption.
+Finished steps are recorded in a file. After an interruption a run continues with the next step.
 """
 
 from __future__ import annotations
@@ -17,19 +17,28 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from bundle.errors import UsageError
+from bundle.datasets.fetch import DATA_SETS
+from bundle.errors import UsageError, check_whole
 from bundle.experiments.experiments import ABLATIONS, EXPERIMENTS, Experiment
 from bundle.experiments.provenance import MACHINE, sha256_of
 from bundle.experiments.report import RESULT, report
-from bundle.experiments.variants import check_count, variants
+from bundle.experiments.variants import variants
 from bundle.running.overrides import check_overrides
 from bundle.running.run import ROOT, run
 from scripts.handlers.history import read_history
 from scripts.io.files import replacing, write_json
 
+CONFIG = "train.yaml"  # the merged configuration in the results folder
+REPORTS = {"classes": "metrics.json", "em": "em_metrics.json", "objects": "object_metrics.json"}
+# keys without influence on results: an experiment may continue with other values
+ELSEWHERE = (
+    *("bundle_root", "dataset_dir", "output_dir", "model_dir", "evaluation_dir", "ckpt_path"),
+    *("device", "num_workers", "resume"),
+)
+
 
 class StepRecord:
-    """Which steps are done, how long each took and in how many goes; a file, so that a later call knows.
+    """Record finished steps, with the time, versions and hardware of every go, in a file.
 
     Args:
         path: JSON file, {step: {"done": bool, "goes": [{"started", "seconds", "versions", "hardware"}]}}.
@@ -40,17 +49,17 @@ class StepRecord:
         self.content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def has(self, step: str) -> bool:
-        """Whether a step is done."""
+        """Whether a step is finished."""
         return bool(self.content.get(step, {}).get("done"))
 
     def done(self, step: str) -> None:
-        """Note that a step is done."""
+        """Record a step as finished."""
         self.content.setdefault(step, {"goes": []})["done"] = True
         write_json(self.path, self.content)
 
     @contextmanager
     def running(self, step: str) -> Iterator[None]:
-        """Time one go at a step, even when it is interrupted; of one that was killed `seconds` stays null."""
+        """Time a go at a step, also if interrupted; `seconds` stays null if the process is killed."""
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         go: dict[str, Any] = {"started": started, "seconds": None, **{key: make() for key, make in MACHINE.items()}}
         self.content.setdefault(step, {"done": False, "goes": []})["goes"].append(go)
@@ -61,15 +70,6 @@ class StepRecord:
         finally:
             go["seconds"] = round(time.monotonic() - begun)
             write_json(self.path, self.content)
-
-
-CONFIG = "train.yaml"  # the configuration as run, in the results folder
-REPORTS = {"classes": "metrics.json", "em": "em_metrics.json", "objects": "object_metrics.json"}
-# may differ when an experiment goes on: where things are and what runs them, nothing that changes results
-ELSEWHERE = (
-    *("bundle_root", "dataset_dir", "output_dir", "model_dir", "evaluation_dir", "ckpt_path"),
-    *("device", "num_workers", "resume"),
-)
 
 
 def reproduce(
@@ -83,34 +83,39 @@ def reproduce(
     seed: int | list[int] = 0,
     features: int | None = None,
 ) -> None:
-    """Train, measure and write down one of the paper's three experiments.
+    """Train and measure one of the paper's three experiments.
 
-    Makes RESULTS_DIR/EXPERIMENT with the configuration as run, split, weights, curves, panels, every metric and
-    results.json (seed, versions, hardware, times, checksum of the weights), and RESULTS_DIR/table.md, which sets paper,
-    best of the board and all results there side by side. Interrupted, the same command goes on where it stopped.
+    Makes RESULTS_DIR/EXPERIMENT with the merged configuration, split, weights, curves, panels, all metrics and
+    results.json (seed, versions, hardware, times, checksum of the weights). Makes RESULTS_DIR/table.md, a comparison
+    of all results in RESULTS_DIR with the paper and the best of the challenge's board. After an interruption the same
+    command continues.
+
+    Examples:
+        python -m bundle fetch isbi2012
+        python -m bundle reproduce em
+        python -m bundle reproduce hela --features 16 --ablation all --seed 0,1,2
+        python -m bundle reproduce u373 --quick
 
     Args:
-        experiment: em (ISBI 2012), u373 (PhC-C2DH-U373) or hela (DIC-C2DH-HeLa); data as `python -m bundle fetch` lays
-            them.
-        quick: a small network and few epochs: shows in minutes that all of it works here; the figures mean nothing.
-        ablation: no_weight_map, no_elastic or padded (several: a,b; all of them: all), with the same budget; trained
-            after the experiment itself.
-        dataset_dir: where the data are, if not where the configuration looks.
+        experiment: em (ISBI 2012), u373 (PhC-C2DH-U373) or hela (DIC-C2DH-HeLa), with data from python -m bundle fetch.
+        quick: a small network and few epochs: a test of this installation in minutes; the figures mean nothing.
+        ablation: no_weight_map, no_elastic or padded; several: a,b; every ablation: all. Ablations train after the
+            experiment itself, for as many epochs.
+        dataset_dir: folder of the data. Default: the folder in the configuration.
         results_dir: where to write.
-        max_epochs: another budget. Compare only results of one budget: give each its own RESULTS_DIR.
-        fold: em only: which of the 5 blocks of 5 slices is held out, 0 to 4, or all, one after the other; by default
-            the last.
-        seed: of weights, tiles and order; several (0,1,2) one after the other, for the spread between repeats.
-        features: channels of the network's first level, the paper's 64; each level below has twice as many. 16 trains
-            about ten times as fast: for comparing variants.
+        max_epochs: number of epochs. Compare only results with equal numbers: use a RESULTS_DIR for each number.
+        fold: em only: held out block of 5 slices, 0 to 4; all: every block in turn. Default: the last block.
+        seed: random seed of weights, tiles and order. Several (0,1,2) train in turn, for the spread between repeats.
+        features: channels of the network's first level, doubled at each lower level. Default: 64 as in the paper. 16
+            trains about ten times as fast, for comparisons of variants.
     """
     if experiment not in EXPERIMENTS:
         raise UsageError(f"unknown experiment '{experiment}'; there are {', '.join(EXPERIMENTS)}")
     chosen = EXPERIMENTS[experiment]
     asked = variants(experiment, quick, ablation, fold, seed, features)
     if max_epochs is not None:
-        check_count("max_epochs", max_epochs)
-    data = Path(str(dataset_dir or chosen.dataset_dir)).expanduser()
+        check_whole("max_epochs", max_epochs)
+    data = Path(str(dataset_dir or DATA_SETS[chosen.data].folder)).expanduser()
     if not data.is_dir():
         raise UsageError(
             f"no data in {data}; get them with: python -m bundle fetch {chosen.data}, or set --dataset_dir to them"
@@ -127,13 +132,13 @@ def reproduce(
 
 
 def reproduce_one(experiment: Experiment, folder: Path, given: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Train, evaluate, write results.json; what is there already is not done again.
+    """Train, evaluate and write results.json; finished steps are not repeated.
 
     Args:
-        experiment: what to do.
-        folder: receives everything.
-        given: overrides of the configuration; `dataset_dir` and `max_epochs` among them.
-        facts: those of a `Variant`, and `command`, as they are to stand in results.json.
+        experiment: configurations and evaluations.
+        folder: receives all files.
+        given: overrides of the configuration, with `dataset_dir` and `max_epochs`.
+        facts: the fields of a `Variant` and `command`, for results.json.
 
     Raises:
         UsageError: `folder` was begun with another configuration.
@@ -152,8 +157,10 @@ def reproduce_one(experiment: Experiment, folder: Path, given: Mapping[str, Any]
             with record.running("training"):
                 _run("training", files, {**given, "resume": state.is_file()})
         record.done("training")
-    names = {name: evaluation for name, evaluation in experiment.evaluations.items() if not _useless(name, facts)}
-    for name, evaluation in names.items():
+    evaluations = dict(experiment.evaluations)
+    if facts["ablation"] == "padded":  # no strides: the output of a padded network is as large as its input
+        evaluations = {name: how for name, how in evaluations.items() if not name.startswith("tiles")}
+    for name, evaluation in evaluations.items():
         place = folder / "evaluation" / name
         configs = [*files, *(str(ROOT / "configs" / file) for file in ("evaluate.yaml", *evaluation.configs))]
         changes = {**given, **evaluation.overrides, "evaluation_dir": str(place), "ckpt_path": str(weights)}
@@ -178,7 +185,7 @@ def reproduce_one(experiment: Experiment, folder: Path, given: Mapping[str, Any]
         "steps": record.content,
         **{key: goes[-1][key] if goes else make() for key, make in MACHINE.items()},
         "weights": {"file": "models/model.pt", "sha256": sha256_of(weights), "bytes": weights.stat().st_size},
-        "evaluations": {name: _metrics(folder / "evaluation" / name) for name in names},
+        "evaluations": {name: _metrics(folder / "evaluation" / name) for name in evaluations},
         "figures": [name for name in pictures if "/.tmp-" not in name],
     }
     write_json(folder / RESULT, result)
@@ -187,33 +194,25 @@ def reproduce_one(experiment: Experiment, folder: Path, given: Mapping[str, Any]
 
 def _run(run_id: str, files: list[str], changes: Mapping[str, Any]) -> None:
     run(run_id, config_file=files, **changes)
-    gc.collect()  # a workflow's parts refer to each other: its network and worker processes stay until then
-
-
-def _useless(evaluation: str, facts: Mapping[str, Any]) -> bool:
-    """Strides are not an idea of a padded network, whose output is as large as its input."""
-    return facts["ablation"] == "padded" and evaluation.startswith("tiles")
+    gc.collect()  # frees the network and worker processes despite circular references
 
 
 def _keep_config(files: list[str], changes: Mapping[str, Any], path: Path, begun: bool) -> None:
-    """Write the merged configuration; where something was `begun` with one, refuse to go on with another.
-
-    Raises:
-        UsageError: names the keys that differ.
-    """
+    """Write the merged configuration. If `begun`, compare with the file instead; UsageError if they differ."""
     parser = ConfigParser(ConfigParser.load_config_files(files))
     parser.update(check_overrides(parser.get(), changes))
     config = parser.get()
     if begun:
         earlier = ConfigParser.load_config_file(str(path))
-        differing = [
-            key for key in {**earlier, **config} if key not in ELSEWHERE and earlier.get(key) != config.get(key)
+        changed = [
+            f"{key}: {earlier.get(key)!r} there, {config.get(key)!r} now"
+            for key in {**earlier, **config}
+            if key not in ELSEWHERE and earlier.get(key) != config.get(key)
         ]
-        if differing:
-            told = ", ".join(f"{key}: {earlier.get(key)!r} there, {config.get(key)!r} now" for key in differing[:5])
+        if changed:
             raise UsageError(
-                f"{path.parent} was begun with another configuration ({told}); give another --results_dir, or remove "
-                "that folder to begin anew"
+                f"{path.parent} was begun with another configuration ({', '.join(changed[:5])}); "
+                "give another --results_dir, or remove the folder to begin anew"
             )
         return
     with replacing(path) as temporary:
@@ -221,7 +220,7 @@ def _keep_config(files: list[str], changes: Mapping[str, Any], path: Path, begun
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    """What the reports of an evaluation hold, without the curves, which stay in their own files."""
+    """Read the reports of an evaluation, without the curves, which have files of their own."""
     found = {}
     for name, file in REPORTS.items():
         if (folder / file).is_file():
@@ -231,7 +230,7 @@ def _metrics(folder: Path) -> dict[str, Any]:
 
 
 def _is_trained(history: Path, epochs: int) -> bool:
-    """Whether the last epoch is in a training's history, validation and all."""
+    """Whether the history of a training holds the last epoch with its validation."""
     rows = read_history(history) if history.is_file() else []
     last = rows[-1] if rows else {}
     validated = any(name.startswith("val_") and value is not None for name, value in last.items())

@@ -1,4 +1,4 @@
-"""A trained network outside of a workflow, as `inference.yaml` describes it: for what writes it into other formats."""
+"""Load a trained network outside of a workflow, as described by `inference.yaml`, for export to other formats."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ from scripts.handlers.checkpoints import load_weights
 from scripts.networks.unet import RonnebergerUNet
 from scripts.transforms.intensity import normalize_image
 
-DESCRIBED = ("in_channels", "class_names", "intensity", "flatten")  # keys of the configuration that a file repeats
+DESCRIBED = (
+    "in_channels",
+    "class_names",
+    "intensity",
+    "flatten",
+)  # keys of the configuration, copied to exported files
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,10 @@ class Trained:
     """A network with its weights.
 
     Attributes:
-        parser: the configuration, overrides applied.
+        parser: the configuration with overrides.
         network: in eval mode, float32, on the CPU.
-        weights: the file they came from.
-        info: what an exported file says of itself: classes, grey values, geometry, version, checksum of the weights.
+        weights: file of the weights.
+        info: description for exported files: classes, grey values, geometry, version, checksum of the weights.
     """
 
     parser: ConfigParser
@@ -39,7 +44,7 @@ class Trained:
     info: dict[str, Any]
 
     def image(self, path: str | None = None, size: tuple[int, int] = (512, 512)) -> torch.Tensor:
-        """An image (1, C, H, W) as the network gets it: a file, else a synthetic section of the given size."""
+        """Prepare an image file, else a synthetic section of the given size, as input (1, C, H, W)."""
         if path is not None:
             if not Path(path).is_file():
                 raise UsageError(f"--image {path} does not exist")
@@ -48,12 +53,12 @@ class Trained:
         return self.normalized(grey[None].astype(np.float32))
 
     def prepared(self, address: str) -> torch.Tensor:
-        """An image file, or one plane of it ("stack.tif#page=3"), as the network gets it: (1, C, H, W)."""
+        """Read an image file, or a plane of a stack ("stack.tif#page=3"), as input (1, C, H, W) of the network."""
         item = self.parser.get_parsed_content("preprocessing")({"image": address})
         return item["image"].as_tensor()[None]
 
     def normalized(self, image: np.ndarray) -> torch.Tensor:
-        """Grey values (1, H, W) or (C, H, W) as the configuration scales them, as a batch (1, C, H, W)."""
+        """Scale grey values (1, H, W) or (C, H, W) by the configuration; returns a batch (1, C, H, W)."""
         scaled = normalize_image(
             torch.from_numpy(image), method=self.info["intensity"], flatten=float(self.info["flatten"])
         )
@@ -66,13 +71,20 @@ def load_trained(
     """Build the network of a configuration for inference and load its weights.
 
     Args:
-        config_file: inference.yaml, or a list with its overlays after it.
-        ckpt_path: weights; None: the configuration's `ckpt_path`.
+        config_file: inference.yaml, or a list of inference.yaml and overlays.
+        ckpt_path: weights. None: `ckpt_path` of the configuration.
         overrides: further keys of the configuration and their values.
 
     Raises:
-        UsageError: a configuration that does not exist, an unknown key, a network other than RonnebergerUNet.
-        RunError: no weights, or weights that do not fit.
+        UsageError: a missing configuration, an unknown key, or a network other than a 2D RonnebergerUNet.
+        FileNotFoundError: missing weights.
+        RunError: weights of another network.
+
+    Example:
+        >>> from bundle.running.run import ROOT
+        >>> trained = load_trained(str(ROOT / "configs" / "inference.yaml"), str(ROOT / "models" / "model.pt"))
+        >>> trained.info["depth"], trained.image(size=(188, 188)).shape
+        (4, torch.Size([1, 1, 188, 188]))
     """
     files = [config_file] if isinstance(config_file, str) else [str(name) for name in config_file]
     for name in files:

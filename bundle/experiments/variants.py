@@ -1,4 +1,4 @@
-"""Which runs a `reproduce` command asks for: ablations, folds, seeds and widths of an experiment."""
+"""Turn the arguments of `reproduce` into runs: ablations, folds, seeds and widths of an experiment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from bundle.errors import UsageError
+from bundle.errors import UsageError, check_whole
 from bundle.experiments.experiments import ABLATIONS, PAPER_FEATURES, QUICK_FEATURES, network_of
 
 FOLDS = 5
@@ -16,13 +16,13 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Variant:
-    """One run.
+    """A training with its evaluations.
 
     Attributes:
-        experiment: its name.
-        ablation: name of what is left out or changed; None: nothing.
-        quick: whether it only shows that everything works.
-        fold: of EM, which block of slices is held out; None: the configuration's own split.
+        experiment: name in `EXPERIMENTS`.
+        ablation: name in `ABLATIONS`; None: the experiment itself.
+        quick: a run of minutes; its figures mean nothing.
+        fold: of em, held out block of slices; None: the configuration's own split.
         seed: of weights, tiles and order.
         features: channels of the network's first level.
     """
@@ -36,10 +36,10 @@ class Variant:
 
     @property
     def folder(self) -> str:
-        """Name of its folder: the experiment and whatever differs from the defaults."""
+        """Name of the results folder: the experiment and all values other than defaults."""
         parts = [self.experiment, self.ablation, None if self.fold is None else f"fold{self.fold}"]
         parts += [f"seed{self.seed}" if self.seed else None, "quick" if self.quick else None]
-        parts += [f"features{self.features}" if self.features != usual_features(self.quick) else None]
+        parts += [f"features{self.features}" if self.features != _usual_features(self.quick) else None]
         return "-".join(part for part in parts if part)
 
     @property
@@ -50,21 +50,20 @@ class Variant:
         return {"seed": self.seed, **block, **width}
 
     def command(self, max_epochs: int | None) -> str:
-        """The command as a reader would repeat it, without the paths of this machine."""
+        """Write the command for a reader, without the paths of this machine."""
         words = ["python", "-m", "bundle", "reproduce", self.experiment, *(["--quick"] if self.quick else [])]
         for option, value, default in (
             ("max_epochs", max_epochs, None),
             ("fold", self.fold, None),
             ("seed", self.seed, 0),
-            ("features", self.features, usual_features(self.quick)),
+            ("features", self.features, _usual_features(self.quick)),
             ("ablation", self.ablation, None),
         ):
             words += [] if value == default else [f"--{option}", str(value)]
         return shlex.join(words)
 
 
-def usual_features(quick: bool) -> int:
-    """The width where none is asked for."""
+def _usual_features(quick: bool) -> int:
     return QUICK_FEATURES if quick else PAPER_FEATURES
 
 
@@ -76,46 +75,43 @@ def variants(
     seed: int | Sequence[int],
     features: int | None,
 ) -> list[Variant]:
-    """The runs asked for, in order: each seed with the experiment itself before its ablations, each with all folds.
+    """List the runs in order: by seed, then the experiment before its ablations, then by fold.
 
     Raises:
-        UsageError: one of the arguments is none of those that there are.
+        UsageError: an unknown ablation, fold, seed or width.
+
+    Example:
+        >>> runs = variants("hela", quick=False, ablation="padded", fold=None, seed=[0, 2], features=None)
+        >>> [run.folder for run in runs]
+        ['hela', 'hela-padded', 'hela-seed2', 'hela-padded-seed2']
     """
-    seeds, names, folds = _seeds(seed), ("", *_ablations(ablation)), _folds(experiment, fold)
+    seeds, names, folds = _seeds(seed), (None, *_ablations(ablation)), _folds(experiment, fold)
     if features is not None:
-        check_count("features", features)
-    width = features or usual_features(quick)
-    return [Variant(experiment, name or None, quick, k, s, width) for s, name, k in product(seeds, names, folds)]
-
-
-def check_count(option: str, value: Any) -> None:
-    """Raise UsageError unless the value is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"--{option} is {value!r}, expected a whole number of at least 1")
+        check_whole("features", features)
+    width = features or _usual_features(quick)
+    return [Variant(experiment, name, quick, k, s, width) for s, name, k in product(seeds, names, folds)]
 
 
 def _folds(experiment: str, fold: int | str | None) -> list[int | None]:
-    """The folds asked for, checked; [None] for the configuration's own split."""
+    """Check the folds; [None] for the configuration's own split."""
     if fold is None:
         return [None]
     if experiment == "em" and fold == "all":
         return list(range(FOLDS))
     if experiment != "em" or isinstance(fold, bool) or not isinstance(fold, int) or fold not in range(FOLDS):
-        raise UsageError(f"--fold is of em alone, 0 to {FOLDS - 1} or all; got {fold!r} for {experiment}")
+        raise UsageError(f"--fold is for em only, 0 to {FOLDS - 1} or all; got {fold!r} for {experiment}")
     return [fold]
 
 
 def _seeds(seed: int | Sequence[int]) -> list[int]:
-    """The seeds asked for, checked."""
     seeds: list[Any] = list(seed) if isinstance(seed, (list, tuple)) else [seed]
     if not seeds or any(isinstance(value, bool) or not isinstance(value, int) or value < 0 for value in seeds):
-        told = ",".join(str(value) for value in seeds)
-        raise UsageError(f"--seed is {told or 'empty'}, expected a whole number of at least 0, or several: 0,1,2")
+        shown = ",".join(str(value) for value in seeds)
+        raise UsageError(f"--seed is {shown or 'empty'}, expected a whole number of at least 0, or several: 0,1,2")
     return list(dict.fromkeys(seeds))
 
 
 def _ablations(given: str | Sequence[str] | None) -> list[str]:
-    """The ablations asked for, checked."""
     if given is None:
         return []
     if given is True or not given:

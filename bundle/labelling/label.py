@@ -129,8 +129,9 @@ def check_images(folder: Path, in_channels: int) -> tuple[int, list[str]]:
             one.
     """
     from scripts.data.datalist import find_images
-    from scripts.io.image_files import ImageFileError
-    from scripts.io.reader import read_header, split_address
+    from scripts.io.image_file import ImageFileError
+    from scripts.io.names import split_address
+    from scripts.io.reader import read_header
 
     if not folder.is_dir():
         raise UsageError(f"--studies {folder} is no folder; give the folder that holds the images")

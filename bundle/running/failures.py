@@ -1,4 +1,4 @@
-"""Say in one message what stopped a workflow, in place of the long chain of traces that MONAI wraps around it."""
+"""Explain the failure of a workflow in one message, in place of MONAI's long chain of traces."""
 
 from __future__ import annotations
 
@@ -8,31 +8,38 @@ from typing import Any
 
 import torch
 
+from bundle.errors import did_you_mean
 from bundle.running.overrides import close_ids, known_ids
 
-WRAPPERS = (  # MONAI's own words around the cause: instantiate(), ConfigExpression.evaluate(), apply_transform()
+WRAPPERS = (  # MONAI's own messages around the cause: instantiate(), ConfigExpression.evaluate(), apply_transform()
     "Failed to instantiate component",
     "Failed to evaluate",
     "applying transform",
 )
-PLAIN = (ValueError, RuntimeError, OSError)  # their messages speak for themselves; others are shown with their kind
-MISSING = (  # the two ways MONAI says that an id does not exist
+PLAIN = (ValueError, RuntimeError, OSError)  # their messages need no name of the exception
+MISSING = (  # MONAI's two messages for an unknown id
     re.compile(r"the referring item `@([\w:]+)` is not defined in the config content"),
     re.compile(r"id='([\w:]+)' is not found in the config resolver"),
 )
 
 
 def explain(error: BaseException, config: dict[str, Any] | None = None) -> str:
-    """The cause of a failed workflow and the config key that it arose in.
+    """Name the cause of a failed workflow and the config key of the failure.
 
     Args:
-        error: what the workflow raised.
-        config: the merged config, for the nearest known ids after a reference to an unknown one.
+        error: raised by the workflow.
+        config: the merged config, for similar ids after a reference to an unknown id.
 
     Returns:
-        one message, as a rule one line: "in 'train#dataset': no images in ...".
+        one message, usually one line: "in 'train#dataset': no images in ...".
+
+    Example:
+        >>> wrapped = RuntimeError("Failed to evaluate '$1 / 0'")
+        >>> wrapped.__cause__ = ZeroDivisionError("division by zero")
+        >>> explain(wrapped)
+        'ZeroDivisionError: division by zero'
     """
-    cause = root_cause(error)
+    cause = _cause(error)
     message = _worker_message(str(cause)) or _message(cause)
     if isinstance(cause, torch.OutOfMemoryError):
         message = _out_of_memory(cause, config or {})
@@ -40,35 +47,21 @@ def explain(error: BaseException, config: dict[str, Any] | None = None) -> str:
         found = pattern.search(str(cause))
         if found and config is not None:
             id = found.group(1).replace("::", "#")
-            near = close_ids(id, known_ids(config))
-            message = f"reference to unknown key '@{id}'" + (f"; did you mean '@{near[0]}'?" if near else "")
-    key = failing_id(error)
+            near = close_ids(id, known_ids(config))[:1]
+            message = f"reference to unknown key '@{id}'{did_you_mean('@' + name for name in near)}"
+    key = _failing_id(error)
     return f"in '{key}': {message}" if key else message
 
 
-def root_cause(error: BaseException) -> BaseException:
-    """Look through MONAI's wrappers and no further: what anyone else raised `from` another error says it better.
-
-    Args:
-        error: the exception caught.
-
-    Returns:
-        the first exception of its chain that is not a wrapper.
-    """
+def _cause(error: BaseException) -> BaseException:
+    """Unwrap MONAI's messages only: other errors raised `from` an error have the better message."""
     while error.__cause__ is not None and str(error).startswith(WRAPPERS):
         error = error.__cause__
     return error
 
 
-def failing_id(error: BaseException) -> str | None:
-    """The config id that MONAI was resolving when the error arose; None outside of that.
-
-    Args:
-        error: the exception caught, with its trace.
-
-    Returns:
-        id nested by "#"; the innermost, since each id is resolved inside the one that refers to it.
-    """
+def _failing_id(error: BaseException) -> str | None:
+    """Find the config id, nested by "#", that MONAI was resolving, the innermost of several; None outside of MONAI."""
     ids = [
         frame.f_locals.get("id")
         for frame, _ in traceback.walk_tb(error.__traceback__)
@@ -78,7 +71,7 @@ def failing_id(error: BaseException) -> str | None:
 
 
 def _message(error: BaseException) -> str:
-    """Message of an exception; its kind before it where the message alone says little (KeyError: 'image')."""
+    """Return an exception's message, with the exception's name where the message says little (KeyError: 'image')."""
     text = str(error).strip()
     if isinstance(error, PLAIN) and text:
         return text
@@ -86,7 +79,7 @@ def _message(error: BaseException) -> str:
 
 
 def _out_of_memory(error: torch.OutOfMemoryError, config: dict[str, Any]) -> str:
-    """Name the settings that a GPU's memory depends on, with their values where the config has them."""
+    """Name the settings that decide on a GPU's memory, with their values in the config."""
     asked = re.search(r"Tried to allocate ([\d.]+ \w+)", str(error))
     what = "the GPU ran out of memory" + (f" (asked for {asked[1]})" if asked else "")
     lower = [f"{key} ({config[key]})" for key in ("batch_size", "input_size") if key in config]
@@ -94,11 +87,11 @@ def _out_of_memory(error: torch.OutOfMemoryError, config: dict[str, Any]) -> str
 
 
 def _worker_message(text: str) -> str | None:
-    """The cause, as `root_cause` finds it, in the trace that a worker of torch's DataLoader passes on as text."""
+    """Find the cause in the trace that a worker process of torch's DataLoader passes on as text."""
     if not text.startswith("Caught ") or "Original Traceback" not in text:
         return None
     blocks = re.split(r"\n\nThe above exception was the direct cause|\n\nDuring handling of the above", text)
-    for block in reversed(blocks):  # the outermost error comes last
+    for block in reversed(blocks):  # the outermost error is last
         lines = block.splitlines()
         last_frame = max((i for i, line in enumerate(lines) if line.startswith("  ")), default=-1)
         message = "\n".join(lines[last_frame + 1 :]).strip()

@@ -1,147 +1,133 @@
-"""Check what a command line would change in a config before anything is built.
+"""Check the changes of a command line to a config before anything is built.
 
-`monai.bundle run` adds an unknown key to the config without a word, where nothing reads it: `--max_epoch 3` trains for
-all 400 epochs. Here a key must exist, or be an argument that its component accepts, and a number stays a number.
+`monai.bundle run` adds an unknown key to the config without a warning, and nothing reads the key: `--max_epoch 3`
+trains for all 400 epochs. Here a key must exist or be an argument of its component, and a number stays a number.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pydoc import ErrorDuringImport, locate
 from typing import Any
 
+from monai.bundle import ConfigParser
 from monai.bundle.config_item import ComponentLocator, ConfigComponent
 from monai.bundle.reference_resolver import ReferenceResolver
 
-from bundle.errors import UsageError
+from bundle.errors import UsageError, did_you_mean
 
-COMPONENT_KEYS = set(ConfigComponent.non_arg_keys)  # what MONAI itself reads of a component
-WORDS = {"true": True, "false": False, "null": None, "~": None}  # YAML's words, which a command line gives as text
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # YAML 1.1 takes 1e-3, without a point, for text
-MARKS = ("$", "@", "%")  # expression, reference, macro: their type is known only when they are resolved
+COMPONENT_KEYS = set(ConfigComponent.non_arg_keys)  # keys of a component that MONAI reads itself
+WORDS = {"true": True, "false": False, "null": None, "~": None}  # YAML's words; a command line passes them as text
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # YAML 1.1 reads 1e-3, without a point, as text
+MARKS = ("$", "@", "%")  # expression, reference, macro: types are known only after resolving
+
+_MISSING = object()
 
 
 def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Refuse what the config does not know; read values as YAML would.
+    """Refuse unknown keys and wrong types; read values as YAML does.
 
     Args:
         config: the merged config, as loaded.
         overrides: id -> value, ids nested by "#" or "::".
 
     Returns:
-        the overrides to give to MONAI: same ids, values converted. An empty value (None, null) becomes the expression
-        "$None", since MONAI drops None without a word.
+        the overrides for MONAI: same ids, values converted. None and "null" become the expression "$None", since MONAI
+        drops None without a warning.
 
     Raises:
-        UsageError: unknown id, or text for a number or a switch; names the nearest known ids.
+        UsageError: unknown id, or text for a number or a switch. The message names similar ids.
+
+    Example:
+        >>> check_overrides({"optimizer": {"lr": 0.1}}, {"optimizer#lr": "1e-3"})
+        {'optimizer#lr': 0.001}
+        >>> check_overrides({"max_epochs": 400}, {"max_epoch": 3})
+        Traceback (most recent call last):
+        ...
+        bundle.errors.UsageError: unknown key 'max_epoch'; did you mean 'max_epochs'?
     """
+    parser = ConfigParser(dict(config))
     checked = {}
     for id, given in overrides.items():
-        _check_id(config, id)
+        _check_id(parser, id)
         value = _as_yaml(given)
-        _check_kind(id, _lookup(config, _split(id)), value)
+        _check_kind(id, parser.get(id), value)
         checked[id] = "$None" if value is None else value
     return checked
 
 
-def nearest(id: str, config: Mapping[str, Any]) -> str:
-    """A hint for a misspelt id.
-
-    Args:
-        id: what was given.
-        config: the merged config.
-
-    Returns:
-        "; did you mean 'a' or 'b'?", or "" if nothing is near.
-    """
-    near = close_ids(id, known_ids(config))
-    return "; did you mean " + " or ".join(f"'{name}'" for name in near) + "?" if near else ""
-
-
 def close_ids(id: str, known: Iterable[str]) -> list[str]:
-    """Up to three known ids like `id`: by the whole name, then by their last part (`lr` finds `optimizer#lr`)."""
+    """Find up to three known ids like `id`, by the whole name, else by the last part.
+
+    Example:
+        >>> close_ids("lr", ["train", "optimizer", "optimizer#lr"])
+        ['optimizer#lr']
+    """
     wanted = "#".join(_split(id.lstrip("+-")))
-    names = [name for name in known if not wanted.startswith(f"{name}#")]  # its own section is no better name for it
-    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.7)
+    names = [name for name in known if not wanted.startswith(f"{name}#")]  # not the section of the id
+    near = get_close_matches(wanted, names, n=3, cutoff=0.7)
     if not near:
-        last = wanted.rsplit("#", 1)[-1]
-        ends = {name: name.rsplit("#", 1)[-1] for name in sorted(names, key=len)}
-        close = difflib.get_close_matches(last, sorted(set(ends.values())), n=2, cutoff=0.8)
+        ends = {name: _split(name)[-1] for name in sorted(names, key=len)}
+        close = get_close_matches(_split(wanted)[-1], sorted(set(ends.values())), n=2, cutoff=0.8)
         near = [name for end in close for name in ends if ends[name] == end]
     return near[:3]
 
 
 def known_ids(config: Any, prefix: str = "") -> Iterator[str]:
-    """All ids of a config, nested by "#", parents before children; `_meta_` and list positions are left out."""
-    items = config.items() if isinstance(config, Mapping) else ()
-    for key, value in items:
-        if not prefix and key == "_meta_":
-            continue
-        id = f"{prefix}{key}"
-        yield id
-        yield from known_ids(value, f"{id}#")
+    """List the ids of a config, nested by "#", parents before children; without `_meta_` and positions in lists.
+
+    Example:
+        >>> list(known_ids({"_meta_": {}, "train": {"loader": {"batch_size": 1}}}))
+        ['train', 'train#loader', 'train#loader#batch_size']
+    """
+    for key, value in config.items() if isinstance(config, Mapping) else ():
+        if prefix or key != "_meta_":
+            yield f"{prefix}{key}"
+            yield from known_ids(value, f"{prefix}{key}#")
 
 
 def _split(id: str) -> list[str]:
-    """Parts of an id, whichever separator was used."""
+    """Split an id at "#" or "::"."""
     parts: list[str] = ReferenceResolver.split_id(id)
     return parts
 
 
-_MISSING = object()
-
-
-def _lookup(config: Any, parts: list[str]) -> Any:
-    """What the config holds at an id; `_MISSING` if nothing."""
-    for part in parts:
-        if isinstance(config, Mapping) and part in config:
-            config = config[part]
-        elif isinstance(config, list) and part.isdigit() and int(part) < len(config):
-            config = config[int(part)]
-        else:
-            return _MISSING
-    return config
-
-
-def _check_id(config: Mapping[str, Any], id: str) -> None:
-    """Raise UsageError unless the id exists or is an argument that its component accepts."""
-    parts = _split(id)
-    if _lookup(config, parts) is not _MISSING:
+def _check_id(parser: ConfigParser, id: str) -> None:
+    """Raise UsageError unless the id exists or is an argument of its component."""
+    if id in parser:
         return
-    parent, name = _lookup(config, parts[:-1]), parts[-1]
-    shown = "#".join(parts)
-    if len(parts) > 1 and isinstance(parent, str):
-        raise UsageError(
-            f"unknown key '{shown}': '{'#'.join(parts[:-1])}' is {parent!r}, which has no keys of its own"
-            f"{nearest(name, config)}"
-        )
-    if len(parts) > 1 and ConfigComponent.is_instantiable(parent):
+    *above, name = _split(id)
+    shown, section = "#".join([*above, name]), "#".join(above)
+    parent = parser.get(section, _MISSING)
+    hint = did_you_mean(close_ids(id, known_ids(parser.get())))
+    if above and isinstance(parent, str):
+        hint = did_you_mean(close_ids(name, known_ids(parser.get())))
+        raise UsageError(f"unknown key '{shown}': '{section}' is {parent!r}, which has no keys of its own{hint}")
+    if above and ConfigComponent.is_instantiable(parent):
         accepted = accepted_arguments(parent["_target_"])
         if name in COMPONENT_KEYS or accepted is None or name in accepted:
             return
-        near = difflib.get_close_matches(name, accepted, n=2)
-        hint = "; did you mean " + " or ".join(f"'{word}'" for word in near) + "?" if near else ""
+        hint = did_you_mean(get_close_matches(name, accepted, n=2))
         raise UsageError(f"unknown key '{shown}': {parent['_target_']} takes no argument '{name}'{hint}")
-    raise UsageError(f"unknown key '{shown}'{nearest(id, config) or _what_there_is(config, parts)}")
-
-
-def _what_there_is(config: Mapping[str, Any], parts: list[str]) -> str:
-    """The keys beside the wrong one, when none is near."""
-    parent = _lookup(config, parts[:-1])
-    keys = [str(key) for key in parent if key != "_meta_"] if isinstance(parent, Mapping) else []
-    where = f"'{'#'.join(parts[:-1])}'" if len(parts) > 1 else "the config"
-    return f"; {where} has {', '.join(keys)}" if keys else ""
+    if not hint and isinstance(parent, Mapping) and parent:
+        where = f"'{section}'" if above else "the config"
+        hint = f"; {where} has {', '.join(str(key) for key in parent if key != '_meta_')}"
+    raise UsageError(f"unknown key '{shown}'{hint}")
 
 
 def find_component(target: str) -> Any | None:
-    """The class or function that a component names, None if it cannot be imported.
+    """Import the class or function of a component; None if the import fails.
 
     Args:
         target: value of `_target_`: a dotted name, or the bare name of a MONAI class.
+
+    Example:
+        >>> find_component("torch.nn.ReLU")
+        <class 'torch.nn.modules.activation.ReLU'>
     """
     module = _locator().get_component_module_name(target)
     module = module[0] if isinstance(module, list) else module
@@ -153,18 +139,22 @@ def find_component(target: str) -> Any | None:
 
 @functools.cache
 def _locator() -> ComponentLocator:
-    """MONAI's table of its own names, which takes a moment to make."""
+    """Keep MONAI's table of its own names, which takes a moment to make."""
     return ComponentLocator()
 
 
 def accepted_arguments(target: str) -> set[str] | None:
-    """Names of the arguments of a component.
+    """Find the names of a component's arguments.
 
     Args:
         target: value of `_target_`: a dotted name, or the bare name of a MONAI class.
 
     Returns:
-        the names; None if anything is accepted (**kwargs) or the component cannot be inspected: then it judges itself.
+        the names; None if the component accepts any name (**kwargs) or cannot be inspected.
+
+    Example:
+        >>> accepted_arguments("torch.nn.ReLU")
+        {'inplace'}
     """
     try:
         parameters = inspect.signature(find_component(target)).parameters.values()  # type: ignore[arg-type]  # None: TypeError
@@ -176,7 +166,7 @@ def accepted_arguments(target: str) -> set[str] | None:
 
 
 def _as_yaml(value: Any) -> Any:
-    """Read text as YAML reads it, plus 1e-3, which YAML 1.1 takes for text; other values stay."""
+    """Read text as YAML does, and 1e-3 as a number; return other values unchanged."""
     if isinstance(value, str):
         if value.lower() in WORDS:
             return WORDS[value.lower()]
@@ -186,7 +176,7 @@ def _as_yaml(value: Any) -> Any:
 
 
 def _check_kind(id: str, old: Any, new: Any) -> None:
-    """Raise UsageError for plain text where the config has a number or a switch; expressions and references pass."""
+    """Raise UsageError for plain text in place of a number or a switch; expressions and references pass."""
     if not isinstance(new, str) or new.startswith(MARKS):
         return
     if isinstance(old, bool):

@@ -1,10 +1,10 @@
-"""Folders, stacks and splits; what of an image is annotated; the entries of an item."""
+"""Find images and labels, split them into training and validation, load them, find unannotated pixels."""
 
 from scripts.data.annotation import annotated_pixels, mark_border, mark_unannotated
 from scripts.data.cell_tracking import split_cell_tracking
 from scripts.data.datalist import find_images, find_pairs, natural_order
-from scripts.data.datasets import ReadAheadLoader, TolerantDataset, describe_failure, processes_for
-from scripts.data.items import file_of, source_of
+from scripts.data.datasets import ReadAheadLoader, TolerantDataset, processes_for
+from scripts.data.items import describe_failure, file_of, source_of
 from scripts.data.pairs import check_pairs
 from scripts.data.splits import save_split, split_datalist
 

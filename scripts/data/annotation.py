@@ -1,4 +1,4 @@
-"""Which pixels of a partly annotated image say nothing: told from markers that every cell has, or near the edge."""
+"""Find unannotated pixels of partly annotated images, from cell markers or from the image border."""
 
 from __future__ import annotations
 
@@ -8,44 +8,22 @@ from scipy.ndimage import distance_transform_edt, mean
 NOT_ANNOTATED = -1
 
 
-def mark_border(objects: np.ndarray, width: int) -> np.ndarray:
-    """Say of the background near the image's edge that nothing is known of it.
-
-    The Cell Tracking Challenge outlines no cell that lies wholly outside its field of interest, in a border of 50
-    pixels for DIC-C2DH-HeLa and PhC-C2DH-U373: what looks like background there may be a cell.
-
-    Args:
-        objects: integer (H, W), 0 = background, each value above 0 one object; below 0 stays as it is.
-        width: of the border in pixels; 0 marks nothing.
-
-    Returns:
-        Array like `objects`, with `NOT_ANNOTATED` (-1) on background in the border; int64 if `objects` is unsigned.
-
-    Raises:
-        ValueError: the width is negative.
-    """
-    if width < 0:
-        raise ValueError(f"the border's width must be 0 px or more, got {width}")
-    marked = objects.astype(objects.dtype if np.issubdtype(objects.dtype, np.signedinteger) else np.int64)
-    if width:
-        border = np.ones(objects.shape, dtype=bool)
-        border[width : max(objects.shape[0] - width, 0), width : max(objects.shape[1] - width, 0)] = False
-        marked[border & (objects == 0)] = NOT_ANNOTATED
-    return marked
-
-
 def annotated_pixels(labels: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-    """Which pixels are annotated: those that are not negative and, given a mask or weight map, not 0 in it.
+    """Find annotated pixels: the label is not negative and the mask is not 0.
 
     Args:
-        labels: of any shape; classes or objects, negative: not annotated.
-        valid: of the same shape.
+        labels: classes or instances, any shape. Negative: not annotated.
+        valid: mask or weight map of the same shape. None: no mask.
 
     Returns:
-        bool, of the same shape.
+        bool, the same shape.
 
     Raises:
         ValueError: the shapes differ.
+
+    Example:
+        >>> annotated_pixels(np.array([0, 1, -1]), valid=np.array([0, 1, 1]))
+        array([False,  True, False])
     """
     if valid is None:
         return labels >= 0
@@ -54,46 +32,92 @@ def annotated_pixels(labels: np.ndarray, valid: np.ndarray | None = None) -> np.
     return (labels >= 0) & (valid != 0)
 
 
-def unmasked_markers(objects: np.ndarray, markers: np.ndarray) -> list[int]:
-    """The markers of cells that were not outlined.
+def mark_border(objects: np.ndarray, width: int) -> np.ndarray:
+    """Mark background near the image border as not annotated.
+
+    The Cell Tracking Challenge does not outline cells completely outside the field of interest. For DIC-C2DH-HeLa and
+    PhC-C2DH-U373 the border is 50 pixels wide. Background in the border may be a cell.
 
     Args:
-        objects: integer (H, W), 0 = background, each value above 0 one object, below 0 = said to be not annotated.
-        markers: integer (H, W), 0 = no marker, each value above 0 the marker of one cell.
+        objects: integer instance map (H, W), 0 = background. Negative pixels stay as they are.
+        width: width of the border in pixels. 0: off.
 
     Returns:
-        the numbers of those markers that have half of their pixels or more on background, ascending.
+        Copy of `objects` with `NOT_ANNOTATED` (-1) on background in the border. Unsigned dtypes become int64.
+
+    Raises:
+        ValueError: the width is negative.
+
+    Example:
+        >>> mark_border(np.array([[0, 0, 0], [7, 0, 0], [0, 0, 0]]), width=1)
+        array([[-1, -1, -1],
+               [ 7,  0, -1],
+               [-1, -1, -1]])
+    """
+    if width < 0:
+        raise ValueError(f"the border's width must be 0 px or more, got {width}")
+    height, columns = objects.shape
+    border = np.ones(objects.shape, dtype=bool)
+    border[width : max(height - width, 0), width : max(columns - width, 0)] = False
+    return _marked(objects, border)
+
+
+def unmasked_markers(objects: np.ndarray, markers: np.ndarray) -> list[int]:
+    """Find markers of cells without a mask: half of the marker's pixels or more are background.
+
+    Args:
+        objects: integer instance map (H, W), 0 = background, negative = not annotated.
+        markers: integer (H, W), 0 = no marker, a positive ID for each cell.
+
+    Returns:
+        IDs of the markers, ascending.
 
     Raises:
         ValueError: the shapes differ.
+
+    Example:
+        >>> unmasked_markers(np.array([5, 5, 0, 0]), markers=np.array([1, 0, 0, 2]))
+        [2]
     """
     if objects.shape != markers.shape:
         raise ValueError(f"markers have the shape {markers.shape}, the objects {objects.shape}; they must be equal")
     numbers = np.unique(markers[markers > 0])
-    return [int(number) for number in numbers[mean(objects == 0, markers, numbers) >= 0.5]]
+    return numbers[mean(objects == 0, markers, numbers) >= 0.5].tolist()
 
 
 def mark_unannotated(objects: np.ndarray, markers: np.ndarray) -> np.ndarray:
-    """Say of the pixels around cells without a mask that nothing is known of them.
+    """Mark background around cells without a mask as not annotated.
 
-    The paper trains on partially annotated images and gives unannotated pixels weight 0; which these are, the
-    challenge's files do not say. Here: background whose nearest marker is that of a cell without a mask. (The distance
-    to the masks in place of their markers would leave much of a cell without mask to its neighbours: markers are small,
-    a twentieth of a HeLa cell.) In a fully annotated image nothing changes.
+    The paper trains on partly annotated images and gives unannotated pixels weight 0. The files of the challenge do not
+    list unannotated pixels. Here a background pixel is not annotated if the nearest marker belongs to a cell without a
+    mask. Fully annotated images do not change.
+
+    Distances to markers and not to masks: markers are small (a twentieth of a HeLa cell), and the nearer mask of a
+    neighbour would claim much of the cell without a mask.
 
     Args:
-        objects: as in `unmasked_markers`; values below 0 stay as they are.
-        markers: integer (H, W), a marker on every cell, as the Cell Tracking Challenge gives them (`TRA`).
+        objects: integer instance map (H, W), 0 = background. Negative pixels stay as they are.
+        markers: integer (H, W), a positive ID on each cell, as in the folders `TRA` of the Cell Tracking Challenge.
 
     Returns:
-        Array like `objects`, with `NOT_ANNOTATED` (-1) where nothing is known; int64 if `objects` is unsigned.
+        Copy of `objects` with `NOT_ANNOTATED` (-1) on unannotated pixels. Unsigned dtypes become int64.
 
     Raises:
         ValueError: the shapes differ.
+
+    Example:
+        >>> mark_unannotated(np.array([[5, 5, 0, 0, 0, 0]]), markers=np.array([[0, 1, 0, 0, 2, 0]]))
+        array([[ 5,  5,  0, -1, -1, -1]])
     """
     missing = unmasked_markers(objects, markers)
-    marked = objects.astype(objects.dtype if np.issubdtype(objects.dtype, np.signedinteger) else np.int64)
-    if missing:
-        rows, cols = distance_transform_edt(markers <= 0, return_distances=False, return_indices=True)
-        marked[(objects == 0) & np.isin(markers[rows, cols], missing)] = NOT_ANNOTATED
-    return marked
+    if not missing:
+        return _marked(objects, np.zeros(objects.shape, bool))
+    rows, columns = distance_transform_edt(markers <= 0, return_distances=False, return_indices=True)
+    return _marked(objects, np.isin(markers[rows, columns], missing))
+
+
+def _marked(objects: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Copy with -1 on the background among `pixels`."""
+    signed = objects.astype(objects.dtype if np.issubdtype(objects.dtype, np.signedinteger) else np.int64)
+    signed[pixels & (objects == 0)] = NOT_ANNOTATED
+    return signed

@@ -1,9 +1,9 @@
-"""Data sets in the layout of the Cell Tracking Challenge as lists of {"image", "label", "markers"}.
+"""List data sets of the Cell Tracking Challenge as items {"image", "label", "markers"}.
 
-    01/t000.tif                    images of the sequence 01
-    01_GT/SEG/man_seg000.tif       gold: by hand, few frames, some of them partly annotated
-    01_ST/SEG/man_seg000.tif       silver: combined from good results, usually all frames
-    01_GT/TRA/man_track000.tif     a marker on every cell of every frame, what DET is measured with
+    01/t000.tif                    image of sequence 01
+    01_GT/SEG/man_seg000.tif       gold reference: drawn by hand, few frames, some partly annotated
+    01_ST/SEG/man_seg000.tif       silver reference: combined from good results, usually all frames
+    01_GT/TRA/man_track000.tif     a marker on each cell of each frame; DET is measured with them
 
 Layout: the challenge's "Naming and file content conventions", celltrackingchallenge.net.
 """
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.checks import check_choice
-from scripts.data.pairs import SHOWN, check_pairs, some
+from scripts.data.pairs import SHOWN, check_pairs, existing, some
 from scripts.data.splits import save_split
-from scripts.io.reader import PathLike
+from scripts.io.names import PathLike
 
 _LABELS = {"gold": ("GT/SEG", "man_seg"), "silver": ("ST/SEG", "man_seg"), "markers": ("GT/TRA", "man_track")}
 
@@ -29,50 +29,43 @@ def find_cell_tracking(
     reference: str = "gold",
     frames: str | int | Iterable[int] | None = None,
 ) -> list[dict[str, Any]]:
-    """List the frames that have a reference, with it.
+    """List frames with their reference.
 
-    Headers are read, so that a missing, unreadable or misfitting file is reported before anything runs.
+    File headers are read. Missing, unreadable or unfitting files are reported before training.
 
     Args:
-        dataset_dir: the folder of one data set, which holds `01`, `01_GT`, ...
-        sequences: "01", or several; a number 1 means "01". None: all that have such a reference.
-        reference: "gold", "silver" or "markers", see the module's first lines.
-        frames: the frames wanted, of those that have a reference, counted as in the file names: ranges that include
-            both ends, "0-55" or "0-55, 62-83, 90", or numbers (`range(56)`). None: all.
+        dataset_dir: folder of the data set, with `01`, `01_GT`, ...
+        sequences: "01" or a list. 1 means "01". None: all sequences with the reference.
+        reference: "gold", "silver" or "markers", see above.
+        frames: frame numbers of the file names: "0-55" or "0-55, 62-83, 90" with both ends, or numbers. Frames without
+            a reference are skipped. None: all.
 
     Returns:
-        items {"image": path, "label": path}, by sequence and frame, with "markers": path where the frame has them (all
-        frames do, in the challenge's own downloads): `InstanceLabelsd` tells from them what is not annotated.
+        Items {"image": path, "label": path}, by sequence and frame. Frames with markers have "markers": path, too;
+        `InstanceLabelsd` finds unannotated pixels with them.
 
     Raises:
-        FileNotFoundError: folder, sequence, reference or an image missing.
-        ValueError: an unknown reference, frames that are no ranges or select nothing, files that do not fit together.
+        FileNotFoundError: a folder, sequence, reference or image is missing.
+        ValueError: unknown reference, frames in another form or without a reference, images and labels that do not fit.
         ImageFileError: a file cannot be read.
 
     Example:
-        find_cell_tracking("DIC-C2DH-HeLa", "01", "silver", "0-55")
+        >>> find_cell_tracking("DIC-C2DH-HeLa", "01", "silver", "0-55")  # doctest: +SKIP
     """
     check_choice("reference", reference, _LABELS)
-    if dataset_dir is None or not str(dataset_dir):
-        raise ValueError("no folder given; set dataset_dir to the folder that holds 01, 01_GT, ...")
-    root = Path(dataset_dir).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"dataset_dir {root} is not a folder; set it to the one that holds 01, 01_GT, ...")
+    root = existing(dataset_dir, "a folder with 01, 01_GT, ...")
     pairs = [pair for name in _sequences(root, sequences, reference) for pair in _pairs(root, name, reference)]
-    wanted = _ranges(frames)
-    if wanted is not None:
-        known = [frame for frame, _ in pairs]
-        empty = [text for text, numbers in wanted.items() if not any(frame in numbers for frame in known)]
+    if frames is not None:
+        wanted = _ranges(frames)
+        known = {frame for frame, _ in pairs}
+        empty = [text for text, numbers in wanted.items() if known.isdisjoint(numbers)]
         if empty:
             raise ValueError(
-                f"frames {', '.join(empty)} select nothing in {root}: frames with a {reference} reference are "
-                f"{_as_ranges(known)}"
+                f"frames {', '.join(empty)} select nothing in {root}. Frames with a {reference} reference: "
+                f"{some([str(frame) for frame in sorted(known)])}, the last is {max(known)}"
             )
         pairs = [(frame, item) for frame, item in pairs if any(frame in numbers for numbers in wanted.values())]
-    items = [item for _, item in pairs]
-    marked = check_pairs([{"image": item["image"], "label": item["markers"]} for item in items if "markers" in item])
-    markers = {pair["image"]: {"markers": pair["label"]} for pair in marked}
-    return [item | markers.get(item["image"], {}) for item in check_pairs(items)]
+    return check_pairs([item for _, item in pairs])
 
 
 def split_cell_tracking(
@@ -81,62 +74,61 @@ def split_cell_tracking(
     validation: Mapping[str, Any],
     output: PathLike | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Which frames train and which validate, both chosen by sequence and range.
+    """Split a data set by sequence and frames.
 
-    Cells move and change slowly: keep frames between the two ranges, or take another sequence, so that no cell is
-    validated in the shape that it was learnt in.
+    Cells move and change slowly. Leave frames between both ranges, or validate on another sequence; otherwise cells are
+    validated in the shape of the training.
 
     Args:
         dataset_dir: as in `find_cell_tracking`.
-        training: `sequences`, `reference` and `frames` of that function, each as there if left out.
-        validation: the same.
-        output: JSON file to write the split to, as `scripts.data.splits` does; None: nowhere.
+        training: `sequences`, `reference` and `frames` of `find_cell_tracking`.
+        validation: the same for validation.
+        output: JSON file for the split, as in `save_split`. None: no file.
 
     Returns:
         {"training": items, "validation": items}.
 
     Raises:
-        ValueError: a frame is in both, or as `find_cell_tracking` says.
-        FileNotFoundError: as `find_cell_tracking` says.
+        ValueError: a frame is in both parts, or as `find_cell_tracking`.
+        FileNotFoundError: as `find_cell_tracking`.
+
+    Example:
+        split:
+          _target_: scripts.data.split_cell_tracking
+          dataset_dir: data/DIC-C2DH-HeLa
+          training: {sequences: "01", reference: silver, frames: 0-55}
+          validation: {sequences: "01", reference: silver, frames: 62-83}
     """
-    split = {
-        "training": find_cell_tracking(dataset_dir, **training),
-        "validation": find_cell_tracking(dataset_dir, **validation),
-    }
+    asked = {"training": training, "validation": validation}
+    split = {part: find_cell_tracking(dataset_dir, **choice) for part, choice in asked.items()}
     both = {item["image"] for item in split["training"]} & {item["image"] for item in split["validation"]}
     if both:
         raise ValueError(f"frames are to train and to validate, {some(sorted(both))}; keep the ranges apart")
     if output:
-        asked = {"training": training, "validation": validation}
         save_split(output, split, rule={part: _plain(choice) for part, choice in asked.items()})
     return split
 
 
 def _sequences(root: Path, asked: str | int | Sequence[str | int] | None, reference: str) -> list[str]:
-    """The sequences asked for, each with folders for images and labels."""
+    """Sequences with folders for images and labels."""
     folder, _ = _LABELS[reference]
-    there = sorted(d.name for d in root.iterdir() if d.is_dir() and re.fullmatch(r"\d\d", d.name))
+    there = sorted(d.name for d in root.glob("[0-9][0-9]") if d.is_dir())
     if not there:
-        inner = sorted(d.name for d in root.iterdir() if d.is_dir() and any(d.glob("[0-9][0-9]_GT")))
+        inner = sorted({reference.parent.name for reference in root.glob("*/[0-9][0-9]_GT")})
         remedy = f"set dataset_dir to one of its folders {some(inner)}" if inner else "set dataset_dir to that folder"
         raise FileNotFoundError(f"{root} holds no sequence; expected folders like 01, 01_GT and 01_ST: {remedy}")
     labelled = [name for name in there if (root / f"{name}_{folder}").is_dir()]
     if asked is None:
-        if not labelled:
-            raise FileNotFoundError(
-                f"{root} has no {reference} reference; expected {there[0]}_{folder}/, as the challenge gives it"
-            )
-        return labelled
-    names = [str(name).zfill(2) for name in ([asked] if isinstance(asked, str | int) else asked)]
+        names = labelled or there
+    else:
+        names = [str(name).zfill(2) for name in ([asked] if isinstance(asked, str | int) else asked)]
     if not names:
-        raise ValueError("sequences names none; leave it out for all")
+        raise ValueError("sequences is empty; leave it out for all sequences")
     for name in names:
-        if name not in there:
-            raise FileNotFoundError(f"{root} has no sequence {name}; there are {', '.join(there)}")
         if name not in labelled:
             raise FileNotFoundError(
-                f"sequence {name} of {root} has no {reference} reference; expected {name}_{folder}/, "
-                f"which {', '.join(labelled) or 'no sequence'} has"
+                f"{root} has no {reference} reference of sequence {name}; expected {name}/ and {name}_{folder}/. "
+                f"Sequences: {', '.join(there)}; with {folder}: {', '.join(labelled) or 'none'}"
             )
     return list(dict.fromkeys(names))
 
@@ -160,12 +152,12 @@ def _pairs(root: Path, sequence: str, reference: str) -> list[tuple[int, dict[st
 
 
 def _by_frame(folder: Path, prefix: str) -> dict[int, Path]:
-    """Files `prefix`NNN.tif by their number, never none."""
+    """Frame -> file `prefix`NNN.tif. Raises an error for an empty folder."""
     found: dict[int, Path] = {}
     for file in sorted(folder.iterdir()):
         match = re.fullmatch(rf"{prefix}(\d+)\.tif", file.name)
         if match and found.setdefault(int(match[1]), file) != file:
-            raise ValueError(f"{found[int(match[1])]} and {file.name} name one frame; take one away")
+            raise ValueError(f"{found[int(match[1])]} and {file.name} name one frame; remove one file")
     if not found and any(folder.glob(f"{prefix}_*_*.tif")):
         raise ValueError(f"{folder} labels single planes of volumes ({prefix}_000_000.tif); only 2-D sets are read")
     if not found:
@@ -173,17 +165,13 @@ def _by_frame(folder: Path, prefix: str) -> dict[int, Path]:
     return found
 
 
-def _ranges(frames: str | int | Iterable[int] | None) -> dict[str, Sequence[int] | set[int]] | None:
-    """{"0-55": range(56)}: what must each select something; plain numbers are one selection together."""
-    if frames is None:
-        return None
-    if isinstance(frames, int):
-        return {str(frames): {frames}}
-    if not isinstance(frames, str):
+def _ranges(frames: str | int | Iterable[int]) -> dict[str, Sequence[int] | set[int]]:
+    """{"0-55": range(56)}. Each entry must select a frame; a list of numbers is one entry."""
+    if not isinstance(frames, str | int):
         numbers = set(frames)
-        return {f"{len(numbers)} numbers": numbers} if len(numbers) > SHOWN else {str(sorted(numbers)): numbers}
+        return {f"{len(numbers)} numbers" if len(numbers) > SHOWN else str(sorted(numbers)): numbers}
     ranges: dict[str, Sequence[int] | set[int]] = {}
-    for part in frames.split(","):
+    for part in str(frames).split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         if not match or (match[2] and int(match[2]) < int(match[1])):
             raise ValueError(f'frames must be like "0-55" or "0-55, 62-83, 90", got {frames!r}')
@@ -192,17 +180,5 @@ def _ranges(frames: str | int | Iterable[int] | None) -> dict[str, Sequence[int]
 
 
 def _plain(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON can say: a list in place of `range(56)`."""
-    plain = (str, int, type(None))
-    return {key: value if isinstance(value, plain) else list(value) for key, value in choice.items()}
-
-
-def _as_ranges(frames: Iterable[int]) -> str:
-    """[0, 1, 2, 5] -> "0-2, 5"."""
-    runs: list[list[int]] = []
-    for frame in sorted(set(frames)):
-        if runs and frame == runs[-1][-1] + 1:
-            runs[-1][1:] = [frame]
-        else:
-            runs.append([frame])
-    return ", ".join("-".join(map(str, run)) for run in runs)
+    """Replace `range(56)` by a list, for JSON."""
+    return {key: value if isinstance(value, str | int | None) else list(value) for key, value in choice.items()}

@@ -1,16 +1,16 @@
-"""Folders, stacks and lists on disk as the lists of {"image", "label"} that MONAI's data sets take.
+"""List images and labels of a folder as items {"image", "label"}, as MONAI's data sets take them.
 
-Layouts that `find_pairs` recognises in a data set folder, in this order:
+`find_pairs` recognises four layouts of a data set folder, in the order:
 
-1. `dataset.json`, or a path that ends in .json: a MONAI / Decathlon list, paths relative to it,
-   {"training": [{"image": "a.png", "label": "b.png"}]}. Other keys of an item are kept.
-2. `images/` and `labels/` with equal names (endings may differ: `images/07.tif`, `labels/07.png`), or, where no name
-   is the same on both sides, with equal numbers in them (`raw/05.tif`, `labels/labels00000005.png`).
-3. `*-volume.tif` and `*-labels.tif`: stacks of slices, as the ISBI 2012 challenge gives them (`train-volume.tif`,
-   `train-labels.tif`); volumes without labels (`test-volume.tif`) are left aside.
-4. a folder `train/` in one of these layouts.
+1. `dataset.json`, or a path with the ending .json: a list of MONAI / Decathlon with paths relative to the file,
+   {"training": [{"image": "a.png", "label": "b.png"}]}. Other entries of an item are kept.
+2. `images/` and `labels/` with equal names (endings may differ: `images/07.tif`, `labels/07.png`). If no name is equal,
+   files with equal numbers pair (`raw/05.tif`, `labels/labels00000005.png`).
+3. `*-volume.tif` and `*-labels.tif`: stacks as in the ISBI 2012 challenge (`train-volume.tif`, `train-labels.tif`).
+   Volumes without labels (`test-volume.tif`) are skipped.
+4. a folder `train/` with layout 1, 2 or 3.
 
-Files of several planes (TIFF stacks, NIfTI, MHA, NRRD, multi-frame DICOM) become one item per plane,
+A file with several planes (TIFF stack, NIfTI, MHA, NRRD, multi-frame DICOM) gives an item for each plane:
 "stack.tif#page=3".
 """
 
@@ -24,49 +24,49 @@ from typing import Any
 
 from monai.data import load_decathlon_datalist
 
-from scripts.data.pairs import SHOWN, check_pairs, some
-from scripts.data.splits import save_split, split_datalist
-from scripts.io.image_files import IMAGE_SUFFIXES, ImageFileError
-from scripts.io.reader import PathLike, image_name, image_suffix, plane_address, read_header, split_address
-
-__all__ = ["check_pairs", "find_images", "find_pairs", "natural_order", "save_split", "split_datalist"]
+from scripts.data.pairs import SHOWN, check_pairs, existing, some
+from scripts.io.image_file import ImageFileError
+from scripts.io.names import IMAGE_SUFFIXES, PathLike, image_name, image_suffix, plane_address, split_address
+from scripts.io.reader import read_header
 
 logger = logging.getLogger(__name__)
 
 
 def find_images(path: PathLike, tiff_axes: str | None = None) -> list[dict[str, Any]]:
-    """List what is to be segmented: a file, one plane of a file, or all images directly in a folder, in natural order.
+    """List images for inference: a file, a plane of a file, or all images in a folder, in natural order.
 
-    A file whose header cannot be read is listed all the same: it then fails alone, when its turn comes.
+    Damaged files are listed, too. They fail at reading and do not stop the segmentation of the rest.
 
     Args:
-        path: folder, image file or address of a plane.
-        tiff_axes: axes of TIFF files where what they say is wrong; see `scripts.io.tiff`.
+        path: folder, image file or address of a plane. Subfolders are not searched.
+        tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
 
     Returns:
-        items {"image": address}, one per plane.
+        Items {"image": address}, one for each plane.
 
     Raises:
-        FileNotFoundError: nothing there, or a folder without images.
-        ValueError: no path given, or two images differ only in their ending, so that their results would have one name.
+        FileNotFoundError: the path does not exist, or the folder has no images.
+        ValueError: no path given, or two images differ only in their ending: the results would have equal names.
+
+    Example:
+        >>> from PIL import Image
+        >>> for name in ("t10.png", "t2.png"):
+        ...     Image.new("L", (7, 5)).save(name)
+        >>> [item["image"] for item in find_images(".")]
+        ['t2.png', 't10.png']
     """
-    file, page = split_address(Path(_given(path)).expanduser())
-    if not file.exists():
-        raise FileNotFoundError(f"dataset_dir {file} does not exist; set dataset_dir to an image or a folder of images")
+    file, page = split_address(existing(path, "an image or a folder of images"))
     if page is not None:
         return [{"image": plane_address(file, page)}]
-    files = [file]
-    if file.is_dir():
-        files = _images_in(file)
-        _refuse_equal_names(files)
     items = []
-    for image in files:
+    for image in _images_in(file) if file.is_dir() else [file]:
         try:
             planes = read_header(image, tiff_axes).planes
         except (ImageFileError, FileNotFoundError) as error:
             logger.warning("%s", error)
             planes = 1
-        items += [{"image": address} for address in _addresses(image, planes)]
+        pages = [plane_address(image, page) for page in range(planes)] if planes > 1 else [str(image)]
+        items += [{"image": address} for address in pages]
     return items
 
 
@@ -76,29 +76,35 @@ def find_pairs(
     label_dir: str = "labels",
     tiff_axes: str | None = None,
 ) -> list[dict[str, Any]]:
-    """List images with their labels; the layouts are those of the module's first lines.
+    """List images with their labels. Layouts: see above.
 
-    Headers are read, so that a missing, unreadable or misfitting file is reported before anything runs.
+    File headers are read. Missing, unreadable or unfitting files are reported before training.
 
     Args:
         dataset_dir: the folder, or a .json list.
-        image_dir: name of the folder of images, in `dataset_dir`.
-        label_dir: name of the folder of labels, in `dataset_dir`. Its files pair by name with those of `image_dir`; or
-            by number, if no name is the same on both sides, each file's numbers are its own on its side, and exactly
-            the same numbers are found on the other side. A name of several numbers must agree in all of them.
-        tiff_axes: axes of TIFF files where what they say is wrong; see `scripts.io.tiff`.
+        image_dir: name of the folder of images in `dataset_dir`.
+        label_dir: name of the folder of labels in `dataset_dir`. Files pair by name. They pair by number only if no
+            name is equal, no two files of a folder have the same numbers, and both folders have the same numbers. All
+            numbers of a name must agree.
+        tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
 
     Returns:
-        items {"image": address, "label": address}, one per plane, in natural order.
+        Items {"image": address, "label": address}, one for each plane, in natural order.
 
     Raises:
-        FileNotFoundError: folder, images or labels missing.
-        ValueError: no layout recognised, sizes or numbers of planes that differ, names that are not unique.
+        FileNotFoundError: a folder, images or labels are missing.
+        ValueError: unknown layout, different sizes or numbers of planes, equal names of two files.
         ImageFileError: a file cannot be read.
+
+    Example:
+        >>> from PIL import Image
+        >>> for folder in ("images", "labels"):
+        ...     Path("data", folder).mkdir(parents=True)
+        ...     Image.new("L", (7, 5)).save(f"data/{folder}/07.png")
+        >>> find_pairs("data")
+        [{'image': 'data/images/07.png', 'label': 'data/labels/07.png'}]
     """
-    root = Path(_given(dataset_dir)).expanduser()
-    if not root.exists():
-        raise FileNotFoundError(f"dataset_dir {root} does not exist; set dataset_dir to the folder of the data set")
+    root = existing(dataset_dir, "the folder of the data set")
     for folder in (root, root / "train"):
         items = _recognise(folder, image_dir, label_dir)
         if items:
@@ -129,7 +135,7 @@ def _recognise(folder: Path, image_dir: str, label_dir: str) -> list[dict[str, A
 def _from_json(path: Path) -> list[dict[str, Any]]:
     try:
         items: list[dict[str, Any]] = load_decathlon_datalist(path, data_list_key="training")
-    except (ValueError, TypeError, AttributeError) as error:  # broken JSON, no such key, not a list of objects
+    except (ValueError, TypeError, AttributeError) as error:  # broken JSON, missing key, no list of objects
         raise ValueError(
             f'{path}: {error}; expected {{"training": [{{"image": "...", "label": "..."}}, ...]}}'
         ) from error
@@ -140,44 +146,40 @@ def _from_json(path: Path) -> list[dict[str, Any]]:
 
 def _from_folders(images: Path, labels: Path) -> list[dict[str, Any]]:
     files, candidates = _images_in(images), _images_in(labels)
-    _refuse_equal_names(files)
-    _refuse_equal_names(candidates)
     by_name = {image_name(file): file for file in candidates}
-    missing = [file.name for file in files if image_name(file) not in by_name]
-    if not missing:
-        return [{"image": str(file), "label": str(by_name[image_name(file)])} for file in files]
-    partly = len(missing) < len(files)
-    reason = "some names are equal, so names decide" if partly else _numbers_disagree(files, candidates)
-    if reason:
+    pairs = [(file, by_name[image_name(file)]) for file in files if image_name(file) in by_name]
+    reason = "some names are equal, so names decide"
+    if not pairs:
+        pairs, reason = _by_number(files, candidates)
+        if pairs:
+            logger.info("paired %d images and labels by number, as %s and %s", len(pairs), *pairs[0])
+    if len(pairs) < len(files):
+        missing = [file.name for file in files if image_name(file) not in by_name]
         raise FileNotFoundError(
             f"{some(missing)} of {len(files)} images in {images} have no label in {labels}: expected a file of equal "
-            f"name (the ending may differ); add it or take the image out. Not paired by number: {reason}"
+            f"name (the ending may differ). Add it or take the image out. Not paired by number: {reason}"
         )
-    by_number = {_numbers(file): file for file in candidates}
-    pairs = [(file, by_number[_numbers(file)]) for file in files]
-    first, its_label = pairs[0]
-    logger.info("paired %d images and labels by number, as %s and %s", len(pairs), first, its_label)
     return [{"image": str(file), "label": str(label)} for file, label in pairs]
 
 
-def _numbers(file: Path) -> tuple[int, ...]:
-    """All numbers in a name: `labels00000005.png` -> (5,), `t1_05.tif` -> (1, 5)."""
-    return tuple(int(digits) for digits in re.findall("[0-9]+", image_name(file)))
+def _by_number(files: Sequence[Path], candidates: Sequence[Path]) -> tuple[list[tuple[Path, Path]], str]:
+    """Pair files by all numbers in their names, or return no pairs and the reason.
 
-
-def _numbers_disagree(files: Sequence[Path], candidates: Sequence[Path]) -> str:
-    """Why images and labels do not pair by number; empty if they do."""
-    for side in (files, candidates):
-        seen: dict[tuple[int, ...], Path] = {}
-        for file in side:
-            if not _numbers(file):
-                return f"{file.name} has no number"
-            other = seen.setdefault(_numbers(file), file)
-            if other != file:
-                return f"{other.name} and {file.name} have the same"
-    numbers = [set(map(_numbers, side)) for side in (files, candidates)]
-    alone = [file.name for file in (*files, *candidates) if _numbers(file) in numbers[0] ^ numbers[1]]
-    return f"the other side lacks the numbers of {some(alone)}" if alone else ""
+    `t1_05.tif` has the numbers (1, 5), `labels00000005.png` has (5,).
+    """
+    sides: list[dict[tuple[int, ...], Path]] = [{}, {}]
+    for side, listed in zip(sides, (files, candidates), strict=True):
+        for file in listed:
+            numbers = tuple(int(digits) for digits in re.findall("[0-9]+", image_name(file)))
+            if not numbers:
+                return [], f"{file.name} has no number"
+            if numbers in side:
+                return [], f"{side[numbers].name} and {file.name} have the same numbers"
+            side[numbers] = file
+    alone = [file.name for side in sides for numbers, file in side.items() if not all(numbers in s for s in sides)]
+    if alone:
+        return [], f"the other folder lacks the numbers of {some(alone)}"
+    return [(file, sides[1][numbers]) for numbers, file in sides[0].items()], ""
 
 
 def _from_volumes(folder: Path) -> list[dict[str, Any]]:
@@ -192,7 +194,10 @@ def _from_volumes(folder: Path) -> list[dict[str, Any]]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    """Image files of a folder in natural order, never none; a link that leads nowhere counts, to be reported."""
+    """Image files of a folder in natural order, with broken links.
+
+    Raises errors for a folder without images, and for two images with equal names.
+    """
     files = [f for f in folder.iterdir() if not f.is_dir() and not f.name.startswith(".") and image_suffix(f)]
     if not files:
         inner = [f"{d.name}/" for d in sorted(folder.iterdir()) if d.is_dir() and any(map(image_suffix, d.iterdir()))]
@@ -201,29 +206,22 @@ def _images_in(folder: Path) -> list[Path]:
             f"no images in {folder}; expected files that end in {', '.join(IMAGE_SUFFIXES)}; "
             f"{remedy if inner else 'put them there, or set dataset_dir to another folder'}"
         )
-    return sorted(files, key=lambda file: natural_order(file.name))
-
-
-def natural_order(name: str) -> list[tuple[int, str]]:
-    """Sort key that puts t2 before t10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", name)]
-
-
-def _refuse_equal_names(files: Sequence[Path]) -> None:
+    files.sort(key=lambda file: natural_order(file.name))
     seen: dict[str, Path] = {}
     for file in files:
         other = seen.setdefault(image_name(file), file)
         if other != file:
             raise ValueError(
-                f"{other} and {file.name} differ only in their ending; one name must mean one image: move one away"
+                f"{other} and {file.name} differ only in their ending, so that one name means two images: move one away"
             )
+    return files
 
 
-def _given(path: PathLike | None) -> PathLike:
-    if path is None or not str(path):
-        raise ValueError("no folder given; set dataset_dir to the folder of the images")
-    return path
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """Key for `sorted`: t2 comes before t10, lower and upper case are equal.
 
-
-def _addresses(file: Path, planes: int) -> list[str]:
-    return [str(file)] if planes == 1 else [plane_address(file, page) for page in range(planes)]
+    Example:
+        >>> sorted(["t10", "t2"], key=natural_order)
+        ['t2', 't10']
+    """
+    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", name)]

@@ -1,4 +1,4 @@
-"""Data sets and loaders: folders of which some images may be damaged, reading ahead without a process."""
+"""Load images in spite of damaged files, and read ahead in a thread."""
 
 from __future__ import annotations
 
@@ -10,54 +10,48 @@ from typing import Any
 import torch
 from monai.data import DataLoader, Dataset
 
+from scripts.data.items import describe_failure
+
 
 class TolerantDataset(Dataset):
-    """MONAI's `Dataset`, but an item that fails is given as {"failure": "path: what went wrong"} instead of raising.
+    """MONAI's `Dataset`, but a damaged file gives {"failure": "path: reason"} instead of an error.
 
-    For inference only, with batches of one: a truncated file in a folder must not stop the others. `FolderEvaluator`
-    passes such items over and reports them at the end.
+    For inference with batches of 1: a damaged file must not stop the segmentation of a folder. `FolderEvaluator` skips
+    failed items and reports them at the end.
 
     Args:
-        data: items {"image": address, ...}.
-        transform: what loads and prepares an item.
-        name_key: the entry that names an item in messages.
-    """
+        data: items {"image": address}.
+        transform: loads and prepares an item.
 
-    def __init__(self, data: Any, transform: Any = None, name_key: str = "image") -> None:
-        super().__init__(data, transform)
-        self.name_key = name_key
+    Example:
+        >>> TolerantDataset([{"image": "none.png"}], transform=lambda item: item["label"])[0]
+        {'failure': "none.png: no entry 'label'"}
+    """
 
     def _transform(self, index: int) -> Any:
         try:
             return super()._transform(index)
-        except Exception as error:  # the purpose of this class: whatever a file does, the other files are served
+        except Exception as error:  # whatever a damaged file raises
             item = self.data[index]
-            name = item.get(self.name_key, index) if isinstance(item, Mapping) else index
+            name = item.get("image", index) if isinstance(item, Mapping) else index
             return {"failure": describe_failure(str(name), error)}
 
 
-def describe_failure(name: str, error: BaseException) -> str:
-    """`path: what went wrong` in one line, without MONAI's frames around it ("applying transform ...")."""
-    while error.__cause__ is not None and str(error).startswith("applying transform"):
-        error = error.__cause__
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, KeyError):
-        reason = f"no entry {reason}"
-    return reason if reason.startswith(name.split("#page=")[0]) else f"{name}: {reason}"
-
-
 class ReadAheadLoader(DataLoader):
-    """MONAI's `DataLoader`, whose next batch is made in a thread while the one before is worked on.
+    """MONAI's `DataLoader`, but a thread prepares the next batch while the network works on the current batch.
 
-    For batches that are made in less time than they are worked on, as one image for inference is: a process that does
-    it takes as long again to hand over each tensor of the metadata, half of that in the main process. Workers, if asked
-    for, are processes as ever. An error is raised where the batch would have come; MONAI's `ThreadDataLoader` ends
-    there as if there were no more batches.
+    For batches that load faster than the network works: single images for inference. A worker process would take as
+    long again to hand over the tensors of the metadata. Errors are raised in place of the batch, whereas MONAI's
+    `ThreadDataLoader` ends silently.
 
     Args:
-        dataset: items.
-        num_workers: processes; 0: the thread alone.
-        kwargs: as of `DataLoader`.
+        dataset: the items.
+        num_workers: worker processes. 0: only the thread.
+        kwargs: further arguments of `DataLoader`.
+
+    Example:
+        >>> [batch.tolist() for batch in ReadAheadLoader([1, 2, 3], batch_size=2)]
+        [[1, 2], [3]]
     """
 
     def __init__(self, dataset: Any, num_workers: int = 0, **kwargs: Any) -> None:
@@ -73,15 +67,18 @@ class ReadAheadLoader(DataLoader):
                 yield batch
 
 
-def processes_for(device: torch.device | str, most: int = 8) -> int:
-    """How many processes should prepare training tiles.
+def processes_for(device: torch.device | str) -> int:
+    """Choose the number of processes for preparing training tiles.
 
-    Each makes about 80 tiles of 572 a second. A CPU trains one a second, a fast GPU 300 to 400.
+    A process prepares about 80 tiles of 572 x 572 a second. A CPU trains on 1 tile a second, a fast GPU on 300 to
+    400.
 
     Args:
         device: where the network trains.
-        most: on a GPU. The processors that this Python may use are shared by the trainings of one machine
-            (`LOCAL_WORLD_SIZE` of torchrun).
+
+    Returns:
+        2 for a CPU. For a GPU: the processors available to Python, divided by the trainings on the machine
+        (`LOCAL_WORLD_SIZE` of torchrun), at most 8.
 
     Example:
         >>> processes_for("cpu")
@@ -90,4 +87,4 @@ def processes_for(device: torch.device | str, most: int = 8) -> int:
     if torch.device(device).type != "cuda":
         return 2
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(most, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

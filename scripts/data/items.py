@@ -1,4 +1,4 @@
-"""Where an item comes from: the file of an image, for messages and for names of results."""
+"""Name an item in errors and results by the image file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,49 @@ from typing import Any
 
 
 def source_of(item: Mapping[Any, Any], key: Hashable = "image") -> str:
-    """The address an image was loaded from, "" where nothing is known of it."""
+    """Return the address of the image file of an item.
+
+    Args:
+        item: dictionary of tensors.
+        key: the image's entry.
+
+    Returns:
+        "filename_or_obj" of the tensor's metadata; "" if unknown.
+
+    Example:
+        >>> from monai.data import MetaTensor
+        >>> source_of({"image": MetaTensor(torch.zeros(1), meta={"filename_or_obj": "cells.png"})})
+        'cells.png'
+    """
     return str(getattr(item.get(key), "meta", {}).get("filename_or_obj", ""))
 
 
 def file_of(item: Mapping[Any, Any], *keys: Hashable) -> str:
-    """How an error names an entry: by the file of the first of `keys` that has one, else by the first key."""
+    """Return the name of an entry for errors: the file of the first of `keys` with a known file, else the first key.
+
+    Example:
+        >>> file_of({"label": torch.zeros(1)}, "label", "image")
+        "'label' (no file name known)"
+    """
     return next(filter(None, (source_of(item, key) for key in keys)), f"{keys[0]!r} (no file name known)")
+
+
+def describe_failure(name: str, error: BaseException) -> str:
+    """Describe an error in a line that starts with the file: `path: reason`.
+
+    MONAI's outer errors ("applying transform ...") are left out.
+
+    Args:
+        name: address of the image.
+        error: the error, with its causes.
+
+    Example:
+        >>> describe_failure("cells.png", MemoryError())
+        'cells.png: MemoryError'
+    """
+    while error.__cause__ is not None and str(error).startswith("applying transform"):
+        error = error.__cause__
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyError):
+        reason = f"no entry {reason}"
+    return reason if reason.startswith(name.split("#page=")[0]) else f"{name}: {reason}"

@@ -1,97 +1,134 @@
-"""Does every image have a label that fits it? Answered from file headers, before anything runs."""
+"""Check before training that image and label fit. Only file headers are read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scripts.io.image_files import ImageHeader
-from scripts.io.reader import plane_address, read_header, split_address
+from scripts.io.image_file import ImageHeader
+from scripts.io.names import PathLike, plane_address, split_address
+from scripts.io.reader import read_header
 
-SHOWN = 5  # how many names an error lists
+SHOWN = 5  # names in an error
+LABELS = ("label", "markers")  # entries of the image's size; markers are optional
 
 
 def check_pairs(items: Sequence[dict[str, Any]], tiff_axes: str | None = None) -> list[dict[str, Any]]:
-    """Compare the headers of images and labels, and expand files of several planes.
+    """Compare the headers of images and labels, and list stacks plane by plane.
 
     Args:
-        items: {"image": address, "label": address}; an image may be a list of files, its channels.
-        tiff_axes: as in `find_pairs`.
+        items: {"image": address, "label": address}, optionally with "markers": address. A list of addresses as image
+            stands for the channels of an image.
+        tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
 
     Returns:
-        the items, one per plane.
+        The items, one for each plane. Other entries are kept.
 
     Raises:
-        FileNotFoundError: images without label, or files that are not there (the first few are listed).
-        ValueError: sizes or numbers of planes differ, or a label has several channels (the first few are listed).
+        FileNotFoundError: images without a label, or missing files. The first five are listed.
+        ValueError: sizes or numbers of planes differ, or a label has several channels. The first five are listed.
         ImageFileError: a file cannot be read.
+
+    Example:
+        >>> from PIL import Image
+        >>> for name in ("image.png", "label.png"):
+        ...     Image.new("L", (7, 5)).save(name)
+        >>> check_pairs([{"image": "image.png", "label": "label.png"}])
+        [{'image': 'image.png', 'label': 'label.png'}]
     """
-    headers: dict[Path, ImageHeader] = {}  # pages of one stack need one look
     unlabelled = [str(item.get("image")) for item in items if not item.get("label") or not item.get("image")]
     if unlabelled:
         raise FileNotFoundError(f"{some(unlabelled)} of {len(items)} items have no label: add it or take the image out")
-    files = [split_address(name)[0] for item in items for name in (*_names(item["image"]), item["label"])]
-    absent = [str(file) for file in dict.fromkeys(files) if not file.is_file()]
+    addresses = dict.fromkeys(name for item in items for name in (*_channels(item), *_labels(item)))
+    files = dict.fromkeys(split_address(address)[0] for address in addresses)
+    absent = [str(file) for file in files if not file.is_file()]
     if absent:
         raise FileNotFoundError(
             f"{some(absent)} files of the data set are not there: check the names and where paths start"
         )
-    for file in files:
-        if file not in headers:
-            headers[file] = read_header(file, tiff_axes)
-    wrong = [reason for item in items if (reason := _misfit(item, headers))]
+    of_files = {file: read_header(file, tiff_axes) for file in files}
+    headers, wrong = {}, []
+    for address in addresses:
+        file, page = split_address(address)
+        headers[address] = of_files[file] if page is None else replace(of_files[file], planes=1)
+        if page is not None and page >= of_files[file].planes:
+            wrong.append(f"{address} asks for a plane beyond the {of_files[file].planes} of the file")
+    wrong += [reason for item in items if (reason := _misfit(item, headers))]
     if wrong:
         raise ValueError(
             f"{some(wrong, '; ')} of {len(items)} images do not fit their label: export the label anew at the image's "
             "size, as one channel of class or object numbers"
         )
-    return [plane for item in items for plane in _planes(item, headers)]
+    return [plane for item in items for plane in _planes(item, headers[item["label"]].planes)]
 
 
-def _misfit(item: dict[str, Any], headers: dict[Path, ImageHeader]) -> str | None:
-    """What is wrong between an image and its label, or None."""
-    label_file, label_page = split_address(item["label"])
-    label = headers[label_file]
-    for name in _names(item["image"]):
-        image_file, image_page = split_address(name)
-        image = headers[image_file]
-        if (image.height, image.width) != (label.height, label.width):
-            return (
-                f"{name} has {image.height} x {image.width} pixels (rows x columns), "
-                f"its label {item['label']} {label.height} x {label.width}"
-            )
-        pages = (1 if image_page is not None else image.planes), (1 if label_page is not None else label.planes)
-        if pages[0] != pages[1]:
-            return f"{name} has {pages[0]} planes, its label {item['label']} {pages[1]}"
-        for address, page, header in ((name, image_page, image), (item["label"], label_page, label)):
-            if page is not None and page >= header.planes:
-                return f"{address} asks for a plane beyond the {header.planes} of the file"
-    return f"the label {item['label']} has {label.channels} channels" if label.channels > 1 else None
+def existing(dataset_dir: PathLike | None, expected: str) -> Path:
+    """Check that `dataset_dir` is given and exists.
 
+    Args:
+        dataset_dir: folder, file or address of a plane. "~" is the home folder.
+        expected: what `dataset_dir` should be, for errors.
 
-def _planes(item: dict[str, Any], headers: dict[Path, ImageHeader]) -> list[dict[str, Any]]:
-    """One item per plane."""
-    file, page = split_address(item["label"])
-    planes = headers[file].planes if page is None else 1
-    if planes == 1:
-        return [item]
-    image = item["image"]
-    return [
-        {
-            **item,
-            "image": plane_address(image, k) if isinstance(image, str) else [plane_address(name, k) for name in image],
-            "label": plane_address(item["label"], k),
-        }
-        for k in range(planes)
-    ]
+    Raises:
+        ValueError: nothing given.
+        FileNotFoundError: the path does not exist.
 
-
-def _names(image: str | Sequence[str]) -> list[str]:
-    return [image] if isinstance(image, str) else list(image)
+    Example:
+        >>> existing(".", "the folder of the data set").name
+        ''
+    """
+    if dataset_dir is None or not str(dataset_dir):
+        raise ValueError(f"no path given; set dataset_dir to {expected}")
+    path = Path(dataset_dir).expanduser()
+    if not split_address(path)[0].exists():
+        raise FileNotFoundError(f"dataset_dir {path} does not exist; set dataset_dir to {expected}")
+    return path
 
 
 def some(names: Sequence[str], separator: str = ", ") -> str:
-    """`3 (a, b, c)`, `25 (a, b, c, d, e, ...)`."""
+    """Count names and list the first five.
+
+    Example:
+        >>> some(["a", "b"]), some("abcdefgh")
+        ('2 (a, b)', '8 (a, b, c, d, e, ...)')
+    """
     more = ", ..." if len(names) > SHOWN else ""
     return f"{len(names)} ({separator.join(names[:SHOWN])}{more})"
+
+
+def _channels(item: dict[str, Any]) -> list[str]:
+    return [item["image"]] if isinstance(item["image"], str) else list(item["image"])
+
+
+def _labels(item: dict[str, Any]) -> list[str]:
+    return [item[key] for key in LABELS if key in item]
+
+
+def _misfit(item: dict[str, Any], headers: dict[str, ImageHeader]) -> str | None:
+    """Describe why image and label do not fit, or None."""
+    for label in _labels(item):
+        its = headers[label]
+        for image in _channels(item):
+            found = headers[image]
+            if (found.height, found.width) != (its.height, its.width):
+                return (
+                    f"{image} has {found.height} x {found.width} pixels (rows x columns), "
+                    f"its label {label} {its.height} x {its.width}"
+                )
+            if found.planes != its.planes:
+                return f"{image} has {found.planes} planes, its label {label} {its.planes}"
+        if its.channels > 1:
+            return f"the label {label} has {its.channels} channels"
+    return None
+
+
+def _planes(item: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """List an item once for each plane."""
+
+    def at(value: Any, k: int) -> Any:
+        return plane_address(value, k) if isinstance(value, str) else [plane_address(name, k) for name in value]
+
+    keys = [key for key in ("image", *LABELS) if key in item]
+    return [item] if count == 1 else [item | {key: at(item[key], k) for key in keys} for k in range(count)]

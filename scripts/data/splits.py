@@ -1,9 +1,7 @@
-"""Which images train and which validate: by a seeded rule or from a file; written down, and read back as it was
-written.
+"""Split images into training and validation, by a rule or from a file.
 
-The file is JSON: {"training": [names], "validation": [names], "rule": {...}}. A name is the image's path below the
-folder that all images share, with its page ("07.png", "train-volume.tif#page=24"); in a file written by hand the
-ending may be left out.
+The file is JSON: {"training": [names], "validation": [names], "rule": {...}}. A name is the path of the image below the
+shared folder of all images, with the page: "07.png", "train-volume.tif#page=24". The ending may be left out.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import numpy as np
 from scripts.checks import check_choice
 from scripts.data.pairs import some
 from scripts.io.files import write_json
-from scripts.io.reader import PathLike, image_suffix, split_address
+from scripts.io.names import PathLike, image_suffix, split_address
 
 logger = logging.getLogger(__name__)
 
@@ -38,65 +36,77 @@ def split_datalist(
     output: PathLike | None = None,
     fold: int = 0,
 ) -> dict[str, list[Item]]:
-    """Part items into those that train and those that validate.
+    """Split items into training and validation.
 
     Args:
-        items: what `find_pairs` gives.
-        val_fraction: share of items for validation, rounded, at least one item on either side.
-        how: "random", drawn with `seed`; "last", the block at the end: right for stacks and sequences, whose neighbours
-            resemble each other. "block": the same for cross-validation, the block that `fold` names of as many as
-            `val_fraction` gives. "all": every item in both lists, to measure weights on a whole labelled folder.
-        seed: of the draw.
-        split_file: JSON that lists the names of each part instead, as `output` is written; items it does not name are
-            left out. Only if its rule is "all" may a name be in both lists.
-        output: where to write the split (several processes may do so at once); None: nowhere.
-        fold: of "block": 0 is the first block, 4 the last of five (`val_fraction` 0.2).
+        items: result of `find_pairs`.
+        val_fraction: share of validation items, above 0, below 1. At least one item goes to each part.
+        how: rule of the split.
+            "random": drawn with `seed`.
+            "last": the last items validate. For stacks and sequences, since neighbours look alike.
+            "block": as "last", but block number `fold` validates. For cross-validation.
+            "all": each item trains and validates, to measure weights on a whole labelled folder.
+        seed: seed of "random".
+        split_file: JSON file with the names of both parts, instead of a rule. Items without a name in the file are
+            left out. Only a file with the rule "all" may have a name in both lists.
+        output: JSON file to write the split to. Several processes may write the same file. None: no file.
+        fold: block of "block", from 0. A `val_fraction` of 0.2 gives the blocks 0 to 4.
 
     Returns:
-        {"training": items, "validation": items}, each in the order of `items`.
+        {"training": items, "validation": items}, both in the order of `items`.
 
     Raises:
-        ValueError: fewer than two items ("all", split file: than one), values out of range, or a split file that does
-            not fit; the message says how.
-        FileNotFoundError: no such split file.
+        ValueError: fewer than two items (one for "all" and split files), arguments out of range, or an unfitting
+            split file. The message names the file.
+        FileNotFoundError: the split file does not exist.
+
+    Example:
+        >>> items = [{"image": f"{k}.png"} for k in range(5)]
+        >>> split_datalist(items, how="last")["validation"]
+        [{'image': '4.png'}]
     """
     items = list(items)
     least = 1 if split_file or how == "all" else 2
     if len(items) < least:
         raise ValueError(
             f"{len(items)} image(s) cannot be split into training and validation; expected at least {least} with "
-            "labels: add images, or give a stack of several slices"
+            "labels. Add images, or give a stack of several slices"
         )
     if split_file:
-        split, is_all = _from_file(items, Path(split_file))
-        rule: dict[str, Any] = {"how": "all" if is_all else "file", "split_file": str(split_file)}
+        split, rule = _from_file(items, Path(split_file))
     else:
         check_choice("how", how, RULES)
         if not 0 < val_fraction < 1:
             raise ValueError(f"val_fraction must lie between 0 and 1, got {val_fraction}")
-        held = min(max(1, round(len(items) * val_fraction)), len(items) - 1)
-        # RandomState: numpy guarantees its streams for all time
-        order = np.random.RandomState(seed).permutation(len(items)) if how == "random" else np.arange(len(items))
-        validation = set(order[-held:].tolist()) if how != "block" else _block(len(items), val_fraction, fold)
-        split = {
-            "training": [item for k, item in enumerate(items) if k not in validation],
-            "validation": [item for k, item in enumerate(items) if k in validation],
-        }
-        rule = {"how": how, "val_fraction": val_fraction, **({"seed": seed} if how == "random" else {})}
-        rule |= {"fold": fold} if how == "block" else {}
-        if how == "all":
-            split, rule = dict.fromkeys(PARTS, items), {"how": how}
+        split, rule = _by_rule(items, val_fraction, how, seed, fold)
     if output:
         save_split(output, split, items, rule)
     return split
 
 
-def _block(count: int, val_fraction: float, fold: int) -> set[int]:
-    """Positions of one of the contiguous, nearly equal blocks that `count` items fall into."""
-    blocks = np.array_split(np.arange(count), min(max(2, round(1 / val_fraction)), count))
-    if not 0 <= fold < len(blocks):
-        raise ValueError(f"fold must be from 0 to {len(blocks) - 1} (val_fraction {val_fraction}), got {fold}")
-    return set(blocks[fold].tolist())
+def _by_rule(
+    items: list[Item], val_fraction: float, how: str, seed: int, fold: int
+) -> tuple[dict[str, list[Item]], dict[str, Any]]:
+    """The split and its rule, for the file."""
+    if how == "all":
+        return dict.fromkeys(PARTS, items), {"how": how}
+    rule: dict[str, Any] = {"how": how, "val_fraction": val_fraction}
+    order: np.ndarray = np.arange(len(items))
+    if how == "block":
+        blocks = np.array_split(order, min(max(2, round(1 / val_fraction)), len(items)))
+        if not 0 <= fold < len(blocks):
+            raise ValueError(f"fold must be from 0 to {len(blocks) - 1} (val_fraction {val_fraction}), got {fold}")
+        held, rule["fold"] = blocks[fold], fold
+    else:
+        if how == "random":
+            order = np.random.RandomState(seed).permutation(order)  # numpy keeps this generator's numbers for ever
+            rule["seed"] = seed
+        held = order[-min(max(1, round(len(items) * val_fraction)), len(items) - 1) :]
+    validates = np.isin(np.arange(len(items)), held)
+    return {
+        "training": [item for item, yes in zip(items, validates, strict=True) if not yes],
+        "validation": [item for item, yes in zip(items, validates, strict=True) if yes],
+    }, rule
 
 
 def save_split(
@@ -105,14 +115,20 @@ def save_split(
     items: Sequence[Item] | None = None,
     rule: dict[str, Any] | None = None,
 ) -> None:
-    """Write a split so that `split_datalist(items, split_file=path)` gives it again; the file appears whole or not at
-    all.
+    """Write a split that `split_datalist(items, split_file=path)` reads again.
+
+    The file appears completely or not at all.
 
     Args:
-        path: the JSON file; folders are made.
+        path: the JSON file. Folders are created.
         split: {"training": items, "validation": items}.
-        items: all items of the data set, by whose shared folder names are shortened; None: those of the split.
-        rule: how it came about, kept in the file for the reader.
+        items: all items of the data set. Names start below the shared folder of the images. None: the items of `split`.
+        rule: how the split was made, a note for the reader of the file.
+
+    Example:
+        >>> save_split("split.json", {"training": [{"image": "d/a.png"}], "validation": [{"image": "d/b.png"}]})
+        >>> json.loads(Path("split.json").read_text())["training"]
+        ['a.png']
     """
     everything = [item for part in PARTS for item in split[part]] if items is None else items
     folder = _shared_folder(everything)
@@ -120,8 +136,8 @@ def save_split(
     write_json(os.fspath(path), {**content, "rule": rule or {}})
 
 
-def _from_file(items: list[Item], path: Path) -> tuple[dict[str, list[Item]], bool]:
-    """The split, and whether the file's rule is "all", so that images may train and validate."""
+def _from_file(items: list[Item], path: Path) -> tuple[dict[str, list[Item]], dict[str, Any]]:
+    """The split of a file, and its rule for the next file."""
     if not path.is_file():
         raise FileNotFoundError(f"split_file {path} does not exist; check the path, or leave it out to split by a rule")
     try:
@@ -132,21 +148,19 @@ def _from_file(items: list[Item], path: Path) -> tuple[dict[str, list[Item]], bo
             f'split_file {path} is not a split ({error!r}); expected {{"training": [names], "validation": [names]}}'
         ) from error
     folder = _shared_folder(items)
-    known: dict[str, int] = {}
-    for k, item in enumerate(items):
-        name = _name(item, folder)
-        known[name] = k
-        known.setdefault(_without_ending(name), k)
-    strangers = [name for part in PARTS for name in named[part] if name not in known]
-    if strangers:
+    names = [_name(item, folder) for item in items]
+    known = {_without_ending(name): k for k, name in reversed([*enumerate(names)])}  # of equal stems the first
+    known |= {name: k for k, name in enumerate(names)}
+    unknown = [name for part in PARTS for name in named[part] if name not in known]
+    if unknown:
         raise ValueError(
-            f"split_file {path} names {some(strangers)} images that the data set does not have; it has names like "
-            f"{_name(items[0], folder)!r}: correct the file"
+            f"split_file {path} names {some(unknown)} images that the data set does not have. The data set has names "
+            f"like {names[0]!r}: correct the file"
         )
     chosen = {part: {known[name] for name in named[part]} for part in PARTS}
     rule = content.get("rule")
     is_all = isinstance(rule, dict) and rule.get("how") == "all"
-    twice = [_name(items[k], folder) for k in sorted(chosen["training"] & chosen["validation"])]
+    twice = [names[k] for k in sorted(chosen["training"] & chosen["validation"])]
     if twice and not is_all:
         raise ValueError(
             f"split_file {path} names {some(twice)} images for training and validation: keep each in one list"
@@ -159,11 +173,12 @@ def _from_file(items: list[Item], path: Path) -> tuple[dict[str, list[Item]], bo
     left_out = len(items) - len(chosen["training"] | chosen["validation"])
     if left_out:
         logger.info("split_file %s leaves out %d of %d images", path, left_out, len(items))
-    return {part: [items[k] for k in sorted(chosen[part])] for part in PARTS}, is_all
+    split = {part: [items[k] for k in sorted(chosen[part])] for part in PARTS}
+    return split, {"how": "all" if is_all else "file", "split_file": str(path)}
 
 
 def _image(item: Item) -> str:
-    """The image that names an item: the first of several channels."""
+    """The image, or the first file of several channels."""
     image = item["image"]
     return str(image if isinstance(image, (str, PurePath)) else image[0])
 
@@ -179,6 +194,5 @@ def _name(item: Item, folder: Path) -> str:
 def _without_ending(name: str) -> str:
     """`07.png` -> "07", `train-volume.tif#page=3` -> "train-volume#page=3"."""
     path, page = split_address(name)
-    suffix = image_suffix(path)
-    stem = path.as_posix()[: -len(suffix)] if suffix else path.as_posix()
+    stem = path.as_posix()[: len(path.as_posix()) - len(image_suffix(path))]
     return stem if page is None else f"{stem}#page={page}"

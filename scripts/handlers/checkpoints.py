@@ -1,4 +1,4 @@
-"""What outlives a training: the best weights, the state to go on from; when to stop; and loading weights safely."""
+"""Save weights and the state of a training, load them safely, and stop early."""
 
 from __future__ import annotations
 
@@ -12,84 +12,74 @@ from ignite.handlers import Checkpoint, DiskSaver
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
-from scripts.handlers.time_limit import TimeLimit, tenths_of
-
-BEST, STALE = "best_key_metric", "validations_without_gain"  # kept in trainer.state, saved with the trainer
+from scripts.handlers.time_limit import TimeLimit
 
 
 class BestWeights:
-    """Keep the weights of the best validation as a flat state_dict, and stop when it no longer improves.
+    """Keep the weights of the best validation as a flat state_dict. Stop the training without further gain.
 
-    The best score and the number of validations since then belong to the trainer's state: they are saved and restored
-    with it, so a resumed training neither overwrites better weights nor forgets how long it has waited. A training that
-    was never validated, as MONAI Label's with one or two labels, keeps its last weights.
+    `best_key_metric` and `validations_without_gain` are saved in the trainer's state. A resumed training therefore does
+    not overwrite better weights, and keeps counting. A training without any validation saves the last weights, for
+    example in MONAI Label with fewer than three labels.
 
     Args:
-        path: the file to write, e.g. models/model.pt; replaced atomically.
-        network: whose weights are kept.
-        evaluator: its key metric (larger is better) decides.
-        patience: stop after this many validations without gain; 0: never.
-        min_gain: what counts as a gain.
+        path: file to write, e.g. models/model.pt; replaced atomically.
+        network: the network to save.
+        evaluator: its key metric decides; larger is better.
+        patience: number of validations without gain before the training stops. 0: never stop.
     """
 
-    def __init__(
-        self, path: str | Path, network: nn.Module, evaluator: Evaluator, patience: int = 0, min_gain: float = 0.0
-    ) -> None:
+    def __init__(self, path: str | Path, network: nn.Module, evaluator: Evaluator, patience: int = 0) -> None:
         self.path = Path(path)
         self.network = network
         self.evaluator = evaluator
         self.patience = patience
-        self.min_gain = min_gain
-        self._judged = False
 
     def attach(self, trainer: Trainer) -> None:
-        """Judge after each validation of the evaluator that this trainer starts."""
-        for name, start in ((BEST, float("-inf")), (STALE, 0)):
-            trainer.state_dict_user_keys.append(name)
-            setattr(trainer.state, name, start)
+        """Compare after each validation of the training."""
+        trainer.state_dict_user_keys.extend(["best_key_metric", "validations_without_gain"])
+        state: Any = trainer.state
+        state.best_key_metric, state.validations_without_gain = float("-inf"), 0
         self.evaluator.add_event_handler(Events.COMPLETED, self, trainer)
         trainer.add_event_handler(Events.COMPLETED, self._keep_last)
 
     def _keep_last(self, trainer: Trainer) -> None:
-        """Save what a training without a single validation ends with."""
-        if not self._judged and getattr(trainer.state, BEST) == float("-inf"):
+        state: Any = trainer.state
+        if state.best_key_metric == float("-inf") and state.validations_without_gain == 0:
             save_weights(self.network, self.path)
-            trainer.logger.warning(f"nothing was validated: the weights of the last epoch are in {self.path}")
+            trainer.logger.warning(f"no validation took place: the weights of the last epoch are in {self.path}")
 
     def __call__(self, evaluator: Engine, trainer: Trainer) -> None:
-        """Compare, save, count; `evaluator` has just finished."""
-        self._judged = True
+        """Compare the score of the finished validation with the best score."""
         name = evaluator.state.key_metric_name  # type: ignore[attr-defined]  # added by MONAI's Workflow
         score = float(evaluator.state.metrics[name])
-        state = trainer.state
-        if score > getattr(state, BEST) + self.min_gain:
-            setattr(state, BEST, score)
-            setattr(state, STALE, 0)
+        state: Any = trainer.state
+        if score > state.best_key_metric:
+            state.best_key_metric, state.validations_without_gain = score, 0
             save_weights(self.network, self.path)
             trainer.logger.info(f"best {name} so far: {score:.4f} in epoch {state.epoch}; weights in {self.path}")
             return
-        setattr(state, STALE, getattr(state, STALE) + 1)
-        if 0 < self.patience <= getattr(state, STALE):
+        state.validations_without_gain += 1
+        if 0 < self.patience <= state.validations_without_gain:
             trainer.logger.info(f"no gain in {name} for {self.patience} validations: stopping early")
             trainer.terminate()
 
 
 class TrainingState:
-    """Save everything a training needs to go on, and go on from it.
+    """Save everything a training needs to continue, and continue from the saved file.
+
+    Place after `Validation` and before handlers that may raise.
 
     Args:
-        path: the file to write, replaced atomically.
-        objects: what to save beside the trainer, e.g. {"model": ..., "optimizer": ..., "lr_scheduler": ...}.
-        interval: epochs between two saves; the last epoch and an interruption (Ctrl-C) save too.
-        resume: load `path` when the training starts, and continue with the epoch after the one saved.
-        time_limit: of a training in minutes: save at each tenth of it, whatever the interval.
-
-    List it after the validation, whose outcome is part of the state, and before handlers that end an epoch with an
-    error.
+        path: file to write, replaced atomically.
+        objects: objects to save besides the trainer, e.g. {"model": ..., "optimizer": ..., "lr_scheduler": ...}.
+        interval: epochs between two saves. The last epoch and an interruption (Ctrl-C) are always saved.
+        resume: load `path` at the start, and continue with the next epoch.
+        time_limit: with a limit, save at each tenth of the time instead of at intervals.
 
     Raises:
-        FileNotFoundError: `resume` without a file at `path`.
-        ValueError: `resume` from a training that has reached `max_epochs`.
+        FileNotFoundError: `resume`, but no file at `path`.
+        ValueError: `resume`, but the file is from another configuration, or its training has reached `max_epochs`.
     """
 
     def __init__(
@@ -102,77 +92,84 @@ class TrainingState:
     ) -> None:
         self.path = Path(path)
         self.objects = dict(objects)
-        self.is_due = tenths_of(time_limit, interval)
+        self.interval = interval
         self.resume = resume
+        self.time_limit = time_limit
+        self._tenth = 0  # of the time limit, at the last save
 
     def attach(self, trainer: Trainer) -> None:
-        """Load at the start if asked to; save at intervals, at the end, and when the training is interrupted."""
+        """Load at the start if asked to. Save at intervals, at the end and at an interruption."""
         objects = {**self.objects, "trainer": trainer}
         if self.resume:
             trainer.add_event_handler(Events.STARTED, self._load, objects)
         saver = DiskSaver(str(self.path.parent), create_dir=True, require_empty=False)
         save = Checkpoint(objects, saver, filename_pattern=self.path.name, n_saved=None)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self.is_due) | Events.COMPLETED, save)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self._is_due) | Events.COMPLETED, save)
         trainer.add_event_handler(Events.INTERRUPT, save)
         trainer.add_event_handler(Events.EXCEPTION_RAISED, self._save_and_raise, save)
+
+    def _is_due(self, _: Engine, epoch: int) -> bool:
+        if self.time_limit is None or not self.time_limit.limited:
+            return epoch % self.interval == 0
+        before, self._tenth = self._tenth, int(10 * self.time_limit.fraction)
+        return self._tenth > before
 
     @staticmethod
     def _save_and_raise(trainer: Engine, error: BaseException, save: Checkpoint) -> None:
         if isinstance(error, KeyboardInterrupt):
             state = trainer.state
             if state.epoch_length and state.iteration and state.iteration % state.epoch_length == 0:
-                state.iteration -= 1  # stopped in a validation: leave the epoch open, so that it is validated after all
+                state.iteration -= 1  # interrupted in a validation: the open epoch is validated after resuming
             save(trainer)
         raise error
 
     def _load(self, trainer: Engine, objects: Mapping[str, Any]) -> None:
         if not self.path.is_file():
             raise FileNotFoundError(
-                f"resume: no training state at {self.path}; start without --resume, or set model_dir to where it is"
+                f"resume: no training state at {self.path}. Start without --resume, or set model_dir to its folder"
             )
         max_epochs = trainer.state.max_epochs or 0
         state = torch.load(self.path, map_location="cpu", weights_only=True)
-        self._check_made_alike(state)
-        for key in trainer.state_dict_user_keys:  # of a training without a time limit, say
+        self._check_configuration(state)
+        for key in trainer.state_dict_user_keys:  # the saved training may have had no time limit
             state.get("trainer", {}).setdefault(key, getattr(trainer.state, key))
         Checkpoint.load_objects(objects, state)
         if trainer.state.epoch >= max_epochs:
             raise ValueError(
-                f"resume: {self.path} was saved after epoch {trainer.state.epoch} and max_epochs is {max_epochs}: "
-                "nothing is left to train; raise max_epochs"
+                f"resume: {self.path} was saved after epoch {trainer.state.epoch}, and max_epochs is {max_epochs}. "
+                "Raise max_epochs"
             )
         trainer.state.max_epochs = max_epochs  # the configuration's, not the saved one
         trainer.logger.info(f"resumed from {self.path} after epoch {trainer.state.epoch}")
 
-    def _check_made_alike(self, state: Mapping[str, Any]) -> None:
-        """Refuse the state of a training with another optimiser, or with a moving average where there is none now."""
-        saved = set(state) - {"trainer"}
-        groups = (_first_group(state.get("optimizer")), _first_group(self.objects.get("optimizer")))
-        kinds = [{"momentum", "betas"} & set(group) for group in groups]
-        if saved != set(self.objects) or kinds[0] != kinds[1]:
-            found = ", ".join(sorted(saved | kinds[0]))
-            expected = ", ".join(sorted({*self.objects, *kinds[1]}))
+    def _check_configuration(self, state: Mapping[str, Any]) -> None:
+        """Refuse a state with a different optimiser, or with a moving average if the configuration has none."""
+        now = {name: self.objects[name].state_dict() for name in {"optimizer"} & set(self.objects)}
+        found, expected = _parts(state) - {"trainer"}, {*self.objects, *_parts(now)}
+        if found != expected:
             raise ValueError(
-                f"resume: {self.path} holds {found}; this configuration has {expected}. Resume with the configuration "
-                "files that the training was begun with (variant_fast.yaml adds the average, it and variant_adam.yaml "
-                "another optimizer)"
+                f"resume: {self.path} holds {', '.join(sorted(found))}; this configuration has "
+                f"{', '.join(sorted(expected))}. Resume with the configuration files of the first run "
+                "(variant_fast.yaml adds the average and another optimizer, variant_adam.yaml another optimizer)"
             )
 
 
-def _first_group(optimizer: Any) -> Mapping[str, Any]:
-    """Settings of an optimiser, or of its saved state."""
-    groups = (
-        optimizer.get("param_groups") if isinstance(optimizer, Mapping) else getattr(optimizer, "param_groups", None)
-    )
-    return groups[0] if groups else {}
+def _parts(state: Mapping[str, Any]) -> set[str]:
+    """Name the saved objects, and the setting typical of the optimiser: momentum or betas."""
+    groups = state.get("optimizer", {}).get("param_groups", [])
+    return {*state, *({"momentum", "betas"} & {name for group in groups for name in group})}
 
 
 class LoadWeights:
-    """Load weights into a network when an engine starts, or refuse: nothing is ever predicted with random weights.
+    """Load weights into a network when an engine starts. Without valid weights, the run ends with an error.
 
     Args:
-        path: a flat state_dict, or a state with the key "model".
-        network: receives the weights, all of them.
+        path: a flat state_dict, or a training's state with the key "model".
+        network: receives all weights.
+
+    Raises:
+        FileNotFoundError: at the start of the run, see `load_weights`.
+        ValueError: at the start of the run, see `load_weights`.
     """
 
     def __init__(self, path: str | Path, network: nn.Module) -> None:
@@ -185,46 +182,54 @@ class LoadWeights:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a flat state_dict atomically, from the first process only."""
+    """Write a flat state_dict atomically, from the first process only.
+
+    Example:
+        >>> save_weights(nn.Linear(2, 1), Path("model.pt"))
+    """
     DiskSaver(str(path.parent), create_dir=True, require_empty=False)(_bare(network).state_dict(), path.name)
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Read weights as plain tensors (a pickle that holds code is refused) and put them into the network, all of them.
+    """Load all weights of a network. Files with code (pickles of anything but tensors) are refused.
 
     Args:
-        network: any module, or one wrapped for several processes.
-        path: a flat state_dict, or a state with the key "model".
+        network: any module, also if wrapped for several processes or GPUs.
+        path: a flat state_dict, or a training's state with the key "model".
 
     Raises:
-        FileNotFoundError: nothing at `path`.
-        ValueError: not a file of plain tensors, or names and shapes that do not fit the network.
+        FileNotFoundError: no file at `path`.
+        ValueError: the file holds anything but tensors, or names and shapes differ from the network's.
+
+    Example:
+        >>> network = nn.Linear(2, 1)
+        >>> save_weights(network, Path("model.pt"))
+        >>> load_weights(network, "model.pt")
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"weights: no file at {path}. Train first (python -m monai.bundle run training --config_file "
-            "configs/train.yaml), or point ckpt_path to a file of weights"
+            "configs/train.yaml), or set ckpt_path to a file of weights"
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and end-of-file errors here
         reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         raise ValueError(
-            f"weights: {path} is not a file of plain tensors ({reason}); expected a state_dict, as a "
-            "training writes it to models/model.pt"
+            f"weights: {path} is not a file of plain tensors ({reason}). Expected a state_dict, such as a training's "
+            "models/model.pt"
         ) from error
-    state = state.get("model", state)
     try:
-        _bare(network).load_state_dict(state)
+        _bare(network).load_state_dict(state.get("model", state))
     except RuntimeError as error:
         raise ValueError(
-            f"weights: {path} does not fit the network; use the configuration they were trained with (features, "
+            f"weights: {path} does not fit the network. Use the configuration of its training (features, "
             f"out_channels, variant). {' '.join(str(error).split())[:400]}"
         ) from error
 
 
 def _bare(network: nn.Module) -> nn.Module:
-    """The network without its wrapper for several processes or GPUs, whose state_dict has other names."""
+    """Unwrap a network. Wrappers for several processes or GPUs change the names in the state_dict."""
     wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
     return network.module if isinstance(network, wrappers) else network

@@ -1,4 +1,4 @@
-"""What the ISBI 2012 EM challenge would report of an evaluation: per slice, in all, and over thresholds."""
+"""Report of an evaluation by the measures of the ISBI 2012 EM challenge: per slice, of all, and over thresholds."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ignite.engine import Engine
 
 from scripts.data.annotation import annotated_pixels
 from scripts.handlers.reports import ImageReport, lowest, rounded
 from scripts.io.arrays import as_array
 from scripts.io.files import write_csv, write_json
+from scripts.metrics.images import measure_once
 from scripts.metrics.membranes import (
     POOLED,
     THINNED,
     THRESHOLDS,
     ThresholdCurve,
+    cell_probability,
+    image_curves,
     pooled_counts,
     stack_curves,
     thinned_curves,
@@ -48,33 +52,44 @@ COLUMNS = (
 
 
 def measure_slice(
-    probability: np.ndarray, truth: np.ndarray, annotated: np.ndarray | None = None, warping: bool = True
+    probability: np.ndarray,
+    truth: np.ndarray,
+    annotated: np.ndarray | None = None,
+    warping: bool = True,
+    thinned: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """All that the measures of a slice, and of the stack it is in, are made of.
+    """Measure what the scores of a slice and of its stack need.
 
     Args:
-        probability: floating (H, W), of being a cell, 0 .. 1.
+        probability: floating (H, W), probability of a cell, 0 .. 1.
         truth: (H, W), not 0 = cell.
-        annotated: bool (H, W), pixels that count; None: all. The warping error of a partly annotated slice is unknown.
-        warping: whether to measure the warping error, which takes seconds per slice.
+        annotated: bool (H, W), pixels that count. None: all. A partly annotated slice has no warping error.
+        warping: measure the warping error, which takes about half a second per slice.
+        thinned: (2, 3, T), from `image_curves`. None: measured here.
 
     Returns:
-        Nested lists: `thinned` (2, 3, T), V_Rand's and V_Info's precision, recall and F over the thresholds; `pooled`
-        (2, T, 3), pairs and pixels as in `pooled_counts`; `warping` (2, T - 1), pixels of splits and of mergers, or
-        None; and `pixels`, the size of the slice.
+        Nested lists: `thinned` (2, 3, T), precision, recall and F-score of V_Rand and V_Info over the thresholds.
+        `pooled` (2, T, 3), pairs and pixels as in `pooled_counts`. `warping` (2, T - 1), pixels of splits and of
+        mergers, or None. `pixels`, the size of the slice.
 
     Raises:
         ValueError: the shapes differ, or `probability` is not one plane of probabilities.
+
+    Example:
+        >>> measured = measure_slice(np.array([[0.9, 0.15, 0.9]]), np.array([[1, 0, 1]]))
+        >>> measured["warping"][1], measured["pixels"]  # a merger at the two lowest thresholds
+        ([1, 1, 0, 0, 0, 0, 0, 0, 0, 0], 3)
     """
-    thinned = thinned_curves(probability, truth, valid=annotated)
+    if thinned is None:
+        thinned = np.array([(c.precision, c.recall, c.f) for c in thinned_curves(probability, truth, valid=annotated)])
     warped = None
     if annotated is None or annotated.all():
         warped = warping_error([(probability, truth)]) if warping else None
-    else:  # the older measures count no membrane that is in both
+    else:  # pixels that are membrane in both do not count in the older measures
         probability, truth = np.where(annotated, probability, 0), (truth != 0) & annotated
     pairs, pixels = pooled_counts(probability, truth)
     return {
-        "thinned": [[c.precision.tolist(), c.recall.tolist(), c.f.tolist()] for c in thinned],
+        "thinned": thinned.tolist(),
         "pooled": [pairs.tolist(), pixels.tolist()],
         "warping": None if warped is None else [warped.splits.tolist(), warped.mergers.tolist()],
         "pixels": truth.size,
@@ -82,7 +97,15 @@ def measure_slice(
 
 
 def stack_warping(slices: Sequence[Mapping[str, Any]]) -> WarpingError | None:
-    """What `scripts.metrics.warping_error` gives for the planes; None where it was not measured on all of them."""
+    """Give the `scripts.metrics.warping_error` of a stack. None if a slice is not measured.
+
+    Args:
+        slices: each from `measure_slice`.
+
+    Example:
+        >>> stack_warping([{"warping": [[0] * 10, [1, 0] * 5], "pixels": 25}]).error
+        0.0
+    """
     if not slices or any(s["warping"] is None for s in slices):
         return None
     splits, mergers = np.array([s["warping"] for s in slices]).sum(axis=0)
@@ -92,12 +115,18 @@ def stack_warping(slices: Sequence[Mapping[str, Any]]) -> WarpingError | None:
 def slice_row(
     measured: Mapping[str, Any], curves: Mapping[str, ThresholdCurve], warping: WarpingError | None
 ) -> dict[str, float]:
-    """The measures of a slice at the thresholds that are best for the stack, by the names in `COLUMNS`.
+    """Give the measures of a slice at the best thresholds of the stack, by the names in `COLUMNS`.
 
     Args:
         measured: the slice, from `measure_slice`.
         curves: of the stack, from `stack_curves`.
         warping: of the stack, from `stack_warping`.
+
+    Example:
+        >>> measured = measure_slice(np.array([[0.9, 0.15, 0.9]]), np.array([[1, 0, 1]]))
+        >>> row = slice_row(measured, stack_curves([measured]), stack_warping([measured]))
+        >>> row["v_rand_f"], row["warping_error"]
+        (1.0, 0.0)
     """
     thinned = zip(THINNED, measured["thinned"], strict=True)
     pooled = zip(POOLED, measured["pooled"], strict=True)
@@ -110,12 +139,17 @@ def slice_row(
 
 
 def summarise_stack(names: Sequence[str], slices: Sequence[Mapping[str, Any]], split: str) -> dict[str, Any]:
-    """The content of the JSON file.
+    """Put together the content of `em_metrics.json`.
 
     Args:
         names: of the slices.
         slices: each from `measure_slice`.
-        split: which data these are, e.g. "validation".
+        split: name of the data, e.g. "validation".
+
+    Example:
+        >>> measured = measure_slice(np.array([[0.9, 0.15, 0.9]]), np.array([[1, 0, 1]]))
+        >>> summarise_stack(["0.png"], [measured], "validation")["warping_error"]
+        {'error': 0.0, 'threshold': 0.2, 'splits': 0, 'mergers': 0}
     """
     curves, warping = stack_curves(slices), stack_warping(slices)
     rows = [slice_row(measured, curves, warping) for measured in slices]
@@ -145,17 +179,23 @@ def summarise_stack(names: Sequence[str], slices: Sequence[Mapping[str, Any]], s
 
 
 class EmReport(ImageReport):
-    """Write `em_metrics_per_slice.csv`, `em_metrics.json` and `threshold_curves.png` when an evaluation is over.
+    """Write `em_metrics_per_slice.csv`, `em_metrics.json` and `threshold_curves.png` at the end of an evaluation.
 
     Args:
-        output_dir: where the files are written.
-        channel: the class of the cells.
-        warping: whether to measure the warping error too, which takes seconds per slice.
+        output_dir: folder of the files.
+        channel: class of the cells.
+        warping: measure the warping error, too, which takes about half a second per slice.
         pred_key: probabilities (K, H, W), or of cells alone (1, H, W).
-        label_key: class map (1, H, W), or (2, H, W) with the weight map stacked on it; pixels that are negative or of
-            weight 0 are not annotated and not counted.
-        split: which data these are, for the reader of the files.
-        image_key: whose metadata tell the file name.
+        label_key: class map (1, H, W), or class map and weight map (2, H, W). Pixels of a negative class or of weight 0
+            are not annotated and not counted.
+        split: name of the data, for the reader of the files.
+        image_key: image whose metadata hold the file name.
+
+    Example::
+
+        val_handlers:
+        - _target_: scripts.handlers.EmReport
+          output_dir: evaluation
     """
 
     def __init__(
@@ -174,16 +214,17 @@ class EmReport(ImageReport):
         self.pred_key = pred_key
         self.label_key = label_key
 
-    def measure_image(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """What `measure_slice` finds."""
-        pred = as_array(item[self.pred_key])
-        label, weight = split_target(as_array(item[self.label_key]))
+    def measure_image(self, item: Mapping[str, Any], evaluator: Engine) -> dict[str, Any]:
+        """Apply `measure_slice`."""
+        pred, target = item[self.pred_key], item[self.label_key]
+        label, weight = split_target(as_array(target))
         annotated = annotated_pixels(label, weight)
-        probability = pred[self.channel] if len(pred) > 1 else pred[0]
-        return measure_slice(probability, label == self.channel, annotated, self.warping)
+        thinned = measure_once(evaluator, image_curves, pred, target, self.channel)
+        probability = cell_probability(as_array(pred), self.channel)
+        return measure_slice(probability, label == self.channel, annotated, self.warping, thinned)
 
     def write(self, names: Sequence[str], found: Sequence[Any]) -> None:
-        """A row per slice, the scores of the stack, and how they depend on the threshold."""
+        """Write a row per slice, the scores of the stack, and the curves over thresholds."""
         curves, warping = stack_curves(found), stack_warping(found)
         rows = [
             {"image": name, **rounded(slice_row(measured, curves, warping))}

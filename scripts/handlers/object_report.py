@@ -1,4 +1,4 @@
-"""What the Cell Tracking Challenge would report of an evaluation, and instance scores: per object, image and in all."""
+"""Report of an evaluation by the Cell Tracking Challenge and instance scores: per object, per image and of all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ignite.engine import Engine
 
 from scripts.data.annotation import annotated_pixels
 from scripts.handlers.reports import ImageReport, lowest, rounded
@@ -51,21 +52,26 @@ def measure_frame(
     markers: np.ndarray | None = None,
     valid: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """All that the scores of an image, and of the set it is in, are made of.
+    """Measure what the scores of an image and of its data set need.
 
     Args:
         result: label image (H, W), 0 = background.
-        reference: label image of the same shape, as in the file; negative: not annotated.
-        markers: label image of the same shape, one marker per cell; None: no DET.
-        valid: mask or weight map of the same shape, 0: not annotated, for precision, recall and F1.
+        reference: label image of the same shape, as in the file, negative = not annotated.
+        markers: label image of the same shape, one marker per cell. None: no DET.
+        valid: mask or weight map of the same shape, 0 = not annotated, for precision, recall and F1.
 
     Returns:
-        Lists: `labels`, `areas` (pixels) and `jaccards` of the reference objects (R,); `instances` (T, 4) and `det`
-        (4,) counts as in `scripts.metrics.objects`, `det` None without markers; and `results`, the number of result
+        Lists: `labels`, `areas` (pixels) and `jaccards` of the reference objects (R,). `instances` (T, 4) and `det`
+        (4,), counts as in `scripts.metrics.objects`, `det` None without markers. `results`, the number of result
         objects.
 
     Raises:
-        ValueError: shapes differ, or the values are no object numbers.
+        ValueError: the shapes differ, or a value is no object number.
+
+    Example:
+        >>> measured = measure_frame(np.array([[1, 1, 1, 0]]), np.array([[4, 4, 0, 9]]))
+        >>> measured["labels"], [round(jaccard, 3) for jaccard in measured["jaccards"]]
+        ([4, 9], [0.667, 0.0])
     """
     whole = overlaps(result, reference)
     annotated = annotated_pixels(reference, valid)
@@ -81,7 +87,13 @@ def measure_frame(
 
 
 def frame_row(measured: Mapping[str, Any]) -> dict[str, float]:
-    """The scores of an image from `measure_frame`, by the names in `COLUMNS`; NaN where undefined."""
+    """Compute the scores of an image from `measure_frame`, by the names in `COLUMNS`. NaN: undefined.
+
+    Example:
+        >>> row = frame_row(measure_frame(np.array([[1, 1, 1, 0]]), np.array([[4, 4, 0, 9]])))
+        >>> row["seg"], row["recall_0.6"]
+        (0.3333333333333333, 0.5)
+    """
     instances = instance_scores_from_counts(np.array(measured["instances"]))
     detected = float("nan") if measured["det"] is None else float(det_from_counts(np.array(measured["det"])))
     row = {
@@ -96,12 +108,17 @@ def frame_row(measured: Mapping[str, Any]) -> dict[str, float]:
 
 
 def summarise_frames(names: Sequence[str], frames: Sequence[Mapping[str, Any]], split: str) -> dict[str, Any]:
-    """The content of the JSON file.
+    """Put together the content of `object_metrics.json`.
 
     Args:
         names: of the images.
         frames: each from `measure_frame`.
-        split: which data these are, e.g. "validation".
+        split: name of the data, e.g. "validation".
+
+    Example:
+        >>> frame = measure_frame(np.array([[1, 1, 1, 0]]), np.array([[4, 4, 0, 9]]))
+        >>> summarise_frames(["t000.tif"], [frame], "validation")["seg_missed"]
+        1
     """
     marked = [frame["det"] for frame in frames if frame["det"] is not None]
     detections = np.array(marked, dtype=int).reshape(-1, 4).sum(axis=0)
@@ -133,19 +150,25 @@ def summarise_frames(names: Sequence[str], frames: Sequence[Mapping[str, Any]], 
 
 
 class ObjectReport(ImageReport):
-    """Write the scores of objects, and every reference object by itself, when an evaluation is over.
+    """Write the scores of all objects, images and reference objects at the end of an evaluation.
 
     The files are `objects_per_image.csv`, `objects_reference.csv` (worst first), `object_metrics.json` and
     `object_iou.png`.
 
     Args:
-        output_dir: where the files are written.
+        output_dir: folder of the files.
         pred_key: predicted label image (1, H, W), as `scripts.transforms.InstancesFromScoresd` writes it.
-        reference_key: reference label image (1, H, W), objects as in the file; negative: not annotated.
-        markers_key: markers of the cells (1, H, W), for DET; may be missing.
-        valid_key: mask or weight map (1, H, W), 0: not annotated, for precision, recall and F1; None: none.
-        split: which data these are, for the reader of the files.
-        image_key: whose metadata tell the file name.
+        reference_key: reference label image (1, H, W), objects as in the file, negative = not annotated.
+        markers_key: markers of the cells (1, H, W), for DET, may be missing.
+        valid_key: mask or weight map (1, H, W), 0 = not annotated, for precision, recall and F1. None: none.
+        split: name of the data, for the reader of the files.
+        image_key: image whose metadata hold the file name.
+
+    Example::
+
+        val_handlers:
+        - _target_: scripts.handlers.ObjectReport
+          output_dir: evaluation
     """
 
     def __init__(
@@ -164,8 +187,8 @@ class ObjectReport(ImageReport):
         self.markers_key = markers_key
         self.valid_key = valid_key
 
-    def measure_image(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        """What `measure_frame` finds."""
+    def measure_image(self, item: Mapping[str, Any], evaluator: Engine) -> dict[str, Any]:
+        """Apply `measure_frame`."""
         missing = [key for key in (self.pred_key, self.reference_key, self.valid_key) if key and key not in item]
         if missing:
             raise KeyError(f"{type(self).__name__}: no {', '.join(missing)} among {', '.join(sorted(item))}")
@@ -175,7 +198,7 @@ class ObjectReport(ImageReport):
         return measure_frame(result, reference, markers, valid)
 
     def write(self, names: Sequence[str], found: Sequence[Any]) -> None:
-        """A row per image and per reference object, the scores of all, and how the objects spread."""
+        """Write a row per image, a row per reference object, the scores of all, and the histogram of objects."""
         named = list(zip(names, found, strict=True))
         rows = [{"image": name, **rounded(frame_row(frame))} for name, frame in named]
         write_csv(self.output_dir / "objects_per_image.csv", rows, ["image", *COLUMNS])
@@ -192,7 +215,7 @@ class ObjectReport(ImageReport):
 
 
 def _label_image(item: Mapping[str, Any], key: str) -> np.ndarray:
-    """(H, W) of an entry (1, H, W)."""
+    """Take a label image (H, W) out of an entry (1, H, W)."""
     labels = as_array(item[key])
     if labels.ndim != 3 or len(labels) != 1:
         raise ValueError(f"{key} must be a label image (1, H, W), got the shape {labels.shape}")
@@ -200,11 +223,11 @@ def _label_image(item: Mapping[str, Any], key: str) -> np.ndarray:
 
 
 def _jaccards(frames: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Of all reference objects, (R,)."""
+    """List the Jaccard indices of all reference objects, (R,)."""
     return np.array([jaccard for frame in frames for jaccard in frame["jaccards"]], float)
 
 
 def _seg(frames: Sequence[Mapping[str, Any]]) -> float:
-    """SEG of all reference objects, added up as `seg_score` does."""
+    """Compute SEG of all reference objects, in the same order of sums as `seg_score`."""
     counts = [(np.sum(frame["jaccards"]), len(frame["jaccards"])) for frame in frames]
     return float(seg_from_counts(np.array(counts, float).reshape(-1, 2).sum(axis=0)))

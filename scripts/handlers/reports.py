@@ -1,4 +1,4 @@
-"""What an evaluation found, image by image and on the whole, as CSV and JSON."""
+"""Reports of an evaluation as CSV and JSON: measures of every image, and of all images."""
 
 from __future__ import annotations
 
@@ -13,19 +13,13 @@ import numpy as np
 from ignite.engine import Engine, Events
 from monai.utils import string_list_all_gather
 
+from scripts.data.annotation import annotated_pixels
 from scripts.data.items import source_of
 from scripts.engines import engine_items
 from scripts.io.arrays import as_array
 from scripts.io.files import write_csv, write_json
-from scripts.metrics.pixels import (
-    confusion_matrix,
-    dice_per_class,
-    iou_per_class,
-    nan_mean,
-    pixel_error,
-    split_target,
-    to_class_map,
-)
+from scripts.metrics.images import measure_once
+from scripts.metrics.pixels import dice_per_class, image_confusion, iou_per_class, nan_mean, pixel_error
 
 AVERAGING = (
     "mean: of the values of the images, leaving out those where a class is in neither prediction nor truth; "
@@ -35,7 +29,16 @@ AVERAGING = (
 
 
 def measure(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
-    """All measures of a confusion matrix (K, K) by name: `pixel_error`, `mean_dice`, `mean_iou`, `dice_<class>`, ..."""
+    """Compute all measures of a confusion matrix: `pixel_error`, `mean_dice`, `mean_iou`, `dice_<class>`, ...
+
+    Args:
+        confusion: (K, K), rows true, columns predicted.
+        class_names: names of the classes 0 .. K - 1.
+
+    Example:
+        >>> measure(np.array([[1, 1], [0, 2]]), ["background", "cell"])["dice_cell"]
+        0.8
+    """
     dice, iou = dice_per_class(confusion), iou_per_class(confusion)
     values = {
         "pixel_error": float(pixel_error(confusion)),
@@ -49,12 +52,17 @@ def measure(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, floa
 
 
 def summarise(confusions: np.ndarray, class_names: Sequence[str], split: str) -> dict[str, Any]:
-    """The content of the JSON file.
+    """Put together the content of `metrics.json`.
 
     Args:
         confusions: (N, K, K), a matrix per image, rows true, columns predicted.
         class_names: names of the classes 0 .. K - 1.
-        split: which data these are, e.g. "validation".
+        split: name of the data, e.g. "validation".
+
+    Example:
+        >>> found = summarise(np.array([[[2, 0], [0, 2]], [[1, 1], [0, 2]]]), ["background", "cell"], "test")
+        >>> found["mean"]["pixel_error"], found["annotated_pixels"]
+        (0.125, 8)
     """
     rows = [measure(confusion, class_names) for confusion in confusions]
     pooled = confusions.sum(axis=0)
@@ -71,15 +79,15 @@ def summarise(confusions: np.ndarray, class_names: Sequence[str], split: str) ->
 
 
 class ImageReport(ABC):
-    """Measure every image of an evaluation, and write files when it is over; subclasses say what.
+    """Measure every image of an evaluation, and write files at the end. Base class.
 
-    Several processes put their images together and the first writes; an image that a sampler gave to two of them, to
-    share evenly, counts once.
+    Of several processes the first one writes the files, with the images of all. An image that a sampler gives to two
+    processes, for shares of equal size, counts once.
 
     Args:
-        output_dir: where the files are written.
-        split: which data these are, for the reader of the files.
-        image_key: whose metadata tell the file name.
+        output_dir: folder of the files.
+        split: name of the data, for the reader of the files.
+        image_key: image whose metadata hold the file name.
     """
 
     def __init__(self, output_dir: str | Path, split: str, image_key: str = "image") -> None:
@@ -89,12 +97,20 @@ class ImageReport(ABC):
         self._found: list[tuple[str, Any]] = []
 
     @abstractmethod
-    def measure_image(self, item: Mapping[str, Any]) -> Any:
-        """What is found on an image, as nested lists and dictionaries of numbers, since it may travel as JSON."""
+    def measure_image(self, item: Mapping[str, Any], evaluator: Engine) -> Any:
+        """Measure an image.
+
+        Args:
+            item: what was loaded and predicted, by key.
+            evaluator: for `scripts.metrics.images.measure_once`, which shares measures with the engine's metrics.
+
+        Returns:
+            Nested lists and dictionaries of numbers, since they travel between processes as JSON.
+        """
 
     @abstractmethod
     def write(self, names: Sequence[str], found: Sequence[Any]) -> None:
-        """Write the files, given the name of each image and what `measure_image` found on it."""
+        """Write the files, given the name of each image and the result of `measure_image`."""
 
     def attach(self, evaluator: Engine) -> None:
         """Follow an evaluator."""
@@ -109,7 +125,7 @@ class ImageReport(ABC):
         for item in engine_items(evaluator):
             name = source_of(item, self.image_key) or f"image {len(self._found)} of process {idist.get_rank()}"
             try:
-                self._found.append((name, self.measure_image(item)))
+                self._found.append((name, self.measure_image(item, evaluator)))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
 
@@ -120,17 +136,24 @@ class ImageReport(ABC):
 
 
 class MetricsReport(ImageReport):
-    """Write `metrics_per_image.csv` and `metrics.json` when an evaluation is over.
+    """Write `metrics_per_image.csv` and `metrics.json` at the end of an evaluation.
 
     Args:
-        output_dir: where the two files are written.
+        output_dir: folder of the two files.
         class_names: names of the classes 0 .. K - 1.
-        split: which data these are, for the reader of the files.
-        image_key: whose metadata tell the file name.
+        split: name of the data, for the reader of the files.
+        image_key: image whose metadata hold the file name.
         pred_key: class map (1, H, W) or scores (K, H, W).
-        label_key: class map (1, H, W), or (2, H, W) with the weight map stacked on it; pixels that are negative or of
-            weight 0 are not counted.
-        weight_key: weight map (1, H, W); may be missing.
+        label_key: class map (1, H, W), or class map and weight map (2, H, W). Pixels of a negative class or of weight 0
+            are not counted.
+        weight_key: weight map (1, H, W), may be missing.
+
+    Example::
+
+        val_handlers:
+        - _target_: scripts.handlers.MetricsReport
+          output_dir: evaluation
+          class_names: [background, cell]
     """
 
     def __init__(
@@ -149,16 +172,18 @@ class MetricsReport(ImageReport):
         self.label_key = label_key
         self.weight_key = weight_key
 
-    def measure_image(self, item: Mapping[str, Any]) -> list[list[int]]:
-        """The confusion matrix."""
-        label, weight = split_target(as_array(item[self.label_key]))
-        if weight is None and self.weight_key in item:
-            weight = as_array(item[self.weight_key])[0]
-        pred = to_class_map(as_array(item[self.pred_key]))
-        return confusion_matrix(pred, label, len(self.class_names), weight).tolist()
+    def measure_image(self, item: Mapping[str, Any], evaluator: Engine) -> list[list[int]]:
+        """Count the confusion matrix."""
+        label = item[self.label_key]
+        if len(label) == 1 and self.weight_key in item:
+            class_map, weight = as_array(label), as_array(item[self.weight_key])
+            if not np.array_equal(annotated_pixels(class_map, weight), annotated_pixels(class_map)):
+                label = np.concatenate([class_map, weight])  # else the metrics count the same pixels
+        confusion = measure_once(evaluator, image_confusion, item[self.pred_key], label, len(self.class_names))
+        return confusion.tolist()
 
     def write(self, names: Sequence[str], found: Sequence[Any]) -> None:
-        """A row per image, and the means."""
+        """Write a row per image, and the means."""
         k = len(self.class_names)
         confusions = np.array(found, dtype=np.int64).reshape(-1, k, k)
         rows = [
@@ -171,7 +196,13 @@ class MetricsReport(ImageReport):
 
 
 def lowest(names: Sequence[str], scores: Sequence[float], measured: str, count: int = 5) -> list[dict[str, Any]]:
-    """The images of the lowest scores, ascending, to be looked at; those without a score (NaN) are left out.
+    """List the images of the lowest scores, ascending, for a look at them. Images without a score (NaN) are left out.
+
+    Args:
+        names: of the images.
+        scores: of the images.
+        measured: name of the score.
+        count: number of images at most.
 
     Example:
         >>> lowest(["a", "b", "c"], [0.9, float("nan"), 0.5], "seg")
@@ -182,12 +213,17 @@ def lowest(names: Sequence[str], scores: Sequence[float], measured: str, count: 
 
 
 def rounded(values: Mapping[str, float]) -> dict[str, float | None]:
-    """Cells of a table: six decimals; NaN as an empty cell."""
+    """Round the cells of a table to six decimals. NaN becomes None, an empty cell.
+
+    Example:
+        >>> rounded({"dice": 2 / 3, "iou": float("nan")})
+        {'dice': 0.666667, 'iou': None}
+    """
     return {name: None if value != value else round(value, 6) for name, value in values.items()}
 
 
 def _gathered(found: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """The images of all processes, each once, by name; on a single process just as they came."""
+    """Collect the images of all processes, each once, sorted by name. A single process keeps its order."""
     if idist.get_world_size() == 1:
         return found
     lines = string_list_all_gather([json.dumps(named) for named in found], delimiter="\n")
@@ -196,6 +232,6 @@ def _gathered(found: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 
 
 def _short_names(names: Sequence[str]) -> list[str]:
-    """File names without folders, unless two would be equal."""
+    """Give file names without folders, unless two would be equal."""
     short = [Path(name).name for name in names]
     return short if len(set(short)) == len(set(names)) else list(names)

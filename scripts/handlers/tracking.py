@@ -1,13 +1,7 @@
-"""What the experiment trackers are told besides metrics: the settings of a run, its figures, its files.
+"""Send settings, figures and files of a run to TensorBoard and MLflow.
 
-TensorBoard is written through the one `SummaryWriter` of a configuration. MLflow takes part where MONAI has been
-started with `--tracking mlflow`, which attaches an `MLFlowHandler` to each engine: what is said here goes into the run
-that this handler has open. Without it MLflow is neither needed nor imported by anything here.
-
-The configuration that a run goes by: found by a handler that stands in it, as text and as a table of settings.
-
-MONAI hands a component its own arguments only. What the configuration as a whole looks like, overlays and command line
-included, is known to the parser that builds the component, and to nothing else while TensorBoard alone records.
+TensorBoard: through the configuration's single `SummaryWriter`. MLflow: only with `--tracking mlflow`, for which MONAI
+attaches an `MLFlowHandler` to each engine. Otherwise MLflow is neither needed nor imported.
 """
 
 from __future__ import annotations
@@ -17,7 +11,8 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,12 +28,19 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 PLAIN = (str, int, float, bool, type(None))
-SHOWN = (*PLAIN, torch.device, torch.dtype, Path)  # what an expression may come to and still be told in a word
-UNTOLD = ("imports", "initialize", "run", "training", "evaluating", "inference", "finalize")  # steps, not settings
+SHOWN = (*PLAIN, torch.device, torch.dtype, Path)  # values short enough for a table
+NO_SETTINGS = (ConfigParser.meta_key, "imports", "initialize", "run", "training", "evaluating", "inference", "finalize")
+PARAMETERS_AT_ONCE = 100  # MLflow's limit for one request
+NOT_ALLOWED = re.compile(r"[^\w.\- ]")  # in MLflow's names
+PATTERNS = ("*.json", "*.csv", "*.png", "panels/*.png")  # files of an evaluation
 
 
 def building_parser() -> ConfigParser | None:
-    """The parser that is building a component, asked from within that component's `__init__`; None without one."""
+    """Find the parser behind a component, from within the component's `__init__`. None: built without a configuration.
+
+    A component receives only its arguments. Only the parser knows the whole configuration, with overlays and command
+    line.
+    """
     frame: FrameType | None = inspect.currentframe()
     while frame is not None:
         found = frame.f_locals.get("self")
@@ -49,57 +51,64 @@ def building_parser() -> ConfigParser | None:
 
 
 def config_text(config: Mapping[str, Any]) -> str:
-    """The whole configuration as YAML, without the metadata: it can be run again as it is.
+    """Write a configuration as YAML, without metadata. The YAML can be run again.
 
     Args:
-        config: what `ConfigParser.get()` gives.
+        config: result of `ConfigParser.get()`.
+
+    Example:
+        >>> config_text({"rate": 0.1, "net": {"_target_": "Linear"}}).splitlines()
+        ['rate: 0.1', 'net:', '  _target_: Linear']
     """
     content = {key: _plain(value) for key, value in config.items() if key != ConfigParser.meta_key}
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=140)
 
 
 def settings_of(config: Mapping[str, Any], resolved: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """The settings of a configuration, one by one.
+    """List the settings of a configuration. References to settings are left out.
 
     Args:
-        config: what `ConfigParser.get()` gives.
-        resolved: id -> what it came to, ids nested by "::" (`ConfigParser.ref_resolver.resolved_content`).
+        config: result of `ConfigParser.get()`.
+        resolved: id -> value, with "::" in nested ids (`ConfigParser.ref_resolver.resolved_content`). Replaces
+            expressions whose value is a number, a word, or a list of numbers and words.
 
     Returns:
-        name -> value. Names are nested by "."; components in a list go by the name of their class. An expression is
-        told by what it came to if that is a number, a word, or a list of these. What only refers to another setting is
-        left out.
+        name -> value as text. Nested names are joined by ".". Components in a list have the name of their class.
+
+    Example:
+        >>> settings_of({"rate": 0.1, "nets": [{"_target_": "Linear", "size": "$1 + 1"}]}, {"nets::0::size": 2})
+        {'rate': '0.1', 'nets.Linear._target_': 'Linear', 'nets.Linear.size': '2'}
     """
     table: dict[str, str] = {}
     for key, value in config.items():
-        if key != ConfigParser.meta_key and key not in UNTOLD:
-            _tell(table, key, key, value, resolved or {})
+        if key not in NO_SETTINGS:
+            _add_settings(table, key, key, value, resolved or {})
     return table
 
 
-def _tell(table: dict[str, str], name: str, id: str, value: Any, resolved: Mapping[str, Any]) -> None:
-    """Add what an id holds to the table; `name` is the id with names of classes in place of positions."""
+def _add_settings(table: dict[str, str], name: str, id: str, value: Any, resolved: Mapping[str, Any]) -> None:
+    """Add the settings below an id. `name` is the id with class names instead of list positions."""
     if isinstance(value, Mapping) and value:
         for key, part in value.items():
-            _tell(table, f"{name}.{key}", f"{id}::{key}", part, resolved)
+            _add_settings(table, f"{name}.{key}", f"{id}::{key}", part, resolved)
     elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+        seen: Counter[str] = Counter()
         for k, part in enumerate(value):
             target = part.get("_target_", k) if isinstance(part, Mapping) else k
-            _tell(table, _unused(table, f"{name}.{str(target).rpartition('.')[2]}"), f"{id}::{k}", part, resolved)
-    elif not (isinstance(value, str) and value.startswith("@")) and not _refers_only(value):
-        came_to = resolved.get(id, value)
-        table[name] = str(came_to if _is_shown(came_to) else _plain(value))
+            kind = str(target).rpartition(".")[2]
+            seen[kind] += 1
+            number = f"_{seen[kind]}" if seen[kind] > 1 else ""
+            _add_settings(table, f"{name}.{kind}{number}", f"{id}::{k}", part, resolved)
+    elif not _refers(value):
+        result = resolved.get(id, value)
+        table[name] = str(result if _is_shown(result) else _plain(value))
 
 
-def _unused(table: Mapping[str, str], name: str) -> str:
-    """A name for one of several components of a class: name, name_2, name_3, ..."""
-    names = (name if k == 1 else f"{name}_{k}" for k in range(1, len(table) + 2))
-    return next(other for other in names if not any(key == other or key.startswith(f"{other}.") for key in table))
-
-
-def _refers_only(value: Any) -> bool:
-    """Whether a list holds nothing but references."""
-    return isinstance(value, list) and bool(value) and all(isinstance(v, str) and v.startswith("@") for v in value)
+def _refers(value: Any) -> bool:
+    """Check for a reference, or a list of nothing but references."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(part, str) and part.startswith("@") for part in value)
+    return isinstance(value, str) and value.startswith("@")
 
 
 def _is_shown(value: Any) -> bool:
@@ -107,7 +116,7 @@ def _is_shown(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """What YAML can hold; anything else, set from Python, by its text."""
+    """Convert to plain values for YAML: Python objects to their text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -115,13 +124,9 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, PLAIN) else str(value)
 
 
-PARAMETERS_AT_ONCE = 100  # as many as MLflow takes in one request
-ODD = re.compile(r"[^\w.\- ]")  # what MLflow refuses in names; ":" and "/" are for it to use
-
-
 def mlflow_handler(engine: Engine) -> MLFlowHandler | None:
-    """The `MLFlowHandler` attached to an engine, None if there is none."""
-    for handler, *_ in engine._event_handlers.get(Events.STARTED, []):  # ignite lists its handlers nowhere else
+    """Find the `MLFlowHandler` of an engine. None: not attached."""
+    for handler, *_ in engine._event_handlers.get(Events.STARTED, []):  # ignite has no public list of handlers
         owner = getattr(handler, "__self__", None)
         if isinstance(owner, MLFlowHandler):
             return owner
@@ -129,15 +134,18 @@ def mlflow_handler(engine: Engine) -> MLFlowHandler | None:
 
 
 def open_run(engine: Engine) -> tuple[Any, str] | None:
-    """MLflow's client and the id of the run into which an engine is tracked now; None if it is not."""
+    """Get MLflow's client and the id of an engine's open run. None: no open run."""
     handler = mlflow_handler(engine)
     return None if handler is None or handler.cur_run is None else (handler.client, handler.cur_run.info.run_id)
 
 
 def log_metrics(engine: Engine, metrics: Mapping[str, float | None], step: int) -> None:
-    """Tell MLflow numbers, where it follows an engine; None is passed over."""
-    tracked = open_run(engine)
-    if tracked is not None:
+    """Send an engine's numbers to MLflow, if used. None is skipped.
+
+    Example:
+        >>> log_metrics(Engine(lambda *_: None), {"loss": 0.5}, step=1)
+    """
+    if tracked := open_run(engine):
         client, run_id = tracked
         for name, value in metrics.items():
             if value is not None:
@@ -145,9 +153,12 @@ def log_metrics(engine: Engine, metrics: Mapping[str, float | None], step: int) 
 
 
 def log_picture(engine: Engine, path: Path, step: int) -> None:
-    """Give MLflow a figure, where it follows an engine: the file, renewed, and one image a step under its name."""
-    tracked = open_run(engine)
-    if tracked is not None:
+    """Send an engine's figure to MLflow, if used: the file, replaced each time, and an image per step.
+
+    Example:
+        >>> log_picture(Engine(lambda *_: None), Path("curves.png"), step=1)
+    """
+    if tracked := open_run(engine):
         client, run_id = tracked
         client.log_artifact(run_id, str(path))
         with Image.open(path) as image:
@@ -155,18 +166,17 @@ def log_picture(engine: Engine, path: Path, step: int) -> None:
 
 
 class RunSettings:
-    """Write down what a run was started with, all settings as they are after overlays and command line.
+    """Record the settings of a run, as they are after overlays and command line.
 
-    To TensorBoard as two texts, `settings` (a table) and `configuration` (the YAML, which can be run again); to MLflow,
-    where it is used, as parameters and as `config.yaml`. There it also gives the run a name of its own, unless one
-    was set: MONAI would otherwise go on in any run that is still marked as running, such as that of an interrupted
-    training or one that is going on beside this one. A run that ends with an error is marked as failed, one that is
-    interrupted stays open to go on in.
+    TensorBoard gets two texts: `settings` (a table) and `configuration` (YAML, ready to run again). MLflow gets
+    parameters, `config.yaml`, and a unique name for the run unless a name is set. Without a unique name, MONAI would
+    continue any MLflow run marked as running, for example an interrupted training. A run with an error is marked as
+    failed. An interrupted run stays open and can continue.
 
     Args:
-        title: what the name of a run begins with.
-        writer: of TensorBoard's events; None: none.
-        evaluator: of a training: the engine that validates, which tracks into the same run.
+        title: start of the run's name.
+        writer: TensorBoard's writer. None: no TensorBoard.
+        evaluator: for a training, the validating engine, which tracks into the same run.
 
     Raises:
         RuntimeError: not built by MONAI from a configuration.
@@ -175,21 +185,23 @@ class RunSettings:
     def __init__(self, title: str, writer: SummaryWriter | None = None, evaluator: Evaluator | None = None) -> None:
         parser = building_parser()
         if parser is None:
-            raise RuntimeError("RunSettings tells the configuration it stands in: name it in one, under handlers")
+            raise RuntimeError(
+                "RunSettings found no configuration to record. List it under handlers in a configuration"
+            )
         self.parser = parser
         self.title = title
         self.writer = writer
         self.evaluator = evaluator
-        self._told = False
+        self._recorded = False
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer or evaluator; of several processes the first tells."""
+        """Follow a trainer or evaluator. Only the first of several processes records."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._name)
-            engine.add_event_handler(Events.EPOCH_STARTED, self._tell)  # the run of MLflow is open by then
+            engine.add_event_handler(Events.EPOCH_STARTED, self._record)  # MLflow's run is open by then
 
     def _name(self, engine: Engine) -> None:
-        self._told = False
+        self._recorded = False
         name = f"{self.title}_{time.strftime('%Y%m%d_%H%M%S')}_{secrets.token_hex(2)}"
         for followed in (engine, self.evaluator):
             handler = None if followed is None else mlflow_handler(followed)
@@ -198,12 +210,12 @@ class RunSettings:
         if mlflow_handler(engine) is not None and not engine.has_event_handler(self._fail, Events.EXCEPTION_RAISED):
             engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
             handlers = engine._event_handlers[Events.EXCEPTION_RAISED]
-            handlers.insert(0, handlers.pop())  # first: those of other handlers end by raising the error
+            handlers.insert(0, handlers.pop())  # first, because later handlers raise the error
 
-    def _tell(self, engine: Engine) -> None:
-        if self._told:
+    def _record(self, engine: Engine) -> None:
+        if self._recorded:
             return
-        self._told = True
+        self._recorded = True
         text = config_text(self.parser.get())
         settings = settings_of(self.parser.get(), self.parser.ref_resolver.resolved_content)
         if self.writer is not None:
@@ -212,8 +224,7 @@ class RunSettings:
             indented = "".join(f"    {line}\n" for line in text.splitlines())  # Markdown's block of code
             self.writer.add_text("configuration", indented, engine.state.epoch)
             self.writer.flush()
-        tracked = open_run(engine)
-        if tracked is not None:
+        if tracked := open_run(engine):
             client, run_id = tracked
             _log_settings(client, run_id, settings)
             client.log_text(run_id, text, "config.yaml")
@@ -224,29 +235,25 @@ class RunSettings:
             client, run_id = tracked
             client.set_terminated(run_id, "FAILED")
         if len(engine._event_handlers[Events.EXCEPTION_RAISED]) == 1:
-            raise error  # ignite leaves that to whoever waits for it
+            raise error  # ignite leaves raising to the handlers
 
 
 class RunFiles:
-    """Give MLflow, where it is used, the files that an evaluation has written, and close its run.
+    """Send the files of an evaluation to MLflow, if used, and close the run.
 
-    The numbers in `metrics.json`, `object_metrics.json` and `em_metrics.json` become metrics to compare runs by:
-    `object_metrics.seg`.
+    Numbers in `metrics.json`, `object_metrics.json` and `em_metrics.json` become MLflow's metrics, for example
+    `object_metrics.seg`. Unchanged files are not sent.
 
     Args:
-        folder: where the files are written.
-        patterns: which of them; those that were there before and did not change are left out.
+        folder: folder of the evaluation. Place `RunFiles` after all handlers with files in this folder.
     """
 
-    def __init__(
-        self, folder: str | Path, patterns: Sequence[str] = ("*.json", "*.csv", "*.png", "panels/*.png")
-    ) -> None:
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.patterns = tuple(patterns)
         self._before: dict[Path, int] = {}
 
     def attach(self, evaluator: Evaluator) -> None:
-        """Follow an evaluator; the handlers that write stand before this one in the list."""
+        """Follow an evaluator. Only the first of several processes sends."""
         if idist.get_rank() == 0:
             evaluator.add_event_handler(Events.STARTED, self._look)
             evaluator.add_event_handler(Events.COMPLETED, self._log)
@@ -266,32 +273,44 @@ class RunFiles:
                 if path.name.endswith("metrics.json"):
                     content = json.loads(path.read_text(encoding="utf-8"))
                     log_metrics(evaluator, numbers(content, path.stem), evaluator.state.epoch)
-        if not handler.close_on_complete:  # as in a training, whose trainer closes the run
+        if not handler.close_on_complete:  # as in a training, where the trainer closes the run
             handler.close()
 
     def _files(self) -> dict[Path, int]:
-        """The files, and when each last changed."""
-        paths = [path for pattern in self.patterns for path in sorted(self.folder.glob(pattern))]
+        """List the files, with the time of their last change in nanoseconds."""
+        paths = [path for pattern in PATTERNS for path in sorted(self.folder.glob(pattern))]
         return {path: path.stat().st_mtime_ns for path in paths}
 
 
 def numbers(content: Mapping[str, Any], name: str) -> dict[str, float]:
-    """The numbers in nested dictionaries, with their keys joined by "."; those in lists are left out."""
+    """Collect the numbers in nested dictionaries. Lists are skipped.
+
+    Args:
+        content: nested dictionaries.
+        name: start of all names.
+
+    Returns:
+        name -> number, with keys joined by ".". Characters that MLflow refuses become "_".
+
+    Example:
+        >>> numbers({"seg": 0.5, "mean": {"dice": 1}}, "metrics")
+        {'metrics.seg': 0.5, 'metrics.mean.dice': 1.0}
+    """
     found: dict[str, float] = {}
     for key, value in content.items():
         if isinstance(value, Mapping):
             found |= numbers(value, f"{name}.{key}")
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            found[ODD.sub("_", f"{name}.{key}")] = float(value)
+            found[NOT_ALLOWED.sub("_", f"{name}.{key}")] = float(value)
     return found
 
 
 def _log_settings(client: Any, run_id: str, settings: Mapping[str, str]) -> None:
-    """Tell settings as parameters; one that the run has already, as when it goes on, stays as it was."""
+    """Send settings as parameters. A continued run keeps earlier parameters."""
     from mlflow.entities import Param
 
     known = client.get_run(run_id).data.params
-    allowed = {ODD.sub("_", name): value for name, value in settings.items()}
+    allowed = {NOT_ALLOWED.sub("_", name): value for name, value in settings.items()}
     new = [Param(name, value) for name, value in allowed.items() if name not in known]
     for k in range(0, len(new), PARAMETERS_AT_ONCE):
         client.log_batch(run_id, params=new[k : k + PARAMETERS_AT_ONCE])

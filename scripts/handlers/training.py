@@ -1,4 +1,4 @@
-"""Steer a training: clip gradients, stop a diverged loss, average weights, validate, schedule, end processes."""
+"""Control a training: gradients, divergence, averaged weights, validation, learning rate, worker processes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,43 @@ from scripts.handlers.progress import loss_of
 from scripts.handlers.time_limit import TimeLimit
 
 
+class Attached:
+    """List a handler by reference. MONAI's lists of handlers accept only mappings.
+
+    Args:
+        handler: any object with a method `attach(engine)`.
+
+    Example:
+        ```yaml
+        handlers:
+        - _target_: scripts.handlers.Attached
+          handler: "@time_limit"
+        ```
+    """
+
+    def __init__(self, handler: Any) -> None:
+        self.handler = handler
+
+    def attach(self, engine: Engine) -> None:
+        """Attach the handler to an engine."""
+        self.handler.attach(engine)
+
+
 class ClipGradients:
     """Scale the gradient of every step down to a norm of at most `max_norm`.
 
-    Ours: the paper says nothing of it. Momentum 0.99 adds up a hundred steps, so that one tile with an exceptional
-    gradient can undo a training.
+    The paper does not clip. But its momentum of 0.99 adds up a hundred steps, so a single tile with an exceptional
+    gradient can ruin a training.
 
     Args:
-        network: whose gradients are clipped.
-        max_norm: largest Euclidean norm of all gradients together; 0: leave them as they are.
+        network: the trained network.
+        max_norm: largest Euclidean norm of all gradients together. 0: off.
 
     Raises:
-        ValueError: a negative `max_norm`.
+        ValueError: `max_norm` is negative.
+
+    Example:
+        >>> clip = ClipGradients(nn.Linear(2, 1), max_norm=5.0)
     """
 
     def __init__(self, network: nn.Module, max_norm: float) -> None:
@@ -41,60 +66,59 @@ class ClipGradients:
         self.max_norm = max_norm
 
     def attach(self, trainer: Trainer) -> None:
-        """Clip between the backward pass and the step of the optimiser."""
+        """Clip between the backward pass and the optimiser's step."""
         if self.max_norm > 0:
             trainer.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, _: Engine) -> None:
-        """Clip the gradients as they are now."""
+        """Clip the current gradients."""
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
 
 
 class StopOnDivergence:
-    """End a training whose loss is no longer a number, instead of wasting hours on it.
+    """End a training with an error when the loss is NaN or infinite.
 
-    A loss on a GPU is read every 20 iterations and at the end of an epoch, because reading it waits for the GPU. A loss
-    that is NaN stays NaN, so that nothing is missed.
+    A loss on a GPU is read every 20 iterations and at the end of an epoch, because each reading waits for the GPU. A
+    NaN is not missed, because the loss stays NaN.
 
     Raises:
-        RuntimeError: with the iteration, the learning rate, and what to do.
+        RuntimeError: the loss is not finite. The message has the iteration, the learning rate and the remedy.
     """
 
     def attach(self, trainer: Trainer) -> None:
-        """Look at the loss after every iteration."""
+        """Check the loss after iterations and, before anything is saved, after epochs."""
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._judge)  # before anything is saved
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._judge)
 
     def __call__(self, trainer: Engine) -> None:
-        """Look at the loss of the iteration just done."""
+        """Check the loss of the current iteration. On a GPU, check every 20th."""
         on_gpu = getattr(loss_of(trainer.state.output), "is_cuda", False)
         if not on_gpu or trainer.state.iteration % 20 == 0:
             self._judge(trainer)
 
     def _judge(self, trainer: Engine) -> None:
-        loss = loss_of(trainer.state.output)
-        loss = float("nan") if loss is None else float(loss)
+        loss = float(loss_of(trainer.state.output))
         if not math.isfinite(loss):
             rate = trainer.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]  # of MONAI's trainers
             raise RuntimeError(
-                f"the loss is {loss} in iteration {trainer.state.iteration} at a learning rate of {rate:.3g}: lower "
-                "learning_rate or max_gradient_norm, or raise warmup_iterations; the best weights so far are kept"
+                f"the loss is {loss} in iteration {trainer.state.iteration} at a learning rate of {rate:.3g}. Lower "
+                "learning_rate or max_gradient_norm, or raise warmup_iterations. The best weights so far are kept"
             )
 
 
 class MovingAverage(EMAHandler):
-    """ignite's exponential moving average of a network's weights, which soon forgets the random ones of the start.
+    """Average a network's weights exponentially, with ignite's handler. The random initial weights fade quickly.
 
-    The newest weights enter with the larger of `momentum` and 9 / (10 + iteration): the average of iteration t reaches
-    back over about a tenth of t iterations, at most 1 / `momentum`. A resumed training goes on likewise. Weights loaded
+    In iteration t, the newest weights have the share max(`momentum`, 9 / (10 + t)). The average therefore covers about
+    the last t / 10 iterations, and at most 1 / `momentum`. A resumed training continues in the same way. Weights loaded
     into the network are loaded into the average, too. Buffers (batch normalisation) are copied, not averaged.
 
     Args:
-        model: network that is trained.
-        momentum: least share of the newest weights, in (0, 1).
+        model: the trained network.
+        momentum: smallest share of the newest weights, in (0, 1).
 
     Attributes:
-        ema_model: network with the average as weights, on the same device, in evaluation mode. Save it with the
+        ema_model: copy of the network with averaged weights, on the same device, in evaluation mode. Save it with the
             training's state.
 
     Example:
@@ -107,11 +131,11 @@ class MovingAverage(EMAHandler):
         self.model.register_load_state_dict_post_hook(self._start_from)
 
     def _start_from(self, model: nn.Module, _: Any) -> None:
-        """Average from the weights that the network was given; those of a resumed average are loaded after it."""
+        """Copy loaded weights. A resumed training loads the saved average afterwards."""
         self.ema_model.load_state_dict(model.state_dict())
 
     def attach(self, engine: Engine, name: str = "ema_momentum", *args: Any, **kwargs: Any) -> None:
-        """Follow a trainer: average after every iteration."""
+        """Average after every iteration of a trainer."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._set_momentum, name)
         super().attach(engine, name, *args, **kwargs)
 
@@ -119,23 +143,22 @@ class MovingAverage(EMAHandler):
         setattr(engine.state, name, max(self.momentum, 9 / (10 + engine.state.iteration)))
 
 
-TIMES, SHARE = 10, 0.1  # validations in a time limit, and the most of its time that they may take
-
-
 class Validation(ValidationHandler):
-    """MONAI's `ValidationHandler` that validates the last epoch as well, whatever the interval.
+    """Validate at intervals with MONAI's `ValidationHandler`, and always after the last epoch.
 
-    Otherwise a training of 5 epochs with an interval of 10 would end without weights, and one of 22 with 4 would never
-    look at its last two epochs, which are the best of a falling learning rate.
+    Without the last validation, 5 epochs with an interval of 10 would end without weights. 22 epochs with an interval
+    of 4 would skip epochs 21 and 22. With a falling learning rate, the last epochs are the best.
 
     Args:
         interval: epochs between two validations.
-        validator: the evaluator to run.
-        exec_at_start: validate before the first epoch, too, so that a training which goes on from weights keeps them
-            until it finds better ones; list this handler after the one that loads them.
-        time_limit: of a training in minutes: validate up to 10 times in it, whatever the interval. Validations take at
-            most a tenth of the time.
+        validator: evaluator to run.
+        exec_at_start: validate before epoch 1. A fine-tuned model is then saved only if better than before. Place the
+            handler after `LoadWeights`.
+        time_limit: with a limit, validate up to 10 times within the limit, not at intervals. Validations take at most a
+            tenth of the time.
     """
+
+    TIMES, SHARE = 10, 0.1  # number of validations within a time limit, and their largest share of the time
 
     def __init__(
         self,
@@ -146,8 +169,8 @@ class Validation(ValidationHandler):
     ) -> None:
         super().__init__(interval, validator, exec_at_start=exec_at_start)
         self.time_limit = time_limit
-        self._part = 0  # of the limit that was validated last
-        self._seconds = self._last = 0.0  # of all validations so far, and of the last one
+        self._part = 0  # of the time limit, at the last validation
+        self._seconds = self._last = 0.0  # durations of all validations together and of the last
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer."""
@@ -158,18 +181,18 @@ class Validation(ValidationHandler):
     def _is_due(self, trainer: Engine, epoch: int) -> bool:
         if epoch == trainer.state.max_epochs:
             return True
-        if self.time_limit is None or self.time_limit.seconds is None:
+        limit = self.time_limit
+        if limit is None or not limit.limited:
             return epoch % self.interval == 0
-        part = int(self.time_limit.fraction * TIMES)
-        allowed = SHARE * self.time_limit.fraction * self.time_limit.seconds
+        part = int(limit.fraction * self.TIMES)
+        allowed = self.SHARE * limit.fraction * limit.seconds
         due = part != self._part and self._seconds + self._last <= allowed
-        if idist.get_world_size() > 1:
-            due = bool(idist.broadcast(float(due), src=0))  # all processes validate, or none
+        due = bool(idist.broadcast(float(due), src=0))  # either all processes validate, or none
         self._part = part if due else self._part
         return due
 
     def __call__(self, engine: Engine) -> None:
-        """Validate, and remember how long it took."""
+        """Validate, and measure the duration."""
         start = time.monotonic()
         super().__call__(engine)
         self._last = time.monotonic() - start
@@ -177,32 +200,38 @@ class Validation(ValidationHandler):
 
 
 class WarmupCosineSchedule(_WarmupCosineSchedule):
-    """MONAI's linear warm-up and cosine decay, of which a resumed training takes the position, not the length.
+    """MONAI's linear warm-up and cosine decay, with the length of the configuration when a training is resumed.
 
-    MONAI's own restores `t_total` from the saved state: a finished training that is resumed with more epochs would go
-    on with a learning rate of 0. Here the configuration decides, and the saved state only says how far the training
-    is. Arguments are those of `monai.optimizers.WarmupCosineSchedule`.
+    MONAI's class restores `t_total` from the saved state. A finished training, resumed with more epochs, would continue
+    with a learning rate of 0. Here the saved state restores only the position.
+
+    Args: as for `monai.optimizers.WarmupCosineSchedule`.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        >>> schedule = WarmupCosineSchedule(optimizer, warmup_steps=2, t_total=6)
+        >>> schedule.get_last_lr()
+        [0.0]
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over everything but what the configuration says."""
+        """Restore the position in the schedule, not its shape."""
         configured = {name: getattr(self, name) for name in ("warmup_steps", "t_total", "end_lr", "cycles")}
         super().load_state_dict({**state_dict, **configured})
 
 
 class EndProcesses:
-    """End the processes of a trainer's data loader when the training is over.
+    """End the worker processes of a trainer's data loader when the training is over.
 
-    Left to the garbage collector, which meets the loader in a cycle with the engine, each process is waited for five
-    seconds: the queues that would end it are gone first. After eight processes an evaluation in the same Python started
-    40 seconds late.
+    Otherwise Python's garbage collector ends them later and waits five seconds for each. An evaluation in the same
+    Python process then started 40 seconds late after a training with eight workers.
     """
 
     def attach(self, trainer: Trainer) -> None:
-        """Follow a trainer; the engine lets go of the loader's iterator right after its last event."""
+        """Follow a trainer."""
         trainer.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, trainer: Trainer) -> None:
-        """Let go of the processes; another epoch would start new ones."""
+        """Drop the loader's iterator and worker processes. A further epoch would start new processes."""
         if isinstance(trainer.data_loader, DataLoader):
-            trainer.data_loader._iterator = None  # torch has no public name for it
+            trainer.data_loader._iterator = None  # not public in torch

@@ -1,19 +1,15 @@
-"""Image files, tables and results, read and written by format."""
+"""Read and write image files, result files and tables. Each image format has a module."""
 
 from scripts.io.arrays import as_array
 from scripts.io.files import read_csv, replacing, six_digits, temporary_path, write_csv, write_json
-from scripts.io.image_files import ImageFile, ImageFileError, ImageHeader, ItkFile, NiftiFile, PillowFile, png_bytes
-from scripts.io.reader import (
-    PlaneReader,
-    image_name,
-    image_suffix,
-    plane_address,
-    plane_size,
-    read_header,
-    split_address,
-)
-from scripts.io.tiff import TiffPlanes
-from scripts.io.writer import ItkResult, NiftiResult, PngResult, ResultFile, ResultNames, SegmentationStore, TiffResult
+from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, ResultFile
+from scripts.io.itk import ItkFile, ItkResult
+from scripts.io.names import ResultNames, image_name, image_suffix, plane_address, split_address
+from scripts.io.nifti import NiftiFile, NiftiResult
+from scripts.io.png import PillowFile, PngResult
+from scripts.io.reader import PlaneReader, plane_size, read_header
+from scripts.io.tiff import TiffPlanes, TiffResult
+from scripts.io.writer import SegmentationStore
 
 __all__ = [
     "ImageFile",
@@ -36,7 +32,6 @@ __all__ = [
     "image_suffix",
     "plane_address",
     "plane_size",
-    "png_bytes",
     "read_csv",
     "read_header",
     "replacing",

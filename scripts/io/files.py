@@ -1,6 +1,6 @@
-"""Files that appear complete or not at all, and tables in them: rows of figures as CSV, figures as JSON.
+"""Write files completely or not at all. Read and write tables as CSV, write numbers as JSON.
 
-A file is written under a temporary name beside its place, then renamed.
+A file is written under a temporary name in the same folder, then renamed.
 """
 
 from __future__ import annotations
@@ -16,29 +16,50 @@ from typing import Any
 
 
 def temporary_path(path: Path) -> Path:
-    """The hidden name beside `path` under which this process writes, with the suffix kept, which names the format."""
+    """Return a temporary name for a file: hidden, in the same folder, with the same ending. Create the folder.
+
+    The process ID in the name lets several processes write the same file. The last process to finish wins.
+
+    Raises:
+        OSError: the folder cannot be created or written to.
+
+    Example:
+        >>> temporary_path(Path("run/curves.png")).suffix
+        '.png'
+    """
+    folder = path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "no permission"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise OSError(
+            f"cannot write into the folder {folder} ({reason}); set output_dir or model_dir to another folder"
+        )
     return path.with_name(f".tmp-{os.getpid()}-{path.name}")
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path that becomes `path` when the block ends well, and is removed when it does not.
+    """Write a file under a temporary path and rename the file at the end of the block.
 
-    The process id in the name lets several processes write the same file: the last to finish wins, and no reader ever
-    meets half a file. Parent folders are made.
+    If the block raises, the temporary file is deleted and an existing file at `path` stays. Readers never meet half a
+    file.
 
     Args:
-        path: the file to write; an existing one is replaced.
+        path: file to write. An existing file is replaced, missing folders are created.
 
     Raises:
-        OSError: the folder cannot be made or written to.
+        OSError: the folder cannot be created or written to.
 
     Example:
-        with replacing("run/curves.png") as temporary:
-            figure.savefig(temporary)
+        >>> with replacing("run/notes.txt") as temporary:
+        ...     _ = temporary.write_text("done")
+        >>> Path("run/notes.txt").read_text()
+        'done'
     """
     path = Path(path)
-    _make_writable(path.parent)
     temporary = temporary_path(path)
     try:
         yield temporary
@@ -47,23 +68,18 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _make_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(folder, os.W_OK) else "no permission"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    if reason:
-        raise OSError(f"cannot write into the folder {folder} ({reason}); set output_dir or model_dir to another one")
-
-
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Write rows as CSV.
+    """Write rows as CSV. The file appears completely or not at all.
 
     Args:
-        path: the file, replaced atomically.
-        rows: column name -> value; what is None or missing in a row stays empty.
-        columns: which columns, in which order; None: every name, in order of appearance.
+        path: the file. An existing file is replaced.
+        rows: column name -> value. A missing value or None gives an empty cell.
+        columns: names and order of the columns. None: all names, in order of appearance.
+
+    Example:
+        >>> write_csv("history.csv", [{"epoch": 1, "loss": 0.5}, {"epoch": 2}])
+        >>> read_csv("history.csv")
+        [{'epoch': '1', 'loss': '0.5'}, {'epoch': '2', 'loss': ''}]
     """
     names = list(columns) if columns is not None else list(dict.fromkeys(name for row in rows for name in row))
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -73,19 +89,43 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequ
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """Read what `write_csv` wrote; all values are strings."""
+    """Read a CSV file of `write_csv`.
+
+    Returns:
+        One dictionary per row: column name -> value as a string.
+
+    Example:
+        >>> _ = Path("sizes.csv").write_text("name,area\\ncell,12\\n")
+        >>> read_csv("sizes.csv")
+        [{'name': 'cell', 'area': '12'}]
+    """
     with Path(path).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write JSON, replacing the file atomically; NaN, which JSON lacks, becomes null."""
+    """Write JSON. The file appears completely or not at all.
+
+    Args:
+        path: the file. An existing file is replaced.
+        content: dictionaries, lists, strings, numbers, None. NaN becomes null, since JSON has no NaN.
+
+    Example:
+        >>> write_json("metrics.json", {"dice": float("nan")})
+        >>> json.loads(Path("metrics.json").read_text())
+        {'dice': None}
+    """
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def six_digits(value: float) -> float:
-    """A measured number with the six digits that are worth reading; whole numbers stay whole."""
+    """Round a measured number to six significant digits. Integers stay as they are.
+
+    Example:
+        >>> six_digits(0.123456789), six_digits(12345678)
+        (0.123457, 12345678)
+    """
     return value if isinstance(value, int) else float(f"{value:.6g}")
 
 

@@ -1,17 +1,8 @@
-"""One 2-D plane of any image file, rows first, as a MONAI reader.
-
-MONAI's own readers give 2-D files as (W, H), cannot address a slice of a TIFF stack, and read other formats through the
-conventions of their libraries. Here an image is always (H, W) or (H, W, C), whatever the file, and an address names
-one plane: `cells.png`, `train-volume.tif#page=3` (counted from 0; planes of a NIfTI, MHA, NRRD or DICOM volume lie
-along z).
-"""
+"""Read a 2-D plane of any image file, as a reader for MONAI's `LoadImaged`. Rows come first."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,66 +10,25 @@ import numpy as np
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
-from scripts.io.image_files import (
+from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader
+from scripts.io.itk import ItkFile
+from scripts.io.names import (
     IMAGE_SUFFIXES,
     NIFTI_SUFFIXES,
     PILLOW_SUFFIXES,
     TIFF_SUFFIXES,
-    ImageFile,
-    ImageFileError,
-    ImageHeader,
-    ItkFile,
-    NiftiFile,
-    PillowFile,
+    PathLike,
+    image_suffix,
+    plane_address,
+    split_address,
 )
+from scripts.io.nifti import NiftiFile
+from scripts.io.png import PillowFile
 from scripts.io.tiff import TiffPlanes
 
-PathLike = str | os.PathLike[str]
 
-
-def split_address(address: PathLike) -> tuple[Path, int | None]:
-    """`stack.tif#page=3` -> (Path("stack.tif"), 3); without a page -> (path, None)."""
-    match = re.fullmatch(r"(.+)#page=(\d+)", str(address), flags=re.DOTALL)
-    return (Path(match[1]), int(match[2])) if match else (Path(address), None)
-
-
-def plane_address(path: PathLike, page: int) -> str:
-    """The address of one plane: `stack.tif#page=3`."""
-    return f"{path}#page={page}"
-
-
-def image_suffix(path: PathLike) -> str:
-    """The ending that tells the format, lower case: ".nii.gz", ".tif"; "" if unknown.
-
-    DICOM files are often named by a number ("1.2.840.10008"): what begins like one counts as ".dcm", but for the table
-    of contents, DICOMDIR.
-    """
-    path = Path(path)
-    name = path.name.lower()
-    suffix = next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
-    return ".dcm" if not suffix and name != "dicomdir" and _is_dicom(path) else suffix
-
-
-def image_name(address: PathLike) -> str:
-    """The name of an image without folder, page and ending, as results bear it: `a/b.ome.tif#page=3` -> "b"."""
-    path, _ = split_address(address)
-    name = path.name
-    suffix = image_suffix(path)
-    return name[: -len(suffix)] if suffix and name.lower().endswith(suffix) else name
-
-
-def open_image(path: PathLike, tiff_axes: str | None = None) -> ImageFile:
-    """The file as planes; nothing but its first bytes is read yet.
-
-    Args:
-        path: a file, without page.
-        tiff_axes: axes of TIFF files where what they say is wrong; see `scripts.io.tiff`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ImageFileError: its ending is not that of a known format.
-    """
-    path = Path(path)
+def _open_image(path: Path, tiff_axes: str | None = None) -> ImageFile:
+    """Choose the reader of a file's format."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist or is not a file; check the path")
     suffix = image_suffix(path)
@@ -94,47 +44,71 @@ def open_image(path: PathLike, tiff_axes: str | None = None) -> ImageFile:
 
 
 def read_header(path: PathLike, tiff_axes: str | None = None) -> ImageHeader:
-    """Number and size of planes, channels, size of a pixel, without reading pixels.
+    """Read number and size of planes, channels and pixel size. No pixels are read.
+
+    Args:
+        path: a file, or the address of a plane.
+        tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ImageFileError: it cannot be read as an image; the message says why and what to do.
+        FileNotFoundError: the file does not exist.
+        ImageFileError: the file cannot be read as an image. The message names the reason and the remedy.
+
+    Example:
+        >>> from PIL import Image
+        >>> Image.new("RGB", (7, 5)).save("cells.png")
+        >>> header = read_header("cells.png")
+        >>> header.height, header.width, header.channels
+        (5, 7, 3)
     """
-    file = open_image(split_address(path)[0], tiff_axes)
-    with _naming(file.path):
-        return file.header
-
-
-def count_planes(path: PathLike, tiff_axes: str | None = None) -> int:
-    """Number of 2-D planes in a file, from its header."""
-    return read_header(path, tiff_axes).planes
+    return _open_image(split_address(path)[0], tiff_axes).header
 
 
 def plane_size(path: PathLike, tiff_axes: str | None = None) -> tuple[int, int]:
-    """(rows, columns) of a file's planes, from its header."""
+    """Read the size (rows, columns) of a file's planes. Arguments and errors as in `read_header`.
+
+    Example:
+        >>> from PIL import Image
+        >>> Image.new("L", (7, 5)).save("label.png")
+        >>> plane_size("label.png")
+        (5, 7)
+    """
     header = read_header(path, tiff_axes)
     return header.height, header.width
 
 
 class PlaneReader(ImageReader):
-    """Read one plane, rows first: (H, W), or (H, W, C) with several channels. For `LoadImaged(keys,
-    reader=PlaneReader())`.
+    """Read a plane, rows first: (H, W), or (H, W, C) with several channels. For MONAI's `LoadImaged`.
 
-    `read` only notes the address and `get_data` does the reading. This is on purpose: `LoadImage` answers an error in
-    `read` by trying MONAI's other readers, which would give the first page of a stack, transposed, without a word.
+    An address names a plane: `cells.png`, or `train-volume.tif#page=3`. Pages count from 0. Planes of NIfTI, MHA, NRRD
+    and DICOM lie along z. MONAI's own readers give 2-D files as (W, H), cannot read a single page of a TIFF stack, and
+    have different axis conventions for each format.
 
-    Metadata: "original_channel_dim" (-1, or NaN for none, as `EnsureChannelFirst` reads it), "spatial_shape" (H, W),
-    "spacing" (size of a pixel along rows and columns) in "unit" ("pixel": not known, spacing 1), "affine" (the spacing
-    as a diagonal); `LoadImage` adds "filename_or_obj", the address with its page.
+    `read` only stores the address; `get_data` reads the file. If `read` failed, `LoadImage` would try MONAI's own
+    readers. MONAI's readers would silently give the first page of a stack, transposed.
+
+    Metadata:
+
+        original_channel_dim    -1, or NaN without channels, as `EnsureChannelFirst` expects
+        spatial_shape           (H, W)
+        spacing, unit           pixel size (rows, columns); (1, 1) "pixel" if unknown
+        affine                  the spacing as a diagonal
+        filename_or_obj         the address with its page, added by `LoadImage`
 
     Args:
-        tiff_axes: axes of TIFF files where what they say is wrong ("CYX": pages are channels); see
-            `scripts.io.tiff`.
+        tiff_axes: axes of TIFF files with wrong axes in the file ("CYX": pages are channels), see `scripts.io.tiff`.
 
     Raises:
-        FileNotFoundError: (get_data) there is no such file.
-        ImageFileError: (get_data) the file cannot be read, or holds pixels that are no finite numbers.
-        ValueError: (get_data) a stack without a page, or a page that it does not have.
+        FileNotFoundError: (get_data) the file does not exist.
+        ImageFileError: (get_data) the file cannot be read, or has NaN or infinite pixels.
+        ValueError: (get_data) a stack without a page in the address, or a page beyond the stack.
+
+    Example:
+        >>> from monai.transforms import LoadImaged
+        >>> from PIL import Image
+        >>> Image.new("L", (7, 5)).save("cells.png")
+        >>> LoadImaged("image", reader=PlaneReader())({"image": "cells.png"})["image"].shape
+        torch.Size([5, 7])
     """
 
     def __init__(self, tiff_axes: str | None = None) -> None:
@@ -143,29 +117,28 @@ class PlaneReader(ImageReader):
         self._last: tuple[tuple[Path, int, int], ImageFile] | None = None
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Whether all names end like a known format."""
+        """Check whether all files have a known format."""
         return all(image_suffix(split_address(name)[0]) for name in ensure_tuple(filename))
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[str, ...]:
-        """Note the address, or the addresses of several files that are channels of one image."""
+        """Store the address. Several addresses are the channels of one image."""
         return tuple(str(name) for name in ensure_tuple(data))
 
     def get_data(self, img: Sequence[str]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read what `read` noted.
+        """Read the plane.
+
+        Args:
+            img: addresses, as returned by `read`.
 
         Returns:
-            the plane (H, W) or (H, W, C) in its own number type, and the metadata.
+            The plane, (H, W) or (H, W, C) in the file's dtype, and the metadata.
         """
-        planes, header = [], None
-        for address in img:
-            plane, header = self._plane(address)
-            planes.append(plane if plane.ndim == 3 else plane[..., None])
-        if header is None:
-            raise ValueError("no file name given")
+        planes, headers = zip(*map(self._plane, img), strict=True)
+        header = headers[-1]
         if len({plane.shape[:2] for plane in planes}) > 1:
             sizes = ", ".join(f"{name} {plane.shape[:2]}" for name, plane in zip(img, planes, strict=True))
-            raise ImageFileError(f"files to be the channels of one image differ in size (rows, columns): {sizes}")
-        array = np.concatenate(planes, axis=-1)
+            raise ImageFileError(f"the channels of one image differ in size (rows, columns): {sizes}")
+        array = np.concatenate([plane if plane.ndim == 3 else plane[..., None] for plane in planes], axis=-1)
         many = array.shape[-1] > 1
         meta = {
             "original_channel_dim": -1 if many else float("nan"),
@@ -179,53 +152,28 @@ class PlaneReader(ImageReader):
     def _plane(self, address: str) -> tuple[np.ndarray, ImageHeader]:
         path, page = split_address(address)
         file = self._open(path)
-        with _naming(path):
-            header = file.header
+        header = file.header
         if page is None and header.planes > 1:
             raise ValueError(
-                f"{path} holds {header.planes} planes and one is segmented at a time: address it as "
+                f"{path} holds {header.planes} planes, but images are segmented plane by plane. Use the addresses "
                 f"'{plane_address(path.name, 0)}' to '{plane_address(path.name, header.planes - 1)}', "
                 "or let scripts.data.find_images list them"
             )
         if page is not None and page >= header.planes:
             raise ValueError(f"{path} has {header.planes} planes, counted from 0; got page {page}")
-        with _naming(path):
-            plane = file.plane(page or 0)
+        plane = file.plane(page or 0)
         if plane.dtype.kind == "f" and not np.isfinite(plane).all():
             raise ImageFileError(
-                f"{address} holds {np.count_nonzero(~np.isfinite(plane))} pixels that are NaN or infinite, which "
-                "normalisation would spread over the whole image: replace them, for example by the mean, and save it"
+                f"{address} holds {np.count_nonzero(~np.isfinite(plane))} pixels that are NaN or infinite. "
+                "Normalisation would spread them over the image: replace them, for example by the mean"
             )
         return plane, header
 
     def _open(self, path: Path) -> ImageFile:
-        """The file, kept while planes of the same one are asked for: some formats can only be read whole."""
+        """Open a file, or reuse the previous file: some formats can only be read whole."""
         state = path.stat() if path.is_file() else None
         key = (path, state.st_mtime_ns, state.st_size) if state else (path, 0, 0)
-        last = self._last
+        last = self._last  # another thread may replace the attribute
         if last is None or last[0] != key:
-            last = self._last = (key, open_image(path, self.tiff_axes))
+            last = self._last = (key, _open_image(path, self.tiff_axes))
         return last[1]
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Say of which file an image library complains."""
-    try:
-        yield
-    except ImageFileError:
-        raise
-    except Exception as error:  # each library fails with types of its own (SyntaxError, zlib.error, struct.error, ...)
-        reason = next(iter(str(error).strip().splitlines()), "")
-        raise ImageFileError(
-            f"{path} cannot be read as an image ({type(error).__name__}: {reason}); it may be damaged or of another "
-            "format than its name says: open it in an image viewer, export it again, or take it out"
-        ) from error
-
-
-def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False

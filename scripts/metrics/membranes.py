@@ -1,41 +1,47 @@
-"""How the ISBI 2012 EM challenge scores a membrane probability map over thresholds, and metrics for MONAI's engines.
+"""Scores of the ISBI 2012 EM challenge for a membrane probability map, over thresholds, as functions and as metrics.
 
-Everything is measured plane by plane, with cells as 1 and membrane as 0. For V_Rand and V_Info the proposal is
-thresholded and thinned, and the reported value is the highest over thresholds of the mean over planes. The older Rand
-and pixel error know no thinning, and add up pairs or pixels over the planes before they take the F-score. The warping
-error is in `scripts.metrics.warping`.
+Every plane is measured by itself, with cells as 1 and membrane as 0. For V_Rand and V_Info the proposal is thresholded
+and thinned. The score is the mean over planes at the best threshold. The older Rand error and pixel error use no
+thinning and add up the pairs or pixels of all planes before the F-score. The warping error is in
+`scripts.metrics.warping`.
 
-References: I. Arganda-Carreras et al., Front. Neuroanat. 9:142, 2015, doi 10.3389/fnana.2015.00142, and the challenge's
-program, Fiji's Trainable Segmentation (`RandError`, `VariationOfInformation`, `PixelError`), whose edge cases are kept.
+References:
+    I. Arganda-Carreras et al., Front. Neuroanat. 9:142, 2015, doi 10.3389/fnana.2015.00142. Special cases are those of
+    the challenge's program, Fiji's Trainable Segmentation (`RandError`, `VariationOfInformation`, `PixelError`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from monai.handlers import IgniteMetricHandler, from_engine
-from monai.metrics import CumulativeIterationMetric
+from monai.handlers import from_engine
 from scipy import sparse
 from skimage.measure import label as connected_components
 
 from scripts.data.annotation import annotated_pixels
 from scripts.io.arrays import as_array
+from scripts.metrics.images import ImageMetric, ImageMetricHandler
 from scripts.metrics.overlap import Agreement, agreement, overlap_table, rand_pairs, v_info, v_rand
 from scripts.metrics.pixels import nan_mean, split_target
 from scripts.metrics.thinning import cell_regions, thin_membrane
 
-# 0.1 added up, as in the challenge's program: the last stays just below 1, so that a probability of 1 is above it
+# adding up 0.1, as in the challenge's program, keeps the last one just below 1: a probability of 1 is above all of them
 THRESHOLDS = np.cumsum([0.0] + [0.1] * 10)
 THINNED, POOLED = ("v_rand", "v_info"), ("rand", "pixel")
 
 
 @dataclass(frozen=True)
 class ThresholdCurve:
-    """Precision, recall and F-score, each (T,), over the thresholds (T,)."""
+    """Precision, recall and F-score over thresholds, each float64 (T,).
+
+    Example:
+        >>> curve = ThresholdCurve(np.array([0.4, 0.5]), np.ones(2), np.array([0.5, 1]), f=np.array([2 / 3, 1]))
+        >>> curve.score, curve.best_threshold
+        (1.0, 0.5)
+    """
 
     thresholds: np.ndarray
     precision: np.ndarray
@@ -44,22 +50,22 @@ class ThresholdCurve:
 
     @property
     def best(self) -> int:
-        """Index of the first of the highest F-scores."""
+        """Index of the highest F-score, the first of equal ones."""
         return _first_highest(self.f)
 
     @property
     def best_threshold(self) -> float:
-        """Where the F-score is highest, without the rounding errors of adding up 0.1."""
+        """Threshold of the highest F-score, without the rounding errors of adding up 0.1."""
         return round(float(self.thresholds[self.best]), 6)
 
     @property
     def score(self) -> float:
-        """The highest F-score, what the challenge reports; NaN where the truth has no cell."""
+        """The highest F-score. The challenge reports this number. NaN if the truth has no cell."""
         return float(self.f[self.best])
 
     @property
     def error(self) -> float:
-        """1 - `score`, as the older set of measures is given."""
+        """1 - `score`, as the older measures are reported."""
         return 1.0 - self.score
 
 
@@ -68,47 +74,82 @@ def thinned_curves(
     truth: np.ndarray,
     thresholds: np.ndarray = THRESHOLDS,
     valid: np.ndarray | None = None,
-    measures: tuple[Callable[[sparse.csr_array], Agreement], ...] = (v_rand, v_info),
 ) -> list[ThresholdCurve]:
-    """V_Rand and V_Info of one plane after thinning, over the thresholds.
+    """Measure V_Rand and V_Info of one plane after thinning, over the thresholds.
 
     Args:
-        probability: floating (H, W), of being a cell, 0 .. 1; a pixel is a cell where it is above the threshold.
-        truth: (H, W), not 0 = cell; its 4-connected regions are compared.
-        thresholds: (T,), the challenge's by default.
-        valid: (H, W); pixels where it is 0 are left out, e.g. those not annotated. Nothing is known to join regions
-            through them: of both truth and (thinned) proposal, regions are what hangs together without them.
-        measures: functions of an `overlap_table`.
+        probability: floating (H, W), probability of a cell, 0 .. 1. Pixels above the threshold are cells.
+        truth: (H, W), not 0 = cell. Its 4-connected regions are compared.
+        thresholds: (T,), default: those of the challenge.
+        valid: mask (H, W). Pixels where it is 0 are left out, e.g. because they are not annotated. They connect no
+            regions, neither in the truth nor in the thinned proposal.
 
     Returns:
-        A curve for each of `measures`.
+        The curve of V_Rand and the curve of V_Info.
 
     Raises:
         ValueError: the shapes differ, or `probability` is not one plane of probabilities.
+
+    Example:
+        >>> rand, info = thinned_curves(np.array([[0.9, 0.9, 0.7, 0.9, 0.9]]), np.array([[1, 1, 0, 1, 1]]))
+        >>> rand.score, rand.best_threshold  # at lower thresholds the cells are merged
+        (1.0, 0.7)
     """
     levels = checked_probability(probability, truth)
     inside = None if valid is None or np.all(valid) else valid != 0
     regions = cell_regions(truth if inside is None else (truth != 0) & inside)
-    agreements: list[list[Agreement]] = []
+    rows: list[tuple[Agreement, Agreement]] = []
     cells = None
     for threshold in thresholds:
         above = levels > threshold
-        if cells is not None and np.array_equal(above, cells):  # as with proposals of two values
-            agreements.append(agreements[-1])
+        if cells is not None and np.array_equal(above, cells):  # happens with proposals of few values
+            rows.append(rows[-1])
             continue
         cells = above
         found = thin_membrane(cells)
         if inside is not None:
             found = connected_components(np.where(inside, found, 0), background=0, connectivity=1)
         table = overlap_table(regions, found)
-        agreements.append([measure(table) for measure in measures])
-    return [_curve(thresholds, np.array(rows)) for rows in zip(*agreements, strict=True)]
+        rows.append((v_rand(table), v_info(table)))
+    return [ThresholdCurve(thresholds, *np.array(scores).T) for scores in zip(*rows, strict=True)]
+
+
+def image_curves(pred: Any, label: Any, channel: int = 1) -> np.ndarray:
+    """Measure the `thinned_curves` of an image as engines hold it.
+
+    Args:
+        pred: tensor or array, probabilities (K, H, W), or of cells alone (1, H, W).
+        label: tensor or array, class map (1, H, W), or class map and weight map (2, H, W). Pixels of a negative class
+            or of weight 0 are not annotated.
+        channel: class of the cells.
+
+    Returns:
+        float64 (2, 3, T): precision, recall and F-score of V_Rand and V_Info.
+
+    Example:
+        >>> image_curves(torch.tensor([[[0.9, 0.15, 0.9]]]), torch.tensor([[[1, 0, 1]]]))[0, 2].round(2)
+        array([0.67, 0.67, 1.  , 1.  , 1.  , 1.  , 1.  , 1.  , 1.  , 0.67, 0.67])
+    """
+    classes, weight = split_target(as_array(label))
+    probability = cell_probability(as_array(pred), channel)
+    curves = thinned_curves(probability, classes == channel, valid=annotated_pixels(classes, weight))
+    return np.array([(curve.precision, curve.recall, curve.f) for curve in curves])
+
+
+def cell_probability(pred: np.ndarray, channel: int) -> np.ndarray:
+    """Take the probability of cells (H, W) out of a prediction: one channel of (K, H, W), or the only one of (1, H, W).
+
+    Example:
+        >>> cell_probability(np.array([[[0.1]], [[0.9]]]), channel=1)
+        array([[0.9]])
+    """
+    return pred[channel] if len(pred) > 1 else pred[0]
 
 
 def pooled_counts(
     probability: np.ndarray, truth: np.ndarray, thresholds: np.ndarray = THRESHOLDS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the older errors of one plane are made of, without thinning, over the thresholds.
+    """Count the pairs and pixels of one plane for the Rand error and the pixel error, without thinning.
 
     Args:
         probability: as in `thinned_curves`.
@@ -117,10 +158,15 @@ def pooled_counts(
 
     Returns:
         Pairs of pixels (Rand error) and pixels (pixel error), each float64 (T, 3): true positives, false positives,
-        false negatives, where positive means in one region, or in a cell. Add them up over the planes.
+        false negatives. Positive means in one region, or in a cell. Counts of several planes are added.
 
     Raises:
         ValueError: as in `thinned_curves`.
+
+    Example:
+        >>> pairs, pixels = pooled_counts(np.array([[0.9, 0.9, 0.2]]), np.array([[1, 0, 0]]), np.array([0.5]))
+        >>> pixels
+        array([[1., 1., 0.]])
     """
     levels = checked_probability(probability, truth)
     regions = cell_regions(truth)
@@ -134,105 +180,106 @@ def pooled_counts(
     return np.array(pairs, float), np.array(pixels, float)
 
 
-def challenge_curves(
-    planes: Iterable[tuple[np.ndarray, np.ndarray]], thresholds: np.ndarray = THRESHOLDS
-) -> dict[str, ThresholdCurve]:
-    """The measures of a stack as the challenge averages them.
+def stack_curves(slices: Sequence[Mapping[str, Any]]) -> dict[str, ThresholdCurve]:
+    """Average the measures of the planes of a stack, as the challenge does.
 
     Args:
-        planes: (probability, truth) of every plane, each (H, W) as in `thinned_curves`.
-        thresholds: (T,).
+        slices: of each plane `thinned` (2, 3, T), from `image_curves`, and `pooled` (2, T, 3), from `pooled_counts`.
 
     Returns:
-        `v_rand`, `v_info`: means over the planes that have cells; `rand`, `pixel`: of all planes' counts together. The
-        older Rand and pixel error are the `error` of the last two.
+        `v_rand`, `v_info`: means over the planes with cells. `rand`, `pixel`: from the summed counts of all planes. The
+        `error` of the last two are the older Rand error and pixel error.
+
+    Example:
+        >>> plane = {"thinned": np.ones((2, 3, 11)), "pooled": [[(4, 0, 0)] * 11, [(4, 0, 4)] * 11]}
+        >>> {name: round(curve.score, 3) for name, curve in stack_curves([plane]).items()}
+        {'v_rand': 1.0, 'v_info': 1.0, 'rand': 1.0, 'pixel': 0.667}
     """
-    slices = []
-    for probability, truth in planes:
-        thinned = [(c.precision, c.recall, c.f) for c in thinned_curves(probability, truth, thresholds)]
-        slices.append({"thinned": thinned, "pooled": pooled_counts(probability, truth, thresholds)})
-    return stack_curves(slices, thresholds)
-
-
-def stack_curves(slices: Sequence[Mapping[str, Any]], thresholds: np.ndarray = THRESHOLDS) -> dict[str, ThresholdCurve]:
-    """`challenge_curves` from the lines of `thinned_curves`, `thinned` (2, 3, T), and the `pooled_counts` of planes."""
-    means = nan_mean(np.array([s["thinned"] for s in slices], float).reshape(-1, 2, 3, len(thresholds)), axis=0)
-    sums = np.array([s["pooled"] for s in slices], float).reshape(-1, 2, len(thresholds), 3).sum(axis=0)
+    count = len(THRESHOLDS)
+    means = nan_mean(np.array([s["thinned"] for s in slices], float).reshape(-1, 2, 3, count), axis=0)
+    sums = np.array([s["pooled"] for s in slices], float).reshape(-1, 2, count, 3).sum(axis=0)
     rows = [*means.swapaxes(1, 2), *(np.array([agreement(*row) for row in counts]) for counts in sums)]
-    return {name: _curve(thresholds, line) for name, line in zip((*THINNED, *POOLED), rows, strict=True)}
+    return {name: ThresholdCurve(THRESHOLDS, *row.T) for name, row in zip((*THINNED, *POOLED), rows, strict=True)}
 
 
 def checked_probability(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """A plane of probabilities as float64, checked; single precision first, as the challenge's program reads it."""
+    """Round a plane of probabilities to single precision, as the challenge's program does, and check it.
+
+    Args:
+        probability: (H, W), 0 .. 1.
+        truth: (H, W).
+
+    Returns:
+        float64 (H, W).
+
+    Raises:
+        ValueError: the shapes differ, there is not one plane, or a value is no probability.
+
+    Example:
+        >>> checked_probability(np.array([[0.25, 1]]), np.array([[0, 1]]))
+        array([[0.25, 1.  ]])
+    """
     if probability.ndim != 2 or probability.shape != truth.shape:
         raise ValueError(f"expected two planes (H, W) of one shape, got {probability.shape} and {truth.shape}")
     levels = np.asarray(probability, np.float32).astype(np.float64)
-    if levels.size and not (levels.min() >= 0 and levels.max() <= 1):  # NaN fails too
+    if levels.size and not (levels.min() >= 0 and levels.max() <= 1):  # NaN fails, too
         raise ValueError(
-            f"expected probabilities 0 .. 1, got {levels.min()} .. {levels.max()}; apply ProbabilitiesFromScoresd to "
+            f"expected probabilities 0 .. 1, got {levels.min()} .. {levels.max()}. Apply ProbabilitiesFromScoresd to "
             "the network's scores, divide 8-bit maps by 255"
         )
     return levels
 
 
-def _curve(thresholds: np.ndarray, rows: np.ndarray) -> ThresholdCurve:
-    """A curve of rows (T, 3): precision, recall, F-score."""
-    return ThresholdCurve(thresholds, *rows.T)
-
-
 def _first_highest(f: np.ndarray) -> int:
-    """Index of the first of the highest numbers, 0 where all are NaN."""
+    """Give the index of the highest number, the first of equal ones. 0 if all are NaN."""
     return int(np.nan_to_num(f, nan=-1.0).argmax())
 
 
-class ThinnedScore(CumulativeIterationMetric):
-    """Accumulate the F-scores of every plane over the thresholds, over all ranks; report the highest mean.
+class ThinnedScore(ImageMetric):
+    """Collect V_Rand and V_Info of every plane over the thresholds, over all processes, and give the highest mean.
 
-    Called with probabilities (B, K, H, W), K > 1, or of cells alone (B, 1, H, W), and labels (B, 1, H, W) class maps or
-    (B, 2, H, W) class map and weight map; or with lists without the batch axis. Class < 0 or weight 0: not annotated.
+    Call it with probabilities (B, K, H, W), or of cells alone (B, 1, H, W), and labels (B, 1, H, W) class maps or
+    (B, 2, H, W) class map and weight map. Lists of planes without the batch axis are taken, too. Pixels of a negative
+    class or of weight 0 are not annotated.
 
     Args:
         measure: `v_rand` or `v_info`.
-        channel: the class of the cells.
+        channel: class of the cells.
+
+    Example:
+        >>> metric = ThinnedScore()
+        >>> _ = metric(torch.tensor([[[[0.9, 0.15, 0.9]]]]), torch.tensor([[[[1, 0, 1]]]]))
+        >>> float(metric.aggregate())
+        1.0
     """
 
     def __init__(self, measure: Callable[[sparse.csr_array], Agreement] = v_rand, channel: int = 1) -> None:
-        super().__init__()
-        self.measure = measure
-        self.channel = channel
+        super().__init__(image_curves, channel)
+        self.row = (v_rand, v_info).index(measure)
 
-    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **_: object) -> torch.Tensor:
-        if y is None:
-            raise ValueError(f"{type(self).__name__} compares with a label, got none")
-        rows = []
-        for p, (label, weight) in zip(as_array(y_pred), map(split_target, as_array(y)), strict=True):
-            probability = p[self.channel] if len(p) > 1 else p[0]
-            valid = annotated_pixels(label, weight)
-            (curve,) = thinned_curves(probability, label == self.channel, valid=valid, measures=(self.measure,))
-            rows.append(curve.f)
-        return torch.from_numpy(np.stack(rows))  # float64 (B, T)
+    def per_image(self, numbers: np.ndarray) -> np.ndarray:
+        """Give the F-score of every plane at the best threshold of all, from the curves (N, 2, 3, T)."""
+        f = numbers[:, self.row, 2]
+        return f[:, _first_highest(nan_mean(f, axis=0))]
 
-    def get_buffer(self) -> torch.Tensor:
-        """F-score of every plane at the threshold that is best for all, float32 (N, 1); for `MetricsSaver`."""
-        rows = self._rows()
-        return torch.from_numpy(rows[:, [_first_highest(nan_mean(rows, axis=0))]].astype(np.float32))
-
-    def aggregate(self) -> torch.Tensor:
-        """The highest over thresholds of the mean over planes, a scalar tensor; NaN without any plane with cells."""
-        mean = nan_mean(self._rows(), axis=0)
-        return torch.tensor(float(mean[_first_highest(mean)]))
-
-    def _rows(self) -> np.ndarray:
-        buffer = super().get_buffer()
-        return np.zeros((0, len(THRESHOLDS))) if buffer is None else buffer.numpy()
+    def over_images(self, numbers: np.ndarray) -> np.ndarray:
+        """Give the highest mean over planes, from the curves (N, 2, 3, T). NaN without planes with cells."""
+        mean = nan_mean(numbers[:, self.row, 2], axis=0)
+        return mean[_first_highest(mean)]
 
 
-class VRand(IgniteMetricHandler):
+class VRand(ImageMetricHandler):
     """V_Rand after thinning, as a key or additional metric of a MONAI engine.
 
     Args:
-        channel: the class of the cells.
-        output_transform: takes (probabilities, label) out of the engine's output.
+        channel: class of the cells.
+        output_transform: takes the probabilities and labels out of the engine's output.
+
+    Example::
+
+        key_val_metric:
+          val_v_rand:
+            _target_: scripts.metrics.VRand
     """
 
     measure: Callable[[sparse.csr_array], Agreement] = staticmethod(v_rand)
@@ -242,10 +289,10 @@ class VRand(IgniteMetricHandler):
         channel: int = 1,
         output_transform: Callable = from_engine(["pred", "label"]),  # noqa: B008  # a function without state
     ) -> None:
-        super().__init__(metric_fn=ThinnedScore(type(self).measure, channel), output_transform=output_transform)
+        super().__init__(ThinnedScore(type(self).measure, channel), output_transform)
 
 
 class VInfo(VRand):
-    """V_Info after thinning; arguments as `VRand`."""
+    """V_Info after thinning. Arguments as in `VRand`."""
 
     measure = staticmethod(v_info)

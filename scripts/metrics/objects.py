@@ -1,10 +1,10 @@
 """Scores of objects: SEG and DET of the Cell Tracking Challenge, instance precision, recall and F1 over IoU thresholds.
 
-Every score is made of counts per frame, summed over all frames: every object of the data set counts the same, whatever
-frame it is in. `scripts.metrics.ignite` adapts the scores to engines.
+Every score comes from counts of all frames together. Every object of the data set counts the same, in any frame.
 
-Sources: SEG: doi 10.1093/bioinformatics/btu080; DET: doi 10.1371/journal.pone.0144959; why a match of IoU > 0.5 is
-unique: arXiv 1801.00868, Sec. 4.1.
+References:
+    SEG: doi 10.1093/bioinformatics/btu080. DET: doi 10.1371/journal.pone.0144959. Why a match with an IoU above 0.5 is
+    unique: arXiv 1801.00868, Sec. 4.1.
 """
 
 from __future__ import annotations
@@ -17,72 +17,88 @@ from scripts.data.annotation import annotated_pixels
 from scripts.metrics.overlap import Overlaps, overlaps
 from scripts.metrics.pixels import ratio
 
-Frames = Iterable[np.ndarray]  # label images (H, W) of one size each, may be read one after the other
+Frames = Iterable[np.ndarray]  # label images (H, W), a list, a stack or a generator
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 SPLIT_COST, MISS_COST, FALSE_COST = 5, 10, 1  # the challenge's weights of NS, FN and FP
 
 
-def seg_jaccards(result: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """What each reference object of a frame adds to SEG.
+def seg_jaccards_of(table: Overlaps) -> np.ndarray:
+    """Compute the part of each reference object in SEG.
 
-    That is the Jaccard index with the one result object that covers more than half of it, and 0 where none does. What
-    else there is in the result costs nothing, so a partly annotated reference is scored as the challenge does. The
-    result object counts whole, also where the reference is negative (not annotated).
+    This part is the Jaccard index with the result object that covers more than half of the reference object. It is 0
+    without such an object. Other result objects cost nothing, so a partly annotated reference can be scored, as in the
+    challenge. A result object counts as a whole, also where the reference is negative (not annotated).
 
     Args:
-        result: label image as in `overlaps`.
-        reference: label image of the same shape, as in the file: without a gap put between touching objects.
+        table: of a frame in which all pixels count. The reference is as in the file, without a gap between touching
+            objects.
 
     Returns:
-        float64 (R,), in the order of the objects' ids.
+        float64 (R,), in the order of the object numbers.
 
     Example:
-        >>> seg_jaccards(np.array([[1, 1, 1, 0, 2, 0]]), np.array([[5, 5, 0, 0, 6, 6]]))  # 2/3; half is too little
+        >>> seg_jaccards_of(overlaps(np.array([[1, 1, 1, 0, 2, 0]]), np.array([[5, 5, 0, 0, 6, 6]])))
         array([0.66666667, 0.        ])
     """
-    return seg_jaccards_of(overlaps(result, reference))
-
-
-def seg_jaccards_of(table: Overlaps) -> np.ndarray:
-    """`seg_jaccards` from the table of a frame, in which all pixels count."""
     jaccards = np.zeros(len(table.reference_ids))
     jaccards[table.reference[table.covered]] = table.iou[table.covered]
     return jaccards
 
 
 def seg_counts(result: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Sum of `seg_jaccards` and number of reference objects, float64 (2,)."""
-    jaccards = seg_jaccards(result, reference)
+    """Give the sum of `seg_jaccards_of` and the number of reference objects, float64 (2,).
+
+    Args:
+        result: label image as in `overlaps`.
+        reference: label image of the same shape.
+
+    Example:
+        >>> seg_counts(np.array([[1, 1, 1, 0]]), np.array([[5, 5, 5, 6]]))
+        array([1., 2.])
+    """
+    jaccards = seg_jaccards_of(overlaps(result, reference))
     return np.array([jaccards.sum(), len(jaccards)])
 
 
 def seg_from_counts(counts: np.ndarray) -> np.ndarray:
-    """SEG from `seg_counts` (..., 2): the mean over reference objects; NaN without any."""
+    """Compute SEG from `seg_counts` (..., 2): the mean over reference objects. NaN without objects.
+
+    Example:
+        >>> seg_from_counts(np.array([[1.5, 2], [0, 0]]))
+        array([0.75,  nan])
+    """
     return ratio(counts[..., 0], counts[..., 1])
 
 
 def seg_score(results: Frames, references: Frames) -> float:
-    """SEG of the Cell Tracking Challenge: the mean of `seg_jaccards` over all reference objects of all frames.
+    """Measure SEG of the Cell Tracking Challenge: the mean of `seg_jaccards_of` over all objects of all frames.
 
     Args:
         results: label images of the annotated frames.
-        references: their gold (or silver) label images.
+        references: their gold or silver label images.
 
     Returns:
-        0 .. 1; NaN without a reference object.
+        0 .. 1, NaN without reference objects.
+
+    Raises:
+        ValueError: there are no frames, numbers of frames differ, or as `overlaps`.
+
+    Example:
+        >>> seg_score([np.array([[1, 1, 0]]), np.array([[1, 1, 0]])], [np.array([[4, 4, 0]]), np.array([[4, 4, 4]])])
+        0.8333333333333333
     """
     return float(seg_from_counts(_total(seg_counts, results, references)))
 
 
 def det_counts(result: np.ndarray, markers: np.ndarray) -> np.ndarray:
-    """The operations that make the detections of a frame right.
+    """Count the operations that correct the detections of a frame.
 
-    A marker is detected by the one result object that covers more than half of it.
+    A result object detects a marker if it covers more than half of the marker.
 
     Args:
         result: label image as in `overlaps`.
-        markers: label image of the same shape, one marker per cell, all cells marked (the challenge's `TRA` folder).
+        markers: label image of the same shape, one marker per cell, for all cells (the challenge's `TRA` folder).
 
     Returns:
         int64 (4,): splits (a result object on k > 1 markers needs k - 1), markers not detected, result objects on no
@@ -100,21 +116,33 @@ def det_counts(result: np.ndarray, markers: np.ndarray) -> np.ndarray:
 
 
 def det_from_counts(counts: np.ndarray) -> np.ndarray:
-    """DET = 1 - min(AOGM-D, AOGM-D0) / AOGM-D0 from `det_counts` (..., 4); NaN without a marker."""
+    """Compute DET = 1 - min(AOGM-D, AOGM-D0) / AOGM-D0 from `det_counts` (..., 4). NaN without markers.
+
+    Example:
+        >>> float(det_from_counts(np.array([1, 0, 0, 2])))  # a split costs 5, the two markers of an empty result 20
+        0.75
+    """
     cost = counts[..., :3] @ np.array([SPLIT_COST, MISS_COST, FALSE_COST])
-    from_nothing = MISS_COST * counts[..., 3]  # AOGM-D0: every marker added by hand
-    return 1 - ratio(np.minimum(cost, from_nothing), from_nothing)
+    of_nothing = MISS_COST * counts[..., 3]  # AOGM-D0: the cost of an empty result
+    return 1 - ratio(np.minimum(cost, of_nothing), of_nothing)
 
 
 def det_score(results: Frames, markers: Frames) -> float:
-    """DET of the Cell Tracking Challenge over all frames of a sequence.
+    """Measure DET of the Cell Tracking Challenge over all frames of a sequence.
 
     Args:
-        results: label images of all frames.
-        markers: the markers of those frames, see `det_counts`.
+        results: label images.
+        markers: their label images of markers.
 
     Returns:
-        0 .. 1; NaN without a marker.
+        0 .. 1, NaN without markers.
+
+    Raises:
+        ValueError: as `seg_score`.
+
+    Example:
+        >>> det_score([np.array([[1, 1, 1]])], [np.array([[4, 0, 5]])])  # two cells in one object
+        0.75
     """
     return float(det_from_counts(_total(det_counts, results, markers)))
 
@@ -125,25 +153,24 @@ def instance_counts(
     valid: np.ndarray | None = None,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> np.ndarray:
-    """Count the matched and unmatched objects of a frame.
+    """Count matches, false and missed objects of a frame. Objects match if their IoU is above a threshold.
 
-    A result and a reference object match at a threshold t if IoU > t, strictly. For t >= 0.5 more than half of either
-    lies in the other, so no object is in two matches and nothing has to be assigned.
+    Above an IoU of 0.5 more than half of either object lies in the other, so no object is in two matches.
 
-    Pixels that are not annotated (reference below 0, or `valid` 0) are in no object. A result object without match is
-    left out, instead of being called false, unless more than half of it is annotated.
+    Pixels that are not annotated (reference below 0, or `valid` 0) belong to no object. A result object without a match
+    is left out, instead of false, unless more than half of it is annotated.
 
     Args:
         result: label image as in `overlaps`.
-        reference: label image of the same shape; negative: not annotated.
-        valid: mask or weight map of the same shape, 0: not annotated.
+        reference: label image of the same shape, negative = not annotated.
+        valid: mask or weight map of the same shape, 0 = not annotated.
         thresholds: T values in 0.5 <= t < 1.
 
     Returns:
         float64 (T, 4): matches (true positives), false positives, false negatives, sum of the IoU of the matches.
 
     Raises:
-        ValueError: a threshold out of range, or as `overlaps`.
+        ValueError: a threshold is out of range, or as `overlaps`.
 
     Example:
         >>> instance_counts(np.array([[1, 1, 1, 0, 2]]), np.array([[1, 1, 1, 1, 0]]), thresholds=[0.5, 0.75])
@@ -155,7 +182,12 @@ def instance_counts(
 
 
 def instance_counts_of(table: Overlaps, thresholds: Sequence[float] = THRESHOLDS) -> np.ndarray:
-    """`instance_counts` from the table of a frame, in which the annotated pixels count."""
+    """Compute `instance_counts` from the table of a frame in which the annotated pixels count.
+
+    Example:
+        >>> instance_counts_of(overlaps(np.array([[1, 1]]), np.array([[5, 5]])), thresholds=[0.5])
+        array([[1., 0., 0., 1.]])
+    """
     limits = np.asarray(thresholds, dtype=float)
     if limits.ndim != 1 or not ((limits >= 0.5) & (limits < 1)).all():
         raise ValueError(f"thresholds must be a list of values from 0.5 to below 1, got {thresholds}")
@@ -170,7 +202,12 @@ def instance_counts_of(table: Overlaps, thresholds: Sequence[float] = THRESHOLDS
 
 
 def instance_scores_from_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """The scores of `instance_scores` from `instance_counts` (..., 4), by name."""
+    """Compute precision, recall, F1 and mean IoU as in `instance_scores` from `instance_counts` (..., 4).
+
+    Example:
+        >>> {name: float(score) for name, score in instance_scores_from_counts(np.array([2, 0, 2, 1.5])).items()}
+        {'precision': 1.0, 'recall': 0.5, 'f1': 0.6666666666666666, 'mean_matched_iou': 0.75}
+    """
     matches, false, missed, iou = np.moveaxis(np.asarray(counts, dtype=float), -1, 0)
     return {
         "precision": ratio(matches, matches + false),
@@ -186,17 +223,25 @@ def instance_scores(
     valid: Frames | None = None,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> dict[str, np.ndarray]:
-    """Precision, recall, F1 and mean IoU of the matches, over all objects of all frames, at every threshold.
+    """Measure precision, recall, F1 and mean IoU of the matches, over all objects of all frames, at every threshold.
 
     Args:
         results: label images.
-        references: label images; negative: not annotated.
-        valid: their masks or weight maps, 0: not annotated.
-        thresholds: T values in 0.5 <= t < 1; an IoU must be greater.
+        references: label images, negative = not annotated.
+        valid: their masks or weight maps, 0 = not annotated.
+        thresholds: T values in 0.5 <= t < 1. A match has a greater IoU.
 
     Returns:
         Columns of length T: `threshold`, `precision` TP / (TP + FP), `recall` TP / (TP + FN), `f1`
         2 TP / (2 TP + FP + FN), `mean_matched_iou`, and the numbers `matches`, `false`, `missed`. NaN for 0 / 0.
+
+    Raises:
+        ValueError: there are no frames, numbers of frames differ, or as `instance_counts`.
+
+    Example:
+        >>> scores = instance_scores([np.array([[1, 1, 1, 0, 2]])], [np.array([[1, 1, 1, 1, 0]])])
+        >>> scores["threshold"][:3], scores["recall"][:3]
+        (array([0.5, 0.6, 0.7]), array([1., 1., 1.]))
     """
 
     def count(result: np.ndarray, reference: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -208,8 +253,8 @@ def instance_scores(
 
 
 def _total(count: Callable[..., np.ndarray], *frames: Frames) -> np.ndarray:
-    """Counts of all frames together."""
+    """Add up the counts of all frames."""
     counts = [count(*frame) for frame in zip(*frames, strict=True)]
     if not counts:
-        raise ValueError("no frames given; a score needs one at least")
+        raise ValueError("no frames given. A score needs at least one")
     return np.sum(counts, axis=0)

@@ -1,25 +1,26 @@
 """Pixel error, Dice and IoU per class, from one confusion matrix per image.
 
-Every measure is a function of the confusion matrix; the classes at the end adapt them to ignite engines, so that a
-configuration can name them. MONAI's `DiceMetric` and `MeanIoU` give the same values wherever a class occurs in the
-truth (a test says so), but they leave out an image whose truth lacks the class even where the prediction wrongly finds
-it, and they know no weight map, so a partly annotated image would count in full.
+The functions take confusion matrices. The classes at the end make them metrics of engines, for configurations.
 
-Averages: *mean* is taken over the classes of each image, then over the images, leaving out NaN; *pooled* is the measure
-of the summed confusion matrices, in which every pixel of the data set counts the same.
+MONAI's `DiceMetric` and `MeanIoU` give the same values for classes that occur in the truth (tested). They leave out an
+image without the class, even if the prediction wrongly contains the class, and they know no weight map.
+
+Averages: the *mean* is taken over the classes of each image, then over the images, without NaN. The *pooled* measure
+takes the sum of all confusion matrices, so every pixel of the data set counts the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-import torch
 from monai.handlers import IgniteMetricHandler, from_engine
-from monai.metrics import CumulativeIterationMetric
 
 from scripts.data.annotation import annotated_pixels
 from scripts.io.arrays import as_array
+from scripts.metrics.images import ImageMetric, ImageMetricHandler
+from scripts.metrics.overlap import whole_numbers
 
 
 def confusion_matrix(
@@ -29,15 +30,15 @@ def confusion_matrix(
 
     Args:
         pred: class map of any shape, whole numbers 0 .. num_classes - 1.
-        label: class map of the same shape; a negative class means not annotated, and such a pixel is not counted.
+        label: class map of the same shape. Pixels with a negative class are not annotated and not counted.
         num_classes: number of classes K.
-        valid: array of the same shape, e.g. a mask or the weight map; a pixel where it is 0 is not counted.
+        valid: mask or weight map of the same shape. Pixels where it is 0 are not counted.
 
     Returns:
-        int64 (K, K): rows are the true, columns the predicted classes.
+        int64 (K, K): rows are true, columns are predicted classes.
 
     Raises:
-        ValueError: shapes differ, or a counted pixel holds something other than a class.
+        ValueError: the shapes differ, or a counted pixel holds no class.
 
     Example:
         >>> confusion_matrix(np.array([0, 1, 1, 1]), np.array([0, 0, 1, -1]), num_classes=2)
@@ -53,8 +54,25 @@ def confusion_matrix(
     return np.bincount(truth * num_classes + found, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
+def image_confusion(pred: Any, label: Any, num_classes: int) -> np.ndarray:
+    """Give the `confusion_matrix` of an image as engines hold it.
+
+    Args:
+        pred: tensor or array, scores (K, *spatial) or class map (1, *spatial).
+        label: tensor or array, class map (1, *spatial), or class map and weight map (2, *spatial).
+        num_classes: number of classes K.
+
+    Example:
+        >>> image_confusion(torch.tensor([[[0.9, 0.2]], [[0.1, 0.8]]]), torch.tensor([[[0, 1]]]), num_classes=2)
+        array([[1, 0],
+               [0, 1]])
+    """
+    class_map, weight = split_target(as_array(label))
+    return confusion_matrix(to_class_map(as_array(pred)), class_map, num_classes, weight)
+
+
 def pixel_error(confusion: np.ndarray) -> np.ndarray:
-    """Share of annotated pixels whose class is wrong; NaN where no pixel is annotated.
+    """Give the share of annotated pixels with a wrong class; NaN without annotated pixels.
 
     Args:
         confusion: (..., K, K), rows true, columns predicted.
@@ -70,7 +88,7 @@ def pixel_error(confusion: np.ndarray) -> np.ndarray:
 
 
 def dice_per_class(confusion: np.ndarray) -> np.ndarray:
-    """Dice 2 |P n T| / (|P| + |T|) of every class; NaN where a class is in neither prediction nor truth.
+    """Give Dice 2 |P n T| / (|P| + |T|) of every class; NaN for classes in neither prediction nor truth.
 
     Args:
         confusion: (..., K, K), rows true, columns predicted.
@@ -87,7 +105,7 @@ def dice_per_class(confusion: np.ndarray) -> np.ndarray:
 
 
 def iou_per_class(confusion: np.ndarray) -> np.ndarray:
-    """Intersection over union |P n T| / |P u T| of every class; NaN where a class is in neither prediction nor truth.
+    """Give IoU |P n T| / |P u T| of every class; NaN for classes in neither prediction nor truth.
 
     Args:
         confusion: (..., K, K), rows true, columns predicted.
@@ -104,43 +122,78 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """above / below, of one shape; NaN, without a warning, where below is 0."""
+    """Divide two arrays of one shape; NaN, without a warning, where `below` is 0.
+
+    Example:
+        >>> ratio(np.array([1, 0]), np.array([2, 0]))
+        array([0.5, nan])
+    """
     above = np.asarray(above, dtype=np.float64)
     return np.divide(above, below, out=np.full(above.shape, np.nan), where=np.asarray(below) != 0)
 
 
 def nan_mean(values: np.ndarray, axis: int | None = None) -> np.ndarray:
-    """Mean of the numbers that are not NaN; NaN, without a warning, where there is none."""
+    """Average the numbers that are not NaN; NaN if there are none. `numpy.nanmean` would warn then.
+
+    Example:
+        >>> nan_mean(np.array([[1, np.nan], [0, np.nan]]), axis=0)
+        array([0.5, nan])
+    """
     known = ~np.isnan(values)
     return ratio(np.where(known, values, 0.0).sum(axis=axis), known.sum(axis=axis))
 
 
 def to_class_map(pred: np.ndarray) -> np.ndarray:
-    """The class map (*spatial) of a prediction (C, *spatial): the largest score, or the only channel as it is."""
+    """Turn a prediction (C, *spatial) into a class map (*spatial): argmax of several channels, or the only channel.
+
+    Example:
+        >>> to_class_map(np.array([[0.9, 0.2], [0.1, 0.8]]))
+        array([0, 1])
+    """
     return pred.argmax(axis=0) if pred.shape[0] > 1 else pred[0]
 
 
 def split_target(target: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Take a target (1 or 2, *spatial) apart into the label and, where it is stacked on it, the weight map."""
+    """Split a target into its label and its weight map.
+
+    Args:
+        target: label (1, *spatial), or label and weight map (2, *spatial).
+
+    Returns:
+        Label (*spatial), and weight map (*spatial) or None.
+
+    Raises:
+        ValueError: another number of channels.
+
+    Example:
+        >>> split_target(np.array([[[0, 1]]]))
+        (array([[0, 1]]), None)
+    """
     if target.shape[0] not in (1, 2):
         raise ValueError(
-            f"label needs 1 channel (class map) or 2 (class map and weight map), got the shape {target.shape}; "
-            "give class maps instead of one-hot labels"
+            f"label needs 1 channel (class map) or 2 (class map and weight map), got the shape {target.shape}. "
+            "Give class maps instead of one-hot labels"
         )
     return target[0], target[1] if target.shape[0] == 2 else None
 
 
-class SegmentationMetric(CumulativeIterationMetric):
-    """Accumulate one confusion matrix per image, over all ranks, and reduce them to one number.
+class SegmentationMetric(ImageMetric):
+    """Collect the confusion matrices of all images, over all processes, and reduce them to one number.
 
-    Called with predictions (B, K, *spatial) scores or (B, 1, *spatial) class maps, and labels (B, 1, *spatial) class
-    maps or (B, 2, *spatial) class map and weight map; or with lists of the same without the batch axis.
+    Call it with predictions (B, K, *spatial) scores or (B, 1, *spatial) class maps, and labels (B, 1, *spatial) class
+    maps or (B, 2, *spatial) class map and weight map. Lists of images without the batch axis are taken, too.
 
     Args:
         num_classes: number of classes K.
         measure: function from confusion matrices (N, K, K) to values (N, K) or (N,).
-        class_index: take this class alone; None takes the mean over the classes.
-        pooled: sum the confusion matrices over the images first, instead of averaging over the images.
+        class_index: class to measure. None: mean over the classes.
+        pooled: sum the confusion matrices of all images first, instead of averaging over the images.
+
+    Example:
+        >>> metric = SegmentationMetric(num_classes=2, measure=pixel_error)
+        >>> _ = metric(torch.tensor([[[[0, 1, 1, 1]]]]), torch.tensor([[[[0, 0, 1, 1]]]]))
+        >>> float(metric.aggregate())
+        0.25
     """
 
     def __init__(
@@ -150,55 +203,42 @@ class SegmentationMetric(CumulativeIterationMetric):
         class_index: int | None = None,
         pooled: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(image_confusion, num_classes)
         if class_index is not None and not 0 <= class_index < num_classes:
             raise ValueError(f"class_index must be one of 0 .. {num_classes - 1}, got {class_index}")
         if class_index is not None and measure is pixel_error:
-            raise ValueError(f"the pixel error is one number for all classes; leave class_index out, got {class_index}")
-        self.num_classes = num_classes
+            raise ValueError(f"the pixel error is one number for all classes. Leave class_index out, got {class_index}")
         self.measure = measure
         self.class_index = class_index
         self.pooled = pooled
 
-    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **_: object) -> torch.Tensor:
-        if y is None:
-            raise ValueError(f"{type(self).__name__} compares with a label, got none")
-        matrices = [
-            confusion_matrix(to_class_map(p), label, self.num_classes, weight)
-            for p, (label, weight) in zip(as_array(y_pred), map(split_target, as_array(y)), strict=True)
-        ]
-        return torch.from_numpy(np.stack(matrices))  # int64 (B, K, K)
+    def per_image(self, numbers: np.ndarray) -> np.ndarray:
+        """Measure every confusion matrix (N, K, K)."""
+        return self.measure(numbers)
 
-    def get_buffer(self) -> torch.Tensor:
-        """The measure of every image, float32 (N, K) or (N, 1), as `monai.handlers.MetricsSaver` lists them."""
-        return torch.from_numpy(self._measured(self._matrices()).astype(np.float32))
-
-    def aggregate(self) -> torch.Tensor:
-        """The mean (or pooled) measure over all images seen since the last reset, a scalar tensor; NaN without any."""
-        matrices = self._matrices()
-        if self.pooled:
-            matrices = matrices.sum(axis=0, keepdims=True)
-        values = self._measured(matrices)  # (N, K) or (N, 1)
-        per_image = nan_mean(values, axis=1) if self.class_index is None else values[:, self.class_index]
-        return torch.tensor(float(nan_mean(per_image)))
-
-    def _measured(self, matrices: np.ndarray) -> np.ndarray:
-        values = self.measure(matrices)
-        return values if values.ndim == 2 else values[:, None]
-
-    def _matrices(self) -> np.ndarray:
-        buffer = super().get_buffer()
-        return np.zeros((0, self.num_classes, self.num_classes), int) if buffer is None else buffer.numpy()
+    def over_images(self, numbers: np.ndarray) -> np.ndarray:
+        """Give the mean or pooled measure of confusion matrices (N, K, K)."""
+        values = self.measure(numbers.sum(axis=0, keepdims=True) if self.pooled else numbers)
+        if self.class_index is not None:
+            values = values[:, self.class_index]
+        return nan_mean(nan_mean(values, axis=1) if values.ndim == 2 else values)
 
 
-class MeanDice(IgniteMetricHandler):
+class MeanDice(ImageMetricHandler):
     """Dice, as a key or additional metric of a MONAI engine.
 
     Args:
         num_classes: number of classes K.
-        class_index: the class to measure; None takes the mean over the classes.
+        class_index: class to measure. None: mean over the classes.
         pooled: measure all pixels of all images together, instead of averaging over the images.
-        output_transform: takes (prediction, label) out of the engine's output.
+        output_transform: takes the predictions and labels out of the engine's output.
+
+    Example::
+
+        key_val_metric:
+          val_mean_dice:
+            _target_: scripts.metrics.MeanDice
+            num_classes: 2
     """
 
     measure: Callable[[np.ndarray], np.ndarray] = staticmethod(dice_per_class)
@@ -210,28 +250,34 @@ class MeanDice(IgniteMetricHandler):
         pooled: bool = False,
         output_transform: Callable = from_engine(["pred", "label"]),  # noqa: B008  # a function without state
     ) -> None:
-        metric = SegmentationMetric(num_classes, type(self).measure, class_index, pooled)
-        super().__init__(metric_fn=metric, output_transform=output_transform)
+        super().__init__(SegmentationMetric(num_classes, type(self).measure, class_index, pooled), output_transform)
 
 
 class MeanIoU(MeanDice):
-    """Intersection over union; arguments as `MeanDice`."""
+    """Intersection over union (IoU). Arguments as in `MeanDice`."""
 
     measure = staticmethod(iou_per_class)
 
 
 class PixelError(MeanDice):
-    """Share of wrong pixels; arguments as `MeanDice`. Lower is better, so it cannot be the key metric as it is."""
+    """Share of wrong pixels. Arguments as in `MeanDice`. Lower is better, so it cannot be the key metric."""
 
     measure = staticmethod(pixel_error)
 
 
 def named_metrics(class_names: Sequence[str], prefix: str = "val_") -> dict[str, IgniteMetricHandler]:
-    """The additional metrics of an engine: pixel error, and Dice and IoU of every class under its name.
+    """Make the additional metrics of an engine: the pixel error, and Dice and IoU of every class by name.
 
     Args:
         class_names: names of the classes 0 .. K - 1.
-        prefix: put before every name: "val_" gives `val_pixel_error`, `val_dice_membrane`, `val_iou_membrane`, ...
+        prefix: of every name: "val_" gives `val_pixel_error`, `val_dice_membrane`, `val_iou_membrane`, ...
+
+    Returns:
+        {name: handler}, for `additional_metrics`.
+
+    Example:
+        >>> list(named_metrics(["background", "cell"]))
+        ['val_pixel_error', 'val_dice_background', 'val_dice_cell', 'val_iou_background', 'val_iou_cell']
     """
     k = len(class_names)
     metrics: dict[str, IgniteMetricHandler] = {f"{prefix}pixel_error": PixelError(k)}
@@ -241,14 +287,11 @@ def named_metrics(class_names: Sequence[str], prefix: str = "val_") -> dict[str,
 
 
 def _classes(values: np.ndarray, name: str, num_classes: int) -> np.ndarray:
-    """Values of the counted pixels as int64, checked to be classes."""
-    classes = values.astype(np.int64)
-    if not np.array_equal(classes, values):
-        odd = values[classes != values][0]
-        raise ValueError(f"{name} must hold whole numbers (a class map), got values such as {odd}")
+    """Give the values of the counted pixels as int64, checked to be classes."""
+    classes = whole_numbers(values, f"{name} (a class map)").astype(np.int64, copy=False)
     if classes.size and (classes.min() < 0 or classes.max() >= num_classes):
         raise ValueError(
-            f"{name} must hold the classes 0 .. {num_classes - 1}, got {classes.min()} .. {classes.max()}; "
-            "raise the number of classes or map the labels"
+            f"{name} must hold the classes 0 .. {num_classes - 1}, got {classes.min()} .. {classes.max()}. "
+            "Raise the number of classes or map the labels"
         )
     return classes

@@ -1,19 +1,11 @@
-"""Arrays in, pictures out."""
+"""Draw images and figures from arrays. No function reads a file."""
 
 from scripts.lazy import lazy
 
-_MODULES = {
-    "class_key": "overlays",
-    "curves_figure": "panels",
-    "figure_pixels": "panels",
-    "fill": "overlays",
-    "jaccard_figure": "evaluation",
-    "outlines": "overlays",
-    "overlay_image": "overlays",
-    "panel_figure": "panels",
-    "save_figure": "panels",
-    "save_image": "overlays",
-    "threshold_figure": "evaluation",
+_NAMES = {
+    "evaluation": ["jaccard_figure", "threshold_figure"],
+    "overlays": ["class_key", "fill", "outlines", "overlay_image", "save_image"],
+    "panels": ["curves_figure", "figure_pixels", "panel_figure", "save_figure"],
 }
-__all__ = list(_MODULES)
-__getattr__ = lazy(__name__, _MODULES)
+__all__ = [name for names in _NAMES.values() for name in names]
+__getattr__ = lazy(__name__, _NAMES)

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: scores over thresholds, and how well the single objects are found."""
+"""Figures of an evaluation: scores over thresholds, and a histogram of the objects by Jaccard index."""
 
 from __future__ import annotations
 
@@ -21,12 +21,21 @@ BINS = 20
 def threshold_figure(
     curves: Mapping[str, ThresholdCurve], warping: WarpingError | None = None, title: str = ""
 ) -> Figure:
-    """How the measures of the EM challenge depend on the threshold; the best of each is marked.
+    """Draw the measures of the EM challenge over the thresholds, and mark the best of each.
 
     Args:
-        curves: `v_rand`, `v_info`, `rand` and `pixel`, as `scripts.metrics.membranes.challenge_curves` gives them.
-        warping: the warping error; None: left out.
-        title: a line above all.
+        curves: `v_rand`, `v_info`, `rand` and `pixel`, as from `scripts.metrics.stack_curves`.
+        warping: the warping error. None: no such panel.
+        title: a line above all panels.
+
+    Returns:
+        Figure with 3 panels, 4 with the warping error.
+
+    Example:
+        >>> from scripts.metrics import ThresholdCurve
+        >>> curve = ThresholdCurve(np.linspace(0, 1, 3), *np.array([[0.5, 1, 1], [1, 1, 0.5], [0.7, 1, 0.7]]))
+        >>> len(threshold_figure(dict.fromkeys(["v_rand", "v_info", "rand", "pixel"], curve)).axes)
+        3
     """
     rows, columns = (1, 3) if warping is None else (2, 2)
     figure = new_figure(4.6 * columns, 4.3 * rows + 0.3)
@@ -45,7 +54,7 @@ def threshold_figure(
         ax.plot(warping.thresholds, warping.mergers * pixel, color=ORANGE, linewidth=1.5, label="mergers")
         ax.plot(warping.thresholds, warping.splits * pixel, color=GREEN, linewidth=1.5, label="splits")
         _draw_best(ax, warping.thresholds, warping.errors, warping.best, BLUE, "warping error", digits=6)
-        ax.set_yscale("symlog", linthresh=1e-4, linscale=0.5)  # the best are near 0, which a logarithm lacks
+        ax.set_yscale("symlog", linthresh=1e-4, linscale=0.5)  # good results are near 0, where a logarithm has no value
         _label_axes(ax, "warping error", "share of pixels", highest=None)
     if title:
         figure.suptitle(title, fontsize=12)
@@ -53,11 +62,20 @@ def threshold_figure(
 
 
 def jaccard_figure(jaccards: np.ndarray, title: str = "") -> Figure:
-    """How many reference objects are found how well; their mean, SEG, is a line, the missed ones have a colour.
+    """Draw a histogram of the reference objects by Jaccard index, with SEG, their mean, as a line.
 
     Args:
-        jaccards: Jaccard index of every reference object (R,), 0 where no result object covers more than half of it.
+        jaccards: Jaccard index of every reference object (R,). 0 (no result object covers more than half of the
+            reference object) has its own colour.
         title: a line above.
+
+    Returns:
+        Figure with 1 panel.
+
+    Example:
+        >>> figure = jaccard_figure(np.array([0, 0.5, 0.9]))
+        >>> figure.axes[0].get_ylabel()
+        'reference objects'
     """
     figure = new_figure(7.0, 4.6)
     ax = figure.subplots()
@@ -67,7 +85,7 @@ def jaccard_figure(jaccards: np.ndarray, title: str = "") -> Figure:
     style: dict[str, Any] = {"align": "edge", "width": 1 / BINS, "edgecolor": "white", "zorder": 2}
     ax.bar(0, missed, color=RED, label=f"missed, Jaccard index 0: {missed}", **style)
     counts_below = np.zeros(BINS)
-    counts_below[0] = missed  # an object of a tiny Jaccard index stands on the missed ones
+    counts_below[0] = missed  # objects of tiny Jaccard indices stand on the missed objects
     ax.bar(edges[:-1], counts, bottom=counts_below, color=BLUE, label=f"more than half covered: {len(found)}", **style)
     if len(jaccards):
         mean = float(jaccards.mean())
@@ -85,7 +103,7 @@ def jaccard_figure(jaccards: np.ndarray, title: str = "") -> Figure:
 def _draw_best(
     ax: Axes, thresholds: np.ndarray, values: np.ndarray, best: int, colour: str, name: str, digits: int = 4
 ) -> None:
-    """The line that counts, above the others, its best value ringed and named in the legend."""
+    """Draw the main line of a panel. Its best value has a ring and is named in the legend."""
     if not np.isnan(values[best]):
         name += f" (best {values[best]:.{digits}f} at {thresholds[best]:.1f})"
         ring: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "clip_on": False, "zorder": 4}
@@ -103,7 +121,7 @@ def _label_axes(ax: Axes, name: str, unit: str, highest: float | None = 1.02) ->
 
 
 def _finish(ax: Axes, legend_columns: int) -> None:
-    """Grid and frame, and the legend below, where it covers nothing."""
+    """Draw grid and frame, and the legend below the panel."""
     ax.grid(alpha=0.3, zorder=0)
     ax.spines[["top", "right"]].set_visible(False)
     place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": legend_columns}

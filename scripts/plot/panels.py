@@ -1,4 +1,7 @@
-"""Drawing: arrays in, matplotlib figures out; nothing is read, and no global state of matplotlib is touched."""
+"""Draw training curves and panels of one image as matplotlib figures.
+
+No function reads a file or changes matplotlib's global state.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,9 @@ from scripts.plot.overlays import (
 )
 
 _LINES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, "#000000", "#777777")
-_MOST_LINES = 8  # of one pair of axes
-_MOST_PIXELS = 1024  # of a side of a picture, which is shown in about 440
+_MOST_LINES = 8  # per pair of axes
+_MOST_PIXELS = 1024  # per side of a panel, which is about 440 pixels wide on screen
+_DPI = 100  # pixels per inch
 _NO_METRIC = ("epoch", "iteration", "lr", "loss", "seconds")
 
 
@@ -54,22 +58,27 @@ def panel_figure(
     title: str = "",
     objects: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Figure:
-    """Image | label | weight map | probability | prediction | error, side by side; what is not given is left out.
+    """Draw image, label, weight map, probability, prediction and error side by side. Panels without data are skipped.
 
-    Of large images every second (third, ...) row and column is drawn, up to 1024 each; the errors of all are counted.
+    Panels show at most 1024 rows and columns: every second, third, ... of a large image. The error is counted on all
+    pixels.
 
     Args:
         image: (H, W) or (C, H, W).
-        label: class map (H, W); negative: not annotated.
-        weight: weight map (H, W).
-        probability: of the class `probability_class`, (H, W).
+        label: class map (H, W). Negative: not annotated.
+        weight: weight map (H, W). 0: not annotated.
+        probability: (H, W), of the class `probability_class`.
         prediction: class map (H, W).
-        class_names: names of the classes 0 .. K - 1. Two are tinted lightly, so that the image shines through; more of
-            them strongly, so that they are told apart.
-        probability_class: which class `probability` belongs to; None: in every pixel to the one predicted there.
-        title: a line above all panels.
-        objects: instance maps (H, W) of the label and of the prediction, drawn in place of the class maps, a colour
-            each; of all classes but 0 together.
+        class_names: names of the classes 0 to K - 1. Two classes get a light tint, more get a strong tint.
+        probability_class: class of `probability`. None: in every pixel, the predicted class.
+        title: line above all panels.
+        objects: instance maps (H, W) of label and prediction, drawn instead of the class maps.
+
+    Example:
+        >>> label = np.eye(8, dtype=int)
+        >>> figure = panel_figure(image=np.eye(8), label=label, prediction=label)
+        >>> [axes.get_title() for axes in figure.axes if axes.get_title()]
+        ['image', 'label', 'prediction', 'error (0.00% of pixels)']
     """
     step = -(-max(label.shape) // _MOST_PIXELS)
     thin = np.s_[..., ::step, ::step]
@@ -85,18 +94,15 @@ def panel_figure(
         ax.set_axis_off()
     free = ((axes[2 * row, column], axes[2 * row + 1, column]) for row in range(rows) for column in range(columns))
 
-    key = [*class_key(class_names), (f"{class_names[0]} (untinted)", "#777777")]
-    alpha = 0.35 if len(class_names) == 2 else 0.6
-
-    def drawn(classes: np.ndarray, side: int) -> np.ndarray:
-        if objects is None:
-            return overlay_image(image, classes[thin], alpha, outline=False)
-        return overlay_image(image, objects[side][thin], 0.5)
-
-    if objects is not None:
+    if objects is None:
+        alpha = 0.35 if len(class_names) == 2 else 0.6
+        drawn = [overlay_image(image, c[thin], alpha, outline=False) for c in (label, prediction) if c is not None]
+        key = [*class_key(class_names), (f"{class_names[0]} (untinted)", "#777777")]
+    else:
+        drawn = [overlay_image(image, instances[thin], 0.5) for instances in objects]
         key = [("objects, a colour each", "#FFFFFF")]
     _show(next(free), "image", displayable(image), [])
-    _show(next(free), "label", drawn(label, 0), key)
+    _show(next(free), "label", drawn[0], key)
     if weight is not None:
         name = "weight map" if weight.all() else "weight map (grey: not annotated)"
         shown = np.ma.masked_equal(weight[thin], 0)
@@ -105,7 +111,7 @@ def panel_figure(
         whose = "the predicted class" if probability_class is None else class_names[probability_class]
         _show_scale(figure, next(free), f"probability of {whose}", probability[thin], "cividis", 1.0)
     if prediction is not None:
-        _show(next(free), "prediction", drawn(prediction, 1), key)
+        _show(next(free), "prediction", drawn[1], key)
         _show_errors(next(free), error_map(prediction, label, weight), class_names[0], thin)
     if title:
         figure.suptitle(title, fontsize=12)
@@ -113,27 +119,31 @@ def panel_figure(
 
 
 def curves_figure(rows: Sequence[Mapping[str, float | None]], title: str = "") -> Figure:
-    """Training curves: loss, learning rate, and whatever was measured at validation.
+    """Draw training curves: loss, validation metrics and learning rate.
+
+    Metrics with "error" in their name have their own axes, because less is better. With more than eight scores, Dice
+    and IoU have their own axes, too. The best value of the first score, the key metric, is marked.
 
     Args:
-        rows: one per epoch, with `epoch`, `loss`, `lr` and any metrics; None or NaN: not measured in that epoch. The
-            first metric is taken for the key metric, its best value is marked. Metrics with "error" in their name (less
-            is better) are drawn apart; so are Dice and IoU where there are more than eight scores.
-        title: a line above the curves.
+        rows: one mapping an epoch, with `epoch`, `loss`, `lr` and any metrics. None or NaN: not measured.
+        title: line above the curves.
+
+    Example:
+        >>> figure = curves_figure([{"epoch": 1, "loss": 0.7, "lr": 0.1}, {"epoch": 2, "loss": 0.4, "lr": 0.1}])
+        >>> [axes.get_title() for axes in figure.axes]
+        ['training loss', 'learning rate']
     """
     metrics = [name for name in dict.fromkeys(n for row in rows for n in row) if name not in _NO_METRIC]
     errors = [name for name in metrics if "error" in name]
     scores = [name for name in metrics if name not in errors]
     subjects = list(dict.fromkeys(map(_subject, scores)))
-    validation = [*_score_groups(scores), ("error", errors)]
-    groups = [("training loss", ["loss"]), *((f"validation {kind}", lines) for kind, lines in validation if lines)]
-    groups = [*groups, ("learning rate", ["lr"])]
-    columns = min(2, len(groups))
-    figure = new_figure(6.4 * columns, 3.6 * -(-len(groups) // columns) + 0.3)
-    axes = figure.subplots(-(-len(groups) // columns), columns, squeeze=False).ravel()
+    groups = {"training loss": ["loss"], **_score_groups(scores), "validation error": errors, "learning rate": ["lr"]}
+    groups = {name: lines for name, lines in groups.items() if lines}
+    figure = new_figure(12.8, 3.6 * -(-len(groups) // 2) + 0.3)
+    axes = figure.subplots(-(-len(groups) // 2), 2, squeeze=False).ravel()
     for ax in axes[len(groups) :]:
         ax.set_axis_off()
-    for ax, (name, lines) in zip(axes, groups, strict=False):
+    for ax, (name, lines) in zip(axes, groups.items(), strict=False):
         for line, column in enumerate(lines[:_MOST_LINES]):
             index = subjects.index(_subject(column)) if name.endswith(("Dice", "IoU")) else line
             _draw_line(ax, rows, column, index, is_key=column in scores[:1])
@@ -145,22 +155,36 @@ def curves_figure(rows: Sequence[Mapping[str, float | None]], title: str = "") -
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path, dpi: int = 100) -> None:
-    """Write a figure in the format that the ending names; atomic."""
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure atomically. The file name's ending decides the format.
+
+    Example:
+        >>> save_figure(curves_figure([]), "curves.png")
+    """
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
+        figure.savefig(temporary, dpi=_DPI)
 
 
-def figure_pixels(figure: Figure, dpi: int = 100) -> np.ndarray:
-    """Render a figure to uint8 (H, W, 3), e.g. for TensorBoard."""
-    figure.set_dpi(dpi)
+def figure_pixels(figure: Figure) -> np.ndarray:
+    """Render a figure to uint8 (H, W, 3), for example for TensorBoard.
+
+    Example:
+        >>> figure_pixels(new_figure(width=3, height=2)).shape
+        (200, 300, 3)
+    """
+    figure.set_dpi(_DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty white figure of so many inches, whose parts make room for each other."""
+    """Make an empty white figure, in inches. matplotlib's constrained layout keeps its parts from overlapping.
+
+    Example:
+        >>> new_figure(width=3, height=2).axes
+        []
+    """
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
     figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
@@ -168,7 +192,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def _show(axes: tuple[Axes, Axes], title: str, image: np.ndarray, key: Sequence[tuple[str, str]]) -> None:
-    """Draw an image, and a key of (name, colour) below it."""
+    """Draw an image, and below it a legend of (name, colour)."""
     ax, below = axes
     ax.set_axis_on()
     ax.set(xticks=[], yticks=[])
@@ -184,7 +208,7 @@ def _show(axes: tuple[Axes, Axes], title: str, image: np.ndarray, key: Sequence[
 def _show_scale(
     figure: Figure, axes: tuple[Axes, Axes], title: str, values: np.ndarray, colours: str, highest: float
 ) -> None:
-    """Draw values from 0 to `highest` in colours, and a colour bar below; masked values are grey."""
+    """Draw values from 0 to `highest` in colours, and a colour bar below. Masked values are grey."""
     ax, below = axes
     _show(axes, title, values, [])
     drawn = ax.images[0]
@@ -194,7 +218,7 @@ def _show_scale(
 
 
 def _show_errors(axes: tuple[Axes, Axes], errors: np.ndarray, background: str, thin: tuple) -> None:
-    """Draw the part `thin` of an error map, with the share of wrong pixels of the whole."""
+    """Draw the part `thin` of an error map. The title has the share of wrong pixels in the whole map."""
     names = ("correct", f"false {background}", f"missed {background}", "other class", "not annotated")
     annotated = int((errors != UNKNOWN).sum())
     wrong = annotated - int((errors == CORRECT).sum())
@@ -204,22 +228,22 @@ def _show_errors(axes: tuple[Axes, Axes], errors: np.ndarray, background: str, t
     _show(axes, f"error ({share})", colours[errors[thin]], [(names[c], ERROR_COLOURS[c]) for c in shown])
 
 
-def _score_groups(scores: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Which scores share a pair of axes: all; or, where they are too many, Dice, IoU and the others apart."""
+def _score_groups(scores: list[str]) -> dict[str, list[str]]:
+    """Group scores by axes: all together, or Dice, IoU and the rest where they are too many."""
     if len(scores) <= _MOST_LINES:
-        return [("scores", list(scores))]
-    of_kind = {"Dice": [s for s in scores if "dice" in s], "IoU": [s for s in scores if "iou" in s]}
-    others = [s for s in scores if not any(s in lines for lines in of_kind.values())]
-    return [("scores", others), *of_kind.items()]
+        return {"validation scores": scores}
+    dice, iou = ([score for score in scores if kind in score] for kind in ("dice", "iou"))
+    rest = [score for score in scores if score not in dice + iou]
+    return {"validation scores": rest, "validation Dice": dice, "validation IoU": iou}
 
 
 def _subject(column: str) -> str:
-    """What a score is of, the same for Dice and IoU of one class, so that they have one colour."""
+    """Reduce a score to its class. Dice and IoU of one class share a colour."""
     return column.replace("dice", "").replace("iou", "")
 
 
 def _draw_line(ax: Axes, rows: Sequence[Mapping[str, float | None]], column: str, index: int, is_key: bool) -> None:
-    """One measure; the key metric lies above the others, and its best value is marked."""
+    """Draw one metric. The key metric lies on top, with its best value marked."""
     points = [(row["epoch"], row[column]) for row in rows if row.get(column) is not None]
     known = np.array([(e, v) for e, v in points if v == v], dtype=float).reshape(-1, 2)
     colour = _LINES[index % len(_LINES)]
@@ -248,6 +272,6 @@ def _label_axes(ax: Axes, name: str, legend: bool) -> None:
     if name == "learning rate":
         ax.set_ylim(bottom=0)
     if legend:
-        many = len(ax.get_legend_handles_labels()[1]) > 3  # then beside the lines, since it would hide some
-        beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if many else {}
-        ax.legend(fontsize=9, frameon=False, **beside)
+        many = len(ax.get_legend_handles_labels()[1]) > 3  # a large legend would hide lines: place it at their side
+        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if many else {}
+        ax.legend(fontsize=9, frameon=False, **place)

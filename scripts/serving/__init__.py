@@ -1,4 +1,4 @@
-"""What MONAI Label is given."""
+"""Answer requests of MONAI Label."""
 
 from scripts.serving.labels import ServedLabeld
 

@@ -1,9 +1,12 @@
-"""What MONAI Label is given of a segmentation: one small label image, columns first; nothing changes in other runs.
+"""Answer requests of MONAI Label with a label image. Without MONAI Label nothing changes.
 
-MONAI Label hands a request through the transforms of the configuration and writes `pred` at the end. Its writer
-transposes every label, since MONAI's own readers give images columns first; `scripts.io.reader` gives rows first, so
-that a label would be answered transposed, with a status of success. For a 2-D label it takes nothing but (W, H), and it
-writes the format of the image that was asked for, JPEG included.
+MONAI Label passes a request through the transforms of the configuration and writes `pred` at the end. The writer of
+MONAI Label
+
+- transposes labels, since MONAI's own readers give columns first. `scripts.io.reader` gives rows first: an untreated
+  label would arrive transposed, with the status "success";
+- accepts 2-D labels only as (W, H);
+- writes the format of the requested image, even JPEG.
 """
 
 from __future__ import annotations
@@ -19,90 +22,81 @@ from monai.transforms import MapTransform
 from scripts.data.items import file_of
 from scripts.io.arrays import as_array
 
-IMAGE_PATH, MODEL = "image_path", "model"  # what MONAI Label adds to an item; no data set of this bundle has either
-EXTENSION, DTYPE = "result_extension", "result_dtype"  # what a request may ask for, and its writer obeys
+IMAGE_PATH, MODEL = "image_path", "model"  # entries added by MONAI Label; no data set of this bundle has them
+EXTENSION, DTYPE = "result_extension", "result_dtype"  # a request may set format and dtype for the writer
 LOSSY = (".jpg", ".jpeg")
 
 
 class ServedLabeld(MapTransform):
-    """Last of the postprocessing: turn results into what MONAI Label writes, where it is MONAI Label that runs.
+    """Turn results into the label for MONAI Label's writer. Last transform of the postprocessing.
 
-    A request for a label gives (W, H), whole numbers: the classes, or the numbers of the objects. With two classes the
-    classes are made from the objects, so that `min_area`, `threshold` and their like, which a client may set, count for
-    them, too. A request of its scoring, which repeats inference with dropout, gives the probabilities, (K, H, W).
-    Anything else passes as it is.
+    The answer depends on the item:
+
+        request for a label     (W, H), the classes or the IDs of the objects
+        scoring of MONAI Label  (K, H, W), the probabilities: inference is repeated with dropout
+        without MONAI Label     no change
+
+    With two classes, the classes are made from the objects. The client's `min_area`, `threshold`, ... then change the
+    classes, too.
+
+    A request also transposes "image" and sets "spatial_shape", since MONAI Label stretches labels to "spatial_shape".
+    "result" becomes the number of objects. MONAI Label returns "result" with the label.
 
     Args:
-        keys: the class map, (1, H, W); replaced. The image is turned as well and its metadata say so, since MONAI Label
-            stretches a label to the size that it reads there. The key "result" gets the number of objects, which
-            MONAI Label returns beside the label.
-        instances: give the numbers of the objects in place of the classes: uint8, uint16 from 256 objects on.
-        image_key: the image.
-        prob_key: probabilities, (K, H, W).
-        instances_key: objects numbered from 1, (1, H, W).
-        allow_missing_keys: do not raise where a key is missing.
+        keys: the class map (1, H, W), replaced by the label. The item also has "image", "prob" (K, H, W) and
+            "instances" (1, H, W).
+        instances: answer with IDs of objects: uint8, from 256 objects on uint16.
+        allow_missing_keys: do not raise for a missing key.
 
     Raises:
-        ValueError: (call) more objects than 16 bits can number.
+        ValueError: (call) more than 65535 objects. The message names the file.
+
+    Example:
+        >>> item = {"image": torch.zeros(1, 4, 6)}  # neither a request nor scoring
+        >>> ServedLabeld("pred")(item) == item
+        True
     """
 
     def __init__(
-        self,
-        keys: KeysCollection = "pred",
-        instances: bool = False,
-        image_key: Hashable = "image",
-        prob_key: Hashable = "prob",
-        instances_key: Hashable = "instances",
-        allow_missing_keys: bool = False,
+        self, keys: KeysCollection = "pred", instances: bool = False, allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.instances = instances
-        self.image_key = image_key
-        self.prob_key = prob_key
-        self.instances_key = instances_key
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Replace the class map, in a copy of `data`."""
+        """Replace the class map in a copy of `data`."""
         d = dict(data)
         if MODEL not in d and IMAGE_PATH not in d:
             return d
         for key in self.key_iterator(d):
             if MODEL in d:
                 d |= self._serve(d, key)
-            else:  # its scoring names no model
-                d[key] = d[self.prob_key]
+            else:  # scoring sets no model
+                d[key] = d["prob"]
         return d
 
     def _serve(self, d: Mapping[Any, Any], key: Hashable) -> dict[Any, Any]:
-        """What of an item changes."""
-        instances = as_array(d[self.instances_key])[0]
-        label = self._label(as_array(d[key])[0], instances, len(d[self.prob_key]))
+        """The changed entries of an item."""
+        instances, label = as_array(d["instances"])[0], as_array(d[key])[0]
+        if self.instances:
+            label = instances
+        elif len(d["prob"]) == 2:
+            label = instances > 0
         largest = int(label.max(initial=0))
         if largest > np.iinfo(np.uint16).max:
             raise ValueError(
-                f"{file_of(d, self.image_key)}: {largest} objects, and a label image numbers at most 65535; "
-                "raise min_area, or ask for the classes"
+                f"{file_of(d, 'image')}: {largest} objects, but a label image holds at most 65535. "
+                "Raise min_area, or ask for the classes"
             )
         small = largest <= np.iinfo(np.uint8).max
-        image = d[self.image_key].swapaxes(-1, -2)  # (C, H, W) -> (C, W, H)
+        image = d["image"].swapaxes(-1, -2)  # (C, H, W) -> (C, W, H)
         image.meta["spatial_shape"] = np.array(image.shape[1:])
-        return {
+        changes = {
             key: np.ascontiguousarray(label.T.astype(np.uint8 if small else np.uint16)),  # (H, W) -> (W, H)
-            self.image_key: image,
+            "image": image,
             "result": {"objects": int(instances.max(initial=0))},
-            **self._how_to_write(d, small),
         }
-
-    def _label(self, classes: np.ndarray, instances: np.ndarray, out_channels: int) -> np.ndarray:
-        """What was asked for, of two (H, W); see the class."""
-        if self.instances:
-            return instances
-        return instances > 0 if out_channels == 2 else classes
-
-    @staticmethod
-    def _how_to_write(d: Mapping[Any, Any], small: bool) -> dict[str, Any]:
-        """What of the request would damage the label: a lossy format, a number type that is too small."""
-        changes: dict[str, Any] = {}
+        # some settings would damage the label: a lossy format, too small a dtype
         extension = str(d.get(EXTENSION) or Path(str(d.get(IMAGE_PATH, ""))).suffix).lower()
         if extension in LOSSY or (extension == ".bmp" and not small):
             changes[EXTENSION] = ".png"

@@ -1,4 +1,4 @@
-"""What happens to an image or a label: weight map, elastic deformation, intensity, scores to objects."""
+"""Transform images and labels: weight map, elastic deformation, intensity, objects from scores."""
 
 from scripts.transforms.activations import LikeliestClassd, ProbabilitiesFromScoresd
 from scripts.transforms.displacements import (
@@ -10,7 +10,6 @@ from scripts.transforms.displacements import (
     sample_simard_displacements,
 )
 from scripts.transforms.elastic import (
-    DrawnTile,
     Rand2DElasticCoarse,
     Rand2DElasticCoarsed,
     Rand2DElasticField,
@@ -18,13 +17,11 @@ from scripts.transforms.elastic import (
     Rand2DElasticSimard,
     Rand2DElasticSimardd,
     Rand2DElasticTiled,
-    apply_displacements,
-    extract_tile,
 )
 from scripts.transforms.instance_labels import InstanceLabelsd, instances_from_mask
 from scripts.transforms.intensity import NormalizeImaged, RandNoised, normalize_image
 from scripts.transforms.objects import InstancesFromScoresd
-from scripts.transforms.resampling import affine_matrix
+from scripts.transforms.resampling import DrawnTile, affine_matrix, apply_displacements, extract_tile
 from scripts.transforms.weight_maps import WeightMapd, weight_map
 
 __all__ = [

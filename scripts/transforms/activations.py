@@ -1,4 +1,4 @@
-"""From scores to probabilities, whatever the number of outputs."""
+"""Convert network scores to probabilities and to classes, for any number of output channels."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from scripts.inferers.precision import at_least_single
 
 
 def probabilities(scores: torch.Tensor, channel_dim: int = 0) -> torch.Tensor:
-    """Softmax over the classes (Sec. 3); a single output is a sigmoid and gives the two channels 1 - p and p.
+    """Compute the softmax over the classes (Sec. 3). A single channel is a sigmoid p and gives 1 - p and p.
 
     Args:
-        scores: floating (K, *spatial), or with the classes on another axis, `channel_dim`.
+        scores: floating (K, *spatial), or with the classes on the axis `channel_dim`.
         channel_dim: axis of the classes.
 
     Returns:
         float32 or float64, max(K, 2) channels that sum to 1.
+
+    Example:
+        >>> probabilities(torch.zeros(1, 4, 5)).shape
+        torch.Size([2, 4, 5])
     """
     scores = at_least_single(scores)
     if scores.shape[channel_dim] == 1:
@@ -28,58 +32,67 @@ def probabilities(scores: torch.Tensor, channel_dim: int = 0) -> torch.Tensor:
     return scores.softmax(dim=channel_dim)
 
 
-class ProbabilitiesFromScoresd(MapTransform):
-    """Dictionary-based `probabilities`, for the output of the network, (K, *spatial).
+class _FromScoresd(MapTransform):
+    """Convert the scores (K, *spatial) of each key. Base class, arguments as in the derived classes."""
+
+    def __init__(
+        self,
+        keys: KeysCollection = "pred",
+        output_keys: KeysCollection | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.output_keys = self.keys if output_keys is None else ensure_tuple_rep(output_keys, len(self.keys))
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        """Add the result of `convert` for each key to a copy of `data`."""
+        out = dict(data)
+        for key, output_key in self.key_iterator(out, self.output_keys):
+            out[output_key] = self.convert(out[key])
+        return out
+
+    def convert(self, scores: torch.Tensor) -> torch.Tensor:
+        """Convert the scores of one entry."""
+        raise NotImplementedError
+
+
+class ProbabilitiesFromScoresd(_FromScoresd):
+    """Convert network scores (K, *spatial) to probabilities. Dictionary version of `probabilities`.
 
     Args:
         keys: entries with scores.
-        output_keys: where the probabilities go, one name per key; None: in place of the scores.
-        allow_missing_keys: do not raise where a key is missing.
+        output_keys: where the probabilities are written, a name per key. None: in place of the scores.
+        allow_missing_keys: skip missing keys.
+
+    Example:
+        >>> ProbabilitiesFromScoresd("pred", "prob")({"pred": torch.zeros(2, 1, 1)})["prob"].flatten()
+        tensor([0.5000, 0.5000])
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection = "pred",
-        output_keys: KeysCollection | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.output_keys = self.keys if output_keys is None else ensure_tuple_rep(output_keys, len(self.keys))
-
-    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
-        """Turn scores into probabilities."""
-        out = dict(data)
-        for key, output_key in self.key_iterator(out, self.output_keys):
-            out[output_key] = probabilities(out[key])
-        return out
+    def convert(self, scores: torch.Tensor) -> torch.Tensor:
+        """Convert the scores of one entry."""
+        return probabilities(scores)
 
 
-class LikeliestClassd(MapTransform):
-    """The class of every pixel: what `AsDiscreted(argmax=True)` of MONAI gives, in a tenth of its time on a CPU.
+class LikeliestClassd(_FromScoresd):
+    """Find the class with the highest score for each pixel, or the first class among equal scores.
 
-    `torch.argmax` over the first axis takes 15 ms for two classes of 512 x 512 pixels, as long as all else between the
-    network and the files; `torch.max` gives the same places of maxima, the first of equal ones.
+    The result equals MONAI's `AsDiscreted(argmax=True)`, in a tenth of the time on a CPU. There `torch.argmax` over the
+    first axis takes 15 ms for two classes of 512 x 512 pixels, as long as all other steps between network and files.
 
     Args:
-        keys: entries with a score or probability for every class, (K, *spatial).
-        output_keys: where the classes go, float32 (1, *spatial), one name per key; None: in place of the scores.
-        allow_missing_keys: do not raise where a key is missing.
+        keys: entries with a score or probability for each class, (K, *spatial).
+        output_keys: where the classes are written, float32 (1, *spatial), one name per key. None: in place of the
+            scores.
+        allow_missing_keys: skip missing keys.
+
+    Example:
+        >>> LikeliestClassd()({"pred": torch.tensor([[0.1, 0.7], [0.9, 0.3]])})["pred"]
+        tensor([[1., 0.]])
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection = "pred",
-        output_keys: KeysCollection | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.output_keys = self.keys if output_keys is None else ensure_tuple_rep(output_keys, len(self.keys))
-
-    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
-        """Turn scores into class numbers."""
-        out = dict(data)
-        for key, output_key in self.key_iterator(out, self.output_keys):
-            scores = convert_to_tensor(out[key])  # without meta data, which would slow the search
-            classes = scores.max(dim=0, keepdim=True).indices
-            out[output_key] = convert_to_dst_type(classes, out[key], dtype=torch.float32)[0]
-        return out
+    def convert(self, scores: torch.Tensor) -> torch.Tensor:
+        """Convert the scores of one entry."""
+        plain = convert_to_tensor(scores)  # metadata would slow the search
+        classes = plain.max(dim=0, keepdim=True).indices
+        return convert_to_dst_type(classes, scores, dtype=torch.float32)[0]

@@ -1,7 +1,7 @@
-"""Grey values as the network gets them: uneven light taken out, and one scale for every image and camera.
+"""Prepare grey values for the network: remove uneven light, and scale all images and cameras alike.
 
-The paper leaves the scale open. Either method here is linear within a channel, so 8-bit and 16-bit images of one scene
-become the same, and no two grey values become one.
+The paper leaves the scale open. Both methods here are linear within a channel. So 8-bit and 16-bit images of the same
+scene become equal, and different grey values stay different.
 """
 
 from __future__ import annotations
@@ -25,43 +25,47 @@ METHODS = ("z_score", "percentile")
 def normalize_image(
     image: NdarrayOrTensor, method: str = "z_score", lower: float = 1.0, upper: float = 99.0, flatten: float = 0.0
 ) -> NdarrayOrTensor:
-    """Bring the grey values of each channel by itself to a scale near 1, which He's initialisation assumes.
+    """Scale the grey values of each channel to the order of 1, which He's initialisation assumes.
 
     Args:
         image: (C, H, W) or (C, D, H, W), any number type, finite values.
-        method: "z_score": zero mean and unit variance over the channel, what MONAI's `NormalizeIntensity` does.
-            "percentile": the percentiles `lower` and `upper` of the channel go to -1 and 1, as MONAI's
-            `ScaleIntensityRangePercentiles` does; normally distributed values then have a standard deviation of 0.43
-            (for 1 and 99). For images with a few very bright or dark pixels (dust, dead pixels, reflections), which
-            would set the scale of the z-score. Not clipped: where objects cover less than the share above `upper`, as
-            bright cells on a dark ground may, clipping would make them flat. Where both percentiles are one value, the
-            lowest and the highest value take their place.
+        method: "z_score": zero mean and unit variance for each channel, as MONAI's `NormalizeIntensity`.
+            "percentile": the percentiles `lower` and `upper` of each channel become -1 and 1, as with MONAI's
+            `ScaleIntensityRangePercentiles`. Use it for images with a few very bright or dark pixels (dust, dead
+            pixels, reflections), which would set the scale of the z-score. For the percentiles 1 and 99, normally
+            distributed values get a standard deviation of 0.43. Values are not clipped, because clipping would flatten
+            bright objects that cover less than the share above `upper`. If both percentiles are equal, the minimum
+            and the maximum are used.
         lower: of "percentile", 0 .. 100.
         upper: of "percentile", above `lower`.
-        flatten: pixels; standard deviation of the Gaussian that estimates uneven light, which is subtracted before
-            all else (see `flattened`), from 1; 0: off.
+        flatten: standard deviation in pixels, from 1, of the Gaussian that estimates uneven light. The light is
+            subtracted first, see `flattened`. 0: off.
 
     Returns:
-        float32, as `image` in shape, kind and metadata. A channel of one value becomes 0.
+        float32, with the shape, type and metadata of `image`. A channel of one value becomes 0.
 
     Raises:
         ValueError: an unknown method, percentiles or `flatten` out of range, no channel axis, or a grey value that is
-            not finite: one of them would make its whole channel NaN.
+            not finite (the whole channel would become NaN).
+
+    Example:
+        >>> normalize_image(np.array([[[0, 50, 100]]]), "percentile", lower=0, upper=100)
+        array([[[-1.,  0.,  1.]]], dtype=float32)
     """
     _check(method, lower, upper, flatten)
     values = image.astype(np.float32) if isinstance(image, np.ndarray) else image  # torch warns of read-only arrays
     channels = convert_to_tensor(values, dtype=torch.float32, track_meta=False)
     if channels.ndim < 3:
         raise ValueError(
-            f"expected (channels, height, width), got the shape {tuple(channels.shape)}; a plain image needs "
-            "EnsureChannelFirstd first"
+            f"expected (channels, height, width), got the shape {tuple(channels.shape)}. "
+            "Put EnsureChannelFirstd before, if the image is a plain plane."
         )
-    ends = [channel.aminmax() for channel in channels]  # NaN if any pixel is
+    ends = [channel.aminmax() for channel in channels]  # NaN if any pixel is NaN
     if not all(value.isfinite() for low_high in ends for value in low_high):
-        raise ValueError("expected finite grey values, got NaN or infinite ones; replace them in the file")
+        raise ValueError("expected finite grey values, got NaN or infinite ones. Replace them in the file.")
     scaled = []
     for channel, (lowest, highest) in zip(channels, ends, strict=True):
-        if lowest == highest:  # nothing to see: only rounding errors would be scaled up
+        if lowest == highest:  # otherwise rounding errors would be scaled up
             scaled.append(torch.zeros_like(channel))
             continue
         even = flattened(channel, flatten) if flatten else channel
@@ -71,25 +75,29 @@ def normalize_image(
 
 
 def flattened(channel: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Subtract from a channel what changes slowly over it.
+    """Subtract slow changes of brightness from a channel.
 
-    The light is estimated by a Gaussian blur, of the image mirrored at its edges. It is subtracted and not divided by:
-    a quotient depends on the camera's black level, which is rarely known, blows up the noise of dark corners, and means
-    nothing where grey values are 0 or below. For light that varies by a few per cent the two are the same but for a
-    factor, which the scaling after it takes out.
+    The light is estimated by a Gaussian blur, with the image mirrored at its edges. The light is subtracted, not
+    divided by. A quotient depends on the camera's black level, which is rarely known, amplifies the noise of dark
+    corners, and is meaningless for grey values of 0 or less. If the light varies by a few per cent, both give the same
+    up to a factor, and the scaling removes the factor.
 
-    Objects are part of what is blurred, so `sigma` should be several times their size, or they lose contrast. Light
-    that rises evenly is removed but for a strip of about 2 `sigma` along the edges, where its mirror image bends it.
+    `sigma` should be several times the size of the objects. Otherwise objects lose contrast, because the blur includes
+    the objects. Light that rises evenly is removed except in a strip of about 2 `sigma` along the edges.
 
     Args:
         channel: floating (H, W) or (D, H, W).
-        sigma: standard deviation in pixels. The blur reaches 4 `sigma` far and takes time in proportion to it: 0.1 s
-            for 512 x 512 pixels and a `sigma` of 50.
+        sigma: standard deviation in pixels. The blur reaches 4 `sigma` far, and its time grows with `sigma`: 0.1 s for
+            512 x 512 pixels and a `sigma` of 50.
 
     Returns:
-        float32, as `channel` in shape and device, around 0.
+        float32, with the shape and device of `channel`, around 0.
+
+    Example:
+        >>> float(flattened(torch.full((20, 30), 7.0), sigma=3).abs().max()) < 1e-6
+        True
     """
-    values = convert_to_numpy(channel).astype(np.float64)  # a small difference of large values is what is wanted
+    values = convert_to_numpy(channel).astype(np.float64)  # the result is a small difference of large values
     values -= gaussian_filter(values, sigma, mode="reflect")
     return torch.as_tensor(values, dtype=torch.float32, device=channel.device)
 
@@ -97,7 +105,7 @@ def flattened(channel: torch.Tensor, sigma: float) -> torch.Tensor:
 def _to_percentiles(channel: torch.Tensor, lower: float, upper: float) -> NdarrayOrTensor:
     values = convert_to_numpy(channel)
     low, high = np.percentile(values, (lower, upper))
-    if low == high:  # an image that is nearly all background
+    if low == high:  # nearly all pixels are background
         low, high = values.min(), values.max()
     return ScaleIntensityRange(float(low), float(high), b_min=-1.0, b_max=1.0)(channel)
 
@@ -111,18 +119,18 @@ def _check(method: str, lower: float, upper: float, flatten: float) -> None:
 
 
 class NormalizeImaged(MapTransform):
-    """Dictionary-based `normalize_image`; not random, so that `CacheDataset` keeps what it gives.
+    """Normalise the images of a dictionary. Not random, so `CacheDataset` caches the result.
 
     Args:
         keys: images, channels first.
-        method: as in `normalize_image`.
-        lower: as in `normalize_image`.
-        upper: as in `normalize_image`.
-        flatten: as in `normalize_image`.
-        allow_missing_keys: do not raise where a key is missing.
+        method, lower, upper, flatten: as in `normalize_image`.
+        allow_missing_keys: skip missing keys.
 
     Raises:
-        ValueError: as `normalize_image`: of the options at construction, of an image with the name of its file.
+        ValueError: as `normalize_image`: at construction for the options, at the call for an image, with its file name.
+
+    Example:
+        normalize: {_target_: scripts.transforms.NormalizeImaged, keys: image, method: percentile}
     """
 
     def __init__(
@@ -136,33 +144,35 @@ class NormalizeImaged(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         _check(method, lower, upper, flatten)
-        self.method = method
-        self.lower = lower
-        self.upper = upper
-        self.flatten = flatten
+        self.options = (method, lower, upper, flatten)
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         """Normalise the images in a copy of `data`."""
         item = dict(data)
         for key in self.key_iterator(item):
             try:
-                item[key] = normalize_image(item[key], self.method, self.lower, self.upper, self.flatten)
+                item[key] = normalize_image(item[key], *self.options)
             except ValueError as error:
                 raise ValueError(f"image {file_of(item, key)}: {error}") from error
         return item
 
 
 class RandNoised(RandomizableTransform, MapTransform):
-    """Add Gaussian noise to images, drawn on the device where they lie.
+    """Add Gaussian noise to images, drawn on the device of each image.
 
-    MONAI's `RandGaussianNoised` draws with numpy on the CPU: 8 ms a tile of 572, a copy to the GPU not counted. The
-    distribution is the same: a standard deviation drawn uniformly from [0, `std`], mean 0.
+    The distribution is that of MONAI's `RandGaussianNoised`: mean 0, standard deviation uniform in [0, `std`]. MONAI's
+    draws with numpy on the CPU: 8 ms for a tile of 572, plus a copy to the GPU.
 
     Args:
-        keys: images, floating point, any shape. Each gets noise of its own.
+        keys: images, floating point, any shape. The noise is drawn for each separately.
         std: largest standard deviation.
-        prob: of adding any.
-        allow_missing_keys: pass over keys that an item lacks.
+        prob: probability of adding noise.
+        allow_missing_keys: skip missing keys.
+
+    Example:
+        >>> noise = RandNoised(std=0.1, prob=1.0).set_random_state(0)
+        >>> noise({"image": torch.zeros(1, 64, 64)})["image"].shape
+        torch.Size([1, 64, 64])
     """
 
     def __init__(

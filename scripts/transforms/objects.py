@@ -1,4 +1,4 @@
-"""From scores to objects: threshold, connected components, and what makes whole, single objects of them."""
+"""Find objects in scores: threshold, connected components, and corrections that give whole, separate objects."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, ensure_tuple_rep
 from skimage.measure import label as connected_components
+from skimage.segmentation import relabel_sequential
 
 from scripts.data.items import file_of
 from scripts.io.arrays import as_array
 from scripts.transforms.separation import close_gaps, split_at_necks
 
-_ROUNDING = 1e-3  # of probabilities in half precision or blended from several windows
+_ROUNDING = 1e-3  # of probabilities in half precision, or blended from several windows
 
 
 def instances_from_scores(
@@ -28,47 +29,51 @@ def instances_from_scores(
     gap: int = 0,
     field_border: int = 0,
 ) -> np.ndarray:
-    """Number the objects of a probability or class map.
+    """Find and number the objects of a probability map or a class map.
 
-    In this order: threshold, fill holes, connected components, split at necks, drop small objects, close gaps, drop
-    objects outside the field of interest.
+    The steps: threshold, fill holes, connected components, split at constrictions, remove small objects, close gaps,
+    remove objects outside the field of interest.
 
     Args:
-        scores: (H, W); floating point: the probability of being an object, 0 .. 1; integer or boolean: a class map, in
-            which every class but 0 is an object and different classes never join.
-        threshold: a pixel is foreground where its probability is greater; 0.5 gives the likelier of two classes.
-        min_area: objects of fewer pixels are dropped, before gaps are closed.
-        connectivity: 1: pixels join over edges, 2: over corners too.
-        fill_holes: background enclosed by one object is filled up to this many pixels a hole. The limit keeps a cell
-            inside another from being swallowed together with the membrane between them.
-        split: an object is cut at a neck if half of the neck's width is less than the radius of the parts it joins by
-            more than this many pixels, see `scripts.transforms.separation.split_at_necks`; 0: never.
-        gap: background up to this many pixels wide between two objects is given back to them, see
-            `scripts.transforms.separation.close_gaps`; 0: none.
-        field_border: objects that lie wholly within this many pixels of the image's edge are dropped: outside the
-            field of interest of the Cell Tracking Challenge, whose reference leaves them out (50 pixels for
-            DIC-C2DH-HeLa and PhC-C2DH-U373); 0: none.
+        scores: (H, W). Floating point: probability of an object, 0 .. 1. Integer or boolean: class map, where each
+            class except 0 is an object and different classes never join.
+        threshold: pixels with a greater probability are foreground. 0.5 gives the likelier of two classes.
+        min_area: in pixels. Smaller objects are removed before gaps are closed.
+        connectivity: 1: pixels join over edges. 2: over corners, too.
+        fill_holes: largest hole in pixels. Background enclosed by one object is filled up to this size. Without the
+            limit, a cell inside another would be lost together with the membrane between them.
+        split: in pixels. Objects are split at constrictions if half the constriction's width is smaller than the radius
+            of both parts by more than this number, see `scripts.transforms.separation.split_at_necks`. 0: off.
+        gap: in pixels. Background up to this width between two objects is filled, see
+            `scripts.transforms.separation.close_gaps`. 0: off.
+        field_border: in pixels. Objects wholly within this distance of the image edge are removed: they lie outside the
+            field of interest of the Cell Tracking Challenge, and its ground truth leaves them out (50 pixels for
+            DIC-C2DH-HeLa and PhC-C2DH-U373). 0: off.
 
     Returns:
         int32 (H, W): 0 is background, 1 .. n are the objects.
 
     Raises:
-        ValueError: `scores` is not two-dimensional, or floating point and above 1 (scores of a network, or a class map
-            as floats, whose classes would join); `connectivity` is neither 1 nor 2, a length is negative, or the border
-            leaves nothing of the image.
+        ValueError: `scores` is not two-dimensional, or floating point and above 1 (network scores, or a class map as
+            floats, whose classes would join). `connectivity` is not 1 or 2, a length is negative, or the border covers
+            the whole image.
+
+    Example:
+        >>> instances_from_scores(np.array([[0.9, 0.8, 0.1, 0.7]]))
+        array([[1, 1, 0, 2]], dtype=int32)
     """
     if scores.ndim != 2:
-        raise ValueError(f"scores must be one plane (H, W), got the shape {scores.shape}; take one channel of it")
+        raise ValueError(f"scores must be one plane (H, W), got the shape {scores.shape}. Select one channel.")
     if connectivity not in (1, 2):
-        raise ValueError(f"connectivity must be 1 (edges) or 2 (edges and corners), got {connectivity}")
+        raise ValueError(f"connectivity must be 1 (4 neighbours) or 2 (8 neighbours), got {connectivity}")
     is_probability = np.issubdtype(scores.dtype, np.floating)
     if is_probability and scores.max(initial=0) > 1 + _ROUNDING:
         raise ValueError(
-            f"expected probabilities 0 .. 1, got up to {scores.max():g}; give a class map as integers (AsDiscreted: "
-            "dtype), network scores after ProbabilitiesFromScoresd"
+            f"expected probabilities 0 .. 1, got up to {scores.max():g}. Give class maps as integers (AsDiscreted: "
+            "dtype), and network scores after ProbabilitiesFromScoresd."
         )
-    classes = scores > threshold if is_probability else scores  # bool: twice as fast to label as integers
-    classes = classes if classes.dtype == bool else classes.astype(np.int32)
+    classes = scores > threshold if is_probability else scores
+    classes = classes if classes.dtype == bool else classes.astype(np.int32)  # bool is labelled twice as fast
     if fill_holes > 0:
         classes = _fill_holes(classes, fill_holes, connectivity)
     instances = connected_components(classes, background=0, connectivity=connectivity).astype(np.int32, copy=False)
@@ -80,24 +85,23 @@ def instances_from_scores(
 
 
 class InstancesFromScoresd(MapTransform):
-    """Dictionary version of `instances_from_scores`, for a list of post-processing transforms.
+    """Find the objects of a dictionary's probability or class maps. Dictionary version of `instances_from_scores`.
 
     Args:
-        keys: of probabilities (K, H, W), of which `channel` is taken, or of a single channel (1, H, W) of probabilities
-            or of classes, these as integers (MONAI's `AsDiscreted(argmax=True)` gives floats unless told its `dtype`).
-        output_keys: where the instances, int32 (1, H, W), are written.
-        channel: the class whose objects are wanted, by default 1 (cell).
-        threshold: as in `instances_from_scores`.
-        min_area: as in `instances_from_scores`.
-        connectivity: as in `instances_from_scores`.
-        fill_holes: as in `instances_from_scores`.
-        split: as in `instances_from_scores`.
-        gap: as in `instances_from_scores`.
-        field_border: as in `instances_from_scores`.
-        allow_missing_keys: do not raise where a key is missing.
+        keys: probabilities (K, H, W), or a single channel (1, H, W) of probabilities or classes. Classes must be
+            integers (MONAI's `AsDiscreted(argmax=True)` gives floats by default, see its `dtype`).
+        output_keys: where the instances are written, int32 (1, H, W).
+        channel: class of the objects, used for several channels. 1 is the cell.
+        threshold, min_area, connectivity, fill_holes, split, gap, field_border: as in `instances_from_scores`.
+        allow_missing_keys: skip missing keys.
 
     Raises:
-        ValueError: at the call, as `instances_from_scores`; the message names the file, of the scores or of "image".
+        ValueError: at the call, as `instances_from_scores`. The message names the file of the scores or of "image".
+
+    Example:
+        >>> find = InstancesFromScoresd("pred", min_area=2)
+        >>> find({"pred": np.array([[[1, 1, 0, 1]]])})["instances"]
+        array([[[1, 1, 0, 0]]], dtype=int32)
     """
 
     def __init__(
@@ -117,24 +121,16 @@ class InstancesFromScoresd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.output_keys = ensure_tuple_rep(output_keys, len(self.keys))
         self.channel = channel
-        self.options: dict[str, Any] = {
-            "threshold": threshold,
-            "min_area": min_area,
-            "connectivity": connectivity,
-            "fill_holes": fill_holes,
-            "split": split,
-            "gap": gap,
-            "field_border": field_border,
-        }
+        self.options = (threshold, min_area, connectivity, fill_holes, split, gap, field_border)
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Add the instances of every key."""
+        """Add the instances of each key."""
         d = dict(data)
         for key, output_key in self.key_iterator(d, self.output_keys):
             scores = d[key]
             plane = scores[self.channel if scores.shape[0] > 1 else 0]
             try:
-                instances = instances_from_scores(as_array(plane), **self.options)
+                instances = instances_from_scores(as_array(plane), *self.options)
             except ValueError as error:
                 raise ValueError(f"{file_of(d, key, 'image')}: {error}") from error
             d[output_key] = convert_to_dst_type(instances[None], scores, dtype=np.int32)[0]
@@ -142,19 +138,18 @@ class InstancesFromScoresd(MapTransform):
 
 
 def _fill_holes(classes: np.ndarray, largest: int, connectivity: int) -> np.ndarray:
-    """Fill the holes of up to `largest` pixels in the objects of every class; other objects in a hole stay.
+    """Fill the holes of up to `largest` pixels in the objects of each class. Smaller objects inside a hole stay.
 
-    Where holes of several classes are nested, background belongs to the innermost, which is the smallest.
+    If holes of several classes are nested, the smallest hole decides the class.
     """
     filled = classes.copy()
     smallest = np.full(classes.shape, largest + 1)  # pixels of the smallest hole so far around each pixel
     for c in np.unique(classes[classes != 0]):
-        # where the object joins over edges only, its outside joins over corners too, and the other way round
+        # if an object joins over edges only, its background joins over corners, and vice versa
         outside = connected_components(classes != c, background=0, connectivity=3 - connectivity)
         areas = np.bincount(outside.ravel())
-        areas[0] = largest + 1  # the object itself
-        rim = np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]])
-        areas[rim] = largest + 1  # open to the rim: not enclosed
+        areas[0] = largest + 1  # the object
+        areas[np.r_[outside[0], outside[-1], outside[:, 0], outside[:, -1]]] = largest + 1  # open to the image edge
         area = areas[outside]
         filled[(area < smallest) & (classes == 0)] = c
         np.minimum(smallest, area, out=smallest)
@@ -162,16 +157,14 @@ def _fill_holes(classes: np.ndarray, largest: int, connectivity: int) -> np.ndar
 
 
 def _keep(instances: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Renumber from 1 the objects that are `kept`, bool (1 + objects); the others become background."""
-    kept = kept.copy()
-    kept[0] = False  # the background is no object
-    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[instances]
+    """Remove the objects that are not `kept`, bool (1 + objects), and renumber the others from 1."""
+    return relabel_sequential(np.where(kept[instances], instances, 0))[0].astype(np.int32, copy=False)
 
 
 def _in_field(instances: np.ndarray, border: int) -> np.ndarray:
-    """Which objects have a pixel farther than `border` pixels inside the image; bool (1 + objects)."""
+    """Find the objects with a pixel more than `border` pixels from the image edge; bool (1 + objects)."""
     height, width = instances.shape
-    if border < 0 or (border > 0 and 2 * border >= min(height, width)):
+    if border < 0 or 2 * border >= min(height, width):
         raise ValueError(
             f"field_border must be 0 px or more and leave some of the image, got {border} for {height} x {width} px"
         )

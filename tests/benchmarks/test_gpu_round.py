@@ -1,4 +1,4 @@
-"""A round on the CPU: every step is told of, results are on disk, weights in pieces are whole again when joined."""
+"""A round on the CPU records every step and writes results; joined pieces of weights are the whole file."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ STEPS = ["tests", "bench waiting", "bench gpu", *(f"train {name}" for name in TR
 
 
 @pytest.mark.slow
-def test_one_minute_runs_what_fits_and_names_what_does_not(tmp_path):
+def test_one_minute_runs_some_steps_and_names_the_others(tmp_path):
     command = [sys.executable, "-m", "benchmarks.gpu_round", "--minutes", "1", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     steps = json.loads((tmp_path / "summary.json").read_text())["steps"]
     names = [step["name"] for step in steps]
     expected = [name for name in STEPS if name in names or "bench" not in name]
-    assert [name for name in names if name != "bench"] == expected  # the name where both of its steps are left out
+    assert [name for name in names if name != "bench"] == expected  # a single name if both of its steps are left out
     assert all(step["told"] for step in steps if step["state"] == "left out")
     assert any(step["state"] != "left out" for step in steps)
     summary = (tmp_path / "summary.md").read_text()
     assert all(name in summary for name in names)
 
 
-def test_a_training_leaves_figures_and_weights_in_pieces(tmp_path):
+def test_a_training_writes_figures_and_weights_in_pieces(tmp_path):
     result = train_and_measure("em", 0.1, tmp_path / "none", tmp_path, {"tiles_per_epoch": 2, "max_epochs": 1})
     assert result == json.loads((tmp_path / "result.json").read_text())
     assert result["steps"] == 2
@@ -59,7 +59,7 @@ def test_pieces_joined_are_the_rounded_weights(tmp_path):
     assert state["n"].dtype == torch.int64
 
 
-def test_a_step_is_ended_by_its_time_with_what_it_started_and_a_failure_fails_the_round(tmp_path):
+def test_a_late_step_ends_with_its_child_processes_and_a_failed_step_fails_the_round(tmp_path):
     a_round = Round(60, tmp_path, tmp_path)
     late = f"import pathlib, time; time.sleep(3); pathlib.Path({str(tmp_path / 'survived')!r}).touch()"
     child = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {late!r}]); time.sleep(60)"
@@ -81,7 +81,7 @@ def test_without_time_everything_is_left_out_and_named(tmp_path):
 
 
 @pytest.mark.parametrize("option, value", [("--parts", "tests,benhc"), ("--sets", "emm"), ("--minutes", "0")])
-def test_what_is_none_of_the_choices_is_refused_with_them(option, value, tmp_path, monkeypatch, capsys):
+def test_an_unknown_choice_is_refused(option, value, tmp_path, monkeypatch, capsys):
     options = {"--minutes": "1", "--out": str(tmp_path / "out"), option: value}
     monkeypatch.setattr(sys, "argv", ["gpu_round", *(word for pair in options.items() for word in pair)])
     with pytest.raises(SystemExit) as ended:

@@ -1,25 +1,17 @@
-"""What the inference of an image costs, counted: network calls, pixels, floating-point operations, copies. No clock.
+"""The work of inference is counted: network calls, pixels, floating-point operations, copies.
 
-Sizes are those of the paper's network. Its tensors lie on torch's `meta` device, which knows shapes and computes
-nothing, so that counting at full size costs nothing either.
+The network is the paper's, of full size, on torch's `meta` device: shapes without values.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
-from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.inferers.overlap_tile import OverlapTileInferer
-from scripts.io.reader import PlaneReader
 from scripts.networks.unet import RonnebergerUNet
-from tests.conftest import ROOT
-from tests.work import Watch, count_calls
+from tests.work import Watch
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +22,7 @@ def paper_net() -> RonnebergerUNet:
 
 @torch.inference_mode()
 def shapes_seen(network: RonnebergerUNet, size: int, **arguments: object) -> list[tuple[int, int, int]]:
-    """(tiles, height, width) of every call for an image of size x size."""
+    """(tiles, height, width) of every network call for an image of size x size."""
     seen: list[tuple[int, int, int]] = []
     hook = network.register_forward_pre_hook(
         lambda _, inputs: seen.append((len(inputs[0]), inputs[0].shape[2], inputs[0].shape[3]))
@@ -47,7 +39,7 @@ def flops(network: RonnebergerUNet, size: int, **arguments: object) -> int:
 
 
 def convolution_flops(size: int) -> int:
-    """2 k^2 c_in c_out h w for each of the 23 convolutions of Fig. 1, walked through by hand; biases not counted."""
+    """2 k^2 c_in c_out h w for each of the 23 convolutions of Fig. 1, without biases."""
     total, channels = 0, 1
     for features in (64, 128, 256, 512, 1024):
         for c_in in (channels, features):
@@ -57,7 +49,7 @@ def convolution_flops(size: int) -> int:
         size //= 2
     size *= 2  # the lowest level is not pooled
     for features in (512, 256, 128, 64):
-        total += 2 * 4 * channels * features * size**2  # every pixel of the input meets 2 x 2 taps
+        total += 2 * 4 * channels * features * size**2  # 2 x 2 taps for every input pixel
         size *= 2
         for c_in in (2 * features, features):
             size -= 2
@@ -69,7 +61,7 @@ def convolution_flops(size: int) -> int:
 @pytest.mark.parametrize(
     "size, arguments, calls",
     [
-        (512, {}, [(1, 700, 700)]),  # 512 + 184 = 696, of which 700 is the next that fits
+        (512, {}, [(1, 700, 700)]),  # 512 + 184 = 696; the next valid size is 700
         (512, {"tile_size": 572}, [(4, 572, 572)]),
         (2048, {}, [(1, 1212, 1212)] * 4),  # 1024 + 184 = 1208
         (2048, {"tile_size": 572}, [(5, 572, 572)] * 7 + [(1, 572, 572)]),  # 6 x 6 tiles by 384
@@ -79,15 +71,15 @@ def convolution_flops(size: int) -> int:
     ],
 )
 def test_network_calls_and_pixels_of_whole_images(paper_net, size, arguments, calls):
-    """More calls than these mean tiles that are not batched; more pixels, context that is computed twice: with tiles
-    of 572 in place of one of 700 an image of 512 x 512 costs 2.7 times the pixels.
+    """More calls mean smaller batches. More pixels mean repeated context: four tiles of 572 have 2.7 times the pixels
+    of one tile of 700.
     """
     assert shapes_seen(paper_net, size, **arguments) == calls
 
 
 @pytest.mark.parametrize("size", [512, 700, 1024])
-def test_a_single_tile_reads_the_margin_and_less_than_a_step_beyond_it(paper_net, size):
-    """A tile rounded up once too often would be 16 pixels longer each way: 5 % more work for 512 x 512."""
+def test_a_single_tile_reads_the_margin_and_less_than_16_pixels_more(paper_net, size):
+    """16 pixels more in both directions are 5 % more work for 512 x 512."""
     [(count, height, width)] = shapes_seen(paper_net, size)
     assert count == 1
     assert 0 <= height - (size + 2 * 92) < 16
@@ -96,14 +88,14 @@ def test_a_single_tile_reads_the_margin_and_less_than_a_step_beyond_it(paper_net
 
 @pytest.mark.parametrize("size", [512, 2048])
 @pytest.mark.parametrize("orientations", [4, 8])
-def test_orientations_cost_as_many_operations_as_passes(paper_net, size, orientations):
-    """Anything beyond would be padding, turning or tiling done for one orientation that the others do not share."""
+def test_orientations_cost_the_operations_of_their_passes(paper_net, size, orientations):
+    """More operations would be padding, turning or tiling for each orientation."""
     assert flops(paper_net, size, orientations=orientations) == orientations * flops(paper_net, size)
 
 
 @pytest.mark.parametrize("size", [188, 572, 700])
 def test_operations_of_a_pass_are_those_of_the_23_convolutions(paper_net, size):
-    """A layer too many, too wide or on too large a map would show: 301 GFLOP for a tile of 572."""
+    """Another layer, a wider layer or a larger map would change the count: 301 GFLOP for a tile of 572."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         paper_net(torch.empty(1, 1, size, size, device="meta"))
     assert counter.get_total_flops() == convolution_flops(size)
@@ -112,21 +104,21 @@ def test_operations_of_a_pass_are_those_of_the_23_convolutions(paper_net, size):
 @pytest.mark.parametrize(
     "size, share",
     [
-        (512, 0.4099),  # 2.4 times as much with four tiles of 572
-        (2048, 0.6440),  # 1.6 times with 36
+        (512, 0.4099),  # four tiles of 572 cost 2.4 times as much
+        (2048, 0.6440),  # 36 tiles cost 1.6 times as much
     ],
 )
-def test_the_least_work_is_a_share_of_what_tiles_of_572_cost(paper_net, size, share):
-    """Were the tile not chosen for the image, an image of 512 x 512 would take 1203 GFLOP in place of 493."""
+def test_the_chosen_tile_costs_a_share_of_tiles_of_572(paper_net, size, share):
+    """With tiles of 572 an image of 512 x 512 takes 1203 GFLOP instead of 493."""
     assert flops(paper_net, size) / flops(paper_net, size, tile_size=572) == pytest.approx(share, abs=1e-4)
 
 
 @pytest.mark.parametrize("orientations", [1, 8])
-@torch.no_grad()  # in inference mode torch hides the parts of composed operations
+@torch.no_grad()  # inference mode hides the parts of composed operations
 def test_no_padded_or_turned_copy_of_the_image_is_made(orientations):
-    """Of an image of 3000 x 3000 a padded copy takes 3184 x 3184; of one that fills the memory, more than there is.
+    """A padded copy of an image of 3000 x 3000 takes 3184 x 3184 pixels, too many for an image that fills the memory.
 
-    The network has one feature in each level, so that its own tensors are of the size of a tile.
+    The network has a single feature in each level, and its tensors are as large as a tile.
     """
     with torch.device("meta"):
         network, image = RonnebergerUNet(features=(1, 1, 1, 1, 1)).eval(), torch.empty(1, 1, 3000, 3000)
@@ -136,13 +128,13 @@ def test_no_padded_or_turned_copy_of_the_image_is_made(orientations):
     largest = sorted(made.numel for made in watch.made())
     assert largest.pop() == 2 * 3000**2  # the output
     assert largest[-1] <= 2 * 572**2
-    assert watch.count("aten.convolution") == 23 * orientations * 64  # it was there: 8 x 8 tiles
+    assert watch.count("aten.convolution") == 23 * orientations * 64  # all 8 x 8 tiles were computed
 
 
 @pytest.mark.parametrize("orientations", [1, 8])
-@torch.no_grad()  # in inference mode torch hides the parts of composed operations
-def test_an_image_is_copied_into_its_tiles_and_nothing_else_is_copied(orientations):
-    """A copy of the features of the top level, for a change of layout or type, moves 64 times what a tile does."""
+@torch.no_grad()  # inference mode hides the parts of composed operations
+def test_only_the_tiles_of_the_image_are_copied(orientations):
+    """A copy of the top level's features, for another layout or type, moves 64 times the bytes of a tile."""
     network = RonnebergerUNet(features=(4, 4, 4, 4, 4)).eval().to(memory_format=torch.channels_last)
     image = torch.rand(1, 1, 20, 20)
     inferer = OverlapTileInferer(orientations=orientations)
@@ -152,35 +144,3 @@ def test_an_image_is_copied_into_its_tiles_and_nothing_else_is_copied(orientatio
     assert watch.copied() == tiles
     gathered = [made for operation in watch.operations if operation.name == "aten.index" for made in operation.made]
     assert sum(made.bytes for made in gathered) == tiles
-
-
-def test_an_image_is_read_and_normalised_once_for_all_orientations(monkeypatch, tmp_path):
-    """Read once for each orientation, a folder of large stacks would be decoded eight times."""
-    rng = np.random.default_rng(0)
-    for name in "ab":
-        Image.fromarray(rng.integers(0, 256, (24, 30), np.uint8)).save(tmp_path / f"{name}.png")
-    parser = ConfigParser()
-    parser.read_config(ROOT / "configs" / "inference.yaml")
-    parser.update(
-        {
-            "bundle_root": str(ROOT),
-            "dataset_dir": str(tmp_path),
-            "orientations": 8,
-            "network_def#features": [2, 2, 2, 2, 2],
-            "device": "cpu",
-            "amp_dtype": None,
-            "dataloader#num_workers": 0,
-        }
-    )
-    read = count_calls(monkeypatch, PlaneReader, "read")
-    inferer, loader = (parser.get_parsed_content(name) for name in ("inferer", "dataloader"))
-    normalised = count_calls(monkeypatch, type(parser.get_parsed_content("preprocessing").transforms[-1]), "__call__")
-    network = parser.get_parsed_content("network").eval()
-    tiles: list[int] = []
-    network.register_forward_pre_hook(lambda _, inputs: tiles.append(len(inputs[0])))
-    with torch.inference_mode():
-        for item in loader:
-            inferer(item["image"], network)
-    assert sorted(Path(name).name for names in read for name in names) == ["a.png", "b.png"]
-    assert len(normalised) == 2
-    assert sum(tiles) == 2 * 8

@@ -1,4 +1,4 @@
-"""Turns, ratios and goals, by hand."""
+"""Rounds, ratios and goals by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from benchmarks.measure import Goal, MatrixProducts, Row, Times, take_turns
 
 
-def test_ways_take_turns_after_a_warm_up_and_what_comes_before_is_not_counted():
+def test_ways_run_in_turn_after_a_warm_up_and_preparations_are_not_measured():
     order: list[str] = []
     ways = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
     before = {"b": lambda: (order.append("pause"), time.sleep(0.2))}
@@ -20,7 +20,7 @@ def test_ways_take_turns_after_a_warm_up_and_what_comes_before_is_not_counted():
     assert max(times["b"]) < 0.2
 
 
-def test_a_ratio_is_the_median_of_the_rounds_own_ratios():
+def test_a_ratio_is_the_median_of_the_ratios_of_the_rounds():
     row = Row("work", Times("ours", [1, 2, 4]), Times("theirs", [10, 10, 12]), Times("limit", [0.5, 0.5, 1]))
     assert row.times_as_fast == (5, 3, 10)
     assert row.share == (0.25, 0.25, 0.5)
@@ -47,18 +47,18 @@ def test_sides_with_unequal_rounds_are_compared_by_their_medians():
         (Goal("waiting", 0.05), False),
     ],
 )
-def test_a_goal_is_met_or_not(goal, reached):
+def test_a_goal_is_reached_or_missed(goal, reached):
     figures = {"deviation": 0.05, "waiting": 0.05}
     row = Row("work", Times("ours", [2]), Times("theirs", [8]), Times("limit", [1]), (goal,), figures=figures)
     assert row.reached() is reached
     assert Row("work", Times("ours", [2])).reached() is None
 
 
-def test_slower_than_allowed_is_slower():
+def test_a_way_below_the_tolerance_is_slower():
     assert not Row("work", Times("ours", [1]), Times("theirs", [0.97]), None, (Goal("not_slower", 0.02),)).reached()
 
 
-def test_the_limit_is_the_time_of_as_many_operations():
+def test_the_limit_is_the_time_of_the_same_number_of_operations():
     products = MatrixProducts(torch.float32, torch.device("cpu"), size=10)
     products()
     assert products.limit([1.0, 3.0], operations=4000) == ("matrix products", [2.0, 6.0])

@@ -1,4 +1,4 @@
-"""`memory_limit` of inference against a limit that the system sets to the process; what it may take beside is named."""
+"""`memory_limit` of inference holds in a process with a memory limit set by the system."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.conftest import ROOT
 
 SIZE = 2048  # pixels, height and width
 OUTPUT = 2 * 4 * SIZE**2  # bytes, two classes in float32
-LIMIT = 256 * 2**20  # bytes: six calls for an image that takes 1 GiB in one, with an eighth of the paper's features
-ALLOWANCE = 64 * 2**20  # bytes beside limit and output, for weights in other layouts and compiled kernels; 10 MiB seen
+LIMIT = 256 * 2**20  # bytes: six calls for an image of 1 GiB in one call, with an eighth of the paper's features
+ALLOWANCE = 64 * 2**20  # bytes for weights in other layouts and compiled kernels; 10 MiB measured
 PROGRAM = """
 import resource, sys, torch
 from pathlib import Path
@@ -26,7 +26,7 @@ network = RonnebergerUNet(features=(8, 16, 32, 64, 128)).eval().to(memory_format
 image = torch.rand(1, 1, {size}, {size})
 calls = []
 with torch.inference_mode():
-    OverlapTileInferer()(image[..., :20, :20], network)  # libraries are loaded, threads started
+    OverlapTileInferer()(image[..., :20, :20], network)  # loads libraries, starts threads
     network.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
     lines = Path("/proc/self/status").read_text().splitlines()
     taken = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmSize:"))
@@ -48,18 +48,18 @@ def run(memory_limit: int, allowed: int) -> subprocess.CompletedProcess[str]:
 
 
 pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="needs Linux, where a limit to a process' memory takes effect"
+    not sys.platform.startswith("linux"), reason="needs Linux, for the memory limit of a process"
 )
 
 
 def test_inference_stays_within_its_memory_limit():
-    """Tiles or batches that outgrow the limit end a job that shares a machine, at worst after hours."""
+    """Larger tiles or batches would end jobs on shared machines, perhaps after hours."""
     done = run(LIMIT, OUTPUT + LIMIT + ALLOWANCE)
     assert done.stdout.strip() == "(1, 2, 2048, 2048) True 6 calls", done.stderr
 
 
-def test_a_process_with_that_much_fails_where_inference_may_take_more():
-    """So the test above can fail: it is `memory_limit` that keeps the process within bounds."""
-    assert run(8 * LIMIT, OUTPUT + LIMIT + ALLOWANCE).returncode != 0  # libraries say it in several ways
-    done = run(8 * LIMIT, OUTPUT + 8 * LIMIT + ALLOWANCE)  # what it lacked was memory
+def test_the_same_process_fails_with_a_larger_memory_limit():
+    """Shows that the test above can fail: `memory_limit` keeps the process below the limit of the system."""
+    assert run(8 * LIMIT, OUTPUT + LIMIT + ALLOWANCE).returncode != 0  # libraries have several messages
+    done = run(8 * LIMIT, OUTPUT + 8 * LIMIT + ALLOWANCE)  # memory was the reason
     assert done.stdout.strip() == "(1, 2, 2048, 2048) True 1 calls", done.stderr

@@ -13,7 +13,7 @@ IGNORED = shutil.ignore_patterns("__pycache__", "*.png")
 
 
 def copy_of_bundle(target: Path) -> Path:
-    """The bundle's files and those of the repository that rules read, without pictures."""
+    """Copy the bundle and the files of the repository for `verify`, without PNG images."""
     for name in FOLDERS:
         shutil.copytree(ROOT / name, target / name, ignore=IGNORED)
     for name in (LICENSE, *OF_THE_REPOSITORY):
@@ -22,7 +22,7 @@ def copy_of_bundle(target: Path) -> Path:
 
 
 def replace_in(path: Path, old: str, new: str) -> None:
-    """Replace a text that is there, once."""
+    """Replace the first occurrence of a text, which must exist."""
     text = path.read_text(encoding="utf-8")
-    assert old in text, f"{path.name} has no {old!r}: mend the test"
+    assert old in text, f"{path.name} has no {old!r}: update the test"
     path.write_text(text.replace(old, new, 1), encoding="utf-8")

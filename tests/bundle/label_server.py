@@ -1,4 +1,4 @@
-"""The real MONAI Label server for tests: started by `python -m bundle label`, ended with the test; and its REST API."""
+"""Start the real MONAI Label server by `python -m bundle label` for a test, and call the REST API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECONDS_TO_START = 240
 
 @dataclass
 class Server:
-    """A running server, and where its files are."""
+    """A running server, with paths."""
 
     url: str
     studies: Path
@@ -42,7 +42,7 @@ class Server:
         return self.bundle / "models" / "model.pt"
 
     def call(self, method: str, path: str, body: bytes | None = None, kind: str = "") -> bytes:
-        """One call; an answer other than 2xx is an error that shows what the server said and logged."""
+        """Call the server. AssertionError with answer and log unless the status is 2xx."""
         request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if kind else {}, method=method)
         try:
             with urllib.request.urlopen(request, timeout=300) as answer:
@@ -58,7 +58,7 @@ class Server:
         return json.loads(self.call("POST", path, json.dumps(body).encode(), "application/json"))
 
     def send(self, method: str, path: str, fields: Mapping[str, str], files: Mapping[str, Path]) -> bytes:
-        """A form with files."""
+        """Send a form with files."""
         mark = uuid.uuid4().hex
         parts = [f'--{mark}\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items()]
         body = "".join(parts).encode()
@@ -68,7 +68,7 @@ class Server:
         return self.call(method, path, body + f"--{mark}--\r\n".encode(), f"multipart/form-data; boundary={mark}")
 
     def infer(self, image: str, file: Path | None = None, output: str = "image", **params: Any) -> bytes:
-        """The label image of an image by its name in the studies, or of a file."""
+        """Segment an image, by its name in the studies, or a file; gives the label image."""
         query = urllib.parse.urlencode({"output": output, **({} if file else {"image": image})})
         files = {"file": file} if file else {}
         return self.send("POST", f"/infer/{NAME}?{query}", {"params": json.dumps(params)}, files)
@@ -79,7 +79,7 @@ class Server:
 
 @contextmanager
 def serving(studies: Path, app: Path, *words: str, **environment: str) -> Iterator[Server]:
-    """Start the server by the command of the guide; end it and whatever it started, come what may."""
+    """Start the server by the command of the guide. Afterwards end the server and all its child processes."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = app.parent / "server.log"

@@ -1,4 +1,4 @@
-"""A web server on the loopback address, in place of the public ones."""
+"""A web server on the loopback address, in place of public servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The address of a folder, as long as the block lasts."""
+    """Serve a folder during the block; gives the address."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -28,7 +28,7 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def closed_address() -> str:
-    """An address at which nobody answers."""
+    """Give an address without a server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"

@@ -32,7 +32,7 @@ run("training", config_file="configs/train.yaml", **task["training"])
 run(config_file="configs/inference.yaml", **task["inference"])
 print(json.dumps(sorted(name for name in HEAVY if name in sys.modules and name not in before)))
 
-from scripts.io.image_files import ImageFileError
+from scripts.io.image_file import ImageFileError
 from scripts.io.reader import PlaneReader
 for path in task["reading"]:
     reader = PlaneReader()

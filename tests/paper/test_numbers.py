@@ -1,4 +1,4 @@
-"""One test for every number that the paper states (arXiv 1505.04597), in its order."""
+"""Test each number of the paper (arXiv 1505.04597), in the order of the paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inference over a folder: the good images are segmented, the bad ones named at the end, the exit code tells."""
+"""Inference over a folder: good images are segmented, failed images are reported at the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOAD = Compose([LoadImaged("image", reader=PlaneReader()), EnsureChannelFirstd("
 
 
 class Threshold(Inferer):
-    """Two score maps: where the image is dark, where it is bright. Fails as told."""
+    """Two score maps, of dark and of bright pixels. `fail` gives the error to raise."""
 
     def __init__(self, fail: Callable[[torch.Tensor], Exception | None] = lambda _: None) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Threshold(Inferer):
 
 
 class Saver:
-    """The least that a handler does: save at MODEL_COMPLETED, close at COMPLETED."""
+    """A minimal handler: saves at MODEL_COMPLETED, closes at COMPLETED."""
 
     def __init__(self, store: SegmentationStore) -> None:
         self.store = store
@@ -115,14 +115,14 @@ def test_without_failures_nothing_is_raised(folder: Path):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), ValueError("too small")])
-def test_an_image_that_the_network_refuses_is_passed_over(error: Exception, folder: Path):
+def test_an_image_that_the_network_refuses_is_skipped(error: Exception, folder: Path):
     engine = evaluator(folder, inferer=Threshold(lambda x: error if x.shape[2] == 31 else None))
     with pytest.raises(FolderErrors, match=rf"3 of 6 images failed(.|\n)*1\.png: {error}"):
         engine.run()
     assert saved(folder) == ["0.png", "3.png", "5.png"]
 
 
-def test_where_all_images_fail_no_others_are_spoken_of(tmp_path: Path):
+def test_if_all_images_fail_the_message_names_no_segmented_ones(tmp_path: Path):
     (tmp_path / "a.png").write_text("not an image")
     with pytest.raises(FolderErrors, match=r"1 of 1 images failed:\n.*a\.png"):
         evaluator(tmp_path).run()
@@ -134,7 +134,7 @@ def test_other_errors_stop_the_run_at_once(folder: Path):
         engine.run()
 
 
-def test_other_handlers_cope_with_an_image_that_failed(folder: Path):
+def test_other_handlers_run_after_an_image_has_failed(folder: Path):
     seen: list[tuple[Any, Any]] = []
     engine = evaluator(folder, val_handlers=[StatsHandler(iteration_log=False, output_transform=lambda _: None)])
     engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append((engine.state.batch, engine.state.output)))
@@ -144,7 +144,7 @@ def test_other_handlers_cope_with_an_image_that_failed(folder: Path):
 
 
 def test_results_are_complete_before_the_error_is_raised(folder: Path):
-    """A stack that misses its last plane is written by `close`, at COMPLETED."""
+    """A stack without its last plane is written by `close`, at COMPLETED."""
     for k in range(6):
         (folder / f"{k}.png").unlink()
     planes = np.stack([image(0) + np.uint8(k) for k in range(3)])
@@ -158,7 +158,7 @@ def test_results_are_complete_before_the_error_is_raised(folder: Path):
     np.testing.assert_array_equal(tifffile.imread(folder / "out" / "classes" / "s.tif"), expected)
 
 
-def test_a_second_run_counts_anew(folder: Path):
+def test_a_second_run_counts_its_own_failures(folder: Path):
     engine = evaluator(folder)
     for _ in range(2):
         with pytest.raises(FolderErrors, match="2 of 6 images failed"):
@@ -175,5 +175,5 @@ def test_many_failures_are_cut_in_the_error_and_complete_in_the_log(tmp_path: Pa
 
 def test_batches_of_several_images_are_refused():
     loader = DataLoader(TolerantDataset([{"image": "a.png"}], LOAD), batch_size=2)
-    with pytest.raises(ValueError, match="set batch_size to 1, got 2"):
+    with pytest.raises(ValueError, match=r"batch_size to 1, got 2"):
         FolderEvaluator(device="cpu", val_data_loader=loader, network=torch.nn.Identity())

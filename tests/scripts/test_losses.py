@@ -1,4 +1,4 @@
-"""Eq. 1 against torch's own cross-entropy and against sums a reader can do."""
+"""Eq. 1 against torch's cross-entropy and against sums by hand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_weight_zero_means_not_annotated():
     weight[:, :, :2] = 0
     loss = WeightedCrossEntropyLoss()(scores, label, weight)
     kept = (F.cross_entropy(scores, label[:, 0], reduction="none")[:, None] * weight)[:, :, 2:]
-    assert torch.allclose(loss, kept.mean())  # neither the sum nor the divisor knows the other pixels
+    assert torch.allclose(loss, kept.mean())  # weight 0 counts neither in the sum nor in the divisor
     scores[:, :, :2] = float("inf")
     assert torch.allclose(WeightedCrossEntropyLoss()(scores, label, weight), loss)
 
@@ -71,7 +71,7 @@ def test_negative_labels_count_as_not_annotated():
     assert torch.allclose(loss(scores, marked, weight), loss(scores, label, torch.where(weight < 0.5, 0.0, weight)))
 
 
-def test_a_label_of_weight_zero_may_be_any_number():
+def test_labels_of_weight_zero_may_be_any_number():
     scores, label, weight = sample()
     unweighted = torch.where(weight < 0.5, 0.0, weight)
     for s in (scores, scores[:, :1]):
@@ -79,7 +79,7 @@ def test_a_label_of_weight_zero_may_be_any_number():
         marked = torch.where(weight < 0.5, 255, target)
         loss = WeightedCrossEntropyLoss()
         assert torch.equal(loss(s, marked, unweighted), loss(s, target, unweighted))
-        with pytest.raises(ValueError, match="found class 255"):
+        with pytest.raises(ValueError, match="class 255"):
             loss(s, marked, weight)
 
 
@@ -89,7 +89,7 @@ def test_label_and_weight_may_come_stacked():
     assert WeightedCrossEntropyLoss()(scores, stacked) == WeightedCrossEntropyLoss()(scores, label, weight)
 
 
-def test_a_single_sigmoid_output_is_two_classes_of_which_one_scores_0():
+def test_a_sigmoid_output_equals_two_classes_where_class_0_scores_0():
     scores, label, weight = sample(classes=2)
     single = scores[:, 1:] - scores[:, :1]
     assert torch.allclose(
@@ -121,10 +121,10 @@ def test_volumes_and_rows_work_as_planes_do():
     [
         (lambda s, y, w: (s, y[..., :-1], w), r"need a target of shape \(2, 1, 5, 7\), got \(2, 1, 5, 6\)"),
         (lambda s, y, w: (s, y, w[:1]), r"need a weight of shape \(2, 1, 5, 7\), got \(1, 1, 5, 7\)"),
-        (lambda s, y, w: (s, y + 1, w), "found class 3, but the network gives 3 scores"),
+        (lambda s, y, w: (s, y + 1, w), "class 3.* 3 scores"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_shapes(change, message):
+def test_wrong_shapes_and_classes_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         WeightedCrossEntropyLoss()(*change(*sample()))
 

@@ -1,6 +1,6 @@
-"""`python -m bundle fetch isbi2012`: every form that the data come in, and everything that may be wrong with them.
+"""`python -m bundle fetch isbi2012`: all forms of the data, and damaged data.
 
-The sources are local copies of the real slices, and a server on the loopback address in place of the public ones.
+Sources are local copies of the real slices, and a server on the loopback address in place of public servers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tifffile
 from PIL import Image
 
 from bundle.__main__ import main
-from bundle.datasets.digests import known_digests, pixel_digest
+from bundle.datasets.data_sets import known_digests, pixel_digest
 from bundle.datasets.download import bring
 from bundle.datasets.fetch import DATA_SETS
 from tests.bundle.web import closed_address, served
@@ -39,7 +39,7 @@ def slices(data_root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def volumes(slices: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The challenge's form: three TIFF volumes of 30 slices, some levels down; five labelled ones are stand-ins."""
+    """Three TIFF volumes of 30 slices in a nested folder, as from the challenge. Five labelled slices are made up."""
     folder = tmp_path_factory.mktemp("challenge") / "some" / "ISBI-2012-challenge"
     folder.mkdir(parents=True)
     for part, name in VOLUMES.items():
@@ -52,7 +52,7 @@ def volumes(slices: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def archive(volumes: Path) -> Path:
-    """The same as a zip file, with what the real one also holds."""
+    """The volumes as a zip file, with a further file as in the real zip file."""
     path = volumes.parent / "challenge.zip"
     with zipfile.ZipFile(path, "w") as content:
         content.writestr("ISBI-2012-challenge/readme.txt", "something else")
@@ -73,8 +73,7 @@ def copy(slices: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def web(volumes: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A web server for both forms; its address."""
-
+    """The address of a web server for both forms."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with served(archive.parent) as address:
         yield address
@@ -82,7 +81,7 @@ def web(volumes: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> str:
-    """An address at which nobody answers."""
+    """An address without a server."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     return closed_address() + "/data.zip"
 
@@ -92,12 +91,12 @@ def fetch(*words: object) -> int:
 
 
 def set_mirrors(monkeypatch: pytest.MonkeyPatch, *mirrors: str) -> None:
-    """Other addresses than the public ones."""
+    """Replace the public addresses."""
     monkeypatch.setitem(DATA_SETS, "isbi2012", replace(DATA_SETS["isbi2012"], mirrors=mirrors))
 
 
 def assert_complete(target: Path, held_out: int) -> None:
-    """Every published slice is there, and the rest is where it cannot get into a training."""
+    """Every published slice is in place, and all other slices are in held_out, out of training."""
     for part, count in KNOWN.items():
         paths = sorted((target / part).iterdir())
         assert [path.name for path in paths] == [f"{number:02d}.png" for number in range(count)]
@@ -200,7 +199,7 @@ def test_slices_in_another_order_are_refused(copy: Path, tmp_path: Path, capsys:
 
 
 def damage(copy: Path, what: str) -> Path:
-    """Make one thing wrong; the source to give."""
+    """Damage a copy in one way; returns the source to give."""
     if what == "gap":
         (copy / "train/images/11.png").unlink()
     elif what == "too few":

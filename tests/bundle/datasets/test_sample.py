@@ -1,4 +1,4 @@
-"""`python -m bundle sample`: what it writes, the same every time, resembling the real thing in numbers."""
+"""`python -m bundle sample`: files, the same data every time, figures as in real slices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def digest(*arrays: np.ndarray) -> str:
 
 @pytest.fixture(scope="module")
 def sections() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Three of the default pictures."""
+    """Three of the default images."""
     return [synthetic_section(np.random.default_rng([0, k]), (512, 512)) for k in range(3)]
 
 
@@ -64,7 +64,7 @@ def test_grey_values_are_spread_like_those_of_a_real_slice(sections: list[tuple[
 
 
 def test_grey_value_alone_does_not_tell_membrane_from_cell(sections: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    for image, labels in sections:  # organelles and texture overlap with membrane, or there would be nothing to learn
+    for image, labels in sections:  # organelles and texture are as dark as membrane; a threshold must not suffice
         best = max(((image > t) == (labels > 0)).mean() for t in range(0, 255, 5))
         assert best < 0.93
 

@@ -1,4 +1,4 @@
-"""`python -m bundle run`: what it refuses, what it passes on to MONAI and as what, and how it reports failures."""
+"""`python -m bundle run`: refused keys, the values in the workflow, messages after failures."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch._utils import ExceptionWrapper
 
 from bundle.__main__ import main
-from bundle.running.failures import explain
-from bundle.running.overrides import accepted_arguments, check_overrides, close_ids
+from bundle.errors import UsageError
+from bundle.running.run import tracking_keys
 
-# MONAI says of every config that it is a program; `run` keeps that for configs from elsewhere, as these are
+# MONAI's warning "configs are programs"; `run` keeps the warning for configs of other bundles
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
 
 CONFIG = """
@@ -48,7 +46,7 @@ failing:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A bundle of one small config, which writes what it saw to out.json."""
+    """A bundle with a small config. The workflow writes all values to out.json."""
     path = tmp_path / "configs" / "small.yaml"
     path.parent.mkdir()
     path.write_text(CONFIG.replace("OUT", json.dumps(str(tmp_path / "out.json"))), encoding="utf-8")
@@ -60,7 +58,7 @@ def run(config: object, *words: object, run_id: str = "training") -> int:
 
 
 def seen(config: Path) -> Any:
-    """What the workflow read: [[max_epochs, learning_rate, shuffle, split_file, mode, sizes], bias, batch_size]."""
+    """Values that were read: [[max_epochs, learning_rate, shuffle, split_file, mode, sizes], bias, batch_size]."""
     return json.loads((config.parents[1] / "out.json").read_text(encoding="utf-8"))
 
 
@@ -264,52 +262,6 @@ def test_the_trace_is_shown_on_request(config: Path) -> None:
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
 
-def raised_from(error: Exception, cause: Exception) -> Exception:
-    """`error` as it is after it was raised while `cause` was handled."""
-    try:
-        try:
-            raise cause
-        except type(cause) as first:
-            raise error from first
-    except type(error) as second:
-        return second
-
-
-def test_a_message_raised_from_another_error_is_not_replaced_by_it() -> None:
-    error = raised_from(ValueError("no images in dataset_dir; set it to a folder with images/"), FileNotFoundError("x"))
-    wrapped = raised_from(RuntimeError("Failed to instantiate component 'scripts.data.find_pairs'"), error)
-    assert explain(wrapped) == "no images in dataset_dir; set it to a folder with images/"
-
-
-@pytest.mark.parametrize(
-    "text, config, message",
-    [
-        (
-            "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.10 GiB",
-            {"batch_size": 16, "input_size": 572},
-            "the GPU ran out of memory (asked for 2.50 GiB); lower batch_size (16) or input_size (572), or close other "
-            "programs that use the GPU",
-        ),
-        ("", {}, "the GPU ran out of memory; lower memory_limit, or close other programs that use the GPU"),
-    ],
-)
-def test_a_gpu_without_memory_left_is_one_message_with_the_settings_to_lower(
-    text: str, config: dict[str, int], message: str
-) -> None:
-    cause = torch.OutOfMemoryError(text)
-    assert explain(raised_from(RuntimeError("Failed to evaluate '$@train#trainer.run()'"), cause), config) == message
-
-
-def test_the_cause_is_found_in_the_text_of_a_worker_process() -> None:
-    try:
-        raise raised_from(RuntimeError("applying transform <LoadImaged>"), ValueError("label of 03.png is 512 x 500"))
-    except RuntimeError:
-        worker = ExceptionWrapper(where="in DataLoader worker process 0")
-    with pytest.raises(RuntimeError, match="Original Traceback") as raised:
-        worker.reraise()
-    assert explain(raised.value) == "label of 03.png is 512 x 500"
-
-
 def test_components_of_a_bundle_elsewhere_are_found_from_initialize_on(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,26 +277,6 @@ def test_components_of_a_bundle_elsewhere_are_found_from_initialize_on(
     assert sys.path == path
 
 
-def test_close_ids_finds_by_whole_name_and_by_last_part() -> None:
-    known = ["max_epochs", "optimizer", "optimizer#lr", "train", "train#trainer", "train#trainer#max_epochs"]
-    assert close_ids("max_epoch", known)[0] == "max_epochs"
-    assert close_ids("lr", known) == ["optimizer#lr"]
-    assert close_ids("train::trainr", known)[0] == "train#trainer"
-    assert close_ids("unrelated", known) == []
-
-
-def test_accepted_arguments() -> None:
-    assert accepted_arguments("torch.nn.ReLU") == {"inplace"}
-    assert accepted_arguments("ReLU6") is None  # no MONAI class, not importable: left to MONAI
-    assert "keys" in (accepted_arguments("LoadImaged") or {"keys"})
-    assert accepted_arguments("dict") is None
-
-
-def test_overrides_are_returned_under_the_ids_given() -> None:
-    config = {"a": {"b": 1}, "c": None}
-    assert check_overrides(config, {"a#b": 2, "a::b": "3e0", "c": None}) == {"a#b": 2, "a::b": 3.0, "c": "$None"}
-
-
 @pytest.mark.slow
 def test_as_a_program_a_misspelt_key_of_the_real_config_is_one_line_and_exit_code_2(bundle_root: Path) -> None:
     words = ["run", "training", "--config_file", "configs/train.yaml", "--max_epoch", "3"]
@@ -352,3 +284,27 @@ def test_as_a_program_a_misspelt_key_of_the_real_config_is_one_line_and_exit_cod
         [sys.executable, "-m", "bundle", *words], cwd=bundle_root, capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stderr) == (2, "error: unknown key 'max_epoch'; did you mean 'max_epochs'?\n")
+
+
+def test_without_tracking_there_are_no_keys():
+    assert tracking_keys(None) == {}
+
+
+def test_the_keys_of_a_file_are_known_and_its_handlers_are_none(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"handlers_id": {"trainer": {}}, "configs": {"trainer": {"_target_": "X"}, "where": 1}}))
+    assert tracking_keys(str(path)) == {"where": 1}
+
+
+def test_mlflow_can_be_told_where_and_under_which_name():
+    pytest.importorskip("mlflow", reason="mlflow is not installed (pip install '.[tracking]')")
+    assert {"tracking_uri", "experiment_name", "run_name"} <= set(tracking_keys("mlflow"))
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [("mflow", "did you mean 'mlflow'"), ("wandb", "give mlflow, or a file"), ({"configs": {}}, "expected settings")],
+)
+def test_what_is_no_tracker_is_refused(given, message):
+    with pytest.raises(UsageError, match=message):
+        tracking_keys(given)

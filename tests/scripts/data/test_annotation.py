@@ -1,4 +1,4 @@
-"""What is not annotated, told from markers: by hand on small arrays, and in the real sets."""
+"""Unannotated pixels from markers and borders: small arrays by hand, and real data sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scripts.data.annotation import NOT_ANNOTATED, annotated_pixels, mark_border
 
 
 def made(text: str) -> np.ndarray:
-    """One digit per pixel, "-" for -1."""
+    """Array from a digit per pixel, "-" for -1."""
     return np.array([[-1 if c == "-" else int(c) for c in row] for row in text.split()])
 
 
@@ -34,9 +34,9 @@ def test_pixels_count_that_are_neither_negative_nor_masked_out() -> None:
         ("0000000", "0000000", []),
         ("1110000", "0044000", [4]),  # half outside
         ("1110000", "0444000", []),  # a third outside
-        ("1110222", "0033300", []),  # two thirds inside, of two objects: there is no cell without mask here
-        ("1110000", "7000000", []),  # the numbers of markers and objects have nothing to do with each other
-        ("111--00", "0100200", []),  # said to be not annotated: known already
+        ("1110222", "0033300", []),  # two thirds inside, on two objects
+        ("1110000", "7000000", []),  # IDs of markers and objects are independent
+        ("111--00", "0100200", []),  # already marked as not annotated
         ("111-000", "0102200", [2]),
     ],
 )
@@ -50,12 +50,12 @@ def test_a_cell_without_mask_has_half_of_its_marker_or_more_on_background(
     "objects, markers, expected",
     [
         ("1110000000", "0100000020", "11100-----"),  # the middle between the markers is at 4.5
-        ("1111111000", "0100000020", "1111111---"),  # nothing is taken from an object
+        ("1111111000", "0100000020", "1111111---"),  # objects keep their pixels
         ("0001110000000", "0000100000032", "00011100-----"),  # two cells without mask
         ("0000000", "0300000", "-------"),  # nothing annotated at all
-        ("111-000000", "0100000020", "111-0-----"),  # what was known to be unknown stays so
+        ("111-000000", "0100000020", "111-0-----"),  # unannotated pixels stay unannotated
         ("1110222", "0100020", "1110222"),
-        ("0110000", "0000000", "0110000"),  # without a marker nothing is known to be missing
+        ("0110000", "0000000", "0110000"),  # without markers no cell is missing
     ],
 )
 def test_background_whose_nearest_marker_has_no_mask_is_not_annotated(
@@ -65,7 +65,7 @@ def test_background_whose_nearest_marker_has_no_mask_is_not_annotated(
 
 
 def test_distances_are_euclidean() -> None:
-    """Against the distance to every marker, one by one."""
+    """Compare with the distance to each marker, computed separately."""
     markers = np.zeros((40, 50), dtype=int)
     markers[5, 6], markers[30:33, 40], markers[20, 10:13], markers[8, 44] = 1, 2, 3, 4
     objects = np.zeros_like(markers)
@@ -82,7 +82,7 @@ def test_distances_are_euclidean() -> None:
 @pytest.mark.parametrize(
     "dtype, expected", [("int16", "int16"), ("int32", "int32"), ("uint8", "int64"), ("uint16", "int64")]
 )
-def test_numbers_without_sign_get_one(dtype: str, expected: str) -> None:
+def test_unsigned_dtypes_become_signed(dtype: str, expected: str) -> None:
     for markers in ("0100020", "0100000"):
         objects = made("1110000").astype(dtype)
         marked = mark_unannotated(objects, made(markers).astype(np.uint16))
@@ -123,7 +123,7 @@ def frames(data_root: Path, name: str, sequence: str, reference: str) -> dict[in
 def test_which_real_frames_are_partly_annotated(
     data_root: Path, name: str, sequence: str, reference: str, partly: dict[int, int]
 ) -> None:
-    """Frame -> cells without mask; these frames and no other get pixels that are not annotated."""
+    """`partly`: frame -> cells without a mask. Only frames of `partly` get unannotated pixels."""
     missing, marked = {}, set()
     for frame, (objects, markers) in frames(data_root, name, sequence, reference).items():
         if unmasked := unmasked_markers(objects, markers):
@@ -136,8 +136,8 @@ def test_which_real_frames_are_partly_annotated(
     assert marked == set(partly)
 
 
-def test_most_of_a_cell_that_loses_its_mask_is_not_annotated_any_more(data_root: Path) -> None:
-    """Masks taken away, one at a time, from crowded HeLa cells: how much of the cell would train as background?"""
+def test_most_of_a_cell_without_mask_is_not_annotated(data_root: Path) -> None:
+    """Remove each mask of crowded HeLa frames in turn. How much of the cell would train as background?"""
     shares = []
     for objects, markers in list(frames(data_root, "DIC-C2DH-HeLa", "01", "ST").values())[:60:20]:
         for number in np.unique(objects)[1:]:
@@ -149,10 +149,10 @@ def test_most_of_a_cell_that_loses_its_mask_is_not_annotated_any_more(data_root:
     assert min(shares) > 0.6
 
 
-def test_background_near_the_edge_is_not_annotated_where_objects_there_were_not_outlined() -> None:
+def test_background_in_the_border_is_not_annotated() -> None:
     objects = np.zeros((5, 6), np.int32)
     objects[1:4, 0:3] = 7  # reaches in
-    objects[0, 5] = -1  # said to be unknown
+    objects[0, 5] = -1  # not annotated
     expected = [
         [-1, -1, -1, -1, -1, -1],
         [7, 7, 7, 0, 0, -1],

@@ -1,4 +1,4 @@
-"""Which frames and masks are listed from the challenge's layout, and what is said where something is missing."""
+"""Frames and references of the challenge's layout; errors for missing files."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_markers_of_another_size_are_refused(challenge: Path) -> None:
     write(challenge / "01_GT/TRA/man_track005.tif", 5, 6)
     with pytest.raises(ValueError, match=r"t005.tif has 5 x 7 pixels .*man_track005.tif 5 x 6"):
         find_cell_tracking(challenge, "01")
-    assert len(find_cell_tracking(challenge, "01", frames="2")) == 1  # those not asked for are not looked at
+    assert len(find_cell_tracking(challenge, "01", frames="2")) == 1  # only requested frames are checked
 
 
 def test_files_of_several_planes_are_listed_plane_by_plane_with_their_markers(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_written_split_can_be_read_again(challenge: Path, tmp_path: Path) -> N
 
 
 def test_a_frame_that_trains_does_not_validate(challenge: Path) -> None:
-    """Whichever reference it has in either part."""
+    """With the same reference or another in the two parts."""
     with pytest.raises(
         ValueError, match=r"to train and to validate, 2 \(.*t005.tif, .*t006.tif\); keep the ranges apart"
     ):
@@ -119,7 +119,7 @@ def test_silver_and_markers_list_all_frames(challenge: Path) -> None:
     silver = find_cell_tracking(challenge, reference="silver")  # only 01 has any
     assert listed(silver) == [f"01/t{t:03d}.tif" for t in range(10)]
     assert silver[3]["label"] == str(challenge / "01_ST/SEG/man_seg003.tif")
-    markers = find_cell_tracking(challenge, "02", "markers")  # man_track.txt is not one of them
+    markers = find_cell_tracking(challenge, "02", "markers")  # without man_track.txt
     assert [item["label"] for item in markers] == [str(challenge / f"02_GT/TRA/man_track{t:03d}.tif") for t in range(4)]
 
 
@@ -152,18 +152,20 @@ def test_frames_are_ranges_with_both_ends_or_numbers(challenge: Path, frames: ob
     assert listed(items) == [f"01/t{t:03d}.tif" for t in numbers]
 
 
-def test_of_a_range_those_with_a_reference_are_taken(challenge: Path) -> None:
+def test_frames_of_a_range_without_a_reference_are_skipped(challenge: Path) -> None:
     assert listed(find_cell_tracking(challenge, "01", "gold", "0-5")) == ["01/t002.tif", "01/t005.tif"]
 
 
 @pytest.mark.parametrize("frames, named", [("0-1", "0-1"), ("2, 7-9", "7-9"), (3, "3"), ([3, 4], r"\[3, 4\]")])
 def test_a_range_that_selects_nothing_is_refused(challenge: Path, frames: object, named: str) -> None:
-    with pytest.raises(ValueError, match=rf"frames {named} select nothing in .*gold reference are 2, 5-6"):
+    with pytest.raises(
+        ValueError, match=rf"frames {named} select nothing in .*gold reference: 3 \(2, 5, 6\), the last is 6"
+    ):
         find_cell_tracking(challenge, "01", "gold", frames)
 
 
 @pytest.mark.parametrize("frames", ["", "a", "5-2", "1-", "1..5", "0-3,"])
-def test_what_is_no_range_is_refused(challenge: Path, frames: str) -> None:
+def test_frames_in_another_form_are_refused(challenge: Path, frames: str) -> None:
     with pytest.raises(ValueError, match='frames must be like "0-55" or "0-55, 62-83, 90", got'):
         find_cell_tracking(challenge, frames=frames)
 
@@ -175,10 +177,10 @@ def test_four_digits_are_frames_too(tmp_path: Path) -> None:
     assert listed(find_cell_tracking(tmp_path)) == ["01/t0009.tif", "01/t0010.tif", "01/t1000.tif"]
 
 
-def test_what_is_missing_is_named(challenge: Path) -> None:
+def test_errors_name_the_missing_folder_or_the_wrong_argument(challenge: Path) -> None:
     cases: list[tuple[dict, type[Exception], str]] = [
         ({"dataset_dir": ""}, ValueError, "set dataset_dir"),
-        ({"dataset_dir": challenge / "none"}, FileNotFoundError, "is not a folder; set it to the one that holds 01"),
+        ({"dataset_dir": challenge / "none"}, FileNotFoundError, "none does not exist; set dataset_dir"),
         (
             {"dataset_dir": challenge.parent},
             FileNotFoundError,
@@ -186,9 +188,13 @@ def test_what_is_missing_is_named(challenge: Path) -> None:
         ),
         ({"dataset_dir": challenge / "01_GT"}, FileNotFoundError, "holds no sequence; expected folders like 01"),
         ({"reference": "bronze"}, ValueError, "reference.*'bronze'"),
-        ({"sequences": "03"}, FileNotFoundError, "no sequence 03; there are 01, 02"),
-        ({"sequences": []}, ValueError, "names none"),
-        ({"sequences": "02", "reference": "silver"}, FileNotFoundError, "expected 02_ST/SEG/, which 01 has"),
+        (
+            {"sequences": "03"},
+            FileNotFoundError,
+            "no gold reference of sequence 03; expected 03/ and 03_GT/SEG/.* 01, 02",
+        ),
+        ({"sequences": []}, ValueError, "sequences is empty"),
+        ({"sequences": "02", "reference": "silver"}, FileNotFoundError, "expected 02/ and 02_ST/SEG/.* ST/SEG: 01$"),
     ]
     for arguments, kind, message in cases:
         with pytest.raises(kind, match=message):
@@ -206,7 +212,7 @@ def test_an_empty_folder_and_labels_of_volumes_are_refused(tmp_path: Path) -> No
     (tmp_path / "01_GT/SEG").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"no man_segNNN\.tif in"):
         find_cell_tracking(tmp_path)
-    with pytest.raises(FileNotFoundError, match="has no silver reference; expected 01_ST/SEG"):
+    with pytest.raises(FileNotFoundError, match=r"has no silver reference .* 01_ST/SEG/"):
         find_cell_tracking(tmp_path, reference="silver")
     write(tmp_path / "01_GT/SEG/man_seg_000_012.tif")
     with pytest.raises(ValueError, match="only 2-D sets are read"):

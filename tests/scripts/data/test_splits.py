@@ -1,4 +1,4 @@
-"""Every item is on one side; a rule with its seed, or the file that it wrote, gives the same split again."""
+"""Each item trains or validates. The same rule and seed, or the written file, give the same split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STACK = [{"image": f"/data/train-volume.tif#page={k}", "label": f"/data/train-la
 @pytest.mark.parametrize(
     "number, fraction, held", [(25, 0.2, 5), (2, 0.2, 1), (2, 0.99, 1), (10, 0.01, 1), (10, 0.99, 9)]
 )
-def test_both_sides_together_are_all_items_and_neither_is_empty(how: str, number: int, fraction: float, held: int):
+def test_both_parts_together_are_all_items_and_neither_is_empty(how: str, number: int, fraction: float, held: int):
     split = split_datalist(ITEMS[:number], fraction, how)
     assert len(split["validation"]) == held
     assert sorted(item["image"] for part in split.values() for item in part) == [
@@ -33,7 +33,13 @@ def test_last_is_the_block_at_the_end():
 def test_random_depends_on_the_seed_alone_and_never_changes():
     assert split_datalist(ITEMS, seed=1) == split_datalist(ITEMS, seed=1) != split_datalist(ITEMS, seed=2)
     validation = [item["image"][-6:-4] for item in split_datalist(ITEMS, seed=0)["validation"]]
-    assert validation == ["00", "03", "12", "15", "21"]  # written down once: numpy keeps the streams of RandomState
+    assert validation == [
+        "00",
+        "03",
+        "12",
+        "15",
+        "21",
+    ]  # a recorded split: numpy never changes the numbers of RandomState
 
 
 @pytest.mark.parametrize("items", [ITEMS, STACK], ids=["files", "pages"])

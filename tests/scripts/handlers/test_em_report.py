@@ -17,15 +17,16 @@ from scipy.ndimage import gaussian_filter
 
 from scripts.handlers.em_report import COLUMNS, EmReport, measure_slice, slice_row, stack_warping, summarise_stack
 from scripts.io.files import read_csv
-from scripts.metrics.membranes import THRESHOLDS, VRand, challenge_curves, stack_curves
+from scripts.metrics.membranes import THRESHOLDS, VRand, stack_curves
 from scripts.metrics.warping import warping_error
 from scripts.plot.evaluation import threshold_figure
+from tests.scripts.metrics.masks import challenge_curves
 
 TWO_CELLS = [1, 1, 0, 1, 1]
 
 
 def item(name: str, cell: Sequence[float], label: Sequence[int]) -> dict[str, Any]:
-    """A slice of one row as an evaluator leaves it: probabilities of membrane and cell, class map."""
+    """Make a slice of one row as in an evaluator: probabilities of membrane and cell, class map."""
     p = torch.tensor([[cell]], dtype=torch.float32)
     image = MetaTensor(torch.zeros(1, 1, len(cell)), meta={"filename_or_obj": name})
     return {"image": image, "pred": torch.cat([1 - p, p]), "label": torch.tensor([[label]])}
@@ -39,7 +40,7 @@ def evaluate(folder: Path, items: list[dict[str, Any]], **options: Any) -> tuple
 
 
 def planes(count: int = 3, size: int = 40) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Proposals of any value with holes in the membranes, and truths of several cells."""
+    """Make proposals with holes in the membranes, and truths of several cells."""
     rng = np.random.default_rng(0)
     made = []
     for _ in range(count):
@@ -50,11 +51,11 @@ def planes(count: int = 3, size: int = 40) -> list[tuple[np.ndarray, np.ndarray]
 
 
 def test_report_by_hand(tmp_path: Path) -> None:
-    """The second slice joins both cells: 16 pairs are together instead of 8, and 1 membrane pixel of 5 is lost."""
+    """The second slice merges both cells: 16 pairs are in one region instead of 8, and 1 membrane pixel is lost."""
     items = [item("a/0.png", TWO_CELLS, TWO_CELLS), item("a/1.png", [1] * 5, TWO_CELLS)]
     found, rows = evaluate(tmp_path, items)
     assert (found["split"], found["slices"]) == ("validation", 2)
-    # one region has no information, by the challenge's program: precision 1, recall 0
+    # one region has no information: precision 1, recall 0, as in the challenge's program
     assert found["v_rand"] == pytest.approx({"score": (1 + 2 / 3) / 2, "threshold": 0, "precision": 0.75, "recall": 1})
     assert found["v_info"] == pytest.approx({"score": (1 + 0) / 2, "threshold": 0, "precision": 1, "recall": 0.5})
     assert found["rand_error"]["error"] == pytest.approx(1 - 2 * 16 / (2 * 16 + 8))
@@ -72,7 +73,7 @@ def test_report_by_hand(tmp_path: Path) -> None:
 
 
 def test_slices_are_measured_at_the_threshold_that_is_best_for_all(tmp_path: Path) -> None:
-    """The membrane of one is found from 0.6 on, a cell of the other is lost from 0.3 on: together 0.0 is best."""
+    """One slice needs 0.6 for its membrane, the others lose a cell at 0.3. For all together 0.0 is best."""
     faint = item("0.png", [1, 1, 0.55, 1, 1], TWO_CELLS)
     alone, _ = evaluate(tmp_path / "alone", [faint])
     assert alone["v_rand"] == {"score": 1, "threshold": 0.6, "precision": 1, "recall": 1}
@@ -85,7 +86,7 @@ def test_slices_are_measured_at_the_threshold_that_is_best_for_all(tmp_path: Pat
 
 def test_the_stack_equals_the_pure_functions() -> None:
     stack = planes()
-    measured = json.loads(json.dumps([measure_slice(*plane) for plane in stack]))  # as it travels between processes
+    measured = json.loads(json.dumps([measure_slice(*plane) for plane in stack]))  # as between processes
     expected = challenge_curves(stack)
     for name, curve in stack_curves(measured).items():
         for part in ("precision", "recall", "f"):
@@ -102,7 +103,7 @@ def test_the_stack_equals_the_pure_functions() -> None:
     assert found["curves"]["thresholds"] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 
 
-def test_a_slice_by_itself_equals_a_stack_of_one() -> None:
+def test_the_row_of_a_slice_equals_a_stack_of_one_slice() -> None:
     (plane,) = planes(1)
     measured = measure_slice(*plane)
     row, curves = slice_row(measured, stack_curves([measured]), stack_warping([measured])), challenge_curves([plane])
@@ -129,7 +130,7 @@ def test_the_report_agrees_with_the_metric_of_the_engine(tmp_path: Path) -> None
 
 
 def test_pixels_that_are_not_annotated_do_not_count(tmp_path: Path) -> None:
-    """Two pixels are right and one is wrong, whatever the last four hold; how they would warp is unknown."""
+    """Two pixels are right and one is wrong. The last four have no influence. The warping error is undefined."""
     label = [1, 1, 0, -1, -1, -1, -1]
     for cell in ([1] * 7, [1, 1, 1, 0, 0, 0, 0]):
         found, rows = evaluate(tmp_path, [item("0.png", cell, label)])

@@ -26,19 +26,20 @@ from scripts.metrics.objects import (
     det_score,
     instance_counts,
     instance_scores,
-    seg_jaccards,
+    seg_jaccards_of,
     seg_score,
 )
+from scripts.metrics.overlap import overlaps
 from scripts.plot.evaluation import jaccard_figure
 
-# two objects: one found with an IoU of 3/4, one missed; one invented. Then one object, found exactly.
+# image 1: an object with an IoU of 3/4, a missed object and a false object. image 2: an object found exactly
 REFERENCES = [[4, 4, 4, 0, 0, 9, 9, 0], [2, 2, 0, 0, 0, 0, 0, 0]]
 RESULTS = [[1, 1, 1, 1, 0, 0, 0, 5], [3, 3, 0, 0, 0, 0, 0, 0]]
 MARKERS = [0, 1, 0, 0, 0, 2, 0, 0]
 
 
 def item(name: str, result: Any, reference: Any, markers: Any = None) -> dict[str, Any]:
-    """An image of one row, or (H, W), as an evaluator leaves it."""
+    """Make an image of one row, or (H, W), as in an evaluator."""
     label_images = {"pred_instances": result, "reference": reference, "markers": markers}
     tensors = {k: torch.as_tensor(np.atleast_2d(v))[None] for k, v in label_images.items() if v is not None}
     return {"image": MetaTensor(torch.zeros(1), meta={"filename_or_obj": name}), **tensors}
@@ -58,7 +59,7 @@ def evaluate(folder: Path, items: list[dict[str, Any]], **options: Any) -> dict[
 def test_report_by_hand(tmp_path: Path) -> None:
     found = evaluate(tmp_path, by_hand())
     assert found["seg"] == pytest.approx((3 / 4 + 0 + 1) / 3)
-    assert found["det"] == 1 - (10 + 1) / 20  # one of two markers missed, one object on none; the other has no markers
+    assert found["det"] == 1 - (10 + 1) / 20  # a marker is missed, an object has none; image 2 has no markers
     counts = ("images", "reference_objects", "result_objects", "images_with_markers", "markers", "seg_missed")
     assert [found[name] for name in counts] == [2, 3, 3, 1, 2, 1]
     assert [scores["threshold"] for scores in found["instances"]] == list(THRESHOLDS)
@@ -87,7 +88,7 @@ def test_tables_by_hand(tmp_path: Path) -> None:
 
 
 def frames(count: int = 4, size: int = 60) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Squares that are found in place in the first frame, shifted in the others, and some of them not at all."""
+    """Make frames of squares. Some are not found. The others are found exactly in frame 0, shifted in later frames."""
     rng = np.random.default_rng(0)
     made = []
     for k in range(count):
@@ -125,13 +126,13 @@ def test_a_frame_holds_what_the_pure_functions_give_also_partly_annotated() -> N
                 measured = measure_frame(result, truth, markers, valid)
                 labels, areas = np.unique(truth[truth > 0], return_counts=True)
                 assert (measured["labels"], measured["areas"]) == (labels.tolist(), areas.tolist())
-                assert measured["jaccards"] == seg_jaccards(result, truth).tolist()
+                assert measured["jaccards"] == seg_jaccards_of(overlaps(result, truth)).tolist()
                 assert measured["instances"] == instance_counts(result, truth, valid).tolist()
                 assert measured["det"] == det_counts(result, markers).tolist()
                 assert measured["results"] == len(set(result[result > 0].tolist()))
 
 
-def test_what_is_not_annotated_makes_no_object_and_no_false_one(tmp_path: Path) -> None:
+def test_pixels_that_are_not_annotated_make_no_object_and_no_false_object(tmp_path: Path) -> None:
     result, reference = [1, 1, 0, 5, 5], [3, 3, 0, -1, -1]
     found = evaluate(tmp_path, [item("0.tif", result, reference)])
     assert (found["reference_objects"], found["seg"], found["instances"][0]["precision"]) == (1, 1, 1)
@@ -142,7 +143,7 @@ def test_what_is_not_annotated_makes_no_object_and_no_false_one(tmp_path: Path) 
 
 
 def test_labels_may_come_as_floats(tmp_path: Path) -> None:
-    """As image readers give them."""
+    """Image readers give floats."""
     expected = evaluate(tmp_path, by_hand())
     floats = [{k: v.float() for k, v in one.items() if k != "image"} | {"image": one["image"]} for one in by_hand()]
     assert evaluate(tmp_path, floats) == expected
@@ -181,7 +182,7 @@ def test_every_object_is_in_one_bar_and_the_missed_ones_have_a_colour() -> None:
     assert (missed.get_x(), missed.get_height()) == (0, 3)
     assert {bar.get_x().round(2): bar.get_height() for bar in found if bar.get_height()} == {0: 1, 0.5: 2, 0.95: 2}
     assert len(found) == 20
-    assert found[0].get_y() == 3  # on top of the missed ones
+    assert found[0].get_y() == 3  # on top of the missed objects
     assert missed.get_facecolor() != found[0].get_facecolor()
     (seg,) = ax.lines
     assert seg.get_xdata()[0] == pytest.approx(jaccards.mean())
@@ -193,7 +194,7 @@ def test_every_object_is_in_one_bar_and_the_missed_ones_have_a_colour() -> None:
 
 
 def _evaluate_both(folder: Path, share: slice) -> None:
-    """Both reports on the share of a process."""
+    """Write both reports for the images of a process."""
     items = []
     for k, (result, reference) in enumerate(frames(3)):
         p = torch.from_numpy(np.where(result > 0, 0.8, 0.1))[None]
@@ -206,7 +207,7 @@ def _evaluate_both(folder: Path, share: slice) -> None:
 
 
 def _work(rank: int, folder: Path) -> None:
-    """Rank 0 sees the first and the last of three images, rank 1 the second and, to share evenly, the first again."""
+    """Give rank 0 the images 0 and 2, rank 1 the images 1 and 0, as a sampler does for shares of equal size."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     _evaluate_both(folder / "two", slice(0, 3, 2) if rank == 0 else slice(1, None, -1))

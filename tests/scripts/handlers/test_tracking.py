@@ -1,4 +1,4 @@
-"""What the trackers are told, as far as no tracker is needed to see it; with them: tests/configs/test_tracking.py."""
+"""Settings, numbers and files for trackers, without any tracker. With trackers: tests/configs/test_tracking.py."""
 
 from __future__ import annotations
 
@@ -6,11 +6,87 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import yaml
 from ignite.engine import Engine
+from monai.bundle import ConfigParser
 
-from scripts.handlers.tracking import RunFiles, log_metrics, log_picture, mlflow_handler, numbers
+from scripts.handlers.tracking import (
+    RunFiles,
+    RunSettings,
+    building_parser,
+    config_text,
+    log_metrics,
+    log_picture,
+    mlflow_handler,
+    numbers,
+    settings_of,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
+CONFIG = """
+imports: [$import math]
+classes: [a, b]
+rate: 1.0e-3
+file: null
+count: "$len(@classes)"
+radius: "$math.sqrt(9)"
+made: "$math"
+net: {_target_: torch.nn.Linear, in_features: "@count", out_features: 3}
+handlers:
+- {_target_: scripts.Clip, most: 5.0}
+- {_target_: Shift, by: "$@rate * 2"}
+- {_target_: Shift, by: 4}
+steps: ["@net", "@rate"]
+run: ["$@net"]
+training: "@run"
+"""
+
+
+def test_settings_are_listed_with_the_values_of_expressions():
+    parser = ConfigParser(yaml.safe_load(CONFIG))
+    parser.parse()
+    for key in ("count", "radius", "made"):
+        parser.get_parsed_content(key)
+    assert settings_of(parser.get(), parser.ref_resolver.resolved_content) == {
+        "classes": "['a', 'b']",
+        "rate": "0.001",
+        "file": "None",
+        "count": "2",
+        "radius": "3.0",
+        "made": "$math",  # neither number nor word
+        "net._target_": "torch.nn.Linear",
+        "net.out_features": "3",
+        "handlers.Clip._target_": "scripts.Clip",
+        "handlers.Clip.most": "5.0",
+        "handlers.Shift._target_": "Shift",
+        "handlers.Shift.by": "$@rate * 2",  # not evaluated
+        "handlers.Shift_2._target_": "Shift",
+        "handlers.Shift_2.by": "4",
+    }
+
+
+def test_the_text_is_the_configuration_without_metadata():
+    config = yaml.safe_load(CONFIG)
+    assert yaml.safe_load(config_text({**config, "_meta_": {"version": "1"}})) == config
+
+
+class Knowing:
+    def __init__(self) -> None:
+        self.parser = building_parser()
+
+
+def test_a_component_finds_the_parser_that_builds_it():
+    parser = ConfigParser({"part": {"_target_": f"{__name__}.Knowing"}, "whole": "$[@part]"})
+    parser.parse()
+    (part,) = parser.get_parsed_content("whole")
+    assert part.parser is parser
+    assert Knowing().parser is None
+
+
+def test_run_settings_needs_a_configuration():
+    with pytest.raises(RuntimeError, match=r"RunSettings.*configuration"):
+        RunSettings("training")
 
 
 def test_numbers_of_a_report_have_the_names_of_their_keys():
@@ -39,11 +115,11 @@ def test_only_changed_files_that_fit_the_patterns_are_found(tmp_path):
 WITHOUT_MLFLOW = """
 import sys
 sys.modules["mlflow"] = None  # as if it were not installed
-import bundle.running.tracking, scripts.handlers
-assert bundle.running.tracking.tracking_keys(None) == {}
+import bundle.running.run, scripts.handlers
+assert bundle.running.run.tracking_keys(None) == {}
 try:
-    bundle.running.tracking.tracking_keys("mlflow")
-except bundle.running.tracking.UsageError as error:
+    bundle.running.run.tracking_keys("mlflow")
+except bundle.running.run.UsageError as error:
     print(error)
 """
 

@@ -1,4 +1,4 @@
-"""Row r, column c of an image is row r, column c of its result, in every format, as other libraries read them."""
+"""Row r, column c of an image is row r, column c of the result, in each format, read by independent libraries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ load = Compose([LoadImaged("image", reader=PlaneReader()), EnsureChannelFirstd("
 
 
 def plane(dtype: type = np.uint8, page: int = 0) -> np.ndarray:
-    """(5, 9), each pixel its own value, so that no flip or transposition goes unseen."""
+    """(5, 9) with a different value in each pixel. Flips and transpositions show."""
     return (np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS) + 60 * page).astype(dtype)
 
 
@@ -56,7 +56,7 @@ def save_itk(path: Path, rows_first: np.ndarray) -> None:
 
 
 def save_dicom(path: Path, rows_first: np.ndarray) -> None:
-    """A minimal secondary capture of one frame."""
+    """A minimal secondary capture with a single frame."""
     meta = pydicom.dataset.FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
@@ -81,7 +81,7 @@ def tiff(**options: object) -> Callable[[Path, np.ndarray], None]:
     return lambda path, array: tifffile.imwrite(path, array, **options)
 
 
-CASES = {  # name: file name, how a third party writes it, the array, rows first
+CASES = {  # name: file name, writer of another library, array with rows first
     "png 8 bit": ("a.png", save_pillow, plane()),
     "png 16 bit": ("a.png", save_pillow, plane(np.uint16) * 1000),
     "png colour": ("a.png", save_pillow, rgb()),
@@ -117,7 +117,7 @@ RESULT = {".png": ".png", ".bmp": ".png", ".tiff": ".tif", ".dcm": ".mha", "": "
 
 
 def read_elsewhere(path: Path) -> np.ndarray:
-    """Rows first, by the library that each format is at home in: (y, x), (z, y, x), several channels (c, y, x)."""
+    """Rows first, by the usual library of the format: (y, x), (z, y, x), several channels (c, y, x)."""
     if path.suffix == ".png":
         with Image.open(path) as image:
             return np.asarray(image)
@@ -140,7 +140,7 @@ def test_pixels_stay_where_they_are_from_loading_to_the_saved_result(case: str, 
             channels_first = np.moveaxis(expected, -1, 0) if expected.ndim == 3 else expected[None]
             np.testing.assert_array_equal(image.numpy(), channels_first.astype(np.float32))
             source = image.meta["filename_or_obj"]
-            found = infer(image[None], torch.nn.Identity())[0, :1]  # (1, H, W): the first channel as it is
+            found = infer(image[None], torch.nn.Identity())[0, :1]  # (1, H, W): the unchanged first channel
             classes = found.long() % 256
             store.add("classes", source, classes)
             store.add("instances", source, classes + 300)
@@ -213,4 +213,4 @@ def test_a_real_lzw_frame_is_read_as_pillow_reads_it(data_root: Path):
         assert image.shape == (1, other.height, other.width) == (1, 520, 696)
         np.testing.assert_array_equal(image[0].numpy(), np.asarray(other))
     assert image.meta["unit"] == "um"
-    assert np.asarray(image.meta["spacing"]) == pytest.approx([0.65, 0.65], rel=1e-3)  # as the organisers state it
+    assert np.asarray(image.meta["spacing"]) == pytest.approx([0.65, 0.65], rel=1e-3)  # the organisers' pixel size

@@ -1,4 +1,4 @@
-"""Labels as read -> classes and instances: components, kinds of labels, errors."""
+"""Label images become classes and instances: components, kinds of labels, errors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ from skimage.io import imread, imsave
 from scripts.metrics.ignite import InstanceScore, SegScore
 from scripts.transforms.instance_labels import KINDS, InstanceLabelsd, instances_from_mask
 from scripts.transforms.weight_maps import WeightMapd
-
-
-def made(text: str) -> np.ndarray:
-    """One digit per pixel, "-" for -1."""
-    return np.array([[-1 if c == "-" else int(c) for c in row] for row in text.split()])
+from tests.scripts.transforms.arrays import made
 
 
 @pytest.mark.parametrize(
@@ -33,7 +29,7 @@ def made(text: str) -> np.ndarray:
         ("000", 1, "000"),
     ],
 )
-def test_components(mask: str, connectivity: int, expected: str) -> None:
+def test_connected_components(mask: str, connectivity: int, expected: str) -> None:
     instances = instances_from_mask(made(mask), connectivity)
     np.testing.assert_array_equal(instances, made(expected))
     assert instances.dtype == np.int32
@@ -103,12 +99,12 @@ def test_kinds(options, values, classes, instances, dtype) -> None:
         (
             {"kind": "classes"},
             np.array([[0, 1, 2]]),
-            "labels/03.png: found the values 2.*expected 0, 1. Raise out_channels",
+            r"labels/03\.png: .* values 2,.* 0, 1\..*out_channels \(now 2\)",
         ),
-        ({"kind": "classes"}, np.array([[0, 255]]), 'class_values, set ignore_value, or choose kind "binary"'),
-        ({"kind": "classes"}, np.array([[0, 0.5]]), "found the values 0.5"),
-        ({"kind": "classes", "class_values": [0, 255]}, np.array([[0, 254]]), "found the values 254.*expected 0, 255"),
-        ({"kind": "instances"}, np.array([[0, 0.5]]), "labels/03.png: object numbers must be whole.*got 0.5"),
+        ({"kind": "classes"}, np.array([[0, 255]]), 'values 255.*class_values.*ignore_value.*kind "binary"'),
+        ({"kind": "classes"}, np.array([[0, 0.5]]), "values 0.5"),
+        ({"kind": "classes", "class_values": [0, 255]}, np.array([[0, 254]]), "values 254.* 0, 255"),
+        ({"kind": "instances"}, np.array([[0, 0.5]]), r"labels/03\.png: object.*0\.5"),
         ({"kind": "instances"}, np.array([[0, -2]]), "got -2"),
         ({"kind": "binary"}, np.array([[0, np.nan]]), "NaN or infinite"),
     ],
@@ -125,7 +121,7 @@ def test_numbers_that_single_precision_would_join_are_refused_in_it_alone(dtype:
     large = np.array([[2**24, 2**24 + 1, 0]])
     np.testing.assert_array_equal(step(read(large, dtype))["reference"][0], large)
     for data in (read(large), {**read(np.array([[5, 5, 0]])), "markers": large[None].astype(np.float32)}):
-        with pytest.raises(ValueError, match=r"labels/03\.png: .* numbers from 2\^24 on are not told apart in float32"):
+        with pytest.raises(ValueError, match=r"labels/03\.png: .*2\^24.*float32.*16777216.*int32"):
             InstanceLabelsd(kind="instances", markers_key="markers")(data)
     below = np.array([[2**24 - 2, 2**24 - 1, 0]])
     np.testing.assert_array_equal(step(read(below))["reference"][0], below)
@@ -168,7 +164,7 @@ def test_markers_and_reference_in_all_kinds(options: dict, values: str, referenc
 
 
 def test_without_markers_everything_is_annotated() -> None:
-    """The key is one of those items that have it."""
+    """Items may lack the markers key."""
     label = made("0552200000")
     plain = InstanceLabelsd(kind="instances", reference_key="reference")(read(label))
     named = InstanceLabelsd(kind="instances", reference_key="reference", markers_key="markers")(read(label))
@@ -199,8 +195,8 @@ def test_every_label_has_a_reference_of_its_own_and_the_markers_in_common() -> N
     [
         (np.zeros((1, 1, 9)), r"labels/03.png: markers have the shape \(1, 9\), the objects \(1, 10\)"),
         (np.zeros((1, 10)), r"labels/03.png: expected one channel, \(1, height, width\), got shape \(1, 10\)"),
-        (np.full((1, 1, 10), 0.5), "labels/03.png: marker numbers must be whole.*got 0.5"),
-        (np.full((1, 1, 10), np.nan), "marker numbers must be whole.*got nan"),
+        (np.full((1, 1, 10), 0.5), r"labels/03\.png: marker.*0\.5"),
+        (np.full((1, 1, 10), np.nan), "marker.*nan"),
     ],
 )
 def test_markers_that_do_not_fit_are_refused(markers: np.ndarray, message: str) -> None:
@@ -209,7 +205,7 @@ def test_markers_that_do_not_fit_are_refused(markers: np.ndarray, message: str) 
 
 
 def test_scores_leave_out_what_is_not_annotated() -> None:
-    """A cell without mask, found by the network, is not false; SEG counts the two cells with mask alone."""
+    """A predicted cell that lacks a mask is not a false positive. SEG counts only the two cells with a mask."""
     item = InstanceLabelsd(kind="instances", markers_key="markers", reference_key="reference")(
         {**read(made("0552200000")), "markers": made(MARKERS)[None]}
     )

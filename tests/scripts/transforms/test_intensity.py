@@ -1,4 +1,4 @@
-"""Normalisation: the same as MONAI's where it has it, the same for 8 and 16 bit, blind to uneven light."""
+"""Normalisation equals MONAI's, is the same for 8 and 16 bit, and ignores uneven light."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_flatten_leaves_what_is_small_beside_it() -> None:
 
 
 def test_flatten_evens_the_light_of_real_frames(data_root: Path) -> None:
-    """The medians of 30 fields of a frame differ less than half as much, against the contrast within the fields."""
+    """Flattening halves the spread of the medians of 30 fields, relative to the contrast within the fields."""
 
     def unevenness(values: np.ndarray) -> float:
         fields = values[0, :510, :510].reshape(5, 102, 6, 85).transpose(0, 2, 1, 3).reshape(30, -1)
@@ -166,23 +166,23 @@ def test_what_is_out_of_range_is_refused_at_once(options: dict, message: str) ->
 
 
 def test_an_image_without_channels_is_refused() -> None:
-    """Its rows would be taken for channels, each with a scale of its own."""
-    with pytest.raises(ValueError, match=r"expected \(channels, height, width\), got the shape \(5, 7\)"):
+    """Otherwise rows would be treated as channels, each with its own scale."""
+    with pytest.raises(ValueError, match=r"\(channels, height, width\).*\(5, 7\).*EnsureChannelFirstd"):
         normalize_image(np.zeros((5, 7)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_grey_value_that_is_not_finite_is_refused_with_the_file(image: np.ndarray, method: str, value: float) -> None:
-    """It would make the whole channel NaN, in which nothing would be found."""
+    """Otherwise the whole channel would become NaN, and nothing would be found."""
     broken = image.astype(np.float32)
     broken[1, 3, 5] = value
-    with pytest.raises(ValueError, match=r"^expected finite grey values, got NaN or infinite ones; replace them"):
+    with pytest.raises(ValueError, match=r"^expected finite.*NaN or infinite"):
         normalize_image(broken, method)
     tensor = MetaTensor(torch.from_numpy(broken), meta={"filename_or_obj": "01/t003.tif"})
-    with pytest.raises(ValueError, match=r"^image 01/t003\.tif: expected finite grey values"):
+    with pytest.raises(ValueError, match=r"^image 01/t003\.tif: .*NaN or infinite"):
         NormalizeImaged(method=method)({"image": tensor})
-    with pytest.raises(ValueError, match=r"^image 'image' \(no file name known\): expected finite grey values"):
+    with pytest.raises(ValueError, match=r"^image 'image' .*NaN or infinite"):
         NormalizeImaged(method=method)({"image": broken})
 
 

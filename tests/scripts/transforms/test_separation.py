@@ -1,4 +1,4 @@
-"""Touching objects parted and made whole again: gaps on arrays to check by eye, necks on discs, real outlines."""
+"""Touching objects are separated and restored: gaps on small arrays, constrictions on discs, real outlines."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from scipy.ndimage import distance_transform_edt
 from skimage.draw import disk, ellipse, polygon
 from skimage.io import imread
 from skimage.measure import label as connected_components
+from skimage.morphology import local_maxima, reconstruction
+from skimage.segmentation import watershed
 
 from scripts.metrics.objects import seg_score
 from scripts.transforms.separation import close_gaps, separation_gap, split_at_necks
-
-
-def made(text: str) -> np.ndarray:
-    return np.array([[int(c) for c in row] for row in text.split()])
+from tests.scripts.transforms.arrays import blobs, made
 
 
 def least_distance(instances: np.ndarray) -> float:
-    """Rows or columns, whichever is more, between the closest pixels of different instances; pair by pair."""
+    """Compute the smallest chessboard distance between pixels of different instances, pair by pair."""
     pixels = [(tuple(position), instances[tuple(position)]) for position in np.argwhere(instances > 0)]
     pairs = product(pixels, pixels)
     return min((max(abs(p[0] - q[0]), abs(p[1] - q[1])) for (p, i), (q, j) in pairs if i != j), default=np.inf)
@@ -31,8 +30,8 @@ def least_distance(instances: np.ndarray) -> float:
     "before, width, after",
     [
         ("11112222", 0, "11112222"),
-        ("11112222", 1, "11110222"),  # the later one in reading order gives way first,
-        ("11112222", 2, "11100222"),  # then the earlier one, in turn
+        ("11112222", 1, "11110222"),  # the later instance in reading order loses a pixel first,
+        ("11112222", 2, "11100222"),  # then the earlier instance, in turn
         ("11112222", 3, "11100022"),
         ("11112222", 4, "11000022"),
         ("1111 1111 2222 2222", 1, "1111 1111 0000 2222"),
@@ -62,7 +61,7 @@ def test_no_instance_vanishes(before: str, width: int, after: str) -> None:
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
-def test_gap_is_as_wide_as_asked_and_takes_only_what_it_must(width: int) -> None:
+def test_gap_is_as_wide_as_asked_and_not_wider(width: int) -> None:
     rng = np.random.default_rng(width)
     seeds = np.array([(6, 5), (8, 22), (22, 9), (24, 26)]) + rng.integers(-2, 3, (4, 2))
     grid = np.indices((32, 32)).transpose(1, 2, 0)
@@ -87,7 +86,7 @@ def test_gap_leaves_pixels_that_are_not_annotated() -> None:
 
 
 @pytest.mark.parametrize("function", [separation_gap, close_gaps, split_at_necks])
-def test_lengths_and_shapes_that_mean_nothing_are_refused(function) -> None:
+def test_negative_lengths_and_wrong_shapes_are_refused(function) -> None:
     with pytest.raises(ValueError, match="0 px or more, got -1"):
         function(made("12"), -1)
     with pytest.raises(ValueError, match=r"\(height, width\), got shape \(1, 2, 2\)"):
@@ -106,9 +105,9 @@ def test_zero_gives_a_copy(function) -> None:
     "before, width, after",
     [
         ("1110222", 0, "1110222"),
-        ("1110222", 1, "1112222"),  # the middle goes to the right one,
+        ("1110222", 1, "1112222"),  # the middle goes to the right object,
         ("110022", 1, "111222"),  # as wide as the gap is between objects side by side
-        ("111 000 222", 1, "111 222 222"),  # or to the lower one
+        ("111 000 222", 1, "111 222 222"),  # or to the lower object
         ("1100022", 1, "1100022"),  # too wide
         ("1100022", 2, "1100022"),
         ("1100022", 3, "1112222"),
@@ -117,7 +116,7 @@ def test_zero_gives_a_copy(function) -> None:
         ("0110022", 2, "0111222"),  # nothing faces the outline on the left
         ("1100 1100 0002 0022", 1, "1100 1100 0002 0022"),  # corners do not face each other
         ("111000 000222", 1, "111000 000222"),
-        ("11000 11022 11022 00022", 1, "11000 11222 11222 00022"),  # only where one is beside the other
+        ("11000 11022 11022 00022", 1, "11000 11222 11222 00022"),  # only where the objects face each other
     ],
 )
 def test_closed_gaps_by_hand(before: str, width: int, after: str) -> None:
@@ -131,15 +130,15 @@ def test_closing_undoes_the_gap_between_touching_rectangles_exactly(width: int, 
     before[8:20, 3:14] = 1
     before[8:20, 14:26] = 2
     before = before.T if turned else before
-    parted = separation_gap(before, width)
-    assert (parted != before).sum() >= width * 12
-    np.testing.assert_array_equal(close_gaps(parted, width), before)
+    separated = separation_gap(before, width)
+    assert (separated != before).sum() >= width * 12
+    np.testing.assert_array_equal(close_gaps(separated, width), before)
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
 @pytest.mark.parametrize("turned", [False, True])
-def test_where_one_of_them_goes_on_only_its_corner_stays_rounded(width: int, turned: bool) -> None:
-    """The gap takes a triangle of the longer one beyond the end of the other. Nothing faces it in its row or column."""
+def test_if_one_rectangle_is_longer_only_its_corner_stays_rounded(width: int, turned: bool) -> None:
+    """The gap removes a triangle of the longer rectangle, which has no neighbour in its rows and columns."""
     before = np.zeros((40, 30), int)
     before[8:20, 3:14] = 1
     before[13:32, 14:26] = 2
@@ -151,13 +150,13 @@ def test_where_one_of_them_goes_on_only_its_corner_stays_rounded(width: int, tur
     assert not (changed & ~(corners.T if turned else corners)).any()
 
 
-def test_closing_undoes_the_gap_along_a_diagonal_exactly_but_at_its_ends() -> None:
+def test_closing_undoes_the_gap_along_a_diagonal_except_at_its_ends() -> None:
     y, x = np.indices((40, 40))
     for before in (1 + (y + x >= 40), 1 + (y >= x)):
         for width in (1, 2, 3, 4):
-            parted = separation_gap(before, width)
-            assert (parted == 0)[8:-8, 8:-8].sum() > 24 * width
-            np.testing.assert_array_equal(close_gaps(parted, width)[8:-8, 8:-8], before[8:-8, 8:-8])
+            separated = separation_gap(before, width)
+            assert (separated == 0)[8:-8, 8:-8].sum() > 24 * width
+            np.testing.assert_array_equal(close_gaps(separated, width)[8:-8, 8:-8], before[8:-8, 8:-8])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
@@ -170,8 +169,8 @@ def test_the_highest_number_of_a_type_is_a_number_like_any_other(dtype: type) ->
         assert closed.dtype == dtype
 
 
-def see_two(labels: np.ndarray, reach: int) -> np.ndarray:
-    """Pixels of the background that see two different objects within `reach` rows and columns, one by one."""
+def near_two(labels: np.ndarray, reach: int) -> np.ndarray:
+    """Find background pixels with two different objects within `reach` rows and columns."""
     result = np.zeros(labels.shape, bool)
     for y, x in np.argwhere(labels == 0):
         window = labels[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
@@ -191,8 +190,8 @@ def test_no_object_changes_its_number_merges_or_grows_where_it_faces_nothing(wid
         after = close_gaps(before, width)
         np.testing.assert_array_equal(after[before != 0], before[before != 0])
         assert set(np.unique(after)) == set(np.unique(before))
-        assert not (after != before)[~see_two(np.maximum(before, 0), width + width % 2)].any()
-        for number in np.unique(before[before > 0]):  # grown pixels hang together with the object
+        assert not (after != before)[~near_two(np.maximum(before, 0), width + width % 2)].any()
+        for number in np.unique(before[before > 0]):  # grown pixels stay connected to the object
             pieces = connected_components(after == number, connectivity=2)
             assert set(np.unique(pieces)) == set(np.unique(pieces[before == number])) | {0}
 
@@ -208,9 +207,9 @@ def test_no_object_changes_its_number_merges_or_grows_where_it_faces_nothing(wid
 def test_real_cells_get_their_gap_back(data_root: Path, folder: str, width: int, least: float) -> None:
     files = sorted((data_root / folder / "SEG").glob("*.tif"))[::14]
     references = [imread(file).astype(np.int32) for file in files]
-    parted = [separation_gap(reference, width) for reference in references]
-    closed = [close_gaps(instances, width) for instances in parted]
-    assert seg_score(closed, references) > max(least, seg_score(parted, references))
+    separated = [separation_gap(reference, width) for reference in references]
+    closed = [close_gaps(instances, width) for instances in separated]
+    assert seg_score(closed, references) > max(least, seg_score(separated, references))
 
 
 def test_five_thousand_objects_on_2048_pixels_get_their_gaps_back() -> None:
@@ -233,7 +232,7 @@ def discs(radii: tuple[float, float], distance: int, angle: float = 0.0) -> np.n
 @pytest.mark.parametrize("angle", [0, 0.4, np.pi / 4, 1.2])
 @pytest.mark.parametrize("radii, distance", [((20, 20), 27), ((20, 20), 34), ((22, 16), 32)])
 def test_a_neck_is_cut_if_the_smaller_part_exceeds_it_by_more_than_the_depth(radii, distance, angle) -> None:
-    """Two discs meet in a chord, whose half length is the height of the triangle of the radii and the distance."""
+    """The discs meet in a chord. Its half length is the height of the triangle of both radii and the distance."""
     along = (distance**2 + radii[0] ** 2 - radii[1] ** 2) / (2 * distance)
     depth = min(radii) - np.sqrt(radii[0] ** 2 - along**2)
     clump = discs(radii, distance, angle)
@@ -269,10 +268,10 @@ def test_convex_and_evenly_long_objects_stay_whole(aspect: float) -> None:
 
 
 def peaks_above(image: np.ndarray, depth: float) -> int:
-    """Number of peaks that rise by more than `depth` above where they join a higher one: water falling, pixel by pixel.
+    """Count the peaks that rise by more than `depth` above the saddle to a higher peak, by a falling water level.
 
-    As the level falls, a pixel begins a region or joins those beside it; where it joins several, all but the highest
-    end, and count if their top is more than `depth` above.
+    As the level falls, each new pixel begins a region or joins its neighbours. If the pixel joins several regions, all
+    regions except the highest end. An ended region counts if its top is more than `depth` above the level.
     """
     region, tops, ended = np.zeros(np.add(image.shape, 2), int), [np.inf], 0
     for flat in np.argsort(-image, axis=None, kind="stable"):
@@ -340,3 +339,19 @@ def test_split_has_room_for_numbers_above_the_highest_of_a_small_type(dtype: typ
     np.testing.assert_array_equal(parts, np.where(expected > 0, expected - 1 + last, 0))
     assert parts.max() == last + 1
     assert parts.dtype == np.int32
+
+
+@pytest.mark.parametrize("depth", [0.5, 1.0, 2.0])
+def test_objects_split_in_their_bounding_box_equal_objects_split_in_the_whole_image(depth):
+    instances = connected_components(blobs(5, 0.4, (60, 80)), connectivity=1)
+    expected, last = instances.copy(), int(instances.max())
+    rimmed = np.pad(instances, 1, mode="edge")
+    for number in range(1, last + 1):
+        distance = distance_transform_edt(rimmed == number)[1:-1, 1:-1]
+        peaks = local_maxima(reconstruction(np.maximum(distance - depth, 0), distance)) & (distance > 0)
+        seeds, count = connected_components(peaks, connectivity=2, return_num=True)
+        if count > 1:
+            parts = watershed(-distance, seeds, connectivity=2, mask=distance > 0)
+            expected[parts > 1] = expected.max() + parts[parts > 1] - 1
+    assert expected.max() > last
+    np.testing.assert_array_equal(split_at_necks(instances, depth), expected)

@@ -1,66 +1,31 @@
-"""Eq. 2 against the formula written out literally, against values worked out by hand, and on a real EM slice."""
+"""Eq. 2 against the literal formula, values computed by hand, and a real EM slice."""
 
 from __future__ import annotations
 
 import math
 import pickle
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from monai.data import CacheDataset, MetaTensor
+from monai.data import CacheDataset, Dataset, MetaTensor
 from monai.transforms import Compose
 from scipy.ndimage import distance_transform_edt
 from skimage.io import imread
-from skimage.segmentation import find_boundaries
 
-from benchmarks.weight_map import nuclei, peak_memory
 from scripts.losses import WeightedCrossEntropyLoss
-from scripts.transforms import cell_distances
-from scripts.transforms.cell_distances import two_nearest_cells
-from scripts.transforms.elastic import Rand2DElasticTiled, apply_displacements
+from scripts.transforms.elastic import Rand2DElasticTiled
 from scripts.transforms.instance_labels import InstanceLabelsd, instances_from_mask
+from scripts.transforms.resampling import apply_displacements
 from scripts.transforms.weight_maps import WeightMapd, balance_classes, plugin_weight_map, weight_map
-from tests.work import pixels_looked_at
-
-
-def literal_distances(instances: np.ndarray, everywhere: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """(d1, d2): every pixel against every pixel of every cell, as Eq. 2 says; inf where there is no such cell."""
-    grid = np.indices(instances.shape).reshape(2, -1).T.astype(float)
-    distances = [np.full(len(grid), np.inf)] * 2
-    for cell in np.unique(instances[instances > 0]):
-        mask = instances == cell
-        pixels = np.argwhere(find_boundaries(mask, connectivity=1, mode="inner") if everywhere else mask)
-        if len(pixels):
-            distances.append(np.sqrt(((grid[:, None] - pixels[None]) ** 2).sum(-1)).min(1))
-    d1, d2 = np.sort(distances, axis=0)[:2]
-    return d1.reshape(instances.shape), d2.reshape(instances.shape)
+from tests.scripts.transforms.arrays import blobs, literal_distances, made, random_cells
 
 
 def literal_weight_map(instances: np.ndarray, w0: float, sigma: float, everywhere: bool = False) -> np.ndarray:
     d1, d2 = literal_distances(instances, everywhere)
     border = w0 * np.exp(-((d1 + d2) ** 2) / (2 * sigma**2))
     return 1 + (border if everywhere else border * (instances == 0))
-
-
-def random_cells(seed: int, size: tuple[int, int], cells: int) -> np.ndarray:
-    """Boxes and discs thrown on each other: touching, nested, in pieces, at the edges, of one pixel, large numbers."""
-    rng = np.random.default_rng(seed)
-    instances = np.zeros(size, dtype=np.int32)
-    rows, columns = np.indices(size)
-    for number in rng.permutation(10**6)[:cells] + 1:
-        y, x = rng.integers(0, size[0]), rng.integers(0, size[1])
-        if rng.random() < 0.5:
-            instances[y : y + rng.integers(1, 9), x : x + rng.integers(1, 9)] = number
-        else:
-            instances[(rows - y) ** 2 + (columns - x) ** 2 <= rng.uniform(0, 8) ** 2] = number
-    return instances
-
-
-def made(text: str) -> np.ndarray:
-    return np.array([[int(c) for c in row] for row in text.split()])
 
 
 HAND_MADE = {
@@ -99,22 +64,6 @@ def test_random_maps_equal_the_literal_formula(size, cells, w0, sigma, everywher
     np.testing.assert_allclose(ours, literal_weight_map(instances, w0, sigma, everywhere), atol=1e-5, rtol=0)
 
 
-def test_bands_of_rows_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    instances = random_cells(seed=5, size=(200, 40), cells=40)
-    whole = weight_map(instances, sigma=1.5)
-    monkeypatch.setattr(cell_distances, "_BAND_PIXELS", 1)
-    np.testing.assert_array_equal(weight_map(instances, sigma=1.5), whole)
-
-
-def test_distances_are_exact_up_to_the_cutoff_and_infinite_beyond() -> None:
-    instances = random_cells(seed=1, size=(60, 60), cells=12)
-    expected = sum(literal_distances(instances))
-    for cutoff in (0, 0.5, 2, 7.3, 20, 200):
-        ours = two_nearest_cells(instances, cutoff)
-        assert (np.isfinite(ours) == (expected <= cutoff)).all()
-        np.testing.assert_allclose(ours[np.isfinite(ours)], expected[expected <= cutoff], atol=1e-5)
-
-
 def test_strip_by_hand() -> None:
     # Cells at the columns 0 and 4: columns 1, 2, 3 lie 1 + 3, 2 + 2, 3 + 1 from them, columns 5 and 6 1 + 5 and 2 + 6.
     weight = weight_map(np.array([[7, 0, 0, 0, 2, 0, 0]]))
@@ -123,7 +72,7 @@ def test_strip_by_hand() -> None:
 
 
 def test_strip_by_hand_everywhere() -> None:
-    # Of cell 1 only column 3 has a pixel beside it that is not of the cell; the edge of the image is no outline.
+    # The outline of cell 1 is column 3, next to the background. The image edge is no outline.
     instances = np.array([[1, 1, 1, 1, 0, 2, 2]])
     d1_plus_d2 = np.array([3 + 5, 2 + 4, 1 + 3, 0 + 2, 1 + 1, 0 + 2, 1 + 3])
     expected = 1 + 10 * np.exp(-(d1_plus_d2**2) / 50)
@@ -207,7 +156,7 @@ def test_plugin_map_without_cells_or_with_one() -> None:
         ),
         ({"sigma": 0}, "sigma must be above 0 px, got 0"),
         ({"w0": -1}, "height must be 0 or above, got -1"),
-        ({"sigma": 1000}, "choose a smaller sigma"),
+        ({"sigma": 1000}, "smaller sigma"),
         ({"border": "foreground"}, "border must be one of"),
         ({"class_balance": "per_batch"}, 'None, "per_image" or one weight per class'),
         ({"class_balance": [1.0]}, "1 weights, but class 1 occurs"),
@@ -218,27 +167,6 @@ def test_plugin_map_without_cells_or_with_one() -> None:
 def test_errors_say_what_was_expected(arguments: dict, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         weight_map(**{"instances": np.array([[0, 1, 0, 2]]), **arguments})
-
-
-def test_work_grows_with_pixels_not_with_pixels_times_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counts the pixels looked at, at a fixed density of cells: four times the image is four times the work."""
-    tile = random_cells(seed=2, size=(256, 256), cells=60)
-
-    def work(repeats: int) -> int:
-        blocks = [
-            [np.where(tile > 0, tile + 10**6 * (repeats * i + j), 0) for j in range(repeats)] for i in range(repeats)
-        ]
-        return pixels_looked_at(monkeypatch, lambda: weight_map(np.block(blocks)))
-
-    one, four, sixteen = (work(n) for n in (1, 2, 4))
-    assert 3.5 < four / one < 5
-    assert 3.5 < sixteen / four < 5
-
-
-def test_memory_is_that_of_a_few_images_however_many_cells() -> None:
-    image = np.float32().nbytes * 1024**2 / 1e6
-    for cells in (10, 1000):
-        assert peak_memory(partial(weight_map, nuclei(1024, cells))) < 12 * image
 
 
 def test_real_slice_equals_one_distance_map_per_cell(data_root: Path) -> None:
@@ -348,7 +276,22 @@ def test_transform_refuses_unknown_options_and_missing_keys() -> None:
         WeightMapd(method="2015")
     with pytest.raises(ValueError, match="border must be one of"):
         WeightMapd(border="none")
-    with pytest.raises(KeyError, match="put InstanceLabelsd before"):
+    with pytest.raises(KeyError, match=r"instances.*label.*InstanceLabelsd"):
         WeightMapd()({"label": torch.zeros(1, 2, 2)})
     with pytest.raises(ValueError, match=r"'label' must have shape \(1, height, width\), got \(2, 2\)"):
         WeightMapd()({"label": torch.zeros(2, 2), "instances": torch.zeros(1, 2, 2)})
+
+
+def test_tiles_of_cached_weight_maps_equal_tiles_of_new_maps():
+    instances = instances_from_mask(blobs(0))[None]
+    items = [{"image": torch.rand(1, 30, 40), "label": torch.tensor(instances > 0), "instances": instances}] * 2
+
+    def tiles(kind: type[Dataset], **arguments: object) -> list[dict[str, torch.Tensor]]:
+        keys = ["image", "label", "weight"]
+        tile = Rand2DElasticTiled(keys, ["label", "weight"], 60, depth=2, mode=["bilinear", "nearest", "bilinear"])
+        dataset = kind(items, Compose([WeightMapd(), tile]).set_random_state(0), **arguments)
+        return [dataset[k % 2] for k in range(6)]
+
+    for cached, plain in zip(tiles(CacheDataset, progress=False), tiles(Dataset), strict=True):
+        for key in ("image", "label", "weight"):
+            assert torch.equal(cached[key], plain[key])

@@ -1,0 +1,96 @@
+"""MHA, NRRD and DICOM through ITK."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from scripts.io.files import replacing
+from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
+
+_KINDS = {".mha": "MHA", ".mhd": "MHA", ".nrrd": "NRRD", ".nhdr": "NRRD"}
+# number types without images in ITK's Python package: ITK converts them to short or double
+_WIDER = {"char": "SS", "long": "D", "unsigned_long": "D", "long_long": "D", "unsigned_long_long": "D"}
+
+
+class ItkFile(ImageFile):
+    """Read MHA, NRRD, DICOM and all formats of ITK. Planes lie along the last axis (z).
+
+    Grey values are rescaled by ITK. Several channels become float32. ITK reads whole volumes; the volume is kept in
+    memory for the next planes. Spacing is in mm; exactly 1 along all axes means: not stated.
+    """
+
+    @property
+    def itk(self) -> Any:
+        """The library, imported at the first file."""
+        return require("itk", f"{_KINDS.get(self.path.suffix.lower(), 'DICOM')} files", self.path)
+
+    @cached_property
+    def io(self) -> Any:
+        """ITK's ImageIO with the file's header: dimensions, spacing, origin, direction."""
+        io = self._new_io()
+        io.ReadImageInformation()
+        return io
+
+    def _new_io(self) -> Any:
+        itk = self.itk
+        if self.path.suffix.lower() in (".mha", ".mhd"):
+            io = itk.MetaImageIO.New()  # ITK recognises these endings only in lower case
+        else:
+            io = itk.ImageIOFactory.CreateImageIO(str(self.path), itk.CommonEnums.IOFileMode_ReadMode)
+        if io is None:
+            raise ImageFileError(f"{self.path}: no reader of ITK recognises the file; check that it is undamaged")
+        io.SetFileName(str(self.path))
+        return io
+
+    def _read_header(self) -> ImageHeader:
+        rank = self.io.GetNumberOfDimensions()
+        sizes = [int(self.io.GetDimensions(axis)) for axis in range(rank)]
+        spacing = [float(self.io.GetSpacing(axis)) for axis in range(rank)]
+        if rank not in (2, 3):
+            raise ImageFileError(
+                f"{self.path} has {rank} dimensions {sizes}; expected 2 or 3. Split the file into 2-D or 3-D files"
+            )
+        x, y, z = (*sizes, 1)[:3]
+        unit = "pixel" if set(spacing) == {1.0} else "mm"
+        distance = spacing[2] if rank == 3 else 1.0
+        return ImageHeader(z, y, x, int(self.io.GetNumberOfComponents()), (spacing[1], spacing[0]), distance, unit)
+
+    @cached_property
+    def _volume(self) -> np.ndarray:
+        itk, header, rank = self.itk, self.header, self.io.GetNumberOfDimensions()
+        wide = _WIDER.get(str(self.io.GetComponentTypeAsString(self.io.GetComponentType())))
+        kind = wide and itk.Image[getattr(itk, wide), rank]
+        if header.channels > 1:
+            kind = itk.VectorImage[itk.F, rank]
+        if kind is None:
+            image = itk.imread(str(self.path), imageio=self._new_io())
+        else:
+            reader = itk.ImageFileReader[kind].New(FileName=str(self.path), ImageIO=self._new_io())
+            reader.Update()
+            image = reader.GetOutput()
+        volume = np.asarray(itk.array_from_image(image))  # (z, y, x[, c]) or (y, x[, c])
+        return volume.reshape(header.planes, header.height, header.width, header.channels)
+
+    def _read_plane(self, index: int) -> np.ndarray:
+        return self._volume[index]
+
+
+class ItkResult(ResultFile):
+    """Write MHA or NRRD with the spacing, origin and direction of the image. Several channels are pixel components."""
+
+    def _save(self) -> None:
+        volume = self._volume()
+        source = ItkFile(self.source)
+        itk, io = source.itk, source.io
+        rank = io.GetNumberOfDimensions()
+        array = np.ascontiguousarray(volume[0] if rank == 2 else volume)
+        image = itk.image_from_array(array, is_vector=volume.ndim == 4)
+        image.SetSpacing([io.GetSpacing(axis) for axis in range(rank)])
+        image.SetOrigin([io.GetOrigin(axis) for axis in range(rank)])
+        directions = np.array([io.GetDirection(axis) for axis in range(rank)])  # a row per axis of the image
+        image.SetDirection(itk.matrix_from_array(directions.T.copy()))
+        with replacing(self.path) as temporary:
+            itk.imwrite(image, str(temporary), compression=True)

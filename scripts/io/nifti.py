@@ -1,0 +1,78 @@
+"""NIfTI through nibabel."""
+
+from __future__ import annotations
+
+import gzip
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from scripts.io.files import replacing
+from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
+
+
+class NiftiFile(ImageFile):
+    """Read NIfTI. The file stores (x, y[, z][, c]); planes lie along z and have rows y and columns x.
+
+    A fourth axis longer than 1 is channels, as in MONAI's reader. Uncompressed files are read plane by plane. Without a
+    stated unit, zooms other than 1 are in mm.
+    """
+
+    @cached_property
+    def image(self) -> Any:
+        """The nibabel image. Pixels stay on disk."""
+        return require("nibabel", "NIfTI files", self.path).load(self.path)
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(x, y, z, c). Absent axes have length 1."""
+        shape = tuple(int(n) for n in self.image.shape)
+        x, y, z = (*shape, 1, 1)[:3]
+        longer = [n for n in shape[3:] if n > 1]
+        if len(longer) > 1 or min(shape) < 1:
+            raise ImageFileError(
+                f"{self.path} has the shape {shape}; expected (x, y), (x, y, z) or (x, y, z, channels). "
+                "Split the file into files of these shapes"
+            )
+        return x, y, z, longer[0] if longer else 1
+
+    def _read_header(self) -> ImageHeader:
+        x, y, z, channels = self.shape
+        zooms = [float(zoom) for zoom in (*self.image.header.get_zooms()[:3], 1.0)][:3]
+        unit = self.image.header.get_xyzt_units()[0]
+        unit = {"micron": "um", "meter": "m", "mm": "mm"}.get(unit) or ("pixel" if set(zooms) == {1.0} else "mm")
+        names = self.image.header.get_data_dtype().names  # RGB is a record per pixel
+        channels = len(names) if names else channels
+        return ImageHeader(z, y, x, channels, (zooms[1], zooms[0]), zooms[2], unit)
+
+    @cached_property
+    def _pixels(self) -> Any:
+        # gzip has no random access: each plane would be unpacked from the start of the file
+        compressed = self.path.name.lower().endswith(".gz")
+        return np.asarray(self.image.dataobj) if compressed else self.image.dataobj
+
+    def _read_plane(self, index: int) -> np.ndarray:
+        x, y, _, _ = self.shape
+        block = np.asarray(self._pixels[:, :, index] if len(self.image.shape) > 2 else self._pixels[:, :])
+        if block.dtype.names:
+            block = np.stack([block[name] for name in block.dtype.names], axis=-1)
+        return block.reshape(x, y, self.header.channels).transpose(1, 0, 2)
+
+
+class NiftiResult(ResultFile):
+    """Write NIfTI with the affine and header of the image: (x, y, z), several channels as a fourth axis."""
+
+    def _save(self) -> None:
+        volume = self._volume()
+        stored = np.moveaxis(volume, (2, 1, 0), (0, 1, 2))  # (x, y, z[, c])
+        source = NiftiFile(self.source).image
+        if len(source.shape) == 2 and volume.ndim == 3:
+            stored = stored[..., 0]
+        header = source.header.copy()
+        header.set_data_dtype(stored.dtype)
+        header.set_slope_inter(1, 0)
+        header["cal_min"] = header["cal_max"] = 0  # the display window of the image would hide labels
+        content = type(source)(stored, source.affine, header).to_bytes()
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(gzip.compress(content, mtime=0) if self.path.name.endswith(".gz") else content)

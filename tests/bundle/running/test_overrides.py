@@ -1,0 +1,25 @@
+"""Checks of a command line's changes, without a workflow."""
+
+from __future__ import annotations
+
+from bundle.running.overrides import accepted_arguments, check_overrides, close_ids
+
+
+def test_close_ids_finds_by_whole_name_and_by_last_part() -> None:
+    known = ["max_epochs", "optimizer", "optimizer#lr", "train", "train#trainer", "train#trainer#max_epochs"]
+    assert close_ids("max_epoch", known)[0] == "max_epochs"
+    assert close_ids("lr", known) == ["optimizer#lr"]
+    assert close_ids("train::trainr", known)[0] == "train#trainer"
+    assert close_ids("unrelated", known) == []
+
+
+def test_accepted_arguments() -> None:
+    assert accepted_arguments("torch.nn.ReLU") == {"inplace"}
+    assert accepted_arguments("ReLU6") is None  # no MONAI class, not importable: left to MONAI
+    assert "keys" in (accepted_arguments("LoadImaged") or {"keys"})
+    assert accepted_arguments("dict") is None
+
+
+def test_overrides_are_returned_under_the_ids_given() -> None:
+    config = {"a": {"b": 1}, "c": None}
+    assert check_overrides(config, {"a#b": 2, "a::b": "3e0", "c": None}) == {"a#b": 2, "a::b": 3.0, "c": "$None"}

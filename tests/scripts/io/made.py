@@ -1,0 +1,49 @@
+"""Arrays and image files for the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import itk
+import nibabel
+import numpy as np
+import tifffile
+from PIL import Image
+
+from scripts.io.reader import PlaneReader
+
+
+def numbered(*shape: int, dtype: type = np.uint8) -> np.ndarray:
+    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+
+
+def read(address: object, **options: str) -> np.ndarray:
+    reader = PlaneReader(**options)
+    return reader.get_data(reader.read(str(address)))[0]
+
+
+def write_any(path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 255, (40, 50)).astype(np.uint8)
+    if path.suffix in (".png", ".jpg", ".bmp"):
+        Image.fromarray(array).save(path)
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, array, photometric="minisblack", compression="lzw" if "lzw" in path.name else None)
+    elif ".nii" in path.name:
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+    else:
+        itk.imwrite(itk.image_from_array(array), str(path))
+
+
+H, W = 5, 7
+
+
+def image(path: Path, planes: int = 1, **options: object) -> Path:
+    shape = (H, W) if planes == 1 else (planes, H, W)
+    tifffile.imwrite(path, np.zeros(shape, np.uint8), **{"photometric": "minisblack", **options})
+    return path
+
+
+def labels(value: int = 1) -> np.ndarray:
+    array = np.zeros((H, W), int)
+    array[1, 2] = value
+    return array

@@ -1,0 +1,191 @@
+"""TIFF: channels and planes, reading single pages, pixel size, damaged files, results."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+import scripts.io.tiff
+from scripts.io.image_file import ImageFileError
+from scripts.io.reader import read_header
+from scripts.io.writer import SegmentationStore
+from tests.scripts.io.made import H, W, image, labels, numbered, read
+
+TIFF_AXES = {  # shape written, how, (planes, channels), index of plane k in the array -> (H, W[, C])
+    "plane": ((5, 7), {}, (1, 1)),
+    "colour": ((5, 7, 3), {"photometric": "rgb"}, (1, 3)),
+    "colour planar": ((3, 5, 7), {"photometric": "rgb", "planarconfig": "separate"}, (1, 3)),
+    "colour + alpha": ((5, 7, 4), {"photometric": "rgb", "extrasamples": ["unassalpha"]}, (1, 3)),
+    "two samples": ((5, 7, 2), {"planarconfig": "contig"}, (1, 2)),
+    "pages": ((4, 5, 7), {}, (4, 1)),
+    "three pages": ((3, 5, 7), {}, (3, 1)),
+    "colour pages": ((4, 5, 7, 3), {"photometric": "rgb"}, (4, 3)),
+    "imagej slices": ((4, 5, 7), {"imagej": True, "metadata": {"axes": "ZYX"}}, (4, 1)),
+    "imagej channels": ((2, 5, 7), {"imagej": True, "metadata": {"axes": "CYX"}}, (1, 2)),
+    "imagej hyperstack": ((2, 3, 2, 5, 7), {"imagej": True, "metadata": {"axes": "TZCYX"}}, (6, 2)),
+    "ome": ((2, 3, 5, 7), {"ome": True, "metadata": {"axes": "CZYX"}}, (3, 2)),
+    "ome lzw": ((2, 3, 5, 7), {"ome": True, "metadata": {"axes": "CZYX"}, "compression": "lzw"}, (3, 2)),
+}
+
+
+@pytest.mark.parametrize("case", TIFF_AXES)
+def test_tiff_axes_tell_planes_from_channels(case: str, tmp_path: Path):
+    shape, options, (planes, channels) = TIFF_AXES[case]
+    array = numbered(*shape, dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", array, **{"photometric": "minisblack", **options})
+    header = read_header(tmp_path / "a.tif")
+    assert (header.planes, header.channels, header.height, header.width) == (planes, channels, 5, 7)
+
+    if "ome" in case:
+        expected = np.moveaxis(array, 0, -1)  # C Z Y X -> Z Y X C
+    elif "imagej hyperstack" in case:
+        expected = np.moveaxis(array.reshape(6, 2, 5, 7), 1, -1)
+    elif case in ("colour planar", "imagej channels"):
+        expected = np.moveaxis(array, 0, -1)[None]
+    else:
+        expected = array if planes > 1 else array[None]
+    expected = expected[..., :3] if "alpha" in case else expected
+    for k in range(planes):
+        np.testing.assert_array_equal(read(f"{tmp_path}/a.tif#page={k}"), expected[k])
+
+
+def test_tiff_axes_override_the_file(tmp_path: Path):
+    tifffile.imwrite(tmp_path / "a.tif", numbered(3, 5, 7), photometric="minisblack")
+    assert read_header(tmp_path / "a.tif").planes == 3
+    assert read_header(tmp_path / "a.tif", tiff_axes="CYX").planes == 1
+    np.testing.assert_array_equal(read(tmp_path / "a.tif", tiff_axes="CYX"), np.moveaxis(numbered(3, 5, 7), 0, -1))
+    with pytest.raises(ImageFileError, match="'YX' do not describe"):
+        read_header(tmp_path / "a.tif", tiff_axes="YX")
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
+def test_a_page_is_read_even_if_the_rest_is_damaged(compression: str | None, tmp_path: Path):
+    path = tmp_path / "a.tif"
+    array = np.random.default_rng(0).integers(0, 99, (5, 40, 50)).astype(np.uint8)
+    tifffile.imwrite(path, array, photometric="minisblack", compression=compression, metadata=None)
+    with tifffile.TiffFile(path) as tif:
+        places = [(page.dataoffsets[0], page.databytecounts[0]) for k, page in enumerate(tif.pages) if k != 2]
+    content = bytearray(path.read_bytes())
+    for offset, count in places:
+        content[offset : offset + count] = b"\xff" * count
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read(f"{path}#page=2"), array[2])
+
+
+def test_a_plane_of_a_huge_stack_needs_neither_its_memory_nor_its_time(tmp_path: Path):
+    """A sparse ImageJ stack of 8 GiB with a single written plane."""
+    height, width, planes = 1024, 1024, 8192
+    text = f"ImageJ=1.54f\nimages={planes}\nslices={planes}\n".encode() + b"\0"
+    data = 4096
+    tags = [
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+        (270, 2, len(text), 1024), (273, 4, 1, data), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, height * width),
+    ]  # fmt: skip
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    head += b"".join(struct.pack("<HHII", *tag) for tag in tags) + struct.pack("<I", 0)
+    plane = np.random.default_rng(0).integers(0, 255, (height, width)).astype(np.uint8)
+    with (tmp_path / "a.tif").open("wb") as file:
+        file.write(head)
+        file.seek(1024)
+        file.write(text)
+        file.seek(data + 8000 * plane.size)
+        file.write(plane.tobytes())
+        file.truncate(data + planes * plane.size)
+    assert read_header(tmp_path / "a.tif").planes == planes
+    np.testing.assert_array_equal(read(f"{tmp_path}/a.tif#page=8000"), plane)
+
+
+def test_pixel_size_of_tiffs(tmp_path: Path):
+    def size(**options: object) -> tuple[tuple[float, float], float, str]:
+        tifffile.imwrite(tmp_path / "a.tif", numbered(4, 5, 7), **{"photometric": "minisblack", **options})
+        header = read_header(tmp_path / "a.tif")
+        return pytest.approx(header.spacing), header.plane_distance, header.unit
+
+    unknown = ((1.0, 1.0), 1.0, "pixel")
+    assert size() == unknown
+    assert size(resolution=(300, 300), resolutionunit="INCH") == unknown  # a print setting
+    assert size(resolution=(72, 72), resolutionunit="INCH") == unknown
+    assert size(resolution=(20000, 10000), resolutionunit="CENTIMETER") == ((1.0, 0.5), 1.0, "um")  # given as x, y
+    slices = {"axes": "ZYX", "spacing": 50.0, "unit": "nm"}
+    assert size(imagej=True, resolution=(0.25, 0.2), metadata=slices) == ((5.0, 4.0), 50.0, "nm")
+    assert size(imagej=True, resolution=(4, 4), metadata={"axes": "ZYX", "unit": "micron"}) == ((0.25, 0.25), 1.0, "um")
+    assert size(imagej=True, resolution=(4, 4), metadata={"axes": "ZYX", "unit": "\\u00B5m"}) == (
+        (0.25, 0.25),
+        1.0,
+        "um",
+    )
+    assert size(imagej=True, resolution=(4, 4), metadata={"axes": "ZYX"}) == unknown
+    ome = {"axes": "ZYX", "PhysicalSizeX": 4, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.005, "PhysicalSizeZ": 0.05}
+    assert size(ome=True, metadata=ome) == ((0.005, 0.004), 0.05, "um")
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "lzw"}, {"imagej": True}, {"metadata": None}], ids=str)
+def test_a_stack_cut_short_is_not_taken_for_a_shorter_stack(options: dict[str, object], tmp_path: Path):
+    array = np.random.default_rng(0).integers(0, 255, (4, 40, 50)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", **options)
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ImageFileError, match=r"a\.tif is damaged or was cut short"):
+        read_header(tmp_path / "a.tif")
+
+
+def test_large_results_become_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for limit, big in ((2**32, False), (10, True)):
+        monkeypatch.setattr(scripts.io.tiff, "_BIGTIFF_BYTES", limit)
+        with SegmentationStore(tmp_path / "out") as store:
+            path = store.add("classes", image(tmp_path / "a.tif"), labels())
+        with tifffile.TiffFile(path) as tif:
+            assert tif.is_bigtiff is big
+        np.testing.assert_array_equal(tifffile.imread(path), labels())
+
+
+NOISE = np.random.default_rng(0).random((4, 3, H, W), dtype=np.float32)
+
+
+@pytest.mark.parametrize("scores", [NOISE, NOISE.round()], ids=["uncertain", "certain"])
+def test_probabilities_are_compressed_float_channels_for_imagej(scores: np.ndarray, tmp_path: Path):
+    source = image(tmp_path / "a.tif", 4, imagej=True, resolution=(0.25, 0.2),
+                   metadata={"axes": "ZYX", "unit": "nm", "spacing": 50.0})  # fmt: skip
+    with SegmentationStore(tmp_path / "out", kinds=["probabilities"]) as store:
+        for k, plane in enumerate(scores):
+            path = store.add("probabilities", f"{source}#page={k}", torch.tensor(plane))
+    with tifffile.TiffFile(path) as tif:
+        assert (tif.series[0].axes, tif.series[0].kind) == ("ZCYX", "imagej")
+        np.testing.assert_array_equal(tif.series[0].asarray(), scores)
+        assert {page.compression for page in tif.pages} == {tifffile.COMPRESSION.ADOBE_DEFLATE}
+        assert tif.imagej_metadata is not None
+        assert (tif.imagej_metadata["unit"], tif.imagej_metadata["spacing"]) == ("nm", 50.0)
+        assert tif.pages[0].get_resolution() == pytest.approx((0.25, 0.2))
+    with Image.open(path) as other:
+        other.seek(5)  # slice 1, channel 2
+        np.testing.assert_array_equal(np.asarray(other), scores[1, 2])
+
+
+def test_probabilities_are_stored_uncompressed_if_compression_saves_little(tmp_path: Path):
+    generator = np.random.default_rng(0)
+    half = generator.random((1, 128, 128), dtype=np.float32)
+    planes = {"noise": half, "half": np.where(half > 0.5, half, 0), "certain": half.round()}
+    sizes = {}
+    for name, plane in planes.items():
+        Image.fromarray(np.zeros((128, 128), np.uint8)).save(tmp_path / f"{name}.png")
+        with SegmentationStore(tmp_path / "out", kinds=["probabilities"]) as store:
+            path = store.add("probabilities", tmp_path / f"{name}.png", plane)
+        np.testing.assert_array_equal(tifffile.imread(path), plane[0])
+        sizes[name] = path.stat().st_size / plane.nbytes
+    assert 1 < sizes["noise"] < 1.02
+    assert sizes["half"] < 0.8
+    assert sizes["certain"] < 0.1
+
+
+def test_an_unknown_pixel_size_is_not_written(tmp_path: Path):
+    with SegmentationStore(tmp_path / "out", kinds=["classes"]) as store:
+        path = store.add("classes", image(tmp_path / "a.tif"), labels())
+    with tifffile.TiffFile(path) as tif:
+        assert "unit" not in (tif.imagej_metadata or {})
+        assert tif.pages[0].get_resolution() == (1, 1)
