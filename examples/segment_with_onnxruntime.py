@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def segment(image, model, tile=572):
-    """Scores (K, H, W) of a grey image (H, W): tiles that step by a multiple of 16, with mirrored context (Fig. 2)."""
+    """Scores (K, H, W) of a grey image (H, W): tiles step by a multiple of 16, with mirrored context (Fig. 2)."""
     session = onnxruntime.InferenceSession(model)
     info = json.loads(session.get_modelmeta().custom_metadata_map["original_unet.json"])
     assert (info["padding"], info["intensity"], info["flatten"]) == ("valid", "z_score", 0), "made another way"

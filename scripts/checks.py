@@ -1,4 +1,4 @@
-"""Checks of arguments that several packages share."""
+"""Check arguments. Shared by several packages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Collection
 
 
 def check_choice(name: str, value: object, choices: Collection[object]) -> None:
-    """Raise an error if an argument is none of its choices.
+    """Raise an error if an argument is not among the choices.
 
     Args:
-        name: of the argument.
-        value: of the argument.
+        name: name of the argument, for the message.
+        value: value of the argument.
         choices: allowed values.
 
     Raises:

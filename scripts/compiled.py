@@ -18,12 +18,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def compiled(function: Function) -> Function:
     """Compile a function at its first call. Decorator.
 
-    numba keeps the machine code beside the module (`__pycache__`) or in the user's cache folder, so only the first
+    numba keeps the machine code next to the module (`__pycache__`) or in the user's cache folder. Only the first
     process compiles. The function releases the GIL.
 
     Args:
-        function: loops over numbers and numpy arrays, in the part of Python that numba compiles. It may call other
-            compiled functions.
+        function: loops over numbers and numpy arrays, in the part of Python supported by numba. May call compiled
+            functions.
 
     Returns:
         The compiled function. Without numba: the function itself, with a warning at its first call.
@@ -42,7 +42,7 @@ def compiled(function: Function) -> Function:
         return _as_python(function)
     try:
         return numba.njit(cache=True, nogil=True)(function)  # type: ignore[return-value]
-    except RuntimeError:  # no folder to keep the machine code in
+    except RuntimeError:  # no folder is writable for the machine code
         return numba.njit(nogil=True)(function)  # type: ignore[return-value]
 
 

@@ -1,4 +1,4 @@
-"""Packages that a process shall not find, as if they were not installed."""
+"""Hide packages from a process, as if they were not installed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Collection
 from importlib.machinery import ModuleSpec
 from typing import Any
 
-# libraries of single kinds of files, and of MLflow
+# libraries for special file formats, for exports and for MLflow
 HEAVY = ("itk", "nibabel", "imagecodecs", "mlflow", "openvino", "onnx", "onnxruntime", "pydicom")
 COMMAND_LINE = ("fire", "rich")
 
 
 class _Without:
-    """A finder of modules that passes over some packages."""
+    """Find modules, except those of some packages."""
 
     def __init__(self, finder: Any, names: Collection[str]) -> None:
         self._finder = finder
@@ -27,7 +27,7 @@ class _Without:
 
 
 def hide(names: Collection[str]) -> None:
-    """Hide packages from the rest of this process; call it first of all."""
+    """Hide packages from the process. Call before any import of the packages."""
     loaded = sorted({name.partition(".")[0] for name in sys.modules} & set(names))
     assert not loaded, f"already imported: {loaded}"
     sys.meta_path[:] = [_Without(finder, names) for finder in sys.meta_path]

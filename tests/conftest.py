@@ -1,4 +1,4 @@
-"""Shared fixtures: real data where it is present, and nothing pretended where it is not."""
+"""Shared fixtures. Tests on real data are skipped if the data are missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked gpu where torch finds no CUDA GPU."""
+    """Skip tests marked gpu if torch finds no CUDA GPU."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not torch.cuda.is_available():
         for item in marked:
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """The folder of real data sets: $ORIGINAL_UNET_DATA, else `../shared/data` beside the checkout; else skip."""
+    """The folder of real data sets: $ORIGINAL_UNET_DATA, else `../shared/data` next to the checkout, else skip."""
     candidates = [os.environ.get("ORIGINAL_UNET_DATA"), ROOT.parent / "shared" / "data"]
     for candidate in candidates:
         if candidate and Path(candidate).is_dir():
@@ -33,7 +33,7 @@ def data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def smoothed_planes(data_root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Proposals and truths of two real planes: grey values averaged over 5 x 5 pixels, the same in any program."""
+    """Predictions and ground truth of two real planes. Predictions are exact means over 5 x 5 pixels."""
     planes = []
     for name in ("00.png", "01.png"):
         train = data_root / "isbi2012" / "train"
@@ -45,5 +45,5 @@ def smoothed_planes(data_root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def bundle_root() -> Path:
-    """The repository root, which is itself a MONAI bundle directory."""
+    """The repository root, a MONAI bundle directory."""
     return ROOT

@@ -1,4 +1,4 @@
-"""What a test needs that the environment may lack: it is skipped then, and says so."""
+"""Skip tests if optional packages are not installed."""
 
 from __future__ import annotations
 

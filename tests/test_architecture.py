@@ -1,4 +1,4 @@
-"""Dependency runs one way: bundle -> configs -> scripts; in scripts and bundle from the upper packages to the lower."""
+"""Imports go one way: bundle -> configs -> scripts; in scripts and bundle, from upper packages to lower ones."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level packages that a module imports anywhere in it."""
+    """Get the top-level packages of all imports in a module."""
     return {name for node in ast.walk(ast.parse(path.read_text())) for name in _names(node)}
 
 
 def imported_at_once(path: Path) -> set[str]:
-    """Top-level packages that are imported with a module, and not only by a call of its functions."""
+    """Get the top-level packages of a module's imports outside of functions."""
     return {name for node in ast.parse(path.read_text()).body for name in _names(node)}
 
 
@@ -38,7 +38,7 @@ def test_scripts_travel_alone(path):
 
 
 @pytest.mark.parametrize("folder", ["scripts", "bundle", "benchmarks"])
-def test_no_module_waits_for_a_library_that_only_some_files_or_commands_need(folder):
+def test_no_module_loads_a_library_for_some_files_or_commands_at_once(folder):
     for path in (ROOT / folder).rglob("*.py"):
         assert not imported_at_once(path) & {*HEAVY, *COMMAND_LINE}, path.name
 
@@ -49,13 +49,13 @@ def test_no_configuration_names_the_tooling():
 
 
 def test_nothing_would_be_installed():
-    """A package named `scripts` or `bundle` in site-packages would shadow the one beside the configuration."""
+    """An installed package named `scripts` or `bundle` would hide the bundle's own packages."""
     text = (ROOT / "pyproject.toml").read_text()
     assert "packages = []" in text
     assert "py-modules = []" in text
 
 
-LEVELS = {  # from the lowest; packages of one level may name each other
+LEVELS = {  # from the lowest; packages of the same level may import each other
     "scripts": (
         {"checks", "compiled", "lazy"},
         {"networks"},
@@ -83,19 +83,19 @@ def module_name(path: Path) -> str:
 
 
 def package_of(module: str) -> str:
-    """`scripts.io` of `scripts.io.tiff`."""
+    """Get the package of a module: scripts.io.tiff -> scripts.io."""
     return ".".join(module.split(".")[:2])
 
 
 def arrows(top: str) -> dict[str, set[str]]:
-    """Module -> modules of the same top-level package that it imports, anywhere in it."""
+    """Map every module of a top-level package to all modules of the package in imports."""
     paths = {module_name(path): path for path in (ROOT / top).rglob("*.py")}
     found: dict[str, set[str]] = {}
     for name, path in paths.items():
         found[name] = set()
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module:
-                whole = [f"{node.module}.{alias.name}" for alias in node.names]  # a module, or a name in one
+                whole = [f"{node.module}.{alias.name}" for alias in node.names]  # a module, or a name in a module
                 found[name] |= {full if full in paths else node.module for full in whole} & set(paths)
             elif isinstance(node, ast.Import):
                 found[name] |= {alias.name for alias in node.names} & set(paths)
@@ -115,12 +115,12 @@ def test_packages_import_only_from_their_own_level_and_below(top):
 
 
 @pytest.mark.parametrize("top", LEVELS)
-def test_no_module_imports_itself_by_way_of_others(top):
-    TopologicalSorter(arrows(top)).prepare()  # raises CycleError, which names the modules
+def test_no_module_imports_itself_through_other_modules(top):
+    TopologicalSorter(arrows(top)).prepare()  # raises CycleError with the names of the modules
 
 
 @pytest.mark.parametrize("top", LEVELS)
-def test_no_package_imports_itself_by_way_of_others(top):
+def test_no_package_imports_itself_through_other_packages(top):
     between: dict[str, set[str]] = {}
     for module, others in arrows(top).items():
         room = package_of(module)
@@ -129,7 +129,7 @@ def test_no_package_imports_itself_by_way_of_others(top):
 
 
 @pytest.mark.parametrize("package", ["handlers", "metrics", "plot"])
-def test_what_a_package_offers_by_name_is_there(package):
+def test_a_package_has_all_names_that_are_loaded_when_used(package):
     module = importlib.import_module(f"scripts.{package}")
     for name in module.__all__:
         assert getattr(module, name).__module__.startswith(f"scripts.{package}.")
@@ -139,7 +139,7 @@ def test_what_a_package_offers_by_name_is_there(package):
 
 INFERENCE_SIDE = """
 import sys
-sys.modules["matplotlib.pyplot"] = None  # an import would fail; MONAI, which tries one, goes on without
+sys.modules["matplotlib.pyplot"] = None  # an import fails; MONAI tries and goes on without pyplot
 import scripts.data, scripts.engines, scripts.inferers, scripts.io, scripts.networks, scripts.transforms
 import scripts.serving
 print(*[name for name in sys.modules if name.startswith(("scripts.handlers", "scripts.metrics", "scripts.plot"))])

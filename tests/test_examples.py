@@ -1,4 +1,4 @@
-"""The examples in docstrings run and print what they say."""
+"""The examples in docstrings run and print the stated results."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MODULES = sorted(
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_print_what_they_say(name, tmp_path, monkeypatch):
+def test_examples_print_the_stated_results(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # an example may write files
-    names = {"np": np, "torch": torch}  # as in the examples of numpy
+    names = {"np": np, "torch": torch}  # predefined, as in numpy's examples
     result = doctest.testmod(importlib.import_module(name), extraglobs=names, optionflags=doctest.ELLIPSIS)
 
     assert not result.failed

@@ -1,4 +1,4 @@
-"""What is published says what was measured: the table of docs/results, and the figures of the model card."""
+"""Published figures are the measured ones: in the table of docs/results and in the model card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 
 
-def test_table_and_model_card_say_what_the_results_files_say():
+def test_table_and_model_card_agree_with_the_results_files():
     assert check(results, Bundle(ROOT)) == []
 
 
@@ -32,7 +32,7 @@ def test_every_mean_over_trainings_in_the_model_card_is_in_the_table():
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*/results.json")), ids=lambda p: p.parent.name)
-def test_a_result_names_no_place_of_the_machine_it_was_made_on(path):
+def test_a_result_has_no_path_of_the_measuring_machine(path):
     strings = re.findall(r'"((?:[^"\\]|\\.)*)"', json.dumps(json.loads(path.read_text(encoding="utf-8"))))
     assert [text for text in strings if text.startswith(("/", "~"))] == []
 
@@ -45,7 +45,7 @@ def test_the_metadata_s_scores_are_those_of_the_published_em_result():
 
 
 def test_the_published_weights_are_those_of_the_published_em_result():
-    """Of the file itself: the figures that it gives are measured by the workflow on the data, not here."""
+    """By checksum. The scores themselves are measured by the workflow on the data, not here."""
     card = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     trained = json.loads((RESULTS / "em" / "results.json").read_text())["weights"]["sha256"]
     assert f"sha256 {sha256_of(ROOT / 'models' / 'model.pt')[:12]}, made from {trained[:12]}" in card

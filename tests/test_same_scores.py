@@ -1,4 +1,4 @@
-"""The comparison of scores lets rounding pass, and refuses mistakes of a few per cent."""
+"""The comparison of scores accepts rounding, and refuses errors of a few per cent."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def test_scores_that_are_too_far_off_are_refused(got):
 
 
 def test_scores_that_choose_other_classes_are_refused():
-    """Though they are all near 5, and near each other."""
+    """All scores are near 5, and the relative error is small."""
     expected, got = 5 + 1e-3 * SCORES, 5 + 1e-3 * SCORES.flip(1)
-    with pytest.raises(AssertionError, match=r"other classes in [0-9]{4,} of 10000 pixels, allowed 120"):
+    with pytest.raises(AssertionError, match=r"different classes in [0-9]{4,} of 10000 pixels, allowed 120"):
         assert_same_scores(got, expected, torch.bfloat16)
 
 

@@ -1,4 +1,4 @@
-"""Overlap-tile inference, its precision and memory, and exported networks."""
+"""Infer by overlap tiles, choose precision and memory, and run exported networks."""
 
 from scripts.inferers.exported import ExportedNetwork
 from scripts.inferers.memory import KeepFreedMemory, keep_freed_memory
@@ -13,8 +13,7 @@ from scripts.inferers.precision import (
     trains_in_channels_last,
 )
 from scripts.inferers.smaller_passes import TileMemoryError
-from scripts.inferers.tile_jobs import TileBatch, TileJob
-from scripts.inferers.tiling import Tile, TilePlan, TileRule, plan_tiles
+from scripts.inferers.tiling import Tile, TileBatch, TileJob, TilePlan, TileRule, plan_tiles
 
 __all__ = [
     "ExportedNetwork",

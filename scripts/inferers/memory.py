@@ -1,4 +1,4 @@
-"""How much memory a forward pass of a U-Net takes, how much there is, and keeping what a training step frees."""
+"""Estimate the memory of a forward pass, read the free memory, and keep freed memory between training steps."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ import psutil
 import torch
 from ignite.engine import Engine, Events
 
-# Bytes per input pixel at the peak of a forward pass without gradients, for a net with 64 features in its top level.
-# Measured on a CPU as growth of the peak resident size, tiles of 1004 pixels; the larger of unpadded and padded and of
-# both memory layouts, rounded up: 1811, 993, 1876 and 6442. float64 takes more than twice float32's, and float16 more
-# than bfloat16's, because convolutions without a native kernel unfold or convert their input. About 90 MB of a pass do
-# not grow with the tile, which limits of some hundred MB notice. `python -m benchmarks.memory --tables pixels`
+# Bytes per input pixel at the peak of a forward pass without gradients, for a network with 64 features in the top
+# level. Measured on a CPU as growth of the peak resident size, with tiles of 1004 pixels; the larger of unpadded and
+# padded and of both memory layouts, rounded up: 1811, 993, 1876 and 6442. Convolutions without a native kernel unfold
+# or convert their input: float64 takes more than twice as much as float32, and float16 more than bfloat16. A pass
+# takes another 90 MB at any tile size. This matters for limits of a few hundred MB.
+# Measure again with `python -m benchmarks.memory --tables pixels`
 BYTES_PER_PIXEL = {torch.float32: 1856, torch.bfloat16: 1024, torch.float16: 1920, torch.float64: 6656}
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 def bytes_per_pixel(network: Callable, dtype: torch.dtype) -> int:
-    """Estimated peak memory of a forward pass per input pixel, in proportion to the features of the top level.
+    """Estimate the peak memory of a forward pass per input pixel, in proportion to the features of the top level.
 
     Args:
-        network: a module, whose first convolution tells its width; of any other callable the paper's 64 are assumed.
-        dtype: that it computes in; unknown ones count as float32.
+        network: a module; its first convolution has the features of the top level. For plain functions: 64, as in
+            the paper.
+        dtype: type of the computation; unknown types count as float32.
+
+    Example:
+        >>> bytes_per_pixel(torch.nn.Conv2d(1, 32, 3), torch.float32)
+        928
     """
     weights = network.parameters() if isinstance(network, torch.nn.Module) else ()
     width = next((weight.shape[0] for weight in weights if weight.ndim > 2), 64)
@@ -33,7 +39,12 @@ def bytes_per_pixel(network: Callable, dtype: torch.dtype) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device now, with what torch keeps of freed memory; of anything but a GPU, in RAM."""
+    """Read the free bytes of a GPU, including freed memory kept by torch. Without a GPU: the free bytes of the RAM.
+
+    Example:
+        >>> free_memory(torch.device("cpu")) > 0
+        True
+    """
     if device.type != "cuda":
         return psutil.virtual_memory().available
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -41,32 +52,41 @@ def free_memory(device: torch.device) -> int:
 
 
 class KeepFreedMemory:
-    """Keep the memory that one step of a training, or one tile, frees for the next one, until the run ends.
+    """Reuse memory freed by a training step or a tile for the next, until the run ends.
 
-    The GNU C library gives large blocks back to the system as they are freed, and gets them anew, page by page, a
-    moment later: a fifth of the time of a step or a tile on a CPU. Elsewhere (macOS, Windows, musl) this does nothing.
+    The GNU C library returns large freed blocks to the system. To get the blocks back page by page takes a fifth of
+    the time of a step or a tile on a CPU. Without the GNU C library (macOS, Windows, musl) the
+    handler does nothing.
+
+    Example, in a list of handlers::
+
+        - _target_: scripts.inferers.KeepFreedMemory
     """
 
     def attach(self, engine: Engine) -> None:
-        """Follow a trainer or an evaluator."""
+        """Attach to a trainer or an evaluator."""
         engine.add_event_handler(Events.STARTED, lambda _: keep_freed_memory(True))
         engine.add_event_handler(Events.COMPLETED, lambda _: keep_freed_memory(False))
 
 
 def keep_freed_memory(keep: bool) -> bool:
-    """Tell the GNU C library whether this process keeps freed memory or gives it back to the system.
+    """Tell the GNU C library to keep freed memory for the process, or to return freed memory to the system.
 
     Args:
-        keep: False: give back what is free now, too.
+        keep: True: keep freed memory. False: return freed memory, now and in future.
 
     Returns:
-        whether it did; False where the library is another.
+        Whether the setting was accepted. False without the GNU C library.
+
+    Example:
+        >>> keep_freed_memory(True) == keep_freed_memory(False)
+        True
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     library = ctypes.CDLL(None)
-    blocks_of_their_own, kept_bytes = (0, 2**31 - 1) if keep else (65536, 2**17)  # the latter are its defaults
-    done = library.mallopt(_M_MMAP_MAX, blocks_of_their_own) and library.mallopt(_M_TRIM_THRESHOLD, kept_bytes)
+    mmap_max, trim_threshold = (0, 2**31 - 1) if keep else (65536, 2**17)  # the latter are the library's defaults
+    done = library.mallopt(_M_MMAP_MAX, mmap_max) and library.mallopt(_M_TRIM_THRESHOLD, trim_threshold)
     if not keep:
         library.malloc_trim(0)
     return bool(done)

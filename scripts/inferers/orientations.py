@@ -1,7 +1,7 @@
-"""Flips and 90-degree rotations of an image, applied to one tile at a time.
+"""Flip and rotate an image by quarter turns, tile by tile.
 
-Averaging over orientations turns the whole mirror-extended image, tiles it and turns the answer back. Neither the
-extended nor the turned image is built: a tile of it is one gather from the original.
+To average over orientations, the whole mirrored image is turned and tiled, and the scores are turned back. Tiles are
+gathered from the original image; neither the mirrored nor the turned image is held in memory.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from scripts.networks.geometry import reflect_index
 
 
 class Orientation(NamedTuple):
-    """An element of the square's symmetry group: swap the axes first, then reverse rows and / or columns."""
+    """A flip or rotation of the square: swap the axes first, then reverse rows and / or columns."""
 
     transpose: bool = False
     flip_rows: bool = False
     flip_columns: bool = False
 
     def turned_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(H, W) of a turned image."""
+        """Get (H, W) of the turned image."""
         return (size[1], size[0]) if self.transpose else size
 
 
@@ -30,13 +30,18 @@ _FLIPS = tuple(Orientation(False, rows, columns) for rows in (False, True) for c
 
 ORIENTATIONS = {
     1: _FLIPS[:1],
-    4: _FLIPS,  # the authors' release: as it is, both flips, and both at once
-    8: (*_FLIPS, *(flip._replace(transpose=True) for flip in _FLIPS)),  # with the four rotations' remaining half
+    4: _FLIPS,  # the authors' release: no flip, each flip, and both flips
+    8: (*_FLIPS, *(flip._replace(transpose=True) for flip in _FLIPS)),
 }
 
 
 def turn(image: torch.Tensor, orientation: Orientation) -> torch.Tensor:
-    """Turn the last two axes: the definition that `cut_tile` and `add_tile` agree with."""
+    """Turn the last two axes of a tensor. Defines the orientation of `cut_tile` and `add_tile`.
+
+    Example:
+        >>> turn(torch.tensor([[1, 2, 3], [4, 5, 6]]), Orientation(transpose=True, flip_rows=True)).tolist()
+        [[3, 6], [2, 5], [1, 4]]
+    """
     if orientation.transpose:
         image = image.transpose(-2, -1)
     axes = [axis for axis, flip in ((-2, orientation.flip_rows), (-1, orientation.flip_columns)) if flip]
@@ -46,16 +51,20 @@ def turn(image: torch.Tensor, orientation: Orientation) -> torch.Tensor:
 def cut_tile(
     image: torch.Tensor, orientation: Orientation, start: tuple[int, int], size: tuple[int, int]
 ) -> torch.Tensor:
-    """Cut a tile out of the turned image, which is mirrored at its edges without end.
+    """Cut a tile out of the turned image. Beyond the edges the image is mirrored, any number of times.
 
     Args:
         image: (C, H, W), not turned.
-        orientation: how to turn it.
-        start: first row and column in the turned image; may lie before 0.
+        orientation: of the tile.
+        start: first row and column in the turned image; may be negative.
         size: (height, width) of the tile.
 
     Returns:
         (C, height, width), a copy on the device of `image`.
+
+    Example:
+        >>> cut_tile(torch.tensor([[[1, 2, 3]]]), Orientation(), start=(0, -2), size=(1, 5)).tolist()
+        [[[3, 2, 1, 2, 3]]]
     """
     turned = orientation.turned_size((image.shape[-2], image.shape[-1]))
     flips = (orientation.flip_rows, orientation.flip_columns)
@@ -75,15 +84,22 @@ def add_tile(
     rows: tuple[int, int],
     columns: tuple[int, int],
 ) -> None:
-    """Turn a tile back and add it, in place, where it belongs.
+    """Add a tile to the output, turned back, in place.
 
     Args:
         output: (K, H, W), not turned.
-        tile: (K, rows, columns), a part of the turned image.
-        orientation: how that was turned.
-        rows: [start, stop) of the tile in the turned image.
-        columns: likewise.
+        tile: (K, height, width), part of the turned image. Pixels beyond `rows` and `columns` are ignored.
+        orientation: of the tile.
+        rows: [start, stop) in the turned image.
+        columns: [start, stop) in the turned image.
+
+    Example:
+        >>> output = torch.zeros(1, 1, 3)
+        >>> add_tile(output, torch.tensor([[[5.0, 6.0]]]), Orientation(flip_columns=True), rows=(0, 1), columns=(0, 2))
+        >>> output.tolist()
+        [[[0.0, 6.0, 5.0]]]
     """
+    tile = tile[:, : rows[1] - rows[0], : columns[1] - columns[0]]
     height, width = orientation.turned_size((output.shape[-2], output.shape[-1]))
     if orientation.flip_rows:
         tile, rows = tile.flip(-2), (height - rows[1], height - rows[0])
@@ -94,31 +110,7 @@ def add_tile(
     output[:, slice(*rows), slice(*columns)].add_(tile)
 
 
-def as_vote(scores: torch.Tensor, orientations: int, average: str) -> torch.Tensor:
-    """What one orientation adds to the mean over `orientations` of "scores" or "probabilities".
-
-    Args:
-        scores: (B, K, H, W); K = 1 is a single sigmoid output.
-        orientations: of the mean.
-        average: what is averaged.
-    """
-    if orientations == 1:
-        return scores
-    if average == "probabilities":
-        scores = scores.sigmoid() if scores.shape[1] == 1 else scores.softmax(dim=1)
-    return scores / orientations
-
-
-def scores_of_votes(mean: torch.Tensor, orientations: int, average: str) -> torch.Tensor:
-    """Scores (B, K, H, W) for the sum of all `as_vote`, which may be overwritten."""
-    if orientations == 1 or average == "scores":
-        return mean
-    if mean.shape[1] == 1:
-        return mean.logit(eps=torch.finfo(mean.dtype).eps)
-    return mean.clamp_min_(torch.finfo(mean.dtype).tiny).log_()
-
-
 def _source_index(start: int, count: int, length: int, flip: bool) -> np.ndarray:
-    """Where the pixels start, start + 1, ... of a turned and mirrored axis lie in the original."""
+    """Get the original indices of `count` pixels from `start` on, along a turned and mirrored axis."""
     index = reflect_index(np.arange(start, start + count), length)
     return length - 1 - index if flip else index

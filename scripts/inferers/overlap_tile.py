@@ -1,8 +1,8 @@
-"""Seamless overlap-tile inference (Fig. 2 of arXiv 1505.04597), and mixed precision where MONAI's trainer has none.
+"""Segment images of any size by seamless overlap tiles (Fig. 2 of arXiv 1505.04597), and train in mixed precision.
 
-MONAI's `SlidingWindowInferer` takes 388 / 572 for a zoom and returns 348 x 348 for a 512 x 512 image; stepping by the
-output size, as its `SlidingWindowHoVerNetInferer` and the authors do, shifts the pooling grid from tile to tile. Here
-tiles equal one pass over the whole mirror-extended image.
+MONAI's `SlidingWindowInferer` mistakes 388 / 572 for a zoom and returns 348 x 348 for a 512 x 512 image. MONAI's
+`SlidingWindowHoVerNetInferer` and the authors step by the output size, and so shift the pooling grid from tile to tile.
+Here the tiles equal a single pass over the whole mirrored image.
 """
 
 from __future__ import annotations
@@ -18,58 +18,63 @@ from tqdm import tqdm
 
 from scripts.checks import check_choice
 from scripts.inferers.memory import bytes_per_pixel, free_memory
-from scripts.inferers.orientations import ORIENTATIONS, add_tile, as_vote, scores_of_votes
-from scripts.inferers.precision import amp_dtype_of, at_least_single, autocast, check_amp_dtype, trains_in_channels_last
-from scripts.inferers.smaller_passes import give_back_cached, halved, ran_out_of_memory, smaller_passes
-from scripts.inferers.tile_jobs import TileBatch, cut_tiles, plan_batches, usable_scores
-from scripts.inferers.tiling import PADDINGS, TileRule, smallest_tile
+from scripts.inferers.orientations import ORIENTATIONS, add_tile, cut_tile
+from scripts.inferers.precision import AMP_CHOICES, amp_dtype_of, at_least_single, autocast, trains_in_channels_last
+from scripts.inferers.smaller_passes import ran_out_of_memory, smaller_pass
+from scripts.inferers.tiling import PADDINGS, TileBatch, TileRule, plan_batches, smallest_tile
 
 
 class OverlapTileInferer(Inferer):
     """Segment images of any size, tile by tile, without seams.
 
-    The image is mirrored at its edges (without repeating the edge pixel), and every tile answers for pixels whose whole
-    context it has seen. Tiles step by multiples of 2^depth, so that the result is the one of a single pass over the
-    whole mirrored image, up to rounding. Memory: input, output and one batch of tiles; no padded copy is made.
+    The image is mirrored at the edges, without repeating the edge pixel. Output pixels count only if the tile covers
+    their whole context. Tiles step by multiples of 2^depth. The result equals a single pass over the whole mirrored
+    image, up to rounding. Memory holds the input, the output and a single batch of tiles; no padded copy.
 
     Args:
-        depth: poolings of the network. None: its own attribute `depth`, else 4.
+        depth: poolings of the network. None: its attribute `depth`, else 4.
         padding: "valid" (the paper: output smaller than the tile), "same" (zero-padded) or "retain_dim" (unpadded,
-            interpolated back; mechanically served, never seamless). None: what the network's attributes `padding` and
-            `retain_dim` say, else "valid".
-        margin: for padded networks, pixels at each side of a tile that are read as context and cut off; a multiple of
-            2^depth. None: 112 at depth 4, beyond the reach of the zeros that the network pads with; its result is then
-            free of their effects at the image's edges, too. 0 and an image of one tile: the network on the image alone
-            (mirrored up to the next multiple of 2^depth), as it was trained.
-        tile_size: length of a tile as the network gets it, 572 in the paper, or (height, width). None: the size with
-            the least work within `memory_limit`; one tile of 700 for a 512 x 512 image. Fix it for a network that was
-            exported with a fixed size.
-        memory_limit: bytes that one forward pass may take by the model of `scripts.inferers.memory`, or "auto", half of
-            what is free on the device; bounds the tile chosen and the tiles per batch. The default serves an image of
-            1024 x 1024 with one tile of the paper's network.
-        sw_batch_size: tiles per forward pass. None: as many as `memory_limit` allows; on a CPU 1, whose caches hold
-            the features of one tile rather than those of several.
-        orientations: 1; 4, averaged over flips (the authors' release); 8, with 90-degree rotations as well. (The paper
-            averages 7 rotations and does not say which.)
-        average: "scores" (as in the release), or "probabilities": softmax (sigmoid for one channel) before averaging.
-            Their logarithm (logit) is returned, so that a softmax (sigmoid) after the inferer gives their mean.
+            interpolated back to the size of the tile; runs, but never seamless). None: from the network's attributes
+            `padding` and `retain_dim`, else "valid".
+        margin: for padded networks, pixels of context at each side of a tile, cut off from the output; a multiple of
+            2^depth. None: 112 at depth 4, out of reach of the padding's zeros, also at the image's edges. 0: an image
+            in a single tile is mirrored only up to the next multiple of 2^depth, as in training.
+        tile_size: length of the network's input tiles, 572 in the paper, or (height, width). None: the size with the
+            least work within `memory_limit`, for example a tile of 700 for a 512 x 512 image. Networks exported with a
+            fixed size need this size.
+        memory_limit: bytes for a forward pass, estimated as in `scripts.inferers.memory`; bounds the chosen tile
+            size and the tiles per batch. "auto": half of the free memory of the device. The default is enough for an
+            image of 1024 x 1024 in a single tile of the paper's network.
+        sw_batch_size: tiles per forward pass. None: as many as `memory_limit` allows; on a CPU 1, because the
+            caches hold the features of a single tile only.
+        orientations: 1; 4, the mean over flips (the authors' release); 8, with 90-degree rotations as well. (The paper
+            averages 7 rotations, without naming them.)
+        average: "scores" (as in the release), or "probabilities": the mean of the softmax (sigmoid for one channel).
+            Returned is the logarithm (logit) of the mean; a softmax (sigmoid) after the inferer gives the mean.
         authors_stride: step by the output size, 388, as the paper does: not seamless.
-        sw_device: where the network runs; None: the device of the inputs.
-        device: where the output is stitched and returned; None: the device of the inputs, or the CPU, see `cpu_thresh`.
-        cpu_thresh: height * width above which the output is stitched and left on the CPU; None: never. 2^26 pixels, the
-            default, are 0.5 GiB for two classes.
+        sw_device: device of the network; None: the device of the inputs.
+        device: device of the output; None: the device of the inputs, or the CPU, see `cpu_thresh`.
+        cpu_thresh: height * width of the largest image with output on the device of the inputs. Larger outputs are on
+            the CPU. None: no limit. The default, 2^26 pixels, is 0.5 GiB for two classes.
         amp_dtype: "bfloat16" or "float16" to run the network under `torch.autocast`, on CPU or GPU; "auto": bfloat16
-            where the device has instructions for it; "float32" or None: as it is.
-        channels_last: lay tiles out as channels-last, which suits convolutions best where the weights are as well
-            (`network.to(memory_format=torch.channels_last)`).
-        progress: show a bar that counts tiles.
+            on devices with bfloat16 instructions; "float32" or None: no autocast.
+        channels_last: lay tiles out as channels-last. Convolutions are fastest if the weights are channels-last, too:
+            `network.to(memory_format=torch.channels_last)`.
+        progress: show a progress bar of tiles.
 
     Raises:
-        ValueError: an argument out of its range; in a call, inputs of wrong rank, tiles that do not fit (names the
-            nearest that do), `memory_limit` too small (names the least), a network output of unexpected size.
-        TypeError: a network that returns something other than a tensor.
-        TileMemoryError: no memory for one tile of `tile_size` (names smaller ones) or for the smallest tile. In other
-            cases this image and the next ones are computed in passes of half the size.
+        ValueError: an argument out of range. In a call: inputs of wrong rank, tiles that do not fit (names the
+            nearest sizes), `memory_limit` too small (names the least), a network output of unexpected size.
+        TypeError: the network returns no tensor.
+        TileMemoryError: no memory for a single tile of `tile_size` (names smaller sizes), or for the smallest tile.
+            If larger passes run out of memory, the current and the next images are computed in passes of half the size.
+
+    Example:
+        >>> from scripts.networks import RonnebergerUNet
+        >>> network = RonnebergerUNet(features=(4, 8, 16)).eval()
+        >>> with torch.no_grad():
+        ...     OverlapTileInferer()(torch.rand(1, 1, 30, 50), network).shape
+        torch.Size([1, 2, 30, 50])
     """
 
     def __init__(
@@ -93,14 +98,14 @@ class OverlapTileInferer(Inferer):
         super().__init__()
         check_choice("orientations", orientations, tuple(ORIENTATIONS))
         check_choice("average", average, ("scores", "probabilities"))
-        if isinstance(memory_limit, str):
-            check_choice("memory_limit", memory_limit, ("auto", "a number of bytes"))
+        if isinstance(memory_limit, str) and memory_limit != "auto":
+            raise ValueError(f"memory_limit must be a number of bytes or 'auto', got {memory_limit!r}")
         if sw_batch_size is not None and sw_batch_size < 1:
             raise ValueError(f"sw_batch_size must be at least 1 tile, got {sw_batch_size}")
         if isinstance(tile_size, Sequence) and len(tile_size) != 2:
             raise ValueError(f"tile_size must be one length or (height, width), got {tuple(tile_size)}")
-        if padding is not None:
-            check_choice("padding", padding, PADDINGS)
+        check_choice("padding", padding, (None, *PADDINGS))
+        check_choice("amp_dtype", amp_dtype, AMP_CHOICES)
         self.depth = depth
         self.padding = padding
         self.margin = margin
@@ -113,10 +118,10 @@ class OverlapTileInferer(Inferer):
         self.sw_device = sw_device
         self.device = device
         self.cpu_thresh = cpu_thresh
-        self.amp_dtype = check_amp_dtype(amp_dtype)
+        self.amp_dtype = amp_dtype
         self.channels_last = channels_last
         self.progress = progress
-        self._halvings = 0  # of what a pass may take, since passes ran out of memory
+        self._most_pixels: int | None = None  # of a pass, after passes ran out of memory
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -124,46 +129,71 @@ class OverlapTileInferer(Inferer):
         """Run the network over whole images.
 
         Args:
-            inputs: (B, C, H, W), floating point, H and W at least 1; may lie on another device than the network if
-                `sw_device` says so.
+            inputs: (B, C, H, W), floating point, H and W at least 1; on any device if `sw_device` is set, else on the
+                device of the network.
             network: any callable from tiles (N, C, height, width) to scores (N, K, ...): a module, also compiled,
-                exported or in `DataParallel`. It runs in the caller's gradient mode.
-            args, kwargs: passed on to `network`.
+                exported or in `DataParallel`. Runs in the caller's gradient mode.
+            args, kwargs: further arguments of `network`.
 
         Returns:
-            (B, K, H, W), float32 (float64 if the network gives that); a MetaTensor with the meta data of the inputs if
-            these are one.
+            (B, K, H, W), float32 (float64 if the network returns float64). For a MetaTensor, a MetaTensor with the
+            metadata of the inputs.
         """
         if inputs.ndim != 4 or inputs.numel() == 0:
             raise ValueError(
-                f"OverlapTileInferer expects images (B, C, H, W) of at least one pixel, got {tuple(inputs.shape)}; "
-                "channels come first, and `EnsureChannelFirstd` adds a missing axis"
+                f"OverlapTileInferer expects images (B, C, H, W) of at least one pixel, got {tuple(inputs.shape)}. "
+                "Channels come first; `EnsureChannelFirstd` adds a missing axis"
             )
         images = _plain(inputs)
         sw_device = torch.device(self.sw_device or images.device)
         amp_dtype = amp_dtype_of(self.amp_dtype, sw_device)
         rule = self._rule(network)
+        smallest = smallest_tile(images.shape[2:], rule, self.tile_size, self.authors_stride)
         pixel_bytes = bytes_per_pixel(network, amp_dtype or images.dtype)
-        at_once = self.sw_batch_size or (1 if sw_device.type == "cpu" else None)
-
-        def plan(halvings: int) -> list[TileBatch]:
-            limit = free_memory(sw_device) // 2 if isinstance(self.memory_limit, str) else int(self.memory_limit)
-            least = prod(smallest_tile(images.shape[2:], rule, self.authors_stride)) * pixel_bytes
-            limit, count = halved(limit, at_once, halvings, least)
-            sizes = (images.shape, rule, self.tile_size)
-            return plan_batches(*sizes, limit, pixel_bytes, count, self.orientations, self.authors_stride)
 
         def forward(tiles: torch.Tensor) -> torch.Tensor:
             with autocast(sw_device, amp_dtype):
                 return network(tiles, *args, **kwargs)
 
-        output, failed = self._stitch(images, forward, plan(self._halvings), rule, sw_device)
-        while failed is not None:
-            give_back_cached(sw_device)
-            batches, self._halvings = smaller_passes(plan, failed, self._halvings, rule, self.tile_size is not None)
+        while True:
+            batches = self._plan(images.shape, rule, smallest, pixel_bytes, sw_device)
             output, failed = self._stitch(images, forward, batches, rule, sw_device)
-        assert output is not None  # an image has a pixel, so there was a tile
-        return _like(inputs, scores_of_votes(output, self.orientations, self.average))
+            if failed is None:
+                break
+            if sw_device.type == "cuda":
+                torch.cuda.empty_cache()  # freed memory may lie in pieces too small for the next try
+            self._most_pixels = smaller_pass(failed, rule, smallest, fixed=self.tile_size is not None)
+        assert output is not None  # an image has a pixel, and therefore a tile
+        return _like(inputs, self._scores(output))
+
+    def _rule(self, network: Callable) -> TileRule:
+        """Read the geometry from the arguments, else from the network's attributes, else from the paper."""
+        network = getattr(network, "module", network)  # DataParallel hides the attributes
+        padding = self.padding
+        if padding is None and getattr(network, "padding", None) == "same":
+            padding = "same"
+        padding = padding or ("retain_dim" if getattr(network, "retain_dim", False) else "valid")
+        depth = getattr(network, "depth", 4) if self.depth is None else self.depth
+        return TileRule(depth, padding, self.margin)
+
+    def _plan(
+        self, shape: torch.Size, rule: TileRule, smallest: tuple[int, int], pixel_bytes: int, sw_device: torch.device
+    ) -> list[TileBatch]:
+        """Plan the forward passes for images (B, C, H, W) within the memory limit."""
+        limit = free_memory(sw_device) // 2 if self.memory_limit == "auto" else int(self.memory_limit)
+        max_pixels = limit // pixel_bytes
+        at_once = self.sw_batch_size or (1 if sw_device.type == "cpu" else None)
+        if self._most_pixels is not None:
+            max_pixels = max(prod(smallest), min(max_pixels, self._most_pixels))
+            at_once = at_once and min(at_once, max_pixels // prod(smallest))
+        needed = (at_once or 1) * prod(smallest)
+        if self.tile_size is None and needed > max_pixels:
+            raise ValueError(
+                f"memory_limit={limit} bytes is too small: a pass of {at_once or 1} of the smallest tile, "
+                f"{smallest[0]} x {smallest[1]}, takes about {needed * pixel_bytes} bytes. Allow that much, or set "
+                "tile_size"
+            )
+        return plan_batches(shape, rule, self.tile_size, max_pixels, at_once, self.orientations, self.authors_stride)
 
     def _stitch(
         self,
@@ -173,67 +203,73 @@ class OverlapTileInferer(Inferer):
         rule: TileRule,
         sw_device: torch.device,
     ) -> tuple[torch.Tensor | None, TileBatch | None]:
-        """The sum of all tiles, or the batch that ran out of memory; what was held till then is free on return."""
+        """Sum the scores of all tiles. If a batch runs out of memory, free all memory and return the batch instead."""
+        size = images.shape[2:]
+        large = self.cpu_thresh is not None and prod(size) > self.cpu_thresh
+        device = self.device or ("cpu" if large else images.device)
         output: torch.Tensor | None = None
         with tqdm(total=sum(len(batch.jobs) for batch in batches), unit="tile", disable=not self.progress) as bar:
             for batch in batches:
                 try:
-                    tiles = cut_tiles(images, batch, rule.margin, self.channels_last).to(sw_device)
-                    scores = usable_scores(forward(tiles), tiles, rule)
-                    scores = as_vote(scores, self.orientations, self.average)
-                    output = self._new_output(images, scores) if output is None else output
-                    scores = scores.to(output.device)
+                    tiles = _cut(images, batch, rule.margin, self.channels_last).to(sw_device)
+                    scores = self._vote(_usable(forward(tiles), tiles, rule))
+                    if output is None:
+                        shape = (len(images), scores.shape[1], *size)
+                        output = torch.zeros(shape, dtype=scores.dtype, device=device)
+                    scores = scores.to(device)
                 except RuntimeError as error:
                     if not ran_out_of_memory(error):
                         raise
                     return None, batch
                 for job, part in zip(batch.jobs, scores, strict=True):
-                    (top, bottom), (left, right) = job.tile
-                    part = part[:, : bottom - top, : right - left]
-                    add_tile(output[job.image], part, job.orientation, job.tile.rows, job.tile.columns)
+                    add_tile(output[job.image], part, job.orientation, *job.tile)
                 bar.update(len(batch.jobs))
         return output, None
 
-    def _rule(self, network: Callable) -> TileRule:
-        """What the arguments say, else the network's attributes, else the paper."""
-        network = getattr(network, "module", network)  # DataParallel hides the attributes
-        padding = self.padding
-        if padding is None:
-            padding = "same" if getattr(network, "padding", None) == "same" else "valid"
-            if padding == "valid" and getattr(network, "retain_dim", False):
-                padding = "retain_dim"
-        depth = getattr(network, "depth", 4) if self.depth is None else self.depth
-        return TileRule(depth, padding, self.margin)
+    def _vote(self, scores: torch.Tensor) -> torch.Tensor:
+        """Get the share of an orientation in the mean, from scores (N, K, H, W)."""
+        if self.orientations == 1:
+            return scores
+        if self.average == "probabilities":
+            scores = scores.sigmoid() if scores.shape[1] == 1 else scores.softmax(dim=1)
+        return scores / self.orientations
 
-    def _new_output(self, images: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """An empty sum (B, K, H, W), on the CPU for images above `cpu_thresh`."""
-        size = images.shape[2:]
-        large = self.cpu_thresh is not None and prod(size) > self.cpu_thresh
-        device = self.device or ("cpu" if large else images.device)
-        return torch.zeros(len(images), scores.shape[1], *size, dtype=scores.dtype, device=device)
+    def _scores(self, mean: torch.Tensor) -> torch.Tensor:
+        """Get scores from the sum of the votes of all orientations, in place if possible."""
+        if self.orientations == 1 or self.average == "scores":
+            return mean
+        if mean.shape[1] == 1:
+            return mean.logit(eps=torch.finfo(mean.dtype).eps)
+        return mean.clamp_min_(torch.finfo(mean.dtype).tiny).log_()
 
 
 class MixedPrecisionInferer(SimpleInferer):
-    """One forward pass under `torch.autocast` of the inputs' own device type, CPU included.
+    """Run a forward pass under `torch.autocast`, on a CPU or a GPU.
 
-    For MONAI's `SupervisedTrainer`, whose `amp=True` takes effect on CUDA alone. bfloat16 needs no more than that;
-    gradients in float16 can underflow without a scaler.
+    For MONAI's `SupervisedTrainer`: the option `amp=True` there has an effect on CUDA only. bfloat16 needs no gradient
+    scaler. In float16, gradients can underflow without a scaler.
 
     Args:
         amp_dtype: "auto", "bfloat16", "float16", or "float32" for no autocast; see `OverlapTileInferer`.
-        channels_last: lay inputs out as channels-last; None: where training in it is fast, see
-            `scripts.inferers.precision`.
+        channels_last: lay inputs out as channels-last. None: on devices with fast gradients in this layout, see
+            `scripts.inferers.trains_in_channels_last`.
+
+    Example:
+        >>> inferer = MixedPrecisionInferer("bfloat16")
+        >>> inferer(torch.rand(1, 1, 8, 8), torch.nn.Conv2d(1, 2, 3)).dtype
+        torch.float32
     """
 
     def __init__(self, amp_dtype: str | None = "bfloat16", channels_last: bool | None = None) -> None:
         super().__init__()
-        self.amp_dtype = check_amp_dtype(amp_dtype)
+        check_choice("amp_dtype", amp_dtype, AMP_CHOICES)
+        self.amp_dtype = amp_dtype
         self.channels_last = channels_last
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Scores (B, K, ...) of at least single precision, so that the loss is not computed in half."""
+        """Compute scores (B, K, ...) in float32 or wider, for a loss in full precision."""
         images = _plain(inputs)
         last = trains_in_channels_last(images.device) if self.channels_last is None else self.channels_last
         if last and images.ndim == 4:
@@ -243,13 +279,44 @@ class MixedPrecisionInferer(SimpleInferer):
         return _like(inputs, at_least_single(scores))
 
 
+def _cut(images: torch.Tensor, batch: TileBatch, margin: int, channels_last: bool) -> torch.Tensor:
+    """Cut tiles (N, C, height, width) with mirrored context out of images (B, C, H, W), on the images' device."""
+    tiles = torch.empty(
+        (len(batch.jobs), images.shape[1], *batch.tile_size),
+        dtype=images.dtype,
+        device=images.device,
+        # with a single channel both layouts are the same in memory, but convolutions choose by the strides
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+    )
+    for tile, job in zip(tiles, batch.jobs, strict=True):
+        start = (job.tile.rows[0] - margin, job.tile.columns[0] - margin)
+        tile.copy_(cut_tile(images[job.image], job.orientation, start, batch.tile_size))
+    return tiles
+
+
+def _usable(scores: object, tiles: torch.Tensor, rule: TileRule) -> torch.Tensor:
+    """Check the network's output, and cut out the usable part in float32 or wider."""
+    if not isinstance(scores, torch.Tensor):
+        raise TypeError(f"OverlapTileInferer expects a network that returns one tensor, got {type(scores).__name__}")
+    height, width = tiles.shape[2:]
+    expected = (len(tiles), rule.network_output(height), rule.network_output(width))
+    if (scores.shape[0], *scores.shape[2:]) != expected:
+        raise ValueError(
+            f"for tiles {tuple(tiles.shape)} the network returned {tuple(scores.shape)}, but with depth={rule.depth} "
+            f"and padding={rule.padding!r} the inferer expects ({expected[0]}, K, {expected[1]}, {expected[2]}). Set "
+            "`depth` to the network's number of poolings, and `padding` to 'same' if the output is as large as the tile"
+        )
+    cut = 0 if rule.padding == "valid" else rule.margin
+    return at_least_single(scores[:, :, cut : cut + rule.usable(height), cut : cut + rule.usable(width)])
+
+
 def _plain(inputs: torch.Tensor) -> torch.Tensor:
-    """Without meta data, which would slow every operation of the network."""
+    """Remove metadata, to save time in every operation of the network."""
     return inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
 
 
 def _like(inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-    """A MetaTensor with the meta data of the inputs if these are one, as MONAI's inferers return it."""
+    """Copy the metadata of the inputs, if any, as MONAI's inferers do."""
     if isinstance(inputs, MetaTensor):
         return MetaTensor(output).copy_meta_from(inputs, copy_attr=False)
     return output

@@ -1,6 +1,6 @@
-"""Mixed precision on any device: MONAI's trainer and evaluator enable autocast on CUDA alone.
+"""Choose the number format, the memory layout and compilation for a device.
 
-How features lie in memory while a network trains: channel by channel, or pixel by pixel (channels-last).
+MONAI's trainer and evaluator use mixed precision on CUDA only. The functions here work on any device.
 """
 
 from __future__ import annotations
@@ -14,57 +14,59 @@ from pathlib import Path
 
 import torch
 
-AUTO = "auto"
+from scripts.checks import check_choice
+
 AMP_DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}  # None: no autocast
-
-
-def check_amp_dtype(name: str | None) -> str | None:
-    """Give a name of a configuration back.
-
-    Raises:
-        ValueError: a name other than "auto", "float32", "bfloat16" and "float16".
-    """
-    if name not in (None, AUTO, *AMP_DTYPES):
-        raise ValueError(f"amp_dtype must be None or one of {', '.join((AUTO, *AMP_DTYPES))}, got {name!r}")
-    return name
+AMP_CHOICES = (None, "auto", *AMP_DTYPES)
 
 
 def amp_dtype_of(name: str | None, device: torch.device) -> torch.dtype | None:
-    """The type to autocast to on a device, by its name in a configuration; None for none.
+    """Get the autocast type of a device from a name in a configuration. None: no autocast.
 
     Args:
-        name: "bfloat16", "float16", "float32" or None, or "auto": bfloat16 where the device computes in it, else None.
-        device: where the network runs.
+        name: "bfloat16", "float16", "float32", None, or "auto". With "auto" the type is bfloat16 on devices with
+            instructions for bfloat16, else None.
+        device: device of the network.
 
     Raises:
-        ValueError: another name.
+        ValueError: unknown name.
+
+    Example:
+        >>> amp_dtype_of("bfloat16", torch.device("cpu"))
+        torch.bfloat16
     """
-    if check_amp_dtype(name) == AUTO:
+    check_choice("amp_dtype", name, AMP_CHOICES)
+    if name == "auto":
         return torch.bfloat16 if computes_in_bfloat16(device) else None
     return None if name is None else AMP_DTYPES[name]
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for products of bfloat16, so that they are faster than those of float32.
+    """Tell whether a device has instructions for products of bfloat16, and so computes faster than in float32.
 
-    Without them a convolution is computed all the same, but slower than in float32: 2.5 to 3 times with AVX-512 alone
-    and 9 times with AVX2, which is what most laptops have.
+    Devices without such instructions compute convolutions in bfloat16, too, but slower than in float32: 2.5 to 3 times
+    slower with AVX-512, and 9 times with AVX2, as in most laptops.
+
+    Example:
+        >>> computes_in_bfloat16(torch.device("meta"))
+        False
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # what torch itself asks
+    if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
-    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch: nothing known, so float32
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # empty with an older torch: float32
     return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
 def can_compile(device: torch.device | str) -> bool:
-    """Whether `torch.compile` has what it needs: compute capability 7.0, Triton, a C compiler, Python's headers.
+    """Tell whether `torch.compile` works and pays on a device.
 
-    On a CPU the answer is no: eager steps are as fast there.
+    True on GPUs of compute capability 7.0 and above, if Triton, a C compiler and Python's headers are installed. False
+    on a CPU, where steps without compilation are as fast.
 
     Args:
-        device: where the network trains.
+        device: device of the training.
 
     Example:
         >>> can_compile("cpu")
@@ -74,36 +76,56 @@ def can_compile(device: torch.device | str) -> bool:
         return False
     if torch.cuda.get_device_capability(device) < (7, 0):
         return False
-    named = os.environ.get("CC", "").split()[:1]  # "gcc -pthread"
+    named = os.environ.get("CC", "").split()[:1]  # may have options, as in "gcc -pthread"
     compiler = any(map(shutil.which, named or ("gcc", "clang", "cc")))
     return compiler and Path(sysconfig.get_paths()["include"], "Python.h").is_file()
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
-    """Autocast to `dtype` on a device; None leaves the caller's autocast, if any, in effect."""
+    """Autocast to `dtype` on a device. None: keep the caller's autocast, if any.
+
+    Example:
+        >>> with autocast(torch.device("cpu"), torch.bfloat16):
+        ...     torch.nn.Conv2d(1, 1, 3)(torch.rand(1, 1, 4, 4)).dtype
+        torch.bfloat16
+    """
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 def at_least_single(scores: torch.Tensor) -> torch.Tensor:
-    """Half precision to float32, anything wider as it is: softmax, loss and sums are not computed in half."""
+    """Convert half precision to float32, for softmax, loss and sums. Wider types stay as they are.
+
+    Example:
+        >>> at_least_single(torch.zeros(2, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def trains_in_channels_last(device: torch.device | str) -> bool:
-    """Whether a device has fast gradients of convolutions for channels-last features; inference suits it everywhere.
+    """Tell whether a device computes gradients of convolutions fast in the channels-last layout.
 
-    GPUs have, and processors with AVX-512. With AVX2, which is what most laptops have, oneDNN has none for the weights:
-    they take four times as long as those of features laid out channel by channel, so that a whole step takes longer by
-    half, though its way there is faster. Processors of other kinds were not measured and keep torch's own layout.
+    GPUs and processors with AVX-512 do. With AVX2, as in most laptops, oneDNN lacks fast gradients of the weights.
+    Gradients then take four times as long as in torch's own layout, and a whole step takes half as long again, although
+    the forward pass is faster. Processors without measurements keep torch's own layout. For inference,
+    channels-last is fast on all devices.
+
+    Example:
+        >>> trains_in_channels_last("cuda")
+        True
     """
-    # what torch asks of oneDNN, which needs AVX-512 for it on x86 whether or not it multiplies bfloat16
+    # on x86, oneDNN's answer is True with AVX-512, also without instructions for bfloat16
     return torch.device(device).type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def training_layout(device: torch.device | str) -> torch.memory_format:
-    """The layout of weights, and with them of features, in training on a device.
+    """Get the memory layout of weights and features for training on a device, see `trains_in_channels_last`.
 
     Args:
-        device: where the network trains.
+        device: device of the training.
+
+    Example:
+        >>> training_layout("cuda")
+        torch.channels_last
     """
     return torch.channels_last if trains_in_channels_last(device) else torch.contiguous_format

@@ -1,82 +1,82 @@
-"""Sizes, margins, mirrored indices: the integer arithmetic of the unpadded network (arXiv 1505.04597, Figs. 1 and 2).
+"""Compute sizes, margins and mirrored indices for the unpadded network (arXiv 1505.04597, Figs. 1 and 2).
 
-With `depth` poolings an axis of the input must have the length 2^depth * k + offset; for the paper's depth of 4 these
-are 16k + 60 (188, 204, ..., 572, ...), and every output is smaller by twice the margin, 2 * 92 = 184 pixels.
+With `depth` poolings, an axis of the input must have the length 2^depth * k + offset. For the paper's depth of 4 the
+lengths are 16k + 60 (188, 204, ..., 572, ...). The output is smaller by twice the margin, 2 * 92 = 184 pixels.
 """
 
 from __future__ import annotations
+
+from math import ceil
 
 import numpy as np
 import torch
 
 
 def margin(depth: int = 4) -> int:
-    """Pixels that the unpadded network loses on every side of the image: 92 for the paper's four poolings.
+    """Get the pixels that the unpadded network loses on every side of the image: 92 for the paper's four poolings.
 
-    Every level has two 3x3 convolutions on the way down and two on the way up, each of which costs one pixel a side at
-    its own resolution: level i (1 pixel = 2^i input pixels) costs 4 * 2^i, the lowest level 2 * 2^depth.
+    Every level has two 3x3 convolutions in the contracting path and two in the expansive path. Each convolution costs a
+    pixel a side at the resolution of the level, 2^i input pixels at level i. So level i costs 4 * 2^i, and the lowest
+    level 2 * 2^depth.
+
+    Example:
+        >>> margin(4)
+        92
     """
     return 6 * 2**depth - 4
 
 
 def output_size(size: int, depth: int = 4) -> int:
-    """Length of the output for an input of length `size`: 572 -> 388.
+    """Get the length of the output for an input of length `size`.
 
     Raises:
-        ValueError: `size` does not fit `depth` poolings; names the nearest sizes that do.
+        ValueError: `size` does not fit `depth` poolings. Names the nearest sizes that fit.
+
+    Example:
+        >>> output_size(572)
+        388
     """
-    if not is_valid_input_size(size, depth):
-        below, above = nearest_valid_input_sizes(size, depth)
-        nearest = f"the nearest that do are {below} and {above}" if below else f"the nearest that does is {above}"
+    above = valid_input_size(size, depth)
+    if above != size:
+        nearest = [str(n) for n in (above - 2**depth, above) if n > 2 * margin(depth)]
         raise ValueError(
-            f"input size {size} does not fit {depth} poolings; {nearest} (output {above - 2 * margin(depth)})"
+            f"input size {size} does not fit {depth} poolings. The nearest that fits: {' and '.join(nearest)} "
+            f"(output {above - 2 * margin(depth)})"
         )
     return size - 2 * margin(depth)
 
 
-def is_valid_input_size(size: int, depth: int = 4) -> bool:
-    """Whether every pooling of the unpadded network meets an even size, and at least one output pixel is left."""
-    return size > 2 * margin(depth) and (size - _offset(depth)) % 2**depth == 0
-
-
 def valid_input_size(n: int, depth: int = 4) -> int:
-    """The smallest valid input length of at least `n`: 573 -> 588.
+    """Get the smallest valid input length of at least `n` pixels.
+
+    The size is even at every pooling, and the output has at least one pixel. Each level takes 4 pixels before the
+    pooling, so an input of n pixels reaches the lowest level as (n - 4 * (2^depth - 1)) / 2^depth pixels. This must be
+    a whole number.
 
     Args:
         n: wanted length in pixels.
         depth: number of 2x2 poolings (4 in the paper).
+
+    Example:
+        >>> valid_input_size(573)
+        588
     """
     step = 2**depth
-    smallest = valid_output_size(1, depth) + 2 * margin(depth)
-    return smallest + max(0, -(-(n - smallest) // step)) * step
-
-
-def valid_output_size(n: int, depth: int = 4) -> int:
-    """The smallest length of at least `n` that the unpadded network can put out: 385 -> 388.
-
-    Args:
-        n: wanted length in pixels.
-        depth: number of 2x2 poolings (4 in the paper).
-    """
-    step = 2**depth
-    residue = (_offset(depth) - 2 * margin(depth)) % step
-    smallest = residue or step
-    return smallest + max(0, -(-(n - smallest) // step)) * step
-
-
-def nearest_valid_input_sizes(n: int, depth: int = 4) -> tuple[int | None, int]:
-    """The valid input lengths next to `n`: 570 -> (556, 572); the first is None where `n` is below the smallest."""
-    above = valid_input_size(n, depth)
-    below = above - 2**depth if above > n else above
-    return (below if is_valid_input_size(below, depth) else None), above
+    offset = 4 * (step - 1)
+    wanted = max(n, 2 * margin(depth) + 1)
+    return offset + ceil((wanted - offset) / step) * step
 
 
 def center_crop(x: torch.Tensor, size: list[int]) -> torch.Tensor:
     """Cut the centre of the given spatial size out of a tensor (B, C, *spatial): the copy-and-crop arrow of Fig. 1.
 
-    Returns a view, or a copy where a gradient will flow back. The gradient of a view is contiguous whatever the layout
-    of `x`, so that on its way down every operation meets two layouts; that of padding by a negative width is laid out
-    as the gradient that came, channels-last in a training (a sixth of the time of a step on a CPU).
+    Returns a view, or a copy if a gradient is needed. The gradient of a view is always contiguous, and the backward
+    pass then mixes two layouts. The gradient of padding by a negative width keeps the layout, channels-last in a
+    training. This saves a sixth of the time of a step on a CPU.
+
+    Example:
+        >>> center_crop(torch.arange(5).reshape(1, 1, 5), [3])
+        tensor([[[1, 2, 3]]])
     """
     if x.requires_grad:
         cut: list[int] = []
@@ -90,14 +90,21 @@ def center_crop(x: torch.Tensor, size: list[int]) -> torch.Tensor:
 
 
 def reflect_index(index: np.ndarray | int, size: int) -> np.ndarray:
-    """Fold indices of any distance into [0, size) by mirroring without repeating the edge pixel (numpy's `reflect`).
+    """Mirror indices into [0, size), without repeating the edge pixel, as numpy's `reflect` does.
 
-    The authors' release extends images this way (Sec. 2 of the paper says only "mirroring"); unlike numpy's and torch's
-    padding it is defined for a border wider than the image, and for a single pixel, which is then repeated.
+    The authors' release extends images in the same way; Sec. 2 of the paper says only "mirroring". Borders may be wider
+    than the image, which torch's padding refuses. A single pixel is repeated.
 
     Args:
-        index: integers, negative and beyond the end allowed.
+        index: integers, also negative or beyond the end.
         size: length of the axis, at least 1.
+
+    Raises:
+        ValueError: `size` below 1.
+
+    Example:
+        >>> reflect_index(np.arange(-3, 6), 4)
+        array([3, 2, 1, 0, 1, 2, 3, 2, 1])
     """
     if size < 1:
         raise ValueError(f"an axis to mirror needs at least 1 pixel, got {size}")
@@ -106,12 +113,3 @@ def reflect_index(index: np.ndarray | int, size: int) -> np.ndarray:
     period = 2 * (size - 1)
     folded = np.abs(np.asarray(index)) % period
     return np.minimum(folded, period - folded)
-
-
-def _offset(depth: int) -> int:
-    """Valid inputs are 2^depth * k + this: 60 for depth 4.
-
-    Down: each level takes 4 pixels before its pooling, so an input n reaches the lowest level as
-    (n - 4 * (2^depth - 1)) / 2^depth, which must be whole.
-    """
-    return 4 * (2**depth - 1)

@@ -1,6 +1,6 @@
-"""The network of Fig. 1 (Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597) and its published relatives.
+"""Build the network of Fig. 1 (Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597) and published variants.
 
-Reference for the numbers: 23 convolutions, 31,030,658 parameters for one channel in and two classes out, 572 -> 388.
+The paper's network: 23 convolutions, 31,030,658 parameters for one channel in and two classes out, 572 -> 388.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ class RonnebergerUNet(nn.Module):
     """U-Net as in the paper: unpadded 3x3 convolutions, no normalisation, copy-and-crop skips.
 
     The defaults are the paper's network. An input axis must have the length 16k + 60 (in general
-    2^depth * k + 4 * (2^depth - 1)) and comes out shorter by 184, twice `margin`; `scripts.inferers.OverlapTileInferer`
-    takes care of that.
+    2^depth * k + 4 * (2^depth - 1)). The output is shorter by 184 pixels, twice `margin`. Use
+    `scripts.inferers.OverlapTileInferer` for images of any size.
 
     Args:
         spatial_dims: 1, 2 or 3 spatial axes.
         in_channels: channels of the input, 1 for grey images, 3 for RGB.
         out_channels: classes K; 1 for a single sigmoid output.
-        features: channels of each level, top to bottom; its length minus one is the number of poolings, `depth`.
-        dropout: rate, see `dropout_at`. The paper names no rate; 0.5 is the authors' release's.
+        features: channels of each level, top to bottom. The number of poolings, `depth`, is the length minus 1.
+        dropout: rate, see `dropout_at`. The paper names no rate; 0.5 is from the authors' release.
         dropout_at: "contracting_end" (Sec. 3.1: after the convolutions of the lowest two levels, before the skip is
             taken) or "stages" (after every pooling and every concatenation).
-        padding: "valid" (the paper) or "same": zero-padded convolutions, output as large as the input, which must then
-            be divisible by 2^depth.
-        norm: None (the paper), or a normalisation in MONAI's words, e.g. "batch", put between convolution and ReLU.
+        padding: "valid" (the paper) or "same": zero-padded convolutions, output as large as the input. Input axes must
+            then be divisible by 2^depth.
+        norm: None (the paper), or a normalisation by MONAI's name, e.g. "batch", between convolution and ReLU.
         up_kernel_size: 2 (the paper) or 3, the kernel of the stride-2 transposed convolutions.
-        up_features: channels each up-convolution gives, top to bottom; None: half of its input's, as in Fig. 1. The
-            authors' release gives 128 instead of 64 in the top level: (128, 128, 256, 512).
+        up_features: output channels of each up-convolution, top to bottom; None: half of the input channels, as in
+            Fig. 1. The authors' release has 128 instead of 64 in the top level: (128, 128, 256, 512).
         up_activation: whether a ReLU follows each up-convolution (the authors' release).
         concat: "skip_first" or "up_first" (the authors' release): order of the two halves at each concatenation.
         retain_dim: interpolate (nearest) the output back to the size of the input.
@@ -51,7 +51,12 @@ class RonnebergerUNet(nn.Module):
         (B, in_channels, *spatial) -> (B, out_channels, *(spatial - 2 * margin)), raw scores before softmax / sigmoid.
 
     Raises:
-        ValueError: arguments out of range (here), an input of wrong rank, channel count or size (in `forward`).
+        ValueError: arguments out of range. In `forward`: an input of wrong rank, channel count or size.
+
+    Example:
+        >>> network = RonnebergerUNet(features=(4, 8, 16))
+        >>> network.depth, network.margin, network(torch.zeros(1, 1, 60, 60)).shape
+        (2, 20, torch.Size([1, 2, 20, 20]))
     """
 
     def __init__(
@@ -82,7 +87,7 @@ class RonnebergerUNet(nn.Module):
             raise ValueError(f"features must name at least two levels of at least one channel each, got {features}")
         if len(up_features) != len(features) - 1 or min(up_features) < 1:
             raise ValueError(
-                f"up_features must name one level less than features={features}, of at least one channel each, "
+                f"up_features must name one level less than features={features}, with at least one channel each, "
                 f"got {up_features}"
             )
         if min(in_channels, out_channels) < 1:
@@ -146,15 +151,15 @@ class RonnebergerUNet(nn.Module):
             if isinstance(module, nn.modules.conv._ConvNd):
                 taps = float(prod(module.kernel_size))
                 if module.transposed:
-                    taps /= prod(module.stride)  # an output pixel meets only every stride-th tap of the kernel
+                    taps /= prod(module.stride)  # an output pixel uses only every stride-th tap of the kernel
                 nn.init.normal_(module.weight, std=sqrt(2 / (taps * module.in_channels)))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Scores before the softmax for images (B, C, *spatial)."""
+        """Compute scores, before the softmax, for images (B, C, *spatial)."""
         if not torch.jit.is_scripting() and not torch.jit.is_tracing() and not torch.compiler.is_compiling():
-            self._check_input(x)  # exports and graphs keep free sizes: no data-dependent Python there
+            self._check_input(x)  # a check of sizes would fix the sizes in exports and graphs
         size = x.shape[2:]
         skips: list[torch.Tensor] = []
         for stage in self.contracting:
@@ -170,14 +175,14 @@ class RonnebergerUNet(nn.Module):
 
     @torch.jit.unused
     def _check_input(self, x: torch.Tensor) -> None:
-        """Raise with the expected shape; see the class."""
+        """Raise ValueError with the expected shape."""
         expected = f"(batch, {self.in_channels}, {', '.join('DHW'[-self.spatial_dims :])})"
         if x.ndim != self.spatial_dims + 2:
             raise ValueError(f"RonnebergerUNet expects an input {expected}, got {x.ndim} axes: {tuple(x.shape)}")
         if x.shape[1] != self.in_channels:
             raise ValueError(
-                f"RonnebergerUNet expects {self.in_channels} channels, got {x.shape[1]} in {tuple(x.shape)}; "
-                "convert the images or set in_channels"
+                f"RonnebergerUNet expects {self.in_channels} channels, got {x.shape[1]} in {tuple(x.shape)}. "
+                "Convert the images or set in_channels"
             )
         for size in x.shape[2:]:
             if self.padding == "valid":
@@ -186,13 +191,13 @@ class RonnebergerUNet(nn.Module):
                 step = 2**self.depth
                 below = size // step * step
                 raise ValueError(
-                    f"input size {size} does not fit {self.depth} poolings of a padded net; "
-                    f"the nearest multiples of {step} are {below} and {below + step}"
+                    f"input size {size} does not fit {self.depth} poolings of a padded network. "
+                    f"The nearest multiples of {step} are {below} and {below + step}"
                 )
 
 
 class _Expand(nn.Module):
-    """One step of the expansive path: up-convolution, copy and crop, concatenation, two convolutions."""
+    """Run a step of the expansive path: up-convolution, copy and crop, concatenation, two convolutions."""
 
     def __init__(self, up: nn.Module, convolutions: nn.Module, skip_first: bool) -> None:
         super().__init__()

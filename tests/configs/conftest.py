@@ -1,7 +1,11 @@
-"""A small data set, and a bundle's workflows on it without leaving the process."""
+"""A small data set, shared trainings, and the bundle's workflows without new processes."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from bundle.datasets.synthetic_em import synthetic_section
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 
-# a net of a few thousand parameters on tiles of 188 -> 4 pixels: everything runs, nothing is learnt
+# a network of a few thousand parameters on tiles of 188 -> 4 pixels: all parts run, without learning
 SMALL = {"network_def#features": [2, 4, 8, 16, 32], "input_size": 188, "num_workers": 0, "device": "cpu"}
 
 
@@ -36,9 +40,67 @@ def tiny_dataset(tmp_path_factory) -> Path:
     return write_pairs(tmp_path_factory.mktemp("tiny"), (synthetic_section(rng, (96, 80)) for _ in range(4)))
 
 
+def settings(dataset: Path, folder: Path, **more: object) -> dict[str, Any]:
+    """Get the overrides of a training of two epochs."""
+    paths = {"dataset_dir": str(dataset), "output_dir": str(folder / "out"), "model_dir": str(folder / "models")}
+    return {**SMALL, **paths, "label_kind": "instances", "max_epochs": 2, "val_interval": 1, **more}
+
+
+def words(overrides: dict[str, Any]) -> list[str]:
+    """Write overrides as options of a command."""
+    return [f"--{key}={value}" for key, value in overrides.items()]
+
+
+def tracking(**more: object) -> list[str]:
+    """Get the options for MLflow, if installed."""
+    return ["--tracking", "mlflow", *words(more)] if importlib.util.find_spec("mlflow") else []
+
+
+def run_command(command: list[str], **options: Any) -> None:
+    """Run a command of Python from the bundle's root."""
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_dataset, tmp_path_factory) -> Path:
+    """A folder with a training of two epochs by the command of the README, tracked by MLflow if installed."""
+    folder = tmp_path_factory.mktemp("trained")
+    command = ["-m", "monai.bundle", "run", "training", "--config_file", "configs/train.yaml"]
+    run_command([*command, *tracking(), *words(settings(tiny_dataset, folder))])
+    return folder
+
+
+def train_in_two_processes(
+    files: list[Path], overrides: dict, options: list[str] | None = None, timeout: float | None = None
+) -> None:
+    """Train by torchrun on the CPU, with configurations on top of train.yaml."""
+    overrides = {key: value for key, value in overrides.items() if key != "device"}
+    names = ",".join(f"'{path}'" for path in (CONFIGS / "train.yaml", *files))
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
+    run_command(
+        [*command, "training", "--config_file", f"[{names}]", *(options or []), *words(overrides)],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        timeout=timeout,
+    )
+
+
+@pytest.fixture(scope="session")
+def trained_together(tiny_dataset, tmp_path_factory) -> Path:
+    """A folder with a training of two epochs by two processes, each with a report by `Witness`; tracked, see above."""
+    folder = tmp_path_factory.mktemp("together")
+    (folder / "witness.yaml").write_text(
+        f'+train#handlers:\n- _target_: tests.configs.witness.Witness\n  folder: {folder}\n  network: "@network"\n'
+    )
+    overrides = settings(tiny_dataset, folder, val_fraction=0.5)
+    files = [CONFIGS / "multi_gpu_train.yaml", folder / "witness.yaml"]
+    train_in_two_processes(files, overrides, tracking(run_name="together"))
+    return folder
+
+
 @pytest.fixture
 def run_bundle(monkeypatch):
-    """Run an id of configurations as `monai.bundle run` does, from the bundle's root; gives the workflow."""
+    """Run an ID of configurations as `monai.bundle run` does, from the bundle's root. Returns the workflow."""
     monkeypatch.chdir(ROOT)
 
     def run(*names: str, run_id: str = "run", kind: str | None = None, **overrides: Any) -> ConfigWorkflow:

@@ -1,4 +1,4 @@
-"""How configurations are written; that they agree and hold nothing unused is `python -m bundle verify`'s."""
+"""The style of configurations. `python -m bundle verify` checks their keys and values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_validation_predicts_as_inference_does():
     validation, alone = train["validate"]["inferer"], inference["inferer"]
     assert validation["_target_"] == alone["_target_"]
     defaults = {"tile_size": None, "orientations": 1, "memory_limit": 3 * 2**30}
-    assert {k: inference[k] for k in defaults} == defaults  # validation leaves them at the class's defaults
+    assert {k: inference[k] for k in defaults} == defaults  # validation uses the class's defaults
 
 
 @pytest.mark.parametrize("name", [*STANDALONE, *OVERLAYS])
@@ -48,7 +48,7 @@ def test_configurations_are_plain(name):
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_an_overlay_says_why_and_how_in_its_first_two_lines(name):
+def test_an_overlay_begins_with_its_purpose_and_its_command(name):
     first, second = (CONFIGS / name).read_text().splitlines()[:2]
     assert first.startswith("# ")
     assert second.startswith("#   ")
@@ -64,8 +64,8 @@ def test_an_overlay_repeats_nothing(name):
             assert key not in known or known[key] != value, f"{name} repeats {key}"
 
 
-def test_importing_nothing_custom_before_the_run():
-    """`scripts` can be imported from `run` on; MONAI adds the bundle to the path only there."""
+def test_nothing_of_the_bundle_is_imported_before_the_run():
+    """`scripts` can be imported only from `run` on: MONAI adds the bundle to the path late."""
     for name in [*STANDALONE, *OVERLAYS]:
         assert "scripts" not in str(load(name).get("initialize", [])) + str(load(name).get("imports", []))
 

@@ -1,4 +1,4 @@
-"""The cell tracking configurations on a made set in the challenge's layout: they train, keep the best SEG, report."""
+"""The cell tracking configurations train, select by SEG and report, on a made set in the challenge's layout."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def challenge_set(tmp_path_factory) -> Path:
     root, rng = tmp_path_factory.mktemp("challenge"), np.random.default_rng(1)
     for k in range(6):
         image, labels = synthetic_section(rng, (96, 80))
-        labels = expand_labels(labels, 5)  # cells that touch
+        labels = expand_labels(labels, 5)  # touching cells
         markers = np.zeros_like(labels)
         for cell in regionprops(labels):
             markers[tuple(cell.coords[len(cell.coords) // 2])] = cell.label
         for folder, name, pixels in (
             ("01", f"t{k:03d}", image),
-            ("01_ST/SEG", f"man_seg{k:03d}", np.where(labels == 1, 0, labels)),  # one cell was not outlined
+            ("01_ST/SEG", f"man_seg{k:03d}", np.where(labels == 1, 0, labels)),  # a cell without an outline
             ("01_GT/TRA", f"man_track{k:03d}", markers),
             *([("01_GT/SEG", f"man_seg{k:03d}", labels)] if k == 5 else []),
         ):

@@ -1,10 +1,12 @@
-"""PNG and TIFF need none of the libraries of other files: both workflows run where these are not installed."""
+"""Both workflows run on PNG and TIFF files without the libraries of rarer formats."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,9 @@ from PIL import Image
 from bundle.datasets.synthetic_em import synthetic_section
 from scripts.io.files import read_csv
 from tests.absent import COMMAND_LINE, HEAVY
-from tests.configs.conftest import ROOT, SMALL
+from tests.configs.conftest import ROOT, SMALL, settings
 
-BOTH_WORKFLOWS = """
+PROGRAM = """
 import json, sys
 from tests.absent import HEAVY, hide
 task = json.loads(sys.argv[1])
@@ -29,29 +31,28 @@ from bundle.running.run import run
 run("training", config_file="configs/train.yaml", **task["training"])
 run(config_file="configs/inference.yaml", **task["inference"])
 print(json.dumps(sorted(name for name in HEAVY if name in sys.modules and name not in before)))
-"""
-
-READING = """
-import json, sys
-from tests.absent import HEAVY, hide
-hide(HEAVY)
 
 from scripts.io.image_file import ImageFileError
 from scripts.io.reader import PlaneReader
-for path in sys.argv[1:]:
+for path in task["reading"]:
     reader = PlaneReader()
     try:
         print("read", reader.get_data(reader.read(path))[0].shape)
     except ImageFileError as error:
         print(error)
 """
-
-
-def run_python(code: str, *words: str) -> list[str]:
-    """The lines that a program prints, run from the bundle's root in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.splitlines()
+EXPECTED = {  # file: parts of the message when read without the libraries
+    "scan.nii.gz": ("NIfTI", "pip install nibabel"),
+    "scan.mha": ("MHA", "pip install itk"),
+    "scan.nrrd": ("NRRD", "pip install itk"),
+    "lzw.tif": ("TIFF", "LZW", "pip install imagecodecs"),
+    "scores.tif": ("TIFF", "FLOATINGPOINT", "pip install imagecodecs"),
+    "deep.png": ("PNG", "16-bit", "pip install imagecodecs"),
+    "deflate.tif": ("read (5, 7)",),
+    "plain.png": ("read (5, 7)",),
+}
+WRITERS = ("nibabel", "itk", "imagecodecs")
+HIDDEN = (*HEAVY, *COMMAND_LINE)
 
 
 @pytest.fixture(scope="module")
@@ -70,64 +71,74 @@ def png_and_tiff(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("hidden", [(*HEAVY, *COMMAND_LINE), ()], ids=["not installed", "installed"])
-def test_both_workflows_load_no_library_of_other_files(hidden: tuple[str, ...], png_and_tiff: Path, tmp_path: Path):
-    """Where MONAI finds some of these libraries, it loads them itself: then we add none to them."""
-    network = {"network_def#features": SMALL["network_def#features"], "device": "cpu"}
-    training = {
-        **SMALL,
-        "dataset_dir": str(png_and_tiff),
-        "output_dir": str(tmp_path / "train"),
-        "model_dir": str(tmp_path / "models"),
-        "label_kind": "instances",
-        "max_epochs": 1,
-    }
-    inference = {
-        **network,
-        "dataset_dir": str(png_and_tiff / "images"),
-        "output_dir": str(tmp_path / "out"),
-        "ckpt_path": str(tmp_path / "models" / "model.pt"),
-    }
-    task = {"hidden": hidden, "training": training, "inference": inference}
-    lines = run_python(BOTH_WORKFLOWS, json.dumps(task))
-    assert json.loads(lines[-1]) == []
+def write_other_files(folder: Path) -> list[str]:
+    """Write the files of EXPECTED, if the libraries are installed."""
+    if not all(importlib.util.find_spec(name) for name in WRITERS):
+        return []
+    nibabel, itk, imagecodecs = (importlib.import_module(name) for name in WRITERS)
+    plane = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    nibabel.save(nibabel.Nifti1Image(plane, np.eye(4)), folder / "scan.nii.gz")
+    itk.imwrite(itk.image_from_array(plane), str(folder / "scan.mha"))
+    itk.imwrite(itk.image_from_array(plane), str(folder / "scan.nrrd"))
+    tifffile.imwrite(folder / "lzw.tif", plane, compression="lzw")
+    tifffile.imwrite(folder / "scores.tif", plane.astype(np.float32), compression="zlib", predictor=True)
+    (folder / "deep.png").write_bytes(imagecodecs.png_encode(np.zeros((5, 7, 3), np.uint16)))
+    tifffile.imwrite(folder / "deflate.tif", plane, compression="zlib", predictor=True)
+    Image.fromarray(plane).save(folder / "plain.png")
+    return [str(folder / name) for name in EXPECTED]
 
-    classes = [np.asarray(Image.open(tmp_path / "out" / "classes" / name)) for name in ("0.png", "1.png", "2.tif")]
+
+@pytest.fixture(scope="module")
+def run_workflows(png_and_tiff, tmp_path_factory):
+    """Train, segment and read the files in a process with some packages hidden. Runs once for each set of packages.
+
+    Returns the output folder of the inference, the names of loaded libraries, and a line for each file.
+    """
+
+    @cache
+    def run(hidden: tuple[str, ...]) -> tuple[Path, list[str], list[str]]:
+        folder = tmp_path_factory.mktemp("workflows")
+        training = settings(png_and_tiff, folder, max_epochs=1) | {"output_dir": str(folder / "train")}
+        inference = {
+            "network_def#features": SMALL["network_def#features"],
+            "device": "cpu",
+            "dataset_dir": str(png_and_tiff / "images"),
+            "output_dir": str(folder / "out"),
+            "ckpt_path": str(folder / "models" / "model.pt"),
+        }
+        reading = write_other_files(folder) if hidden else []
+        task = {"hidden": hidden, "training": training, "inference": inference, "reading": reading}
+        command = [sys.executable, "-c", PROGRAM, json.dumps(task)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines = done.stdout.splitlines()
+        first = len(lines) - len(reading)
+        return folder / "out", json.loads(lines[first - 1]), lines[first:]
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hidden", [HIDDEN, ()], ids=["not installed", "installed"])
+def test_both_workflows_load_no_library_of_other_files(hidden, run_workflows):
+    """Libraries loaded by MONAI do not count."""
+    out, loaded, _ = run_workflows(hidden)
+    assert loaded == []
+    classes = [np.asarray(Image.open(out / "classes" / name)) for name in ("0.png", "1.png", "2.tif")]
     for k, plane in enumerate(classes):
-        scores = tifffile.imread(tmp_path / "out" / "probabilities" / f"{k}.tif")
-        instances = tifffile.imread(tmp_path / "out" / "instances" / f"{k}.tif")
-        overlay = np.asarray(Image.open(tmp_path / "out" / "overlays" / f"{k}.png"))
+        scores = tifffile.imread(out / "probabilities" / f"{k}.tif")
+        instances = tifffile.imread(out / "instances" / f"{k}.tif")
+        overlay = np.asarray(Image.open(out / "overlays" / f"{k}.png"))
         np.testing.assert_array_equal(plane, scores.argmax(0))
         np.testing.assert_array_equal(instances > 0, scores[1] > 0.5)
         assert overlay.shape == (96, 80, 3)
-    assert {row["image"] for row in read_csv(tmp_path / "out" / "objects.csv")} <= {"0.png", "1.png", "2.tif"}
+    assert {row["image"] for row in read_csv(out / "objects.csv")} <= {"0.png", "1.png", "2.tif"}
 
 
-def test_a_file_of_another_kind_names_itself_and_the_package_that_it_needs(tmp_path: Path):
-    nibabel, itk, imagecodecs = (pytest.importorskip(name) for name in ("nibabel", "itk", "imagecodecs"))
-    plane = np.arange(35, dtype=np.uint8).reshape(5, 7)
-    nibabel.save(nibabel.Nifti1Image(plane, np.eye(4)), tmp_path / "scan.nii.gz")
-    itk.imwrite(itk.image_from_array(plane), str(tmp_path / "scan.mha"))
-    itk.imwrite(itk.image_from_array(plane), str(tmp_path / "scan.nrrd"))
-    tifffile.imwrite(tmp_path / "lzw.tif", plane, compression="lzw")
-    tifffile.imwrite(tmp_path / "scores.tif", plane.astype(np.float32), compression="zlib", predictor=True)
-    (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(np.zeros((5, 7, 3), np.uint16)))
-    tifffile.imwrite(tmp_path / "deflate.tif", plane, compression="zlib", predictor=True)
-    Image.fromarray(plane).save(tmp_path / "plain.png")
-
-    expected = {  # file: what its message says besides its name
-        "scan.nii.gz": ("NIfTI", "pip install nibabel"),
-        "scan.mha": ("MHA", "pip install itk"),
-        "scan.nrrd": ("NRRD", "pip install itk"),
-        "lzw.tif": ("TIFF", "LZW", "pip install imagecodecs"),
-        "scores.tif": ("TIFF", "FLOATINGPOINT", "pip install imagecodecs"),
-        "deep.png": ("PNG", "16-bit", "pip install imagecodecs"),
-        "deflate.tif": ("read (5, 7)",),
-        "plain.png": ("read (5, 7)",),
-    }
-    lines = run_python(READING, *(str(tmp_path / name) for name in expected))
-    assert len(lines) == len(expected)
-    for line, (name, words) in zip(lines, expected.items(), strict=True):
-        assert all(word in line for word in words), line
+@pytest.mark.skipif(not all(map(importlib.util.find_spec, WRITERS)), reason=f"one of {WRITERS} is not installed")
+def test_a_file_of_another_kind_names_itself_and_the_missing_package(run_workflows):
+    *_, lines = run_workflows(HIDDEN)
+    assert len(lines) == len(EXPECTED)
+    for line, (name, parts) in zip(lines, EXPECTED.items(), strict=True):
+        assert all(part in line for part in parts), line
         assert name in line or line.startswith("read"), line

@@ -1,4 +1,4 @@
-"""Five classes told apart by grey values: pairs by number, a step of training, measures under the classes' names."""
+"""Five classes by grey value: files are paired by number, a network trains, and metrics have the classes' names."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.configs.conftest import CONFIGS, SMALL
 
 FILES = ("train.yaml", "data_multiclass.yaml")
 NAMES = ["membrane", "intracellular", "mitochondria", "synapse", "glia"]
-VALUES = [[0, 32, 64, 96, 128], [255], [191], [223], [159]]  # of the classes, as the data set's own README gives them
+VALUES = [[0, 32, 64, 96, 128], [255], [191], [223], [159]]  # of the classes, from the data set's README
 
 
 @pytest.fixture(scope="module")
 def made_set(tmp_path_factory) -> Path:
-    """Five slices of 64 x 72 pixels in the data set's layout, in which every value occurs."""
+    """Five slices of 64 x 72 pixels in the data set's layout, with all values."""
     root = tmp_path_factory.mktemp("multiclass")
     rng = np.random.default_rng(0)
     (root / "raw").mkdir()
@@ -43,7 +43,7 @@ def parsed(dataset: Path, folder: Path) -> ConfigParser:
     return parser
 
 
-def test_the_class_of_every_grey_value_is_the_one_of_its_name(made_set, tmp_path):
+def test_every_grey_value_has_the_class_of_its_name(made_set, tmp_path):
     parser = parsed(made_set, tmp_path)
     assert parser.get_parsed_content("class_names") == NAMES
     item = parser.get_parsed_content("split")["training"][0]

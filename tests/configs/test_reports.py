@@ -1,4 +1,4 @@
-"""What `evaluate.yaml` reports beside the pixels: decided by the task, or asked for."""
+"""`evaluate.yaml` reports on membranes or objects, by task or on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OBJECTS = {"object_metrics.json", "objects_per_image.csv", "objects_reference.cs
 
 @pytest.fixture
 def evaluate(tiny_dataset, tmp_path, run_bundle):
-    """Evaluate a tiny net as it was initialised; gives the folder and the engine's metrics."""
+    """Evaluate a tiny untrained network. Returns the folder and the engine's metrics."""
 
     def run(**options: object) -> tuple[Path, dict[str, float]]:
         parser = ConfigParser(ConfigParser.load_config_files([str(CONFIGS / "train.yaml")]))
@@ -40,7 +40,7 @@ def files(folder: Path) -> set[str]:
 
 
 def numbers(content: object) -> list[float]:
-    """All numbers of a JSON file."""
+    """Get all numbers of a JSON file."""
     if isinstance(content, dict | list):
         return [n for value in (content.values() if isinstance(content, dict) else content) for n in numbers(value)]
     return [content] if isinstance(content, int | float) else []
@@ -95,11 +95,11 @@ def test_objects_are_measured_as_the_challenge_does(evaluate):
     assert all(0 <= float(row["jaccard"]) <= 1 and int(row["area"]) > 0 for row in objects)
 
 
-def test_reports_can_be_asked_for_and_left_out(evaluate):
+def test_reports_can_be_switched_on_and_off(evaluate):
     folder, _ = evaluate(key_metric="v_rand", em_report=False, object_report=True)
     assert files(folder) == PIXELS | OBJECTS
 
 
-def test_the_warping_error_can_be_left_out(evaluate):
+def test_the_warping_error_can_be_switched_off(evaluate):
     folder, _ = evaluate(key_metric="v_info", warping_error=False)
     assert json.loads((folder / "em_metrics.json").read_text())["warping_error"] is None

@@ -1,11 +1,8 @@
-"""A training, an evaluation and a segmentation as the trackers remember them: MLflow's store, TensorBoard's events."""
+"""Trackers keep a training, an evaluation and a segmentation: in MLflow's store and in TensorBoard's events."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -23,35 +20,24 @@ from bundle.__main__ import main
 from scripts.handlers.checkpoints import TrainingState
 from scripts.handlers.history import read_history
 from scripts.io.files import read_csv
-from tests.configs.conftest import CONFIGS, ROOT, SMALL
+from tests.configs.conftest import CONFIGS, ROOT, settings, words
 
 mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed (pip install -c constraints.txt '.[tracking]')")
 EXPERIMENT = "monai_experiment"  # MONAI's default
 
 
-def words(settings: dict[str, Any]) -> list[str]:
-    return [f"--{key}={value}" for key, value in settings.items()]
+@pytest.fixture(scope="module")
+def overrides(tiny_dataset, trained) -> dict[str, Any]:
+    return settings(tiny_dataset, trained)
 
 
 @pytest.fixture(scope="module")
-def settings(tiny_dataset, tmp_path_factory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("tracked")
-    paths = {"dataset_dir": str(tiny_dataset), "output_dir": str(folder / "out"), "model_dir": str(folder / "models")}
-    return {**SMALL, **paths, "label_kind": "instances", "max_epochs": 2, "val_interval": 1}
-
-
-@pytest.fixture(scope="module")
-def out(settings) -> Path:
-    """Where a tiny net has been trained, by the command of the README."""
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", "configs/train.yaml"]
-    command += ["--tracking", "mlflow", *words(settings)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return Path(settings["output_dir"])
+def out(trained) -> Path:
+    return trained / "out"
 
 
 class Store:
-    """What MLflow has kept, read back by its own client."""
+    """Read a store by MLflow's client."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -59,7 +45,7 @@ class Store:
         self.experiment = self.client.get_experiment_by_name(EXPERIMENT).experiment_id
 
     def run(self, title: str) -> Any:
-        """The only run whose name begins so."""
+        """Get the only run with a name that begins with `title`."""
         (found,) = [r for r in self.client.search_runs(self.experiment) if r.info.run_name.startswith(title)]
         return found
 
@@ -87,9 +73,9 @@ def test_one_finished_run_has_a_name_of_its_own(store):
     assert len(store.client.search_runs(store.experiment, filter_string="attributes.run_name LIKE 'training%'")) == 1
 
 
-def test_every_setting_as_run_is_a_parameter(store, settings):
+def test_every_setting_as_run_is_a_parameter(store, overrides):
     params = store.run("training_").data.params
-    for name, value in settings.items():
+    for name, value in overrides.items():
         assert params[name.replace("#", ".")] == str(value)
     for name, value in yaml.safe_load((CONFIGS / "train.yaml").read_text()).items():
         if not isinstance(value, (dict, list)) and not str(value).startswith("@"):
@@ -100,16 +86,16 @@ def test_every_setting_as_run_is_a_parameter(store, settings):
     assert params["train.handlers.Validation._target_"] == "scripts.handlers.Validation"
 
 
-def test_the_configuration_is_kept_so_that_it_can_be_run_again(store, settings, tmp_path):
+def test_the_configuration_is_kept_so_that_it_can_be_run_again(store, overrides, tmp_path):
     kept = yaml.safe_load(store.content(store.run("training_"), "config.yaml", tmp_path))
     expected = ConfigParser(yaml.safe_load((CONFIGS / "train.yaml").read_text()))
-    expected.update(settings)
+    expected.update(overrides)
     expected.parse()  # which writes every # as ::
     for key, value in expected.get().items():
         if key not in ("train", "validate"):
             assert kept[key] == value, key
     added = [handler["_target_"] for handler in kept["train"]["handlers"][len(expected["train#handlers"]) :]]
-    assert added == ["MLFlowHandler"]  # what --tracking put there, and nothing else is changed
+    assert added == ["MLFlowHandler"]  # added by --tracking; all other handlers are unchanged
     assert kept["train"]["trainer"] == expected["train#trainer"]
 
 
@@ -143,7 +129,7 @@ def test_the_figures_are_kept_as_files_and_as_one_image_an_epoch(store, out, tmp
 # ---------------------------------------------------------------- TensorBoard
 
 
-def test_tensorboard_has_one_file_with_scalars_images_and_settings(out, settings):
+def test_tensorboard_has_one_file_with_scalars_images_and_settings(out, overrides):
     (path,) = out.glob("events.out.tfevents.*")
     events = EventAccumulator(str(path)).Reload()
     tags = events.Tags()
@@ -160,10 +146,10 @@ def test_tensorboard_has_one_file_with_scalars_images_and_settings(out, settings
         for tag in tags["tensors"]
         if tag.endswith("text_summary")
     }
-    assert f"| dataset_dir | {settings['dataset_dir']} |" in texts["settings"]
+    assert f"| dataset_dir | {overrides['dataset_dir']} |" in texts["settings"]
     assert "| max_epochs | 2 |" in texts["settings"]
     configuration = yaml.safe_load(dedent(texts["configuration"]))
-    assert configuration["network_def"]["features"] == settings["network_def#features"]
+    assert configuration["network_def"]["features"] == overrides["network_def#features"]
 
 
 # ---------------------------------------------------------------- evaluating and segmenting
@@ -171,7 +157,7 @@ def test_tensorboard_has_one_file_with_scalars_images_and_settings(out, settings
 
 @pytest.fixture
 def bundle_run(monkeypatch):
-    """`python -m bundle run` with `--tracking mlflow`, in this process."""
+    """Run `python -m bundle run` with `--tracking mlflow` in this process."""
     monkeypatch.chdir(ROOT)
 
     def run(run_id: str, files: tuple[str, ...], more: dict[str, Any]) -> int:
@@ -181,11 +167,11 @@ def bundle_run(monkeypatch):
     return run
 
 
-def test_an_evaluation_is_a_run_of_its_own_with_metrics_reports_and_panels(store, settings, out, bundle_run, tmp_path):
+def test_an_evaluation_is_a_run_of_its_own_with_metrics_reports_and_panels(store, overrides, out, bundle_run, tmp_path):
     interrupted = store.client.create_run(store.experiment, run_name="training_interrupted")
     (out / "evaluation").mkdir()
     (out / "evaluation" / "old.csv").write_text("from before\n")
-    assert bundle_run("evaluating", ("train.yaml", "evaluate.yaml"), settings) == 0
+    assert bundle_run("evaluating", ("train.yaml", "evaluate.yaml"), overrides) == 0
     run = store.run("evaluating_")
     assert run.info.status == "FINISHED"
     report = json.loads((out / "evaluation" / "metrics.json").read_text())
@@ -200,17 +186,17 @@ def test_an_evaluation_is_a_run_of_its_own_with_metrics_reports_and_panels(store
     panels = {f"panels/{path.name}" for path in (out / "evaluation" / "panels").iterdir()}
     assert store.files(run, "panels") == panels
     assert len(panels) == 1
-    assert not store.client.get_run(interrupted.info.run_id).data.metrics  # left alone
+    assert not store.client.get_run(interrupted.info.run_id).data.metrics  # unchanged
     store.client.delete_run(interrupted.info.run_id)
 
 
-def test_a_segmentation_is_kept_under_the_name_that_it_is_given(store, settings, bundle_run, tmp_path):
+def test_a_segmentation_is_kept_under_the_name_that_it_is_given(store, overrides, bundle_run, tmp_path):
     more = {
-        "network_def#features": settings["network_def#features"],
+        "network_def#features": overrides["network_def#features"],
         "device": "cpu",
-        "dataset_dir": f"{settings['dataset_dir']}/images",
+        "dataset_dir": f"{overrides['dataset_dir']}/images",
         "output_dir": str(tmp_path / "segmented"),
-        "ckpt_path": f"{settings['model_dir']}/model.pt",
+        "ckpt_path": f"{overrides['model_dir']}/model.pt",
         "tracking_uri": store.uri,
         "run_name": "first look",
     }
@@ -228,36 +214,20 @@ def test_a_misspelt_key_of_the_tracker_is_refused(bundle_run, capsys):
 
 
 @pytest.mark.slow
-def test_of_two_processes_one_tracks(store, settings, tmp_path):
-    folders = {"output_dir": str(tmp_path / "out"), "model_dir": str(tmp_path / "models"), "max_epochs": 1}
-    mine = {key: value for key, value in settings.items() if key != "device"} | folders
-    mine |= {"val_fraction": 0.5, "tracking_uri": store.uri, "run_name": "together"}
-    files = "['configs/train.yaml','configs/multi_gpu_train.yaml']"
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        "-m",
-        "monai.bundle",
-    ]
-    command += ["run", "training", "--config_file", files, "--tracking", "mlflow", *words(mine)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_of_two_processes_one_tracks(trained_together):
+    store = Store(f"sqlite:///{trained_together}/out/mlruns.db")
     run = store.run("together")
     assert run.info.status == "FINISHED"
     assert {"curves.png", "panel.png", "config.yaml"} <= store.files(run)
-    assert len(store.client.get_metric_history(run.info.run_id, "epoch_loss")) == 1
-    assert len(list((tmp_path / "out").glob("events.out.tfevents.*"))) == 1
+    assert sorted(store.course(run, "epoch_loss")) == [1, 2]
+    assert len(store.client.get_metric_history(run.info.run_id, "epoch_loss")) == 2
 
 
-# ---------------------------------------------------------------- the ends of a run, without a training
+# ---------------------------------------------------------------- how runs end, without a training
 
 
 def tracked_engine(store: Store, step: Any, **more: Any) -> Engine:
-    """An engine with the handlers that a configuration and `--tracking mlflow` give it."""
+    """Build an engine with the handlers of a configuration and of `--tracking mlflow`."""
     parser = ConfigParser(
         {
             "answer": 42,
@@ -283,7 +253,7 @@ def test_a_run_that_fails_is_marked_as_failed_and_an_interrupted_one_stays_open(
 
     name = f"{error.__name__} {with_state}"
     engine = tracked_engine(store, fail, run_name=name)
-    if with_state:  # which waits for errors, too, and raises them anew
+    if with_state:  # TrainingState handles errors, too, and raises them again
         TrainingState(tmp_path / "training_state.pt", {"optimizer": torch.optim.SGD([torch.zeros(1)])}).attach(engine)
     with pytest.raises(error, match="in the midst"):
         engine.run([0])

@@ -1,4 +1,4 @@
-"""Every published relative in `configs/variant_*.yaml`: built, counted, and trained for one step from real files."""
+"""Every published variant in `configs/variant_*.yaml` has the right parameters, and trains a step from files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from scripts.handlers.history import read_history
-from tests.configs.conftest import CONFIGS, write_pairs
+from tests.configs.conftest import CONFIGS, SMALL, write_pairs
 
 # name: (input shape, output shape for the smallest input, parameters)
 VARIANTS = {
@@ -65,9 +65,7 @@ def test_a_training_step_from_files(name, tiny_dataset, colour_dataset, tmp_path
         dataset_dir=str(colour_dataset if channels == 3 else tiny_dataset),
         output_dir=str(tmp_path / "out"),
         model_dir=str(tmp_path / "models"),
-        input_size=size,
-        device="cpu",
-        num_workers=0,
+        **{**SMALL, "input_size": size},
         max_epochs=1,
         val_interval=1,
         **({"output_size": size} if name in ("padded", "padded_batch_norm", "retain_dim") else {}),

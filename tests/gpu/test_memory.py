@@ -1,4 +1,4 @@
-"""A GPU without room for a pass: inference goes on in smaller passes, or one message says what to set."""
+"""A GPU without memory for a pass: inference goes on in smaller passes, or the message names values to set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CUDA = torch.device("cuda")
 
 @contextmanager
 def room(gib: float) -> Iterator[None]:
-    """Let torch allocate at most so much more on the GPU than it has now."""
+    """Limit the GPU memory for torch to `gib` GiB on top of the present memory."""
     gc.collect()
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(CUDA).total_memory
@@ -39,7 +39,7 @@ def network() -> RonnebergerUNet:
     torch.manual_seed(0)
     network = RonnebergerUNet().eval().to(CUDA, memory_format=torch.channels_last)
     with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
-        network(torch.randn(1, 1, 188, 188, device=CUDA))  # what the libraries take once
+        network(torch.randn(1, 1, 188, 188, device=CUDA))  # allocates the permanent memory of the libraries
     return network
 
 
@@ -62,7 +62,7 @@ def test_an_image_that_does_not_fit_at_once_is_computed_in_smaller_passes(networ
 @torch.no_grad()
 def test_a_fixed_tile_that_does_not_fit_is_refused_with_sizes_that_may(network):
     inferer = OverlapTileInferer(amp_dtype="bfloat16", tile_size=1212)
-    message = "out of memory with one tile of 1212 x 1212; set tile_size to the next smaller, 1196 x 1196"
+    message = r"out of memory with 1 tile of 1212 x 1212\. .*tile_size to .* 1196 x 1196"
     with room(0.3), pytest.raises(TileMemoryError, match=message):
         inferer(image(1024), network)
 

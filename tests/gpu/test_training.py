@@ -1,4 +1,4 @@
-"""A training step on a GPU has the loss and the gradients of one on a CPU."""
+"""A training step on a GPU has the same loss and gradients as on a CPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZE = 220  # 36 pixels of output
 
 
 def loss_and_gradient(network: RonnebergerUNet, inferer: MixedPrecisionInferer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of two tiles, and all gradients in one vector."""
+    """Get the loss of two tiles, and all gradients in a vector."""
     device = next(network.parameters()).device
     x, target = tile(SIZE, device, batch=2)
     target[:, 1, :5] = 0  # not annotated
@@ -57,12 +57,12 @@ def test_a_gpu_trains_in_channels_last(device):
 
 @contextmanager
 def no_waiting(device: torch.device) -> Iterator[None]:
-    """Raise where the CPU waits for a GPU."""
+    """Raise an error if the CPU waits for a GPU."""
     if device.type != "cuda":
         yield
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch calls this mode a prototype
+        warnings.simplefilter("ignore")  # torch warns of a prototype
         torch.cuda.set_sync_debug_mode("error")
     try:
         yield
@@ -71,9 +71,9 @@ def no_waiting(device: torch.device) -> Iterator[None]:
 
 
 def test_a_step_is_queued_without_waiting_for_the_gpu(device):
-    """A check of classes that reads the GPU's memory would make every step wait."""
+    """A check of classes by reading the GPU's memory would make every step wait."""
     step = Step(RonnebergerUNet(features=(4, 8, 16, 32, 64)).to(device), *tile(SIZE, device), "bfloat16")
-    step()  # tables that are made once
+    step()  # tables computed once
     with no_waiting(device):
         loss = step.queue()
     assert torch.isfinite(loss)

@@ -1,4 +1,4 @@
-"""Transforms of items that lie on a GPU give what they give on a CPU, and leave it there."""
+"""Transforms of items on a GPU have the same results as on a CPU, and the results stay on the GPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def item(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def both(transform, device: torch.device, *before) -> tuple[dict, dict]:
-    """What transforms make of the item on `device` and on the CPU."""
+    """Transform the item on `device` and on the CPU."""
     results = []
     for where in (device, torch.device("cpu")):
         data = item(where)
@@ -67,7 +67,7 @@ def test_training_tiles_are_cut_and_deformed_where_they_lie(device, prob):
         for key in ("image", "weight"):
             difference = (got[key].cpu() - expected[key]).abs()
             assert difference.max() < 2e-2 * expected[key].abs().max()  # coordinates differ by 1e-4 pixel
-        # a pixel half way between two may be taken from either
+        # in the middle between two pixels, either may be taken
         assert (got["label"].cpu() == expected["label"]).float().mean() > 0.99
 
 

@@ -1,4 +1,4 @@
-"""Faster ways to run the network on a GPU compute the same: CUDA graphs, fused layers, cuDNN's other algorithms."""
+"""Faster ways to run the network on a GPU have the same results: CUDA graphs, fused layers, cuDNN's algorithms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`configs/train.yaml` on a GPU, and a training that goes on where it stopped on another kind of device."""
+"""Train by `configs/train.yaml` on a GPU, and resume a training on another kind of device."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(folder: Path, data: Path, device: str, epochs: int, **changes: object) -> ConfigWorkflow:
-    """Train as `monai.bundle run` does; gives the workflow."""
+    """Train as `monai.bundle run` does, and return the workflow."""
     workflow = ConfigWorkflow(
         config_file=str(CONFIGS / "train.yaml"),
         meta_file=str(CONFIGS / "metadata.json"),

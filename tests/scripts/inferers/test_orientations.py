@@ -1,4 +1,4 @@
-"""Turned tiles against turning and padding the whole image with numpy."""
+"""Turned tiles equal parts of the whole image, turned and then mirrored by numpy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_eight_orientations_are_the_four_rotations_and_their_mirror_images():
         assert sum(torch.equal(rotation, image) for image in turned) == 1
 
 
-def test_four_orientations_are_those_of_the_release():
+def test_four_orientations_are_the_flips_of_the_authors_release():
     expected = [IMAGE, IMAGE.flip(-1), IMAGE.flip(-2), IMAGE.flip(-2, -1)]
     turned = [turn(IMAGE, orientation) for orientation in ORIENTATIONS[4]]
     assert all(torch.equal(image, other) for image, other in zip(turned, expected, strict=True))
@@ -42,4 +42,4 @@ def test_a_tile_is_added_where_it_was_cut(orientation):
     add_tile(output, cut_tile(IMAGE, orientation, (1, 2), (3, 3)), orientation, rows, columns)
     inside = turn(output, orientation)[:, 1:4, 2:5]
     assert torch.equal(inside, turn(IMAGE, orientation)[:, 1:4, 2:5])
-    assert output.sum() == inside.sum()  # and nowhere else
+    assert output.sum() == inside.sum()  # zero elsewhere

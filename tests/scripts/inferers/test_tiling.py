@@ -1,4 +1,4 @@
-"""The tile plan of Fig. 2: integers that can be checked by hand, and the least work by trying every pair."""
+"""The tile plan of Fig. 2, with numbers to check by hand, and the least work by trying every pair of lengths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scripts.inferers.tiling import TileRule, plan_tiles, smallest_tile
     [
         ((512, 512), (700, 700), 1),  # 493 instead of 1203 GFLOP
         ((388, 388), (572, 572), 1),
-        ((389, 388), (588, 572), 1),  # one pixel more than a 572 tile puts out
+        ((389, 388), (588, 572), 1),  # one pixel more than the output of a 572 tile
         ((520, 696), (716, 892), 1),
         ((1, 1), (188, 188), 1),
         ((4, 5), (188, 204), 1),
@@ -69,7 +69,7 @@ def test_no_other_tile_size_means_less_work(depth, padding, max_pixels, image_si
         for height in lengths[0]
         for width in lengths[1]
         if (max_pixels is None or height * width <= max_pixels)
-        # less output than a step serves only an image that it covers
+        # a tile with less output than a step can only cover the whole image
         and all(rule.usable(n) >= min(size, rule.step) for n, size in zip((height, width), image_size, strict=True))
     )
     plan = plan_tiles(image_size, rule, max_pixels=max_pixels)
@@ -83,12 +83,12 @@ def test_less_memory_means_smaller_tiles_and_never_less_work():
     assert all(plan.tile_size[0] * plan.tile_size[1] <= 2**k for k, plan in zip(range(16, 24), plans, strict=True))
 
 
-def test_the_smallest_tile_serves_and_one_pixel_less_does_not():
+def test_the_smallest_tile_fits_and_one_pixel_less_is_refused():
     for size, expected in {(512, 3): (204, 188), (1, 1): (188, 188)}.items():
         height, width = smallest_tile(size, TileRule())
         assert (height, width) == expected
         assert plan_tiles(size, max_pixels=height * width).tile_size == expected
-        with pytest.raises(ValueError, match=f"the smallest that serves is {height} x {width}"):
+        with pytest.raises(ValueError, match=f"{height * width - 1} pixels, .* {height} x {width}"):
             plan_tiles(size, max_pixels=height * width - 1)
 
 
@@ -114,12 +114,12 @@ def test_the_smallest_tile_for_an_output(rule, output, tile, given):
     [
         (TileRule(), 570, r"tile_size 570 .* 4 poolings .* 556 and 572 \(output 388\)"),
         (TileRule(), (572, 573), r"tile_size 573 .* 572 and 588 \(output 404\)"),
-        (TileRule(), 100, r"tile_size 100 .* the nearest that fits: 188 \(output 4\)"),
-        (TileRule(), 188, "tile_size 188 gives 4 pixels of output, too few .* step of 16 .* 204"),
+        (TileRule(), 100, r"tile_size 100 .* .*: 188 \(output 4\)"),
+        (TileRule(), 188, "tile_size 188 gives 4 pixels .* step of 16 .* 204"),
         (TileRule(padding="same"), 572, r"tile_size 572 .* 560 and 576 \(output 352\)"),
     ],
 )
-def test_tiles_that_do_not_fit_are_refused_with_the_nearest_that_do(rule, tile_size, message):
+def test_tiles_that_do_not_fit_are_refused_and_the_nearest_lengths_are_named(rule, tile_size, message):
     with pytest.raises(ValueError, match=message):
         plan_tiles((600, 600), rule, tile_size)
 
@@ -130,11 +130,11 @@ def test_tiles_that_do_not_fit_are_refused_with_the_nearest_that_do(rule, tile_s
         ({"depth": 0}, "depth must be at least 1"),
         ({"padding": "zeros"}, "padding must be one of .*got 'zeros'"),
         ({"margin": 90}, "loses 92 pixels a side, got margin=90"),
-        ({"padding": "same", "margin": 100}, "multiple of 2\\^depth = 16 .*got 100; the next is 112"),
-        ({"padding": "same", "margin": -16}, "got -16; the next is 0"),
+        ({"padding": "same", "margin": 100}, "multiple of 2\\^depth = 16, got 100. .* 112"),
+        ({"padding": "same", "margin": -16}, "got -16. .* 0"),
     ],
 )
-def test_rules_that_cannot_be_are_refused(arguments, message):
+def test_impossible_rules_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         TileRule(**arguments)
 
@@ -142,3 +142,10 @@ def test_rules_that_cannot_be_are_refused(arguments, message):
 def test_an_empty_image_is_refused():
     with pytest.raises(ValueError, match="at least one pixel, got 0 x 5"):
         plan_tiles((0, 5))
+
+
+@pytest.mark.parametrize("rule, lengths", [(TileRule(), (556, 396, 204)), (TileRule(padding="same"), (560, 400, 240))])
+def test_the_largest_tile_up_to_a_length_fits_the_network(rule, lengths):
+    assert (rule.at_most(571), rule.at_most(404), rule.at_most(1)) == lengths
+    for length in lengths:
+        rule.check(length)
