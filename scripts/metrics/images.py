@@ -28,7 +28,7 @@ def measure_once(engine: Engine, measure: Callable[..., Any], *arguments: Any) -
         arguments: of `measure`. Later callers need the same objects. Equal objects are measured again.
 
     Returns:
-        `measure(*arguments)`. Do not change this object, since others get it, too.
+        `measure(*arguments)`. Do not change this object, because later callers get the same one.
 
     Example:
         >>> from ignite.engine import Engine
@@ -63,11 +63,11 @@ class ImageMetric(CumulativeIterationMetric):
 
     @abstractmethod
     def per_image(self, numbers: np.ndarray) -> np.ndarray:
-        """Give the scores of every image, (N,) or (N, K), from the numbers of all images (N, ...)."""
+        """Compute the score of every image, (N,) or (N, K), from the numbers of all images (N, ...)."""
 
     @abstractmethod
     def over_images(self, numbers: np.ndarray) -> np.ndarray:
-        """Give the score of all images, from their numbers (N, ...)."""
+        """Compute one score for all images, from their numbers (N, ...)."""
 
     def get_buffer(self) -> torch.Tensor:
         """Give the scores of every image since the last reset, float32 (N, K), for `monai.handlers.MetricsSaver`."""
@@ -93,7 +93,7 @@ class ImageMetric(CumulativeIterationMetric):
 
 
 class ImageMetricHandler(IgniteMetricHandler):
-    """Give the images of an engine to an `ImageMetric`. What several metrics measure is measured once.
+    """Give the images of an engine to an `ImageMetric`. Several metrics share one `measure_once`.
 
     Args:
         metric: the metric.

@@ -96,18 +96,12 @@ def thinned_curves(
         (1.0, 0.7)
     """
     levels = checked_probability(probability, truth)
-    inside = None if valid is None or np.all(valid) else valid != 0
-    regions = cell_regions(truth if inside is None else (truth != 0) & inside)
-    rows: list[tuple[Agreement, Agreement]] = []
-    cells = None
+    inside = np.ones(truth.shape, bool) if valid is None else valid != 0
+    regions = cell_regions((truth != 0) & inside)
+    rows = []
     for threshold in thresholds:
-        above = levels > threshold
-        if cells is not None and np.array_equal(above, cells):  # happens with proposals of few values
-            rows.append(rows[-1])
-            continue
-        cells = above
-        found = thin_membrane(cells)
-        if inside is not None:
+        found = thin_membrane(levels > threshold)
+        if not inside.all():
             found = connected_components(np.where(inside, found, 0), background=0, connectivity=1)
         table = overlap_table(regions, found)
         rows.append((v_rand(table), v_info(table)))
@@ -137,7 +131,7 @@ def image_curves(pred: Any, label: Any, channel: int = 1) -> np.ndarray:
 
 
 def cell_probability(pred: np.ndarray, channel: int) -> np.ndarray:
-    """Take the probability of cells (H, W) out of a prediction: one channel of (K, H, W), or the only one of (1, H, W).
+    """Select the probability of cells (H, W): a channel of (K, H, W), or the only channel of (1, H, W).
 
     Example:
         >>> cell_probability(np.array([[[0.1]], [[0.9]]]), channel=1)
@@ -151,17 +145,12 @@ def pooled_counts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Count the pairs and pixels of one plane for the Rand error and the pixel error, without thinning.
 
-    Args:
-        probability: as in `thinned_curves`.
-        truth: as in `thinned_curves`.
-        thresholds: (T,).
+    Arguments and errors as in `thinned_curves`.
 
     Returns:
         Pairs of pixels (Rand error) and pixels (pixel error), each float64 (T, 3): true positives, false positives,
-        false negatives. Positive means in one region, or in a cell. Counts of several planes are added.
-
-    Raises:
-        ValueError: as in `thinned_curves`.
+        false negatives. A pair is positive inside one region, a pixel inside a cell. Counts of several planes are
+        added.
 
     Example:
         >>> pairs, pixels = pooled_counts(np.array([[0.9, 0.9, 0.2]]), np.array([[1, 0, 0]]), np.array([0.5]))
@@ -203,11 +192,7 @@ def stack_curves(slices: Sequence[Mapping[str, Any]]) -> dict[str, ThresholdCurv
 
 
 def checked_probability(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Round a plane of probabilities to single precision, as the challenge's program does, and check it.
-
-    Args:
-        probability: (H, W), 0 .. 1.
-        truth: (H, W).
+    """Check a plane of probabilities (H, W), and round to single precision, as the challenge's program does.
 
     Returns:
         float64 (H, W).
@@ -231,16 +216,14 @@ def checked_probability(probability: np.ndarray, truth: np.ndarray) -> np.ndarra
 
 
 def _first_highest(f: np.ndarray) -> int:
-    """Give the index of the highest number, the first of equal ones. 0 if all are NaN."""
+    """Find the index of the highest number, the first of equal ones. 0 if all are NaN."""
     return int(np.nan_to_num(f, nan=-1.0).argmax())
 
 
 class ThinnedScore(ImageMetric):
     """Collect V_Rand and V_Info of every plane over the thresholds, over all processes, and give the highest mean.
 
-    Call it with probabilities (B, K, H, W), or of cells alone (B, 1, H, W), and labels (B, 1, H, W) class maps or
-    (B, 2, H, W) class map and weight map. Lists of planes without the batch axis are taken, too. Pixels of a negative
-    class or of weight 0 are not annotated.
+    Call it with batches or lists of the images of `image_curves`.
 
     Args:
         measure: `v_rand` or `v_info`.

@@ -47,11 +47,7 @@ def seg_jaccards_of(table: Overlaps) -> np.ndarray:
 
 
 def seg_counts(result: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Give the sum of `seg_jaccards_of` and the number of reference objects, float64 (2,).
-
-    Args:
-        result: label image as in `overlaps`.
-        reference: label image of the same shape.
+    """Compute the sum of `seg_jaccards_of` and the number of reference objects, float64 (2,). Arguments as in `overlaps`.
 
     Example:
         >>> seg_counts(np.array([[1, 1, 1, 0]]), np.array([[5, 5, 5, 6]]))
