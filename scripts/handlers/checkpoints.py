@@ -168,8 +168,7 @@ class LoadWeights:
         network: receives all weights.
 
     Raises:
-        FileNotFoundError: at the start of the run, see `load_weights`.
-        ValueError: at the start of the run, see `load_weights`.
+        FileNotFoundError, ValueError: at the start of the run, see `load_weights`.
     """
 
     def __init__(self, path: str | Path, network: nn.Module) -> None:

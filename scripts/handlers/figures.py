@@ -133,8 +133,7 @@ class EvaluationPanels:
 
     Args:
         output_dir: parent of the folder `panels`.
-        class_names: names of the classes 0 to K - 1. With two classes, the panel shows the probability of class 1.
-            With more, it shows the probability of the predicted class.
+        class_names: as in `TrainingFigures`.
         objects: draw instances instead of classes: `reference` and `pred_instances`, both (1, H, W).
     """
 

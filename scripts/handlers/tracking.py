@@ -36,10 +36,9 @@ PATTERNS = ("*.json", "*.csv", "*.png", "panels/*.png")  # files of an evaluatio
 
 
 def building_parser() -> ConfigParser | None:
-    """Find the parser behind a component, from within the component's `__init__`. None: built without a configuration.
+    """Find the parser that builds a component, from the component's `__init__`. None: built without a configuration.
 
-    A component receives only its arguments. Only the parser knows the whole configuration, with overlays and command
-    line.
+    Only the parser knows the whole configuration, with overlays and command line.
     """
     frame: FrameType | None = inspect.currentframe()
     while frame is not None:
@@ -64,7 +63,7 @@ def config_text(config: Mapping[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=140)
 
 
-def settings_of(config: Mapping[str, Any], resolved: Mapping[str, Any] | None = None) -> dict[str, str]:
+def settings_of(config: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, str]:
     """List the settings of a configuration. References to settings are left out.
 
     Args:
@@ -82,7 +81,7 @@ def settings_of(config: Mapping[str, Any], resolved: Mapping[str, Any] | None = 
     table: dict[str, str] = {}
     for key, value in config.items():
         if key not in NO_SETTINGS:
-            _add_settings(table, key, key, value, resolved or {})
+            _add_settings(table, key, key, value, resolved)
     return table
 
 
@@ -285,12 +284,8 @@ class RunFiles:
 def numbers(content: Mapping[str, Any], name: str) -> dict[str, float]:
     """Collect the numbers in nested dictionaries. Lists are skipped.
 
-    Args:
-        content: nested dictionaries.
-        name: start of all names.
-
     Returns:
-        name -> number, with keys joined by ".". Characters that MLflow refuses become "_".
+        name -> number: `name` and the keys, joined by ".". Characters that MLflow refuses become "_".
 
     Example:
         >>> numbers({"seg": 0.5, "mean": {"dice": 1}}, "metrics")

@@ -47,7 +47,7 @@ def seg_jaccards_of(table: Overlaps) -> np.ndarray:
 
 
 def seg_counts(result: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Compute the sum of `seg_jaccards_of` and the number of reference objects, float64 (2,). Arguments as in `overlaps`.
+    """Compute the sum of `seg_jaccards_of` and the number of reference objects, float64 (2,), see `overlaps`.
 
     Example:
         >>> seg_counts(np.array([[1, 1, 1, 0]]), np.array([[5, 5, 5, 6]]))
