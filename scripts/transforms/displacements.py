@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from monai.utils import ensure_tuple_rep
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 Random = np.random.RandomState | np.random.Generator
@@ -45,9 +46,8 @@ class CoarseField:
         _check_not_negative("sigma", self.sigma)
 
     @property
-    def _shape(self) -> tuple[int, int]:
-        rows, columns = (self.points, self.points) if isinstance(self.points, int) else self.points
-        return rows, columns
+    def _shape(self) -> tuple[int, ...]:
+        return ensure_tuple_rep(self.points, 2)
 
     def __call__(self, size: Sequence[int], random_state: Random) -> np.ndarray:
         """Draw float32 displacements (2, *points). The tile's `size` does not matter."""

@@ -127,7 +127,7 @@ class NormalizeImaged(MapTransform):
         allow_missing_keys: skip missing keys.
 
     Raises:
-        ValueError: as `normalize_image`: at construction for the options, at the call for an image, with its file name.
+        ValueError: as `normalize_image`. Options are checked at construction. Errors of an image name its file.
 
     Example:
         normalize: {_target_: scripts.transforms.NormalizeImaged, keys: image, method: percentile}

@@ -14,6 +14,7 @@ from skimage.segmentation import relabel_sequential
 
 from scripts.data.items import file_of
 from scripts.io.arrays import as_array
+from scripts.transforms.instance_labels import instances_from_mask
 from scripts.transforms.separation import close_gaps, split_at_necks
 
 _ROUNDING = 1e-3  # of probabilities in half precision, or blended from several windows
@@ -64,8 +65,6 @@ def instances_from_scores(
     """
     if scores.ndim != 2:
         raise ValueError(f"scores must be one plane (H, W), got the shape {scores.shape}. Select one channel.")
-    if connectivity not in (1, 2):
-        raise ValueError(f"connectivity must be 1 (4 neighbours) or 2 (8 neighbours), got {connectivity}")
     is_probability = np.issubdtype(scores.dtype, np.floating)
     if is_probability and scores.max(initial=0) > 1 + _ROUNDING:
         raise ValueError(
@@ -76,8 +75,7 @@ def instances_from_scores(
     classes = classes if classes.dtype == bool else classes.astype(np.int32)  # bool is labelled twice as fast
     if fill_holes > 0:
         classes = _fill_holes(classes, fill_holes, connectivity)
-    instances = connected_components(classes, background=0, connectivity=connectivity).astype(np.int32, copy=False)
-    instances = split_at_necks(instances, split)
+    instances = split_at_necks(instances_from_mask(classes, connectivity), split)
     if min_area > 1:
         instances = _keep(instances, np.bincount(instances.ravel()) >= min_area)
     instances = close_gaps(instances, gap)

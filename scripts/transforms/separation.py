@@ -14,13 +14,12 @@ from scripts.compiled import compiled
 def separation_gap(instances: np.ndarray, width: int = 1) -> np.ndarray:
     """Separate touching instances by background at least `width` pixels wide. As few pixels as possible are lost.
 
-    The paper says only that the separation border is "computed using morphological operations". Here, in the steps
-    k = 1 .. width, a pixel becomes background if another instance lies k rows or columns away (the larger of both).
-    Each step looks at half of the square ring at distance k: odd steps at the pixels before the centre in reading order
-    (above, or left in the same row), even steps at the pixels after the centre. Each step widens the gap by 1 pixel,
-    from either side in turn. Along outlines that run down the rows or fall to the left, the half rings of both sides
-    meet, and the gap widens by 2 pixels. Step 1 is the rule of the same group's later plugin (doi
-    10.1038/s41592-018-0261-2). Instances at a distance of `width` pixels or more are not changed.
+    The paper says only that the separation border is "computed using morphological operations". Here each step
+    k = 1 .. width widens the gap by 1 pixel, from either side in turn. A pixel becomes background if another instance
+    lies k rows or columns away (the larger of both). Odd steps look only at pixels before the centre in reading order
+    (above, or left in the same row), even steps at pixels after the centre. Along outlines that run down the rows or
+    fall to the left, a step may widen the gap by 2 pixels. Step 1 is the rule of the same group's later plugin (doi
+    10.1038/s41592-018-0261-2). Instances with `width` or more background pixels between them are not changed.
 
     No instance vanishes: if a step would erase an instance, the instance keeps its pixels. Its neighbours lose pixels
     on all sides instead, unless they would vanish too. Between two instances as small as the gap, the gap may be
