@@ -177,7 +177,6 @@ _HANDLERS: dict[str, Callable[[int], IgniteMetricHandler]] = {  # of the number 
     "seg": lambda _: SegScore(),
     "instance_f1": lambda _: InstanceScore(),
 }
-KEY_METRICS = tuple(_HANDLERS)
 
 
 def key_metric(name: str, class_names: Sequence[str], prefix: str = "val_") -> dict[str, IgniteMetricHandler]:

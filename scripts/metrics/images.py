@@ -1,8 +1,4 @@
-"""Numbers of every image, measured once for all metrics and reports of an engine.
-
-The first metric or report that asks for a measure computes the result and stores it in `engine.state`. All others get
-the stored result, until the next iteration of the engine.
-"""
+"""Numbers of every image, measured once for all metrics and reports of an engine."""
 
 from __future__ import annotations
 
@@ -20,15 +16,10 @@ from scripts.io.arrays import as_array
 
 
 def measure_once(engine: Engine, measure: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function once in an iteration of an engine, and give the same result to later callers.
+    """Call `measure(*arguments)` once in an iteration of an engine, and give the same result to later callers.
 
-    Args:
-        engine: its `state.measured` holds the results, until the next iteration starts.
-        measure: function without side effects.
-        arguments: of `measure`. Later callers need the same objects. Equal objects are measured again.
-
-    Returns:
-        `measure(*arguments)`. Do not change this object, because later callers get the same one.
+    The engine's `state.measured` holds the results until the next iteration starts. Later callers need the same
+    argument objects, since equal objects are measured again. Do not change the result: all callers share it.
 
     Example:
         >>> from ignite.engine import Engine

@@ -69,18 +69,12 @@ class ThresholdCurve:
         return 1.0 - self.score
 
 
-def thinned_curves(
-    probability: np.ndarray,
-    truth: np.ndarray,
-    thresholds: np.ndarray = THRESHOLDS,
-    valid: np.ndarray | None = None,
-) -> list[ThresholdCurve]:
-    """Measure V_Rand and V_Info of one plane after thinning, over the thresholds.
+def thinned_curves(probability: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None) -> list[ThresholdCurve]:
+    """Measure V_Rand and V_Info of one plane after thinning, over the challenge's thresholds.
 
     Args:
         probability: floating (H, W), probability of a cell, 0 .. 1. Pixels above the threshold are cells.
         truth: (H, W), not 0 = cell. Its 4-connected regions are compared.
-        thresholds: (T,), default: those of the challenge.
         valid: mask (H, W). Pixels where it is 0 are left out, e.g. because they are not annotated. They connect no
             regions, neither in the truth nor in the thinned proposal.
 
@@ -99,13 +93,13 @@ def thinned_curves(
     inside = np.ones(truth.shape, bool) if valid is None else valid != 0
     regions = cell_regions((truth != 0) & inside)
     rows = []
-    for threshold in thresholds:
+    for threshold in THRESHOLDS:
         found = thin_membrane(levels > threshold)
         if not inside.all():
             found = connected_components(np.where(inside, found, 0), background=0, connectivity=1)
         table = overlap_table(regions, found)
         rows.append((v_rand(table), v_info(table)))
-    return [ThresholdCurve(thresholds, *np.array(scores).T) for scores in zip(*rows, strict=True)]
+    return [ThresholdCurve(THRESHOLDS, *np.array(scores).T) for scores in zip(*rows, strict=True)]
 
 
 def image_curves(pred: Any, label: Any, channel: int = 1) -> np.ndarray:

@@ -54,7 +54,7 @@ def confusion_matrix(
 
 
 def image_confusion(pred: Any, label: Any, num_classes: int) -> np.ndarray:
-    """Give the `confusion_matrix` of an image as engines hold it.
+    """Compute the `confusion_matrix` of an image as engines hold it.
 
     Args:
         pred: tensor or array, scores (K, *spatial) or class map (1, *spatial).

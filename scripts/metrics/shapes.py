@@ -32,9 +32,8 @@ def object_table(
     Args:
         instances: integer (H, W), 0 = background.
         image: (H, W) or (C, H, W). Adds the mean intensity, of each channel if there are several.
-        spacing: height and width of a pixel. Adds areas and lengths in units to those in pixels. The perimeter in units
-            needs square pixels.
-        unit: of `spacing`, e.g. "um" or "nm": the ending of those columns. None: "units".
+        spacing: height and width of a pixel. Adds columns in units, the perimeter only for square pixels.
+        unit: of `spacing`, e.g. "um" or "nm", in the names of these columns. None: "units".
 
     Returns:
         Columns of equal length, a row per object: `label`, `area_px`, `centroid_y_px`, `centroid_x_px`, `bbox_top`,
