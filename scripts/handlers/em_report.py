@@ -61,19 +61,18 @@ def measure_slice(
     """Measure what the scores of a slice and of its stack need.
 
     Args:
-        probability: floating (H, W), probability of a cell, 0 .. 1.
-        truth: (H, W), not 0 = cell.
+        probability, truth: as in `scripts.metrics.thinned_curves`.
         annotated: bool (H, W), pixels that count. None: all. A partly annotated slice has no warping error.
         warping: measure the warping error, which takes about half a second per slice.
         thinned: (2, 3, T), from `image_curves`. None: measured here.
 
     Returns:
-        Nested lists: `thinned` (2, 3, T), precision, recall and F-score of V_Rand and V_Info over the thresholds.
-        `pooled` (2, T, 3), pairs and pixels as in `pooled_counts`. `warping` (2, T - 1), pixels of splits and of
-        mergers, or None. `pixels`, the size of the slice.
+        Nested lists: `thinned` (2, 3, T), from `image_curves`. `pooled` (2, T, 3), pairs and pixels as in
+        `pooled_counts`. `warping` (2, T - 1), pixels of splits and of mergers, or None. `pixels`, the size of the
+        slice.
 
     Raises:
-        ValueError: the shapes differ, or `probability` is not one plane of probabilities.
+        ValueError: as `scripts.metrics.thinned_curves`.
 
     Example:
         >>> measured = measure_slice(np.array([[0.9, 0.15, 0.9]]), np.array([[1, 0, 1]]))

@@ -56,14 +56,14 @@ def measure_frame(
 
     Args:
         result: label image (H, W), 0 = background.
-        reference: label image of the same shape, as in the file, negative = not annotated.
-        markers: label image of the same shape, one marker per cell. None: no DET.
-        valid: mask or weight map of the same shape, 0 = not annotated, for precision, recall and F1.
+        reference: label image (H, W), as in the file, negative = not annotated.
+        markers: label image (H, W), one marker per cell. None: no DET.
+        valid: mask or weight map (H, W), 0 = not annotated, for precision, recall and F1.
 
     Returns:
-        Lists: `labels`, `areas` (pixels) and `jaccards` of the reference objects (R,). `instances` (T, 4) and `det`
-        (4,), counts as in `scripts.metrics.objects`, `det` None without markers. `results`, the number of result
-        objects.
+        Lists: `labels`, `areas` (pixels) and `jaccards` (R,) of the reference objects. `instances` (T, 4) and `det`
+        (4,), the counts of `scripts.metrics.objects`. `results`, the number of result objects. `det` is None without
+        markers.
 
     Raises:
         ValueError: the shapes differ, or a value is no object number.

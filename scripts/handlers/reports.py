@@ -29,11 +29,7 @@ AVERAGING = (
 
 
 def measure(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
-    """Compute all measures of a confusion matrix: `pixel_error`, `mean_dice`, `mean_iou`, `dice_<class>`, ...
-
-    Args:
-        confusion: (K, K), rows true, columns predicted.
-        class_names: names of the classes 0 .. K - 1.
+    """Compute all measures of a confusion matrix (K, K): `pixel_error`, `mean_dice`, `mean_iou`, `dice_<class>`, ...
 
     Example:
         >>> measure(np.array([[1, 1], [0, 2]]), ["background", "cell"])["dice_cell"]
@@ -55,7 +51,7 @@ def summarise(confusions: np.ndarray, class_names: Sequence[str], split: str) ->
     """Put together the content of `metrics.json`.
 
     Args:
-        confusions: (N, K, K), a matrix per image, rows true, columns predicted.
+        confusions: (N, K, K), a `scripts.metrics.confusion_matrix` per image.
         class_names: names of the classes 0 .. K - 1.
         split: as in `ImageReport`.
 

@@ -138,8 +138,8 @@ def open_run(engine: Engine) -> tuple[Any, str] | None:
     return None if handler is None or handler.cur_run is None else (handler.client, handler.cur_run.info.run_id)
 
 
-def log_metrics(engine: Engine, metrics: Mapping[str, float | None], step: int) -> None:
-    """Send an engine's numbers to MLflow, if used. None is skipped.
+def log_metrics(engine: Engine, metrics: Mapping[str, float], step: int) -> None:
+    """Send an engine's numbers to MLflow, if used.
 
     Example:
         >>> log_metrics(Engine(lambda *_: None), {"loss": 0.5}, step=1)
@@ -147,8 +147,7 @@ def log_metrics(engine: Engine, metrics: Mapping[str, float | None], step: int) 
     if tracked := open_run(engine):
         client, run_id = tracked
         for name, value in metrics.items():
-            if value is not None:
-                client.log_metric(run_id, name, value, step=step)
+            client.log_metric(run_id, name, value, step=step)
 
 
 def log_picture(engine: Engine, path: Path, step: int) -> None:
@@ -169,8 +168,8 @@ class RunSettings:
 
     TensorBoard gets two texts: `settings` (a table) and `configuration` (YAML, ready to run again). MLflow gets
     parameters, `config.yaml`, and a unique name for the run unless a name is set. Without a unique name, MONAI would
-    continue any MLflow run marked as running, for example an interrupted training. A run with an error is marked as
-    failed. An interrupted run stays open and can continue.
+    continue any open MLflow run. A run with an error is marked as failed. An interrupted run stays open and can
+    continue.
 
     Args:
         title: start of the run's name.

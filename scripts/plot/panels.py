@@ -1,7 +1,4 @@
-"""Draw training curves and panels of one image as matplotlib figures.
-
-No function reads a file or changes matplotlib's global state.
-"""
+"""Draw training curves and panels of one image as matplotlib figures, without matplotlib's global state."""
 
 from __future__ import annotations
 
@@ -227,7 +224,7 @@ def _show_scale(
 
 
 def _show_errors(axes: tuple[Axes, Axes], errors: np.ndarray, background: str, thin: tuple) -> None:
-    """Draw the part `thin` of an error map. The title has the share of wrong pixels in the whole map."""
+    """Draw every n-th pixel of an error map, by the index `thin`. The title has the share of wrong pixels of all."""
     names = ("correct", f"false {background}", f"missed {background}", "other class", "not annotated")
     annotated = int((errors != UNKNOWN).sum())
     wrong = annotated - int((errors == CORRECT).sum())
@@ -238,7 +235,7 @@ def _show_errors(axes: tuple[Axes, Axes], errors: np.ndarray, background: str, t
 
 
 def _score_groups(scores: list[str]) -> dict[str, list[str]]:
-    """Group scores by axes: all together, or Dice, IoU and the rest where they are too many."""
+    """Group scores by axes: all together, or Dice, IoU and the rest if there are more than eight."""
     if len(scores) <= _MOST_LINES:
         return {"validation scores": scores}
     dice, iou = ([score for score in scores if kind in score] for kind in ("dice", "iou"))

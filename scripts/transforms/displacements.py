@@ -87,7 +87,8 @@ def sample_displacements(
     """Draw Gaussian displacement vectors on a coarse grid (Ronneberger 2015, Sec. 3.1: 3 x 3, 10 pixels).
 
     Args:
-        points: control points along the rows and the columns, at least 2 each. One number stands for both.
+        points: control points along the rows and the columns, at least 2 each. One number stands for both. The corner
+            points lie on the tile's corner pixels.
         sigma: standard deviation of each component in pixels.
         random_state: numpy random state or generator, or a seed. None: a new seed at each call.
 

@@ -43,21 +43,18 @@ def instances_from_scores(
         connectivity: 1: pixels join over edges. 2: over corners, too.
         fill_holes: largest hole in pixels. Background enclosed by one object is filled up to this size. Without the
             limit, a cell inside another would be lost together with the membrane between them.
-        split: in pixels. Objects are split at constrictions if half the constriction's width is smaller than the radius
-            of both parts by more than this number, see `scripts.transforms.separation.split_at_necks`. 0: off.
+        split: in pixels, the `depth` of `scripts.transforms.separation.split_at_necks`. 0: off.
         gap: in pixels. Background up to this width between two objects is filled, see
             `scripts.transforms.separation.close_gaps`. 0: off.
-        field_border: in pixels. Objects wholly within this distance of the image edge are removed: they lie outside the
-            field of interest of the Cell Tracking Challenge, and its ground truth leaves them out (50 pixels for
-            DIC-C2DH-HeLa and PhC-C2DH-U373). 0: off.
+        field_border: in pixels. Objects wholly within this distance of the image edge are removed, as the ground truth
+            of the Cell Tracking Challenge leaves them out (50 pixels for DIC-C2DH-HeLa and PhC-C2DH-U373). 0: off.
 
     Returns:
         int32 (H, W): 0 is background, 1 .. n are the objects.
 
     Raises:
-        ValueError: `scores` is not two-dimensional, or floating point and above 1 (network scores, or a class map as
-            floats, whose classes would join). `connectivity` is not 1 or 2, a length is negative, or the border covers
-            the whole image.
+        ValueError: `scores` is not (H, W), or floating point and above 1. `connectivity` is not 1 or 2, a length is
+            negative, or the border covers the whole image.
 
     Example:
         >>> instances_from_scores(np.array([[0.9, 0.8, 0.1, 0.7]]))
@@ -160,7 +157,7 @@ def _keep(instances: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 def _in_field(instances: np.ndarray, border: int) -> np.ndarray:
-    """Find the objects with a pixel more than `border` pixels from the image edge; bool (1 + objects)."""
+    """Find the objects with a pixel more than `border` pixels from the image edge, bool (1 + objects)."""
     height, width = instances.shape
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(

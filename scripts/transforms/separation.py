@@ -77,17 +77,16 @@ def _erase(instances: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.nd
 def close_gaps(instances: np.ndarray, width: int = 1) -> np.ndarray:
     """Fill background up to `width` pixels wide between two objects with the objects' labels.
 
-    Reverses `separation_gap`: a network trained with the gap predicts the gap between touching cells, and measures of
-    whole cells (SEG) count the gap as missing pixels. A pixel belongs to a gap if both conditions hold:
+    Reverses `separation_gap`: a network trained with the gap predicts the gap, and measures of whole cells (SEG) count
+    the gap as missing pixels. A pixel belongs to a gap if both conditions hold:
 
     1. Its distances to the two nearest objects, in rows or columns (the larger of both), sum to at most width + 1.
     2. Its row or column has two different objects on both sides, at most 2 width + 1 pixels from each other (oblique
        gaps are cut at a slant). Outlines without a neighbour keep their place.
 
-    Odd widths count as the next even width, because `separation_gap` leaves `width` pixels between an upper and a lower
-    object, but width + 1 between a left and a right object. Objects grow into the gap from both sides, pixel by pixel.
-    Labels do not change and objects never merge. The middle pixel of an odd gap goes to the object on the right or
-    below, because `separation_gap` took the pixel from there.
+    Odd widths count as the next even width, because `separation_gap` may leave one pixel more. Objects grow into the
+    gap from both sides, pixel by pixel. Labels do not change and objects never merge. The middle pixel of an odd gap
+    goes to the object on the right or below, because `separation_gap` took the pixel from there.
 
     Args:
         instances: integer (H, W). 0 = background, values above 0 = objects, values below 0 are kept.
@@ -167,12 +166,11 @@ def _grow(objects: np.ndarray, gap: np.ndarray) -> np.ndarray:
 def split_at_necks(instances: np.ndarray, depth: float) -> np.ndarray:
     """Split objects at constrictions, by a watershed on the distance to the outline.
 
-    Inside an object, the distance to the outline has a peak in each wide part, as high as the radius of the part. The
-    distance has a saddle in each constriction, as high as half the constriction's width. A part counts if its peak
-    rises more than `depth` above the saddle to a higher peak (h-maxima with h = depth). The cuts run through the
-    saddles between the counted parts. Round or evenly long objects have a single peak and are never split. If outlines
-    waver by 1 or 2 pixels, `depth` must be at least as much. The image edge is no outline, because cells continue
-    beyond the edge.
+    Inside an object, the distance to the outline has a peak in each wide part, as high as the radius of the part, and a
+    saddle in each constriction, as high as half the constriction's width. A part counts if its peak rises more than
+    `depth` above the saddle to a higher peak (h-maxima with h = depth). The cuts run through the saddles between the
+    counted parts. Round or evenly long objects have a single peak and are never split. If outlines waver by 1 or 2
+    pixels, `depth` must be at least as much. The image edge is no outline, because cells continue beyond the edge.
 
     Args:
         instances: integer (H, W). 0 = background, values above 0 = objects.
