@@ -79,14 +79,13 @@ def measure_slice(
         >>> measured["warping"][1], measured["pixels"]  # a merger at the two lowest thresholds
         ([1, 1, 0, 0, 0, 0, 0, 0, 0, 0], 3)
     """
+    if annotated is None:
+        annotated = np.ones(truth.shape, bool)
     if thinned is None:
         thinned = np.array([(c.precision, c.recall, c.f) for c in thinned_curves(probability, truth, valid=annotated)])
-    warped = None
-    if annotated is None or annotated.all():
-        warped = warping_error([(probability, truth)]) if warping else None
-    else:  # pixels that are membrane in both do not count in the older measures
-        probability, truth = np.where(annotated, probability, 0), (truth != 0) & annotated
-    pairs, pixels = pooled_counts(probability, truth)
+    warped = warping_error([(probability, truth)]) if warping and annotated.all() else None
+    # pixels that are not annotated become membrane in both, which the older measures do not count
+    pairs, pixels = pooled_counts(np.where(annotated, probability, 0), (truth != 0) & annotated)
     return {
         "thinned": thinned.tolist(),
         "pooled": [pairs.tolist(), pixels.tolist()],

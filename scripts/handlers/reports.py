@@ -77,8 +77,8 @@ def summarise(confusions: np.ndarray, class_names: Sequence[str], split: str) ->
 class ImageReport(ABC):
     """Measure every image of an evaluation, and write files at the end. Base class.
 
-    Of several processes the first one writes the files, with the images of all. An image that a sampler gives to two
-    processes, for shares of equal size, counts once.
+    The first of several processes writes the files, with the images of all processes. Samplers may repeat an image to
+    give every process the same number. A repeated image counts once.
 
     Args:
         output_dir: folder of the files.
@@ -96,10 +96,10 @@ class ImageReport(ABC):
 
         Args:
             item: what was loaded and predicted, by key.
-            evaluator: for `scripts.metrics.images.measure_once`, which shares measures with the engine's metrics.
+            evaluator: for `scripts.metrics.images.measure_once`.
 
         Returns:
-            Nested lists and dictionaries of numbers, since they travel between processes as JSON.
+            Nested lists and dictionaries of numbers, since processes exchange them as JSON.
         """
 
     @abstractmethod

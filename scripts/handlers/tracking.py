@@ -105,9 +105,8 @@ def _add_settings(table: dict[str, str], name: str, id: str, value: Any, resolve
 
 def _refers(value: Any) -> bool:
     """Check for a reference, or a list of nothing but references."""
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(part, str) and part.startswith("@") for part in value)
-    return isinstance(value, str) and value.startswith("@")
+    parts = value if isinstance(value, list) else [value]
+    return bool(parts) and all(isinstance(part, str) and part.startswith("@") for part in parts)
 
 
 def _is_shown(value: Any) -> bool:

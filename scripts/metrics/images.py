@@ -84,7 +84,7 @@ class ImageMetric(CumulativeIterationMetric):
 
 
 class ImageMetricHandler(IgniteMetricHandler):
-    """Give the images of an engine to an `ImageMetric`. Several metrics share one `measure_once`.
+    """Give the images of an engine to an `ImageMetric`. Metrics with the same measure share its result.
 
     Args:
         metric: the metric.

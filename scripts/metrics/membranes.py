@@ -217,7 +217,7 @@ def _first_highest(f: np.ndarray) -> int:
 class ThinnedScore(ImageMetric):
     """Collect V_Rand and V_Info of every plane over the thresholds, over all processes, and give the highest mean.
 
-    Call it with batches or lists of the images of `image_curves`.
+    Call it with predictions and labels as in `image_curves`, as batches (B, ...) or lists of images.
 
     Args:
         measure: `v_rand` or `v_info`.

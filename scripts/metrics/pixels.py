@@ -159,7 +159,7 @@ def split_target(target: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 class SegmentationMetric(ImageMetric):
     """Collect the confusion matrices of all images, over all processes, and reduce them to one number.
 
-    Call it with batches or lists of the images of `image_confusion`.
+    Call it with predictions and labels as in `image_confusion`, as batches (B, ...) or lists of images.
 
     Args:
         num_classes: number of classes K.
