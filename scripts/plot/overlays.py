@@ -41,8 +41,8 @@ def error_map(prediction: np.ndarray, label: np.ndarray, valid: np.ndarray | Non
         valid: (H, W), for example the weight map. 0: not annotated.
 
     Returns:
-        uint8 (H, W): 0 `CORRECT`; 1 `FALSE_BACKGROUND`, the prediction is 0, the label not; 2 `MISSED_BACKGROUND`, the
-        label is 0, the prediction not; 3 `CONFUSED`, two different classes except 0; 4 `UNKNOWN`, not annotated.
+        uint8 (H, W). `CORRECT` 0, `FALSE_BACKGROUND` 1 (only the prediction is 0), `MISSED_BACKGROUND` 2 (only the
+        label is 0), `CONFUSED` 3 (two different classes except 0), `UNKNOWN` 4 (not annotated).
 
     Example:
         >>> error_map(np.array([[0, 0, 1, 2]]), np.array([[0, 1, 0, 1]]))
