@@ -31,8 +31,7 @@ class FolderEvaluator(SupervisedEvaluator):
     failures in another thread with `note_failure`.
 
     Args:
-        args: as for `SupervisedEvaluator`.
-        kwargs: as for `SupervisedEvaluator`.
+        args, kwargs: as for `SupervisedEvaluator`.
 
     Raises:
         ValueError: the data loader makes batches of several images.
@@ -86,13 +85,9 @@ class FolderEvaluator(SupervisedEvaluator):
 
 
 def engine_items(engine: Engine) -> list[dict[str, Any]]:
-    """Get the images of the current iteration as one dictionary each: loaded data and network output by key.
+    """Get the images of a MONAI engine's iteration as one dictionary each: loaded data and network output by key.
 
-    Args:
-        engine: a MONAI engine after postprocessing. Batch and output are decollated: lists of single images.
-
-    Returns:
-        One dictionary per image. The output wins where batch and output share a key.
+    The output wins where batch and output share a key.
 
     Raises:
         ValueError: the output is not a list, as with `decollate=False`.

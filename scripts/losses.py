@@ -25,9 +25,9 @@ class WeightedCrossEntropyLoss(nn.Module):
     Shape:
         input: scores before the softmax (B, K, *spatial), any floating dtype, computed in at least float32. K = 1 is a
             sigmoid output for the classes 0 and 1.
-        target: class of each pixel (B, 1, *spatial), any dtype, whole numbers 0 ... K - 1. Negative numbers mean "not
-            annotated". With weight 0, any number is allowed. Or (B, 2, *spatial): class and weight stacked, because
-            MONAI's trainer passes a single target.
+        target: class of each pixel (B, 1, *spatial), any dtype, whole numbers 0 ... K - 1, negative = not annotated.
+            With weight 0, any number is allowed. Or class and weight stacked (B, 2, *spatial), because MONAI's trainer
+            passes a single target.
         weight: (B, 1, *spatial), at least 0. None: 1 everywhere, which equals `torch.nn.CrossEntropyLoss`.
 
     Raises:
@@ -72,7 +72,7 @@ class WeightedCrossEntropyLoss(nn.Module):
 def _split_target(
     input: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return label and weight, given separately or stacked, and check both against the scores' shape."""
+    """Get label and weight, given separately or stacked, and check both against the shape of the scores."""
     if weight is None and target.ndim > 1 and target.shape[1] == 2:
         target, weight = target[:, :1], target[:, 1:]
     expected = (input.shape[0], 1, *input.shape[2:])

@@ -18,9 +18,8 @@ from scripts.handlers.time_limit import TimeLimit
 class BestWeights:
     """Keep the weights of the best validation as a flat state_dict. Stop the training without further gain.
 
-    `best_key_metric` and `validations_without_gain` are saved in the trainer's state. A resumed training therefore does
-    not overwrite better weights, and keeps counting. A training without any validation saves the last weights, for
-    example in MONAI Label with fewer than three labels.
+    The trainer's state keeps the best score and the count of validations without gain, also for a resumed training. A
+    training without any validation saves the last weights, for example in MONAI Label with fewer than three labels.
 
     Args:
         path: file to write, e.g. models/model.pt; replaced atomically.
@@ -143,7 +142,7 @@ class TrainingState:
         trainer.logger.info(f"resumed from {self.path} after epoch {trainer.state.epoch}")
 
     def _check_configuration(self, state: Mapping[str, Any]) -> None:
-        """Refuse a state with a different optimiser, or with a moving average if the configuration has none."""
+        """Refuse a state with another optimiser or other objects than the configuration, such as a moving average."""
         now = {name: self.objects[name].state_dict() for name in {"optimizer"} & set(self.objects)}
         found, expected = _parts(state) - {"trainer"}, {*self.objects, *_parts(now)}
         if found != expected:
@@ -168,8 +167,7 @@ class LoadWeights:
         network: receives all weights.
 
     Raises:
-        FileNotFoundError: at the start of the run, see `load_weights`.
-        ValueError: at the start of the run, see `load_weights`.
+        FileNotFoundError, ValueError: at the start of the run, see `load_weights`.
     """
 
     def __init__(self, path: str | Path, network: nn.Module) -> None:

@@ -61,33 +61,31 @@ def measure_slice(
     """Measure what the scores of a slice and of its stack need.
 
     Args:
-        probability: floating (H, W), probability of a cell, 0 .. 1.
-        truth: (H, W), not 0 = cell.
+        probability, truth: as in `scripts.metrics.thinned_curves`.
         annotated: bool (H, W), pixels that count. None: all. A partly annotated slice has no warping error.
         warping: measure the warping error, which takes about half a second per slice.
         thinned: (2, 3, T), from `image_curves`. None: measured here.
 
     Returns:
-        Nested lists: `thinned` (2, 3, T), precision, recall and F-score of V_Rand and V_Info over the thresholds.
-        `pooled` (2, T, 3), pairs and pixels as in `pooled_counts`. `warping` (2, T - 1), pixels of splits and of
-        mergers, or None. `pixels`, the size of the slice.
+        Nested lists: `thinned` (2, 3, T), from `image_curves`. `pooled` (2, T, 3), pairs and pixels as in
+        `pooled_counts`. `warping` (2, T - 1), pixels of splits and of mergers, or None. `pixels`, the size of the
+        slice.
 
     Raises:
-        ValueError: the shapes differ, or `probability` is not one plane of probabilities.
+        ValueError: as `scripts.metrics.thinned_curves`.
 
     Example:
         >>> measured = measure_slice(np.array([[0.9, 0.15, 0.9]]), np.array([[1, 0, 1]]))
         >>> measured["warping"][1], measured["pixels"]  # a merger at the two lowest thresholds
         ([1, 1, 0, 0, 0, 0, 0, 0, 0, 0], 3)
     """
+    if annotated is None:
+        annotated = np.ones(truth.shape, bool)
     if thinned is None:
         thinned = np.array([(c.precision, c.recall, c.f) for c in thinned_curves(probability, truth, valid=annotated)])
-    warped = None
-    if annotated is None or annotated.all():
-        warped = warping_error([(probability, truth)]) if warping else None
-    else:  # pixels that are membrane in both do not count in the older measures
-        probability, truth = np.where(annotated, probability, 0), (truth != 0) & annotated
-    pairs, pixels = pooled_counts(probability, truth)
+    warped = warping_error([(probability, truth)]) if warping and annotated.all() else None
+    # pixels that are not annotated become membrane in both, which the older measures do not count
+    pairs, pixels = pooled_counts(np.where(annotated, probability, 0), (truth != 0) & annotated)
     return {
         "thinned": thinned.tolist(),
         "pooled": [pairs.tolist(), pixels.tolist()],
@@ -97,10 +95,7 @@ def measure_slice(
 
 
 def stack_warping(slices: Sequence[Mapping[str, Any]]) -> WarpingError | None:
-    """Give the `scripts.metrics.warping_error` of a stack. None if a slice is not measured.
-
-    Args:
-        slices: each from `measure_slice`.
+    """Add up the warping errors of slices from `measure_slice`. None if a slice has none.
 
     Example:
         >>> stack_warping([{"warping": [[0] * 10, [1, 0] * 5], "pixels": 25}]).error
@@ -115,7 +110,7 @@ def stack_warping(slices: Sequence[Mapping[str, Any]]) -> WarpingError | None:
 def slice_row(
     measured: Mapping[str, Any], curves: Mapping[str, ThresholdCurve], warping: WarpingError | None
 ) -> dict[str, float]:
-    """Give the measures of a slice at the best thresholds of the stack, by the names in `COLUMNS`.
+    """List the measures of a slice at the best thresholds of the stack, by the names in `COLUMNS`.
 
     Args:
         measured: the slice, from `measure_slice`.
@@ -144,7 +139,7 @@ def summarise_stack(names: Sequence[str], slices: Sequence[Mapping[str, Any]], s
     Args:
         names: of the slices.
         slices: each from `measure_slice`.
-        split: name of the data, e.g. "validation".
+        split: as in `ImageReport`.
 
     Example:
         >>> measured = measure_slice(np.array([[0.9, 0.15, 0.9]]), np.array([[1, 0, 1]]))
@@ -154,20 +149,24 @@ def summarise_stack(names: Sequence[str], slices: Sequence[Mapping[str, Any]], s
     curves, warping = stack_curves(slices), stack_warping(slices)
     rows = [slice_row(measured, curves, warping) for measured in slices]
     lines: dict[str, Any] = {"thresholds": THRESHOLDS.round(6).tolist()}
-    for name, curve in curves.items():
-        lines[name] = {"precision": curve.precision.tolist(), "recall": curve.recall.tolist(), "f": curve.f.tolist()}
     content: dict[str, Any] = {"split": split, "slices": len(slices)}
     for name, curve in curves.items():
-        parts = {"precision": float(curve.precision[curve.best]), "recall": float(curve.recall[curve.best])}
-        at_best = {"threshold": curve.best_threshold, **parts}
-        if name in THINNED:
-            content[name] = {"score": curve.score, **at_best}
-        else:
-            content[f"{name}_error"] = {"error": curve.error, **at_best}
+        lines[name] = {"precision": curve.precision.tolist(), "recall": curve.recall.tolist(), "f": curve.f.tolist()}
+        key, best = (name, {"score": curve.score}) if name in THINNED else (f"{name}_error", {"error": curve.error})
+        content[key] = {
+            **best,
+            "threshold": curve.best_threshold,
+            "precision": float(curve.precision[curve.best]),
+            "recall": float(curve.recall[curve.best]),
+        }
     content["warping_error"] = None
     if warping is not None:
-        counts = {"splits": int(warping.splits[warping.best]), "mergers": int(warping.mergers[warping.best])}
-        content["warping_error"] = {"error": warping.error, "threshold": warping.best_threshold, **counts}
+        content["warping_error"] = {
+            "error": warping.error,
+            "threshold": warping.best_threshold,
+            "splits": int(warping.splits[warping.best]),
+            "mergers": int(warping.mergers[warping.best]),
+        }
         lines["warping"] = {
             "thresholds": warping.thresholds.round(6).tolist(),
             "splits": warping.splits.tolist(),
@@ -181,15 +180,12 @@ def summarise_stack(names: Sequence[str], slices: Sequence[Mapping[str, Any]], s
 class EmReport(ImageReport):
     """Write `em_metrics_per_slice.csv`, `em_metrics.json` and `threshold_curves.png` at the end of an evaluation.
 
+    It compares `pred` with `label`, both as in `scripts.metrics.membranes.image_curves`.
+
     Args:
-        output_dir: folder of the files.
+        output_dir, split: as in `ImageReport`.
         channel: class of the cells.
         warping: measure the warping error, too, which takes about half a second per slice.
-        pred_key: probabilities (K, H, W), or of cells alone (1, H, W).
-        label_key: class map (1, H, W), or class map and weight map (2, H, W). Pixels of a negative class or of weight 0
-            are not annotated and not counted.
-        split: name of the data, for the reader of the files.
-        image_key: image whose metadata hold the file name.
 
     Example::
 
@@ -199,24 +195,15 @@ class EmReport(ImageReport):
     """
 
     def __init__(
-        self,
-        output_dir: str | Path,
-        channel: int = 1,
-        warping: bool = True,
-        pred_key: str = "pred",
-        label_key: str = "label",
-        split: str = "validation",
-        image_key: str = "image",
+        self, output_dir: str | Path, channel: int = 1, warping: bool = True, split: str = "validation"
     ) -> None:
-        super().__init__(output_dir, split, image_key)
+        super().__init__(output_dir, split)
         self.channel = channel
         self.warping = warping
-        self.pred_key = pred_key
-        self.label_key = label_key
 
     def measure_image(self, item: Mapping[str, Any], evaluator: Engine) -> dict[str, Any]:
         """Apply `measure_slice`."""
-        pred, target = item[self.pred_key], item[self.label_key]
+        pred, target = item["pred"], item["label"]
         label, weight = split_target(as_array(target))
         annotated = annotated_pixels(label, weight)
         thinned = measure_once(evaluator, image_curves, pred, target, self.channel)

@@ -28,9 +28,9 @@ from scripts.plot.panels import curves_figure, figure_pixels, panel_figure, save
 class TrainingFigures:
     """Update `curves.png` and `panel.png` with every validation, also in TensorBoard and MLflow if used.
 
-    The curves show `history.csv` from the same folder (`scripts.handlers.HistoryCSV`). They are drawn after the epoch,
-    when its row is complete. The panel shows image, label, weight map, probability, prediction and error of the
-    first validation image. Only the first of several processes draws.
+    The curves show `history.csv` from the same folder (`scripts.handlers.HistoryCSV`) and are drawn after the epoch.
+    The panel shows image, label, weight map, probability, prediction and error of the first validation image. Only the
+    first of several processes draws.
 
     Args:
         output_dir: folder of the figures and of `history.csv`.
@@ -94,13 +94,12 @@ def panel_arrays(item: Mapping[str, Any], class_names: Sequence[str]) -> dict[st
 
     Args:
         item: `image` (C, H, W); `label`, (1, H, W) or stacked with the weight map (2, H, W); `pred`, class map
-            (1, H, W), scores or probabilities (K, H, W); optionally `weight` (1, H, W). An unpadded network gives a
-            label smaller than its image: the image is cropped to its centre.
+            (1, H, W), scores or probabilities (K, H, W); optionally `weight` (1, H, W). The image is cropped to the
+            size of the label, in the centre, since an unpadded network has a smaller output.
         class_names: names of the classes 0 to K - 1.
 
     Returns:
-        Arguments of `scripts.plot.panel_figure`. `probability` is None unless `pred` has several channels in [0, 1]:
-        of class 1 with two classes, otherwise of the predicted class.
+        Arguments of `scripts.plot.panel_figure`. `probability` is None unless `pred` has several channels in [0, 1].
 
     Example:
         >>> pred = torch.tensor([0.2, 0.8]).reshape(2, 1, 1)
@@ -133,8 +132,7 @@ class EvaluationPanels:
 
     Args:
         output_dir: parent of the folder `panels`.
-        class_names: names of the classes 0 to K - 1. With two classes, the panel shows the probability of class 1.
-            With more, it shows the probability of the predicted class.
+        class_names: as in `TrainingFigures`.
         objects: draw instances instead of classes: `reference` and `pred_instances`, both (1, H, W).
     """
 

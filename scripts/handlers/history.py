@@ -30,9 +30,9 @@ class HistoryCSV:
     | `seconds`   | duration of the epoch's iterations, without the validation   |
     | metrics     | of the evaluator, empty where the epoch was not validated    |
 
-    The whole file is replaced after every epoch and validation, so a crash leaves a complete file. A resumed training
+    The file is replaced after every epoch and validation, so a crash leaves a complete file. A resumed training
     continues the file and replaces the rows of repeated epochs. A new training renames the previous file to
-    `history.previous.csv`. MLflow, if used, gets lr, loss and seconds. MONAI's own handler sends it the metrics.
+    `history.previous.csv`. MLflow, if used, gets lr, loss and seconds. It gets the metrics from MONAI's own handler.
 
     Args:
         output_dir: folder of `history.csv`.

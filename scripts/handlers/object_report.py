@@ -56,14 +56,14 @@ def measure_frame(
 
     Args:
         result: label image (H, W), 0 = background.
-        reference: label image of the same shape, as in the file, negative = not annotated.
-        markers: label image of the same shape, one marker per cell. None: no DET.
-        valid: mask or weight map of the same shape, 0 = not annotated, for precision, recall and F1.
+        reference: label image (H, W), as in the file, negative = not annotated.
+        markers: label image (H, W), one marker per cell. None: no DET.
+        valid: mask or weight map (H, W), 0 = not annotated, for precision, recall and F1.
 
     Returns:
-        Lists: `labels`, `areas` (pixels) and `jaccards` of the reference objects (R,). `instances` (T, 4) and `det`
-        (4,), counts as in `scripts.metrics.objects`, `det` None without markers. `results`, the number of result
-        objects.
+        Lists: `labels`, `areas` (pixels) and `jaccards` (R,) of the reference objects. `instances` (T, 4) and `det`
+        (4,), the counts of `scripts.metrics.objects`. `results`, the number of result objects. `det` is None without
+        markers.
 
     Raises:
         ValueError: the shapes differ, or a value is no object number.
@@ -113,7 +113,7 @@ def summarise_frames(names: Sequence[str], frames: Sequence[Mapping[str, Any]], 
     Args:
         names: of the images.
         frames: each from `measure_frame`.
-        split: name of the data, e.g. "validation".
+        split: as in `ImageReport`.
 
     Example:
         >>> frame = measure_frame(np.array([[1, 1, 1, 0]]), np.array([[4, 4, 0, 9]]))
@@ -155,14 +155,12 @@ class ObjectReport(ImageReport):
     The files are `objects_per_image.csv`, `objects_reference.csv` (worst first), `object_metrics.json` and
     `object_iou.png`.
 
+    Each item needs two label images (1, H, W): `pred_instances`, from `scripts.transforms.InstancesFromScoresd`, and
+    `reference`, objects as in the file, negative = not annotated. DET needs `markers` of the cells (1, H, W).
+
     Args:
-        output_dir: folder of the files.
-        pred_key: predicted label image (1, H, W), as `scripts.transforms.InstancesFromScoresd` writes it.
-        reference_key: reference label image (1, H, W), objects as in the file, negative = not annotated.
-        markers_key: markers of the cells (1, H, W), for DET, may be missing.
+        output_dir, split: as in `ImageReport`.
         valid_key: mask or weight map (1, H, W), 0 = not annotated, for precision, recall and F1. None: none.
-        split: name of the data, for the reader of the files.
-        image_key: image whose metadata hold the file name.
 
     Example::
 
@@ -171,29 +169,17 @@ class ObjectReport(ImageReport):
           output_dir: evaluation
     """
 
-    def __init__(
-        self,
-        output_dir: str | Path,
-        pred_key: str = "pred_instances",
-        reference_key: str = "reference",
-        markers_key: str = "markers",
-        valid_key: str | None = None,
-        split: str = "validation",
-        image_key: str = "image",
-    ) -> None:
-        super().__init__(output_dir, split, image_key)
-        self.pred_key = pred_key
-        self.reference_key = reference_key
-        self.markers_key = markers_key
+    def __init__(self, output_dir: str | Path, valid_key: str | None = None, split: str = "validation") -> None:
+        super().__init__(output_dir, split)
         self.valid_key = valid_key
 
     def measure_image(self, item: Mapping[str, Any], evaluator: Engine) -> dict[str, Any]:
         """Apply `measure_frame`."""
-        missing = [key for key in (self.pred_key, self.reference_key, self.valid_key) if key and key not in item]
+        missing = [key for key in ("pred_instances", "reference", self.valid_key) if key and key not in item]
         if missing:
             raise KeyError(f"{type(self).__name__}: no {', '.join(missing)} among {', '.join(sorted(item))}")
-        result, reference = (_label_image(item, key) for key in (self.pred_key, self.reference_key))
-        markers = _label_image(item, self.markers_key) if self.markers_key in item else None
+        result, reference = _label_image(item, "pred_instances"), _label_image(item, "reference")
+        markers = _label_image(item, "markers") if "markers" in item else None
         valid = as_array(item[self.valid_key])[0] if self.valid_key else None
         return measure_frame(result, reference, markers, valid)
 

@@ -104,13 +104,10 @@ class ProgressBar:
 
 
 def loss_of(output: Any) -> Any:
-    """Get the loss from the output of a MONAI trainer, decollated or not.
-
-    Args:
-        output: `engine.state.output`.
+    """Get the loss from a MONAI trainer's `engine.state.output`, decollated or not. None: the output of an evaluator.
 
     Returns:
-        The loss: a scalar tensor, detached, or a number. None for the output of an evaluator.
+        A scalar tensor, detached, or a number.
 
     Example:
         >>> loss_of([{"loss": torch.tensor([0.5])}])

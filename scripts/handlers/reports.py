@@ -29,11 +29,7 @@ AVERAGING = (
 
 
 def measure(confusion: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
-    """Compute all measures of a confusion matrix: `pixel_error`, `mean_dice`, `mean_iou`, `dice_<class>`, ...
-
-    Args:
-        confusion: (K, K), rows true, columns predicted.
-        class_names: names of the classes 0 .. K - 1.
+    """Compute all measures of a confusion matrix (K, K): `pixel_error`, `mean_dice`, `mean_iou`, `dice_<class>`, ...
 
     Example:
         >>> measure(np.array([[1, 1], [0, 2]]), ["background", "cell"])["dice_cell"]
@@ -55,9 +51,9 @@ def summarise(confusions: np.ndarray, class_names: Sequence[str], split: str) ->
     """Put together the content of `metrics.json`.
 
     Args:
-        confusions: (N, K, K), a matrix per image, rows true, columns predicted.
+        confusions: (N, K, K), a `scripts.metrics.confusion_matrix` per image.
         class_names: names of the classes 0 .. K - 1.
-        split: name of the data, e.g. "validation".
+        split: as in `ImageReport`.
 
     Example:
         >>> found = summarise(np.array([[[2, 0], [0, 2]], [[1, 1], [0, 2]]]), ["background", "cell"], "test")
@@ -81,19 +77,17 @@ def summarise(confusions: np.ndarray, class_names: Sequence[str], split: str) ->
 class ImageReport(ABC):
     """Measure every image of an evaluation, and write files at the end. Base class.
 
-    Of several processes the first one writes the files, with the images of all. An image that a sampler gives to two
-    processes, for shares of equal size, counts once.
+    The first of several processes writes the files, with the images of all processes. Samplers may repeat an image to
+    give every process the same number. A repeated image counts once.
 
     Args:
         output_dir: folder of the files.
-        split: name of the data, for the reader of the files.
-        image_key: image whose metadata hold the file name.
+        split: name of the data, e.g. "validation", for the reader of the files.
     """
 
-    def __init__(self, output_dir: str | Path, split: str, image_key: str = "image") -> None:
+    def __init__(self, output_dir: str | Path, split: str) -> None:
         self.output_dir = Path(output_dir)
         self.split = split
-        self.image_key = image_key
         self._found: list[tuple[str, Any]] = []
 
     @abstractmethod
@@ -102,10 +96,10 @@ class ImageReport(ABC):
 
         Args:
             item: what was loaded and predicted, by key.
-            evaluator: for `scripts.metrics.images.measure_once`, which shares measures with the engine's metrics.
+            evaluator: for `scripts.metrics.images.measure_once`.
 
         Returns:
-            Nested lists and dictionaries of numbers, since they travel between processes as JSON.
+            Nested lists and dictionaries of numbers, since processes exchange them as JSON.
         """
 
     @abstractmethod
@@ -123,7 +117,7 @@ class ImageReport(ABC):
 
     def _collect(self, evaluator: Engine) -> None:
         for item in engine_items(evaluator):
-            name = source_of(item, self.image_key) or f"image {len(self._found)} of process {idist.get_rank()}"
+            name = source_of(item) or f"image {len(self._found)} of process {idist.get_rank()}"
             try:
                 self._found.append((name, self.measure_image(item, evaluator)))
             except ValueError as error:
@@ -138,15 +132,13 @@ class ImageReport(ABC):
 class MetricsReport(ImageReport):
     """Write `metrics_per_image.csv` and `metrics.json` at the end of an evaluation.
 
+    It compares `pred`, a class map (1, H, W) or scores (K, H, W), with `label`: a class map (1, H, W), or class map and
+    weight map (2, H, W). `weight`, a weight map (1, H, W), may be missing. Pixels of a negative class or of weight 0
+    are not counted.
+
     Args:
-        output_dir: folder of the two files.
+        output_dir, split: as in `ImageReport`.
         class_names: names of the classes 0 .. K - 1.
-        split: name of the data, for the reader of the files.
-        image_key: image whose metadata hold the file name.
-        pred_key: class map (1, H, W) or scores (K, H, W).
-        label_key: class map (1, H, W), or class map and weight map (2, H, W). Pixels of a negative class or of weight 0
-            are not counted.
-        weight_key: weight map (1, H, W), may be missing.
 
     Example::
 
@@ -156,30 +148,18 @@ class MetricsReport(ImageReport):
           class_names: [background, cell]
     """
 
-    def __init__(
-        self,
-        output_dir: str | Path,
-        class_names: Sequence[str],
-        split: str = "test",
-        image_key: str = "image",
-        pred_key: str = "pred",
-        label_key: str = "label",
-        weight_key: str = "weight",
-    ) -> None:
-        super().__init__(output_dir, split, image_key)
+    def __init__(self, output_dir: str | Path, class_names: Sequence[str], split: str = "test") -> None:
+        super().__init__(output_dir, split)
         self.class_names = list(class_names)
-        self.pred_key = pred_key
-        self.label_key = label_key
-        self.weight_key = weight_key
 
     def measure_image(self, item: Mapping[str, Any], evaluator: Engine) -> list[list[int]]:
         """Count the confusion matrix."""
-        label = item[self.label_key]
-        if len(label) == 1 and self.weight_key in item:
-            class_map, weight = as_array(label), as_array(item[self.weight_key])
+        label = item["label"]
+        if len(label) == 1 and "weight" in item:
+            class_map, weight = as_array(label), as_array(item["weight"])
             if not np.array_equal(annotated_pixels(class_map, weight), annotated_pixels(class_map)):
-                label = np.concatenate([class_map, weight])  # else the metrics count the same pixels
-        confusion = measure_once(evaluator, image_confusion, item[self.pred_key], label, len(self.class_names))
+                label = np.concatenate([class_map, weight])  # else the result is shared with the metrics
+        confusion = measure_once(evaluator, image_confusion, item["pred"], label, len(self.class_names))
         return confusion.tolist()
 
     def write(self, names: Sequence[str], found: Sequence[Any]) -> None:
@@ -195,21 +175,20 @@ class MetricsReport(ImageReport):
         write_json(self.output_dir / "metrics.json", summarise(confusions, self.class_names, self.split))
 
 
-def lowest(names: Sequence[str], scores: Sequence[float], measured: str, count: int = 5) -> list[dict[str, Any]]:
-    """List the images of the lowest scores, ascending, for a look at them. Images without a score (NaN) are left out.
+def lowest(names: Sequence[str], scores: Sequence[float], measured: str) -> list[dict[str, Any]]:
+    """List the five images with the lowest scores, ascending. Images without a score (NaN) are left out.
 
     Args:
         names: of the images.
         scores: of the images.
         measured: name of the score.
-        count: number of images at most.
 
     Example:
         >>> lowest(["a", "b", "c"], [0.9, float("nan"), 0.5], "seg")
         [{'image': 'c', 'seg': 0.5}, {'image': 'a', 'seg': 0.9}]
     """
     known = [(float(score), name) for name, score in zip(names, scores, strict=True) if score == score]
-    return [{"image": name, measured: score} for score, name in sorted(known)[:count]]
+    return [{"image": name, measured: score} for score, name in sorted(known)[:5]]
 
 
 def rounded(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -1,7 +1,4 @@
-"""Save the results of segmentation: label images, probabilities, overlays, a table of objects.
-
-A second thread writes the results of an image while the main thread computes the next image.
-"""
+"""Save the results of segmentation in a second thread: label images, probabilities, overlays, a table of objects."""
 
 from __future__ import annotations
 
@@ -29,10 +26,7 @@ BESIDE_BYTES = 2**28  # larger results (above 3600 x 3600 pixels) are written be
 
 
 class Background:
-    """Run one job at a time in a second thread.
-
-    No job is queued: `do` blocks until the previous job has finished. Memory holds the data of a single job, and an
-    error is known before the next job starts.
+    """Run one job at a time in a second thread. Memory then holds the data of a single job.
 
     Example:
         >>> background, done = Background(), []
@@ -54,7 +48,7 @@ class Background:
             job.result()
 
     def do(self, job: Callable[..., None], *args: Any) -> None:
-        """Wait for the previous job, raise its error, or start the new job."""
+        """Wait for the previous job, then start the new job. An error of the previous job is raised instead."""
         self.wait()
         self._job = self._thread.submit(job, *args)
 
@@ -110,8 +104,8 @@ class SegmentationSaver:
         image_key: image for overlays and mean intensities, with file name and pixel size in its metadata. Mean
             intensities are in original units if the image is not normalised.
         pred_key: class map (1, H, W).
-        prob_key: probabilities (K, H, W); may be missing.
-        instances_key: instance map (1, H, W), 0 = background; may be missing.
+        prob_key: probabilities (K, H, W), may be missing.
+        instances_key: instance map (1, H, W), 0 = background, may be missing.
 
     Raises:
         ValueError: during the run, if an image has no file name in its metadata, or two images give one result name.
@@ -225,9 +219,6 @@ class SegmentationSaver:
 
 def spacing_of(image: Any) -> tuple[tuple[float, float] | None, str | None]:
     """Get height and width of a pixel and their unit from the metadata of `PlaneReader`.
-
-    Args:
-        image: `MetaTensor`, or an array without metadata.
 
     Returns:
         ((height, width), unit), or (None, None) if unknown.

@@ -17,13 +17,12 @@ TOLD_EVERY = 20  # iterations. If processes stopped at different iterations, the
 class TimeLimit:
     """End a training after `max_minutes`, and shorten the learning rate's schedule to fit.
 
-    After every iteration, the speed so far gives the number of remaining iterations, and thereby the schedule's length.
-    The first iteration does not count, because it may compile the network. `max_epochs` may end the training earlier.
-    Warm-up takes at most a tenth of the schedule.
+    After every iteration, the schedule gets the number of iterations that fit into the remaining time at the speed so
+    far. The first iteration does not count, because it may compile the network. `max_epochs` may end the training
+    earlier. Warm-up takes at most a tenth of the schedule.
 
     At the limit, the current epoch ends early and is the last. Validation and saving follow as usual. A resumed
-    training uses the remaining time. With several processes, the first process measures the time for all, every 20
-    iterations.
+    training uses the remaining time. The first of several processes measures the time for all, every 20 iterations.
 
     Args:
         max_minutes: limit in minutes, from the first iteration on. None: no limit.

@@ -36,10 +36,9 @@ PATTERNS = ("*.json", "*.csv", "*.png", "panels/*.png")  # files of an evaluatio
 
 
 def building_parser() -> ConfigParser | None:
-    """Find the parser behind a component, from within the component's `__init__`. None: built without a configuration.
+    """Find the parser that builds a component, from the component's `__init__`. None: built without a configuration.
 
-    A component receives only its arguments. Only the parser knows the whole configuration, with overlays and command
-    line.
+    Only the parser knows the whole configuration, with overlays and command line.
     """
     frame: FrameType | None = inspect.currentframe()
     while frame is not None:
@@ -64,7 +63,7 @@ def config_text(config: Mapping[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=140)
 
 
-def settings_of(config: Mapping[str, Any], resolved: Mapping[str, Any] | None = None) -> dict[str, str]:
+def settings_of(config: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, str]:
     """List the settings of a configuration. References to settings are left out.
 
     Args:
@@ -82,7 +81,7 @@ def settings_of(config: Mapping[str, Any], resolved: Mapping[str, Any] | None = 
     table: dict[str, str] = {}
     for key, value in config.items():
         if key not in NO_SETTINGS:
-            _add_settings(table, key, key, value, resolved or {})
+            _add_settings(table, key, key, value, resolved)
     return table
 
 
@@ -106,9 +105,8 @@ def _add_settings(table: dict[str, str], name: str, id: str, value: Any, resolve
 
 def _refers(value: Any) -> bool:
     """Check for a reference, or a list of nothing but references."""
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(part, str) and part.startswith("@") for part in value)
-    return isinstance(value, str) and value.startswith("@")
+    parts = value if isinstance(value, list) else [value]
+    return bool(parts) and all(isinstance(part, str) and part.startswith("@") for part in parts)
 
 
 def _is_shown(value: Any) -> bool:
@@ -139,8 +137,8 @@ def open_run(engine: Engine) -> tuple[Any, str] | None:
     return None if handler is None or handler.cur_run is None else (handler.client, handler.cur_run.info.run_id)
 
 
-def log_metrics(engine: Engine, metrics: Mapping[str, float | None], step: int) -> None:
-    """Send an engine's numbers to MLflow, if used. None is skipped.
+def log_metrics(engine: Engine, metrics: Mapping[str, float], step: int) -> None:
+    """Send an engine's numbers to MLflow, if used.
 
     Example:
         >>> log_metrics(Engine(lambda *_: None), {"loss": 0.5}, step=1)
@@ -148,8 +146,7 @@ def log_metrics(engine: Engine, metrics: Mapping[str, float | None], step: int) 
     if tracked := open_run(engine):
         client, run_id = tracked
         for name, value in metrics.items():
-            if value is not None:
-                client.log_metric(run_id, name, value, step=step)
+            client.log_metric(run_id, name, value, step=step)
 
 
 def log_picture(engine: Engine, path: Path, step: int) -> None:
@@ -170,8 +167,8 @@ class RunSettings:
 
     TensorBoard gets two texts: `settings` (a table) and `configuration` (YAML, ready to run again). MLflow gets
     parameters, `config.yaml`, and a unique name for the run unless a name is set. Without a unique name, MONAI would
-    continue any MLflow run marked as running, for example an interrupted training. A run with an error is marked as
-    failed. An interrupted run stays open and can continue.
+    continue any open MLflow run. A run with an error is marked as failed. An interrupted run stays open and can
+    continue.
 
     Args:
         title: start of the run's name.
@@ -285,12 +282,8 @@ class RunFiles:
 def numbers(content: Mapping[str, Any], name: str) -> dict[str, float]:
     """Collect the numbers in nested dictionaries. Lists are skipped.
 
-    Args:
-        content: nested dictionaries.
-        name: start of all names.
-
     Returns:
-        name -> number, with keys joined by ".". Characters that MLflow refuses become "_".
+        name -> number: `name` and the keys, joined by ".". Characters that MLflow refuses become "_".
 
     Example:
         >>> numbers({"seg": 0.5, "mean": {"dice": 1}}, "metrics")

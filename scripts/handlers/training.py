@@ -146,8 +146,8 @@ class MovingAverage(EMAHandler):
 class Validation(ValidationHandler):
     """Validate at intervals with MONAI's `ValidationHandler`, and always after the last epoch.
 
-    Without the last validation, 5 epochs with an interval of 10 would end without weights. 22 epochs with an interval
-    of 4 would skip epochs 21 and 22. With a falling learning rate, the last epochs are the best.
+    Without the last validation, 5 epochs with an interval of 10 would end without weights. With a falling learning
+    rate, the last epochs are the best.
 
     Args:
         interval: epochs between two validations.
@@ -202,10 +202,8 @@ class Validation(ValidationHandler):
 class WarmupCosineSchedule(_WarmupCosineSchedule):
     """MONAI's linear warm-up and cosine decay, with the length of the configuration when a training is resumed.
 
-    MONAI's class restores `t_total` from the saved state. A finished training, resumed with more epochs, would continue
-    with a learning rate of 0. Here the saved state restores only the position.
-
-    Args: as for `monai.optimizers.WarmupCosineSchedule`.
+    MONAI's class, with the same arguments, restores `t_total` from the saved state. A finished training, resumed with
+    more epochs, would continue with a learning rate of 0. Here the saved state restores only the position.
 
     Example:
         >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
@@ -223,8 +221,7 @@ class WarmupCosineSchedule(_WarmupCosineSchedule):
 class EndProcesses:
     """End the worker processes of a trainer's data loader when the training is over.
 
-    Otherwise Python's garbage collector ends them later and waits five seconds for each. An evaluation in the same
-    Python process then started 40 seconds late after a training with eight workers.
+    Otherwise Python's garbage collector ends them later and waits five seconds for each.
     """
 
     def attach(self, trainer: Trainer) -> None:

@@ -35,9 +35,8 @@ MEASURES = ("precision", "recall", "f1", "mean_matched_iou")
 class ObjectMetric(ImageMetric):
     """Collect the counts of every image, over all processes, and reduce them to one number.
 
-    Call it with predicted label images (B, 1, H, W) and reference label images (B, 1, H, W). A reference (B, 2, H, W)
-    holds a mask or weight map as second channel, for functions `count` with three arguments. Lists of images without
-    the batch axis are taken, too.
+    Call it with predicted and reference label images, both (B, 1, H, W), or lists of images (1, H, W). A reference
+    (B, 2, H, W) holds a mask or weight map as second channel, for functions `count` with three arguments.
 
     Args:
         count: function (result (H, W), reference (H, W)[, valid (H, W)]) -> counts (K,).
@@ -59,11 +58,11 @@ class ObjectMetric(ImageMetric):
         self.score = score
 
     def per_image(self, numbers: np.ndarray) -> np.ndarray:
-        """Give the score of every image from counts (N, K)."""
+        """Compute the score of every image from counts (N, K)."""
         return self.score(numbers)
 
     def over_images(self, numbers: np.ndarray) -> np.ndarray:
-        """Give the score of all objects of all images from counts (N, K)."""
+        """Compute the score of all objects of all images from counts (N, K)."""
         return self.score(numbers.sum(axis=0))
 
 
@@ -125,10 +124,7 @@ class SegScore(ObjectMetricHandler):
     Example::
 
         key_val_metric:
-          val_seg:
-            _target_: scripts.metrics.SegScore
-            pred_key: pred_instances
-            reference_key: reference
+          val_seg: {_target_: scripts.metrics.SegScore}
     """
 
     def __init__(self, pred_key: str = "pred_instances", reference_key: str = "reference") -> None:
@@ -148,9 +144,7 @@ class InstanceScore(ObjectMetricHandler):
     Args:
         threshold: 0.5 <= threshold < 1. A match has a greater IoU.
         measure: "precision", "recall", "f1" or "mean_matched_iou".
-        pred_key: as in `ObjectMetricHandler`.
-        reference_key: as in `ObjectMetricHandler`, negative = not annotated.
-        valid_key: as in `ObjectMetricHandler`.
+        pred_key, reference_key, valid_key: as in `ObjectMetricHandler`. A negative reference is not annotated.
 
     Raises:
         ValueError: unknown measure, or a threshold out of range.
@@ -183,7 +177,6 @@ _HANDLERS: dict[str, Callable[[int], IgniteMetricHandler]] = {  # of the number 
     "seg": lambda _: SegScore(),
     "instance_f1": lambda _: InstanceScore(),
 }
-KEY_METRICS = tuple(_HANDLERS)
 
 
 def key_metric(name: str, class_names: Sequence[str], prefix: str = "val_") -> dict[str, IgniteMetricHandler]:

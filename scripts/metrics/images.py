@@ -1,8 +1,4 @@
-"""Numbers of every image, measured once for all metrics and reports of an engine.
-
-The first metric or report that asks for a measure computes the result and stores it in `engine.state`. All others get
-the stored result, until the next iteration of the engine.
-"""
+"""Numbers of every image, measured once for all metrics and reports of an engine."""
 
 from __future__ import annotations
 
@@ -20,15 +16,10 @@ from scripts.io.arrays import as_array
 
 
 def measure_once(engine: Engine, measure: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function once in an iteration of an engine, and give the same result to later callers.
+    """Call `measure(*arguments)` once in an iteration of an engine, and give the same result to later callers.
 
-    Args:
-        engine: its `state.measured` holds the results, until the next iteration starts.
-        measure: function without side effects.
-        arguments: of `measure`. Later callers need the same objects. Equal objects are measured again.
-
-    Returns:
-        `measure(*arguments)`. Do not change this object, since others get it, too.
+    The engine's `state.measured` holds the results until the next iteration starts. Later callers need the same
+    argument objects, since equal objects are measured again. Do not change the result: all callers share it.
 
     Example:
         >>> from ignite.engine import Engine
@@ -63,11 +54,11 @@ class ImageMetric(CumulativeIterationMetric):
 
     @abstractmethod
     def per_image(self, numbers: np.ndarray) -> np.ndarray:
-        """Give the scores of every image, (N,) or (N, K), from the numbers of all images (N, ...)."""
+        """Compute the score of every image, (N,) or (N, K), from the numbers of all images (N, ...)."""
 
     @abstractmethod
     def over_images(self, numbers: np.ndarray) -> np.ndarray:
-        """Give the score of all images, from their numbers (N, ...)."""
+        """Compute one score for all images, from their numbers (N, ...)."""
 
     def get_buffer(self) -> torch.Tensor:
         """Give the scores of every image since the last reset, float32 (N, K), for `monai.handlers.MetricsSaver`."""
@@ -93,7 +84,7 @@ class ImageMetric(CumulativeIterationMetric):
 
 
 class ImageMetricHandler(IgniteMetricHandler):
-    """Give the images of an engine to an `ImageMetric`. What several metrics measure is measured once.
+    """Give the images of an engine to an `ImageMetric`. Metrics with the same measure share its result.
 
     Args:
         metric: the metric.

@@ -69,18 +69,12 @@ class ThresholdCurve:
         return 1.0 - self.score
 
 
-def thinned_curves(
-    probability: np.ndarray,
-    truth: np.ndarray,
-    thresholds: np.ndarray = THRESHOLDS,
-    valid: np.ndarray | None = None,
-) -> list[ThresholdCurve]:
-    """Measure V_Rand and V_Info of one plane after thinning, over the thresholds.
+def thinned_curves(probability: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None) -> list[ThresholdCurve]:
+    """Measure V_Rand and V_Info of one plane after thinning, over the challenge's thresholds.
 
     Args:
         probability: floating (H, W), probability of a cell, 0 .. 1. Pixels above the threshold are cells.
         truth: (H, W), not 0 = cell. Its 4-connected regions are compared.
-        thresholds: (T,), default: those of the challenge.
         valid: mask (H, W). Pixels where it is 0 are left out, e.g. because they are not annotated. They connect no
             regions, neither in the truth nor in the thinned proposal.
 
@@ -96,22 +90,16 @@ def thinned_curves(
         (1.0, 0.7)
     """
     levels = checked_probability(probability, truth)
-    inside = None if valid is None or np.all(valid) else valid != 0
-    regions = cell_regions(truth if inside is None else (truth != 0) & inside)
-    rows: list[tuple[Agreement, Agreement]] = []
-    cells = None
-    for threshold in thresholds:
-        above = levels > threshold
-        if cells is not None and np.array_equal(above, cells):  # happens with proposals of few values
-            rows.append(rows[-1])
-            continue
-        cells = above
-        found = thin_membrane(cells)
-        if inside is not None:
+    inside = np.ones(truth.shape, bool) if valid is None else valid != 0
+    regions = cell_regions((truth != 0) & inside)
+    rows = []
+    for threshold in THRESHOLDS:
+        found = thin_membrane(levels > threshold)
+        if not inside.all():
             found = connected_components(np.where(inside, found, 0), background=0, connectivity=1)
         table = overlap_table(regions, found)
         rows.append((v_rand(table), v_info(table)))
-    return [ThresholdCurve(thresholds, *np.array(scores).T) for scores in zip(*rows, strict=True)]
+    return [ThresholdCurve(THRESHOLDS, *np.array(scores).T) for scores in zip(*rows, strict=True)]
 
 
 def image_curves(pred: Any, label: Any, channel: int = 1) -> np.ndarray:
@@ -137,7 +125,7 @@ def image_curves(pred: Any, label: Any, channel: int = 1) -> np.ndarray:
 
 
 def cell_probability(pred: np.ndarray, channel: int) -> np.ndarray:
-    """Take the probability of cells (H, W) out of a prediction: one channel of (K, H, W), or the only one of (1, H, W).
+    """Select the probability of cells (H, W): a channel of (K, H, W), or the only channel of (1, H, W).
 
     Example:
         >>> cell_probability(np.array([[[0.1]], [[0.9]]]), channel=1)
@@ -151,17 +139,12 @@ def pooled_counts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Count the pairs and pixels of one plane for the Rand error and the pixel error, without thinning.
 
-    Args:
-        probability: as in `thinned_curves`.
-        truth: as in `thinned_curves`.
-        thresholds: (T,).
+    Arguments and errors as in `thinned_curves`.
 
     Returns:
         Pairs of pixels (Rand error) and pixels (pixel error), each float64 (T, 3): true positives, false positives,
-        false negatives. Positive means in one region, or in a cell. Counts of several planes are added.
-
-    Raises:
-        ValueError: as in `thinned_curves`.
+        false negatives. A pair is positive inside one region, a pixel inside a cell. Counts of several planes are
+        added.
 
     Example:
         >>> pairs, pixels = pooled_counts(np.array([[0.9, 0.9, 0.2]]), np.array([[1, 0, 0]]), np.array([0.5]))
@@ -203,11 +186,7 @@ def stack_curves(slices: Sequence[Mapping[str, Any]]) -> dict[str, ThresholdCurv
 
 
 def checked_probability(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Round a plane of probabilities to single precision, as the challenge's program does, and check it.
-
-    Args:
-        probability: (H, W), 0 .. 1.
-        truth: (H, W).
+    """Check a plane of probabilities (H, W), and round to single precision, as the challenge's program does.
 
     Returns:
         float64 (H, W).
@@ -231,16 +210,14 @@ def checked_probability(probability: np.ndarray, truth: np.ndarray) -> np.ndarra
 
 
 def _first_highest(f: np.ndarray) -> int:
-    """Give the index of the highest number, the first of equal ones. 0 if all are NaN."""
+    """Find the index of the highest number, the first of equal ones. 0 if all are NaN."""
     return int(np.nan_to_num(f, nan=-1.0).argmax())
 
 
 class ThinnedScore(ImageMetric):
     """Collect V_Rand and V_Info of every plane over the thresholds, over all processes, and give the highest mean.
 
-    Call it with probabilities (B, K, H, W), or of cells alone (B, 1, H, W), and labels (B, 1, H, W) class maps or
-    (B, 2, H, W) class map and weight map. Lists of planes without the batch axis are taken, too. Pixels of a negative
-    class or of weight 0 are not annotated.
+    Call it with predictions and labels as in `image_curves`, as batches (B, ...) or lists of images.
 
     Args:
         measure: `v_rand` or `v_info`.

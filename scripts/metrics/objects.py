@@ -26,13 +26,12 @@ SPLIT_COST, MISS_COST, FALSE_COST = 5, 10, 1  # the challenge's weights of NS, F
 def seg_jaccards_of(table: Overlaps) -> np.ndarray:
     """Compute the part of each reference object in SEG.
 
-    This part is the Jaccard index with the result object that covers more than half of the reference object. It is 0
+    The part is the Jaccard index with the result object that covers more than half of the reference object, and 0
     without such an object. Other result objects cost nothing, so a partly annotated reference can be scored, as in the
-    challenge. A result object counts as a whole, also where the reference is negative (not annotated).
+    challenge. A result object counts as a whole, also on pixels that are not annotated.
 
     Args:
-        table: of a frame in which all pixels count. The reference is as in the file, without a gap between touching
-            objects.
+        table: `overlaps` of a frame, without a mask of annotated pixels and without gaps between touching objects.
 
     Returns:
         float64 (R,), in the order of the object numbers.
@@ -47,11 +46,7 @@ def seg_jaccards_of(table: Overlaps) -> np.ndarray:
 
 
 def seg_counts(result: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Give the sum of `seg_jaccards_of` and the number of reference objects, float64 (2,).
-
-    Args:
-        result: label image as in `overlaps`.
-        reference: label image of the same shape.
+    """Compute the sum of `seg_jaccards_of` and the number of reference objects, float64 (2,), see `overlaps`.
 
     Example:
         >>> seg_counts(np.array([[1, 1, 1, 0]]), np.array([[5, 5, 5, 6]]))
@@ -76,13 +71,13 @@ def seg_score(results: Frames, references: Frames) -> float:
 
     Args:
         results: label images of the annotated frames.
-        references: their gold or silver label images.
+        references: gold or silver label images of the same frames.
 
     Returns:
         0 .. 1, NaN without reference objects.
 
     Raises:
-        ValueError: there are no frames, numbers of frames differ, or as `overlaps`.
+        ValueError: no frames, different numbers of frames, or as `overlaps`.
 
     Example:
         >>> seg_score([np.array([[1, 1, 0]]), np.array([[1, 1, 0]])], [np.array([[4, 4, 0]]), np.array([[4, 4, 4]])])
@@ -132,7 +127,7 @@ def det_score(results: Frames, markers: Frames) -> float:
 
     Args:
         results: label images.
-        markers: their label images of markers.
+        markers: label images of the markers in the same frames.
 
     Returns:
         0 .. 1, NaN without markers.
@@ -228,7 +223,7 @@ def instance_scores(
     Args:
         results: label images.
         references: label images, negative = not annotated.
-        valid: their masks or weight maps, 0 = not annotated.
+        valid: masks or weight maps, 0 = not annotated.
         thresholds: T values in 0.5 <= t < 1. A match has a greater IoU.
 
     Returns:
@@ -236,7 +231,7 @@ def instance_scores(
         2 TP / (2 TP + FP + FN), `mean_matched_iou`, and the numbers `matches`, `false`, `missed`. NaN for 0 / 0.
 
     Raises:
-        ValueError: there are no frames, numbers of frames differ, or as `instance_counts`.
+        ValueError: as `seg_score` and `instance_counts`.
 
     Example:
         >>> scores = instance_scores([np.array([[1, 1, 1, 0, 2]])], [np.array([[1, 1, 1, 1, 0]])])

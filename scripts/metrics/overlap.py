@@ -29,12 +29,7 @@ from skimage.segmentation import relabel_sequential
 
 
 class Agreement(NamedTuple):
-    """Precision (falls with mergers), recall (falls with splits) and F-score, their harmonic mean.
-
-    Example:
-        >>> Agreement(precision=0.5, recall=1.0, f=2 / 3).f
-        0.6666666666666666
-    """
+    """Precision (falls with mergers), recall (falls with splits) and F-score, their harmonic mean."""
 
     precision: float
     recall: float
@@ -45,11 +40,11 @@ def overlap_table(truth: np.ndarray, found: np.ndarray) -> sparse.csr_array:
     """Count the pixels of every pair of overlapping regions, where the truth is not 0.
 
     Args:
-        truth: integer, of any shape: regions 1 .. A. Pixels of 0 are left out.
+        truth: integer, of any shape: regions 1 .. A.
         found: integer, of the same shape: regions 1 .. B, 0 = membrane.
 
     Returns:
-        float64 (A + 1, B + 1), sparse: pixels of every pair. Row 0 is empty.
+        float64 (A + 1, B + 1), sparse. Row 0 is empty.
 
     Raises:
         ValueError: the shapes differ.
@@ -63,7 +58,7 @@ def overlap_table(truth: np.ndarray, found: np.ndarray) -> sparse.csr_array:
     if truth.shape != found.shape:
         raise ValueError(f"the truth has the shape {truth.shape}, the proposal {found.shape}; they must be equal")
     rows, columns = truth.ravel(), found.ravel()
-    is_first = np.ones(rows.size, bool)  # of a run of equal pairs: adding up runs takes a tenth of adding up pixels
+    is_first = np.ones(rows.size, bool)  # of a run of equal pairs: adding up runs is faster than adding up pixels
     is_first[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
     starts = np.flatnonzero(is_first)
     pixels = np.diff(starts, append=rows.size).astype(float)
@@ -74,7 +69,7 @@ def overlap_table(truth: np.ndarray, found: np.ndarray) -> sparse.csr_array:
 
 
 def v_rand(table: sparse.csr_array) -> Agreement:
-    """Compute the Rand scores of an `overlap_table`; NaN if the table is empty.
+    """Compute the Rand scores of an `overlap_table`, NaN if the table is empty.
 
     Example:
         >>> v_rand(overlap_table(np.array([1, 1, 0, 2, 2]), np.array([1, 1, 1, 1, 1])))  # a merger
@@ -84,7 +79,7 @@ def v_rand(table: sparse.csr_array) -> Agreement:
 
 
 def v_info(table: sparse.csr_array) -> Agreement:
-    """Compute the information theoretic scores of an `overlap_table`; NaN if the table is empty.
+    """Compute the information theoretic scores of an `overlap_table`, NaN if the table is empty.
 
     A proposal of a single region has no entropy. As in the challenge's program, precision is then 1 and recall 0. For a
     truth of a single region precision is 0 and recall 1. `f` is 0 in both cases, even if both are the same region.
@@ -125,17 +120,10 @@ def rand_pairs(table: sparse.csr_array) -> tuple[float, float, float]:
 
 
 def agreement(both: float, found_only: float, truth_only: float) -> Agreement:
-    """Compute precision, recall and F-score of counts.
+    """Compute precision, recall and F-score of true positives, false positives and false negatives.
 
-    As in the challenge's program, precision is 1 if `found_only` is 0, and recall is 1 if `truth_only` is 0.
-
-    Args:
-        both: true positives.
-        found_only: false positives.
-        truth_only: false negatives.
-
-    Returns:
-        The scores, NaN if all counts are 0.
+    As in the challenge's program, precision is 1 if `found_only` is 0, and recall is 1 if `truth_only` is 0. All three
+    scores are NaN if all counts are 0.
 
     Example:
         >>> agreement(both=3, found_only=1, truth_only=0)
@@ -149,7 +137,7 @@ def agreement(both: float, found_only: float, truth_only: float) -> Agreement:
 
 
 def _pixels(table: sparse.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Give the pixels of the true regions, the found regions, the pairs of both, and of the found membrane."""
+    """Count the pixels of each true region, each found region, each overlapping pair, and of the found membrane."""
     by_column = table.tocsc()
     of_truth = np.bincount(by_column.indices, by_column.data, table.shape[0])
     of_found = np.bincount(table.indices, table.data, table.shape[1])
@@ -233,11 +221,7 @@ def overlaps(result: np.ndarray, reference: np.ndarray, annotated: np.ndarray | 
 
 
 def _renumbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Renumber the objects 1, 2, ... in the order of their numbers. Numbers below 1 become 0.
-
-    Returns:
-        Old numbers, int64 (N,), and the new label image, int32.
-    """
+    """Renumber the objects 1, 2, ... in ascending order. Gives the old numbers, int64 (N,), and the image, int32."""
     if labels.size == 0:
         return np.zeros(0, np.int64), np.zeros(labels.shape, np.int32)
     renumbered, _, old = relabel_sequential(np.maximum(labels, 0))
@@ -245,7 +229,7 @@ def _renumbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _object_numbers(labels: np.ndarray, name: str) -> np.ndarray:
-    """Give a label image as integers, checked."""
+    """Check a label image, and convert to integers."""
     if labels.ndim < 2:
         raise ValueError(
             f"{name} must be a label image (H, W), got the shape {labels.shape}. Is it in a list of frames?"
@@ -257,14 +241,10 @@ def _object_numbers(labels: np.ndarray, name: str) -> np.ndarray:
 
 
 def whole_numbers(values: np.ndarray, name: str) -> np.ndarray:
-    """Turn classes or object numbers of any number type into integers.
-
-    Args:
-        values: of any shape.
-        name: of the array, for the error.
+    """Convert classes or object numbers of any number type to integers.
 
     Raises:
-        ValueError: a value is no whole number.
+        ValueError: a value is no whole number. The message has the array's `name`.
 
     Example:
         >>> whole_numbers(np.array([0.0, 2.0]), "label")

@@ -45,9 +45,8 @@ def confusion_matrix(
         array([[1, 1],
                [0, 1]])
     """
-    for name, array in (("label", label), ("valid", valid)):
-        if array is not None and array.shape != pred.shape:
-            raise ValueError(f"{name} has the shape {array.shape}, the prediction {pred.shape}; they must be equal")
+    if label.shape != pred.shape:
+        raise ValueError(f"label has the shape {label.shape}, the prediction {pred.shape}; they must be equal")
     counted = annotated_pixels(label, valid)
     truth = _classes(label[counted], "label", num_classes)
     found = _classes(pred[counted], "pred", num_classes)
@@ -55,7 +54,7 @@ def confusion_matrix(
 
 
 def image_confusion(pred: Any, label: Any, num_classes: int) -> np.ndarray:
-    """Give the `confusion_matrix` of an image as engines hold it.
+    """Compute the `confusion_matrix` of an image as engines hold it.
 
     Args:
         pred: tensor or array, scores (K, *spatial) or class map (1, *spatial).
@@ -72,13 +71,9 @@ def image_confusion(pred: Any, label: Any, num_classes: int) -> np.ndarray:
 
 
 def pixel_error(confusion: np.ndarray) -> np.ndarray:
-    """Give the share of annotated pixels with a wrong class; NaN without annotated pixels.
+    """Compute the share of annotated pixels with a wrong class from matrices (..., K, K), float64 (...).
 
-    Args:
-        confusion: (..., K, K), rows true, columns predicted.
-
-    Returns:
-        float64 (...).
+    NaN without annotated pixels.
 
     Example:
         >>> float(pixel_error(np.array([[1, 1], [0, 2]])))
@@ -88,13 +83,9 @@ def pixel_error(confusion: np.ndarray) -> np.ndarray:
 
 
 def dice_per_class(confusion: np.ndarray) -> np.ndarray:
-    """Give Dice 2 |P n T| / (|P| + |T|) of every class; NaN for classes in neither prediction nor truth.
+    """Compute Dice 2 |P n T| / (|P| + |T|) of every class from matrices (..., K, K), float64 (..., K).
 
-    Args:
-        confusion: (..., K, K), rows true, columns predicted.
-
-    Returns:
-        float64 (..., K).
+    NaN for classes in neither prediction nor truth.
 
     Example:
         >>> dice_per_class(np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0]])).round(3)
@@ -105,13 +96,7 @@ def dice_per_class(confusion: np.ndarray) -> np.ndarray:
 
 
 def iou_per_class(confusion: np.ndarray) -> np.ndarray:
-    """Give IoU |P n T| / |P u T| of every class; NaN for classes in neither prediction nor truth.
-
-    Args:
-        confusion: (..., K, K), rows true, columns predicted.
-
-    Returns:
-        float64 (..., K).
+    """Compute IoU |P n T| / |P u T| of every class. Shapes and NaN as in `dice_per_class`.
 
     Example:
         >>> iou_per_class(np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0]]))
@@ -154,13 +139,7 @@ def to_class_map(pred: np.ndarray) -> np.ndarray:
 
 
 def split_target(target: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Split a target into its label and its weight map.
-
-    Args:
-        target: label (1, *spatial), or label and weight map (2, *spatial).
-
-    Returns:
-        Label (*spatial), and weight map (*spatial) or None.
+    """Split a target (1 or 2, *spatial) into its label and its weight map, each (*spatial). None: no weight map.
 
     Raises:
         ValueError: another number of channels.
@@ -180,8 +159,7 @@ def split_target(target: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 class SegmentationMetric(ImageMetric):
     """Collect the confusion matrices of all images, over all processes, and reduce them to one number.
 
-    Call it with predictions (B, K, *spatial) scores or (B, 1, *spatial) class maps, and labels (B, 1, *spatial) class
-    maps or (B, 2, *spatial) class map and weight map. Lists of images without the batch axis are taken, too.
+    Call it with predictions and labels as in `image_confusion`, as batches (B, ...) or lists of images.
 
     Args:
         num_classes: number of classes K.
@@ -228,9 +206,7 @@ class MeanDice(ImageMetricHandler):
     """Dice, as a key or additional metric of a MONAI engine.
 
     Args:
-        num_classes: number of classes K.
-        class_index: class to measure. None: mean over the classes.
-        pooled: measure all pixels of all images together, instead of averaging over the images.
+        num_classes, class_index, pooled: as in `SegmentationMetric`.
         output_transform: takes the predictions and labels out of the engine's output.
 
     Example::
@@ -287,7 +263,7 @@ def named_metrics(class_names: Sequence[str], prefix: str = "val_") -> dict[str,
 
 
 def _classes(values: np.ndarray, name: str, num_classes: int) -> np.ndarray:
-    """Give the values of the counted pixels as int64, checked to be classes."""
+    """Convert the values of the counted pixels to int64, and check that they are classes."""
     classes = whole_numbers(values, f"{name} (a class map)").astype(np.int64, copy=False)
     if classes.size and (classes.min() < 0 or classes.max() >= num_classes):
         raise ValueError(

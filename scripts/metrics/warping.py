@@ -110,7 +110,7 @@ def warp(truth: np.ndarray, proposal: np.ndarray, priority: np.ndarray | None = 
 def _turn_simple(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
     """Turn the simple pixels among the given (N,), in sweeps until a sweep turns none. All arrays are overwritten.
 
-    `image` is uint8 (H, W), 1 = cell, with a rim of 0.
+    `image` is as in `is_simple`, with a rim of 0.
     """
     before, remaining = -1, len(rows)
     while remaining != before:
@@ -126,15 +126,10 @@ def _turn_simple(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> No
 
 @compiled
 def is_simple(image: np.ndarray, y: int, x: int) -> bool:
-    """Find out whether turning a pixel keeps the number of cells (4-connected) and membranes (8-connected).
+    """Check whether turning an inner pixel keeps the number of cells (4-connected) and membranes (8-connected).
 
-    Yokoi's connectivity number is then 1: in the ring of 8 neighbours exactly one stretch of cells touches the pixel by
-    an edge, and the ring is not all cells.
-
-    Args:
-        image: uint8 (H, W), 1 = cell, 0 = membrane.
-        y: row of the pixel, 1 .. H - 2.
-        x: column of the pixel, 1 .. W - 2.
+    `image` is uint8 (H, W), 1 = cell, 0 = membrane. Yokoi's connectivity number is 1 for these pixels: among the 8
+    neighbours, exactly one stretch of cells touches the pixel by an edge, and not all neighbours are cells.
 
     Example:
         >>> image = np.array([[0, 0, 0], [1, 0, 1], [0, 0, 0]], np.uint8)
@@ -142,7 +137,7 @@ def is_simple(image: np.ndarray, y: int, x: int) -> bool:
         False
     """
     right, above, left, below = image[y, x + 1], image[y - 1, x], image[y, x - 1], image[y + 1, x]
-    ends = right * (1 - image[y - 1, x + 1] * above)  # a stretch ends here, seen against the clock
+    ends = right * (1 - image[y - 1, x + 1] * above)  # 1 if a stretch ends here, counter-clockwise
     ends += above * (1 - image[y - 1, x - 1] * left)
     ends += left * (1 - image[y + 1, x - 1] * below)
     ends += below * (1 - image[y + 1, x + 1] * right)
@@ -152,9 +147,9 @@ def is_simple(image: np.ndarray, y: int, x: int) -> bool:
 def splits_and_mergers(warped: np.ndarray, proposal: np.ndarray, radius: int = 20) -> tuple[int, int]:
     """Count the pixels of splits and mergers among the pixels that still differ after `warp`.
 
-    A differing pixel that is membrane in the warped truth is a merger if its 8 neighbours belong to two regions or
-    more. A differing pixel of a cell is a split in the same case, or if its neighbours are not connected without it
-    within `radius`. Other pixels (holes and objects that appear or vanish) are not counted.
+    A differing pixel of the warped truth's membrane is a merger if its 8 neighbours belong to two regions or more. A
+    differing pixel of a cell is a split in the same case, or if its neighbours are connected within `radius` only
+    through this pixel. Other pixels (holes and objects that appear or vanish) are not counted.
 
     Args:
         warped: bool (H, W), True = cell.
@@ -204,7 +199,7 @@ def _count(regions: np.ndarray, rows: np.ndarray, columns: np.ndarray, radius: i
 def _is_bridge(
     regions: np.ndarray, y: int, x: int, radius: int, seen: np.ndarray, mark: int, queue: np.ndarray
 ) -> bool:
-    """Find out whether the cell pixels around a pixel need it to be connected within `radius`.
+    """Check whether the cell pixels around a pixel are connected within `radius` only through this pixel.
 
     `seen`, int64 (H, W), gets the number `mark` at every pixel that is reached. `queue`, int64 (N, 2), is overwritten.
     """
@@ -228,18 +223,14 @@ def _is_bridge(
     return missing > 0
 
 
-def warping_error(
-    planes: Iterable[tuple[np.ndarray, np.ndarray]], thresholds: np.ndarray = THRESHOLDS[:-1], radius: int = 20
-) -> WarpingError:
+def warping_error(planes: Iterable[tuple[np.ndarray, np.ndarray]]) -> WarpingError:
     """Measure the warping error of a stack: pixels of splits and mergers over all pixels, at each threshold.
 
     Args:
         planes: (probability, truth) of every plane, each (H, W): probability of a cell, 0 .. 1, and not 0 = cell.
-        thresholds: (T,). Default: 0.0, 0.1 ... 0.9, since the challenge leaves 1.0 out here.
-        radius: as in `splits_and_mergers`.
 
     Returns:
-        Counts over the thresholds, and the lowest error as `error`.
+        Counts at the thresholds 0.0, 0.1 ... 0.9, since the challenge leaves 1.0 out here, and the lowest error.
 
     Raises:
         ValueError: the shapes differ, a value is no probability, or there is no plane.
@@ -252,6 +243,7 @@ def warping_error(
         >>> result.error
         0.0
     """
+    thresholds = THRESHOLDS[:-1]
     counts, pixels = np.zeros((len(thresholds), 2), np.int64), 0
     for probability, truth in planes:
         levels, cells = checked_probability(probability, truth), truth != 0
@@ -259,7 +251,7 @@ def warping_error(
         for row, threshold in zip(counts, thresholds, strict=True):
             proposal = levels > threshold
             surest_first = np.abs(levels - threshold).astype(np.float32)
-            row += splits_and_mergers(warp(cells, proposal, surest_first), proposal, radius)
+            row += splits_and_mergers(warp(cells, proposal, surest_first), proposal)
     if not pixels:
         raise ValueError("expected at least one plane of a probability map and its truth, got none")
     splits, mergers = counts.T

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from scripts.metrics.membranes import ThresholdCurve
 from scripts.metrics.warping import WarpingError
 from scripts.plot.overlays import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
-from scripts.plot.panels import new_figure
+from scripts.plot.panels import mark_best, new_figure
 
 BINS = 20
 
@@ -38,7 +38,7 @@ def threshold_figure(
         3
     """
     rows, columns = (1, 3) if warping is None else (2, 2)
-    figure = new_figure(4.6 * columns, 4.3 * rows + 0.3)
+    figure = new_figure(4.6 * columns, 4.3 * rows + 0.3, title)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, key, name in ((axes[0], "v_rand", "V_Rand, thinned"), (axes[1], "v_info", "V_Info, thinned")):
         curve = curves[key]
@@ -56,8 +56,6 @@ def threshold_figure(
         _draw_best(ax, warping.thresholds, warping.errors, warping.best, BLUE, "warping error", digits=6)
         ax.set_yscale("symlog", linthresh=1e-4, linscale=0.5)  # good results are near 0, where a logarithm has no value
         _label_axes(ax, "warping error", "share of pixels", highest=None)
-    if title:
-        figure.suptitle(title, fontsize=12)
     return figure
 
 
@@ -95,8 +93,7 @@ def jaccard_figure(jaccards: np.ndarray, title: str = "") -> Figure:
     ax.xaxis.set_major_locator(MultipleLocator(0.1))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(ax, legend_columns=3)
-    if title:
-        ax.set_title(title, fontsize=11)
+    ax.set_title(title, fontsize=11)
     return figure
 
 
@@ -106,9 +103,8 @@ def _draw_best(
     """Draw the main line of a panel. Its best value has a ring and is named in the legend."""
     if not np.isnan(values[best]):
         name += f" (best {values[best]:.{digits}f} at {thresholds[best]:.1f})"
-        ring: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "clip_on": False, "zorder": 4}
         ax.axvline(thresholds[best], color=GREY, linestyle=":", linewidth=1.2, zorder=1)
-        ax.plot([thresholds[best]], [values[best]], "o", color=colour, **ring)
+        mark_best(ax, thresholds[best], values[best], colour, layer=4)
     ax.plot(thresholds, values, color=colour, marker="o", markersize=3, linewidth=2.2, label=name, zorder=3)
 
 
@@ -124,5 +120,4 @@ def _finish(ax: Axes, legend_columns: int) -> None:
     """Draw grid and frame, and the legend below the panel."""
     ax.grid(alpha=0.3, zorder=0)
     ax.spines[["top", "right"]].set_visible(False)
-    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": legend_columns}
-    ax.legend(fontsize=9, frameon=False, **place)
+    ax.legend(fontsize=9, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=legend_columns)

@@ -41,8 +41,8 @@ def error_map(prediction: np.ndarray, label: np.ndarray, valid: np.ndarray | Non
         valid: (H, W), for example the weight map. 0: not annotated.
 
     Returns:
-        uint8 (H, W): `CORRECT` (0); `FALSE_BACKGROUND` (1), prediction 0 and label not 0; `MISSED_BACKGROUND` (2),
-        label 0 and prediction not 0; `CONFUSED` (3), two different classes except 0; `UNKNOWN` (4), not annotated.
+        uint8 (H, W). `CORRECT` 0, `FALSE_BACKGROUND` 1 (only the prediction is 0), `MISSED_BACKGROUND` 2 (only the
+        label is 0), `CONFUSED` 3 (two different classes except 0), `UNKNOWN` 4 (not annotated).
 
     Example:
         >>> error_map(np.array([[0, 0, 1, 2]]), np.array([[0, 1, 0, 1]]))
@@ -65,10 +65,7 @@ def class_key(class_names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def displayable(image: np.ndarray) -> np.ndarray:
-    """Stretch an image between its 0.5 and 99.5 percentiles. A few dust or dead pixels then do not darken the rest.
-
-    Args:
-        image: (H, W) or (C, H, W), any range.
+    """Stretch an image (H, W) or (C, H, W) between its 0.5 and 99.5 percentiles, so that dead pixels do not darken it.
 
     Returns:
         float32 (H, W, 3) in [0, 1]. Images with 3 channels are shown as RGB, all others by their first channel in grey.

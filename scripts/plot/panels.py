@@ -1,7 +1,4 @@
-"""Draw training curves and panels of one image as matplotlib figures.
-
-No function reads a file or changes matplotlib's global state.
-"""
+"""Draw training curves and panels of one image as matplotlib figures, without matplotlib's global state."""
 
 from __future__ import annotations
 
@@ -88,7 +85,7 @@ def panel_figure(
     rows = -(-panels // columns)
     image_height = 4.2 * min(max(label.shape[0] / label.shape[1], 0.4), 2.0)
     key_height = 0.35 + 0.2 * (-(-len(class_names) // 3))
-    figure = new_figure(4.4 * columns, (image_height + key_height + 0.3) * rows + 0.4)
+    figure = new_figure(4.4 * columns, (image_height + key_height + 0.3) * rows + 0.4, title)
     axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[image_height, key_height] * rows)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -113,8 +110,6 @@ def panel_figure(
     if prediction is not None:
         _show(next(free), "prediction", drawn[1], key)
         _show_errors(next(free), error_map(prediction, label, weight), class_names[0], thin)
-    if title:
-        figure.suptitle(title, fontsize=12)
     return figure
 
 
@@ -139,8 +134,9 @@ def curves_figure(rows: Sequence[Mapping[str, float | None]], title: str = "") -
     subjects = list(dict.fromkeys(map(_subject, scores)))
     groups = {"training loss": ["loss"], **_score_groups(scores), "validation error": errors, "learning rate": ["lr"]}
     groups = {name: lines for name, lines in groups.items() if lines}
-    figure = new_figure(12.8, 3.6 * -(-len(groups) // 2) + 0.3)
-    axes = figure.subplots(-(-len(groups) // 2), 2, squeeze=False).ravel()
+    rows_of_axes = -(-len(groups) // 2)
+    figure = new_figure(12.8, 3.6 * rows_of_axes + 0.3, title)
+    axes = figure.subplots(rows_of_axes, 2, squeeze=False).ravel()
     for ax in axes[len(groups) :]:
         ax.set_axis_off()
     for ax, (name, lines) in zip(axes, groups.items(), strict=False):
@@ -150,8 +146,6 @@ def curves_figure(rows: Sequence[Mapping[str, float | None]], title: str = "") -
         counted = f"the first {_MOST_LINES} of {len(lines)} " if len(lines) > _MOST_LINES else ""
         _label_axes(ax, counted + name, legend=name.startswith("validation"))
         ax.set_xlim(0.5, max([float(row["epoch"] or 0) for row in rows], default=1.0) + 0.5)
-    if title:
-        figure.suptitle(title, fontsize=12)
     return figure
 
 
@@ -178,7 +172,7 @@ def figure_pixels(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, title: str = "") -> Figure:
     """Make an empty white figure, in inches. matplotlib's constrained layout keeps its parts from overlapping.
 
     Example:
@@ -188,7 +182,19 @@ def new_figure(width: float, height: float) -> Figure:
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
     figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, fontsize=12)
     return figure
+
+
+def mark_best(ax: Axes, x: float, y: float, colour: str, layer: int) -> None:
+    """Draw a ring around the best value of a line.
+
+    Example:
+        >>> ax = new_figure(width=3, height=2).subplots()
+        >>> mark_best(ax, 1, 0.9, "#0072B2", layer=3)
+    """
+    ax.plot([x], [y], "o", color=colour, markersize=9, markerfacecolor="none", clip_on=False, zorder=layer)
 
 
 def _show(axes: tuple[Axes, Axes], title: str, image: np.ndarray, key: Sequence[tuple[str, str]]) -> None:
@@ -218,7 +224,7 @@ def _show_scale(
 
 
 def _show_errors(axes: tuple[Axes, Axes], errors: np.ndarray, background: str, thin: tuple) -> None:
-    """Draw the part `thin` of an error map. The title has the share of wrong pixels in the whole map."""
+    """Draw every n-th pixel of an error map, by the index `thin`. The title has the share of wrong pixels of all."""
     names = ("correct", f"false {background}", f"missed {background}", "other class", "not annotated")
     annotated = int((errors != UNKNOWN).sum())
     wrong = annotated - int((errors == CORRECT).sum())
@@ -229,7 +235,7 @@ def _show_errors(axes: tuple[Axes, Axes], errors: np.ndarray, background: str, t
 
 
 def _score_groups(scores: list[str]) -> dict[str, list[str]]:
-    """Group scores by axes: all together, or Dice, IoU and the rest where they are too many."""
+    """Group scores by axes: all together, or Dice, IoU and the rest if there are more than eight."""
     if len(scores) <= _MOST_LINES:
         return {"validation scores": scores}
     dice, iou = ([score for score in scores if kind in score] for kind in ("dice", "iou"))
@@ -252,12 +258,10 @@ def _draw_line(ax: Axes, rows: Sequence[Mapping[str, float | None]], column: str
     if is_key and len(known):
         epoch, value = known[np.argmax(known[:, 1])]
         name += f" (best {value:.4f}, epoch {int(epoch)})"
-        ring: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "clip_on": False}
-        ax.plot([epoch], [value], "o", color=colour, zorder=layer, **ring)
+        mark_best(ax, epoch, value, colour, layer)
     marker = "o" if len(known) <= 30 else ""
     width = 2.2 if is_key else 1.5
-    style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 3, "linewidth": width, "zorder": layer}
-    ax.plot(known[:, 0], known[:, 1], label=name, **style)
+    ax.plot(*known.T, color=colour, marker=marker, markersize=3, linewidth=width, zorder=layer, label=name)
 
 
 def _label_axes(ax: Axes, name: str, legend: bool) -> None:

@@ -12,24 +12,23 @@ from monai.utils import convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 from scripts.inferers.precision import at_least_single
 
 
-def probabilities(scores: torch.Tensor, channel_dim: int = 0) -> torch.Tensor:
+def probabilities(scores: torch.Tensor) -> torch.Tensor:
     """Compute the softmax over the classes (Sec. 3). A single channel is a sigmoid p and gives 1 - p and p.
 
     Args:
-        scores: floating (K, *spatial), or with the classes on the axis `channel_dim`.
-        channel_dim: axis of the classes.
+        scores: floating (K, *spatial).
 
     Returns:
-        float32 or float64, max(K, 2) channels that sum to 1.
+        float32 or float64 (max(K, 2), *spatial). The channels sum to 1.
 
     Example:
         >>> probabilities(torch.zeros(1, 4, 5)).shape
         torch.Size([2, 4, 5])
     """
     scores = at_least_single(scores)
-    if scores.shape[channel_dim] == 1:
-        scores = torch.cat([torch.zeros_like(scores), scores], dim=channel_dim)  # sigmoid(s) = softmax(0, s)
-    return scores.softmax(dim=channel_dim)
+    if len(scores) == 1:
+        scores = torch.cat([torch.zeros_like(scores), scores])  # sigmoid(s) = softmax(0, s)
+    return scores.softmax(dim=0)
 
 
 class _FromScoresd(MapTransform):
@@ -82,8 +81,7 @@ class LikeliestClassd(_FromScoresd):
 
     Args:
         keys: entries with a score or probability for each class, (K, *spatial).
-        output_keys: where the classes are written, float32 (1, *spatial), one name per key. None: in place of the
-            scores.
+        output_keys: where the classes are written, float32 (1, *spatial). None: in place of the scores.
         allow_missing_keys: skip missing keys.
 
     Example:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from monai.utils import ensure_tuple_rep
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 Random = np.random.RandomState | np.random.Generator
@@ -45,9 +46,8 @@ class CoarseField:
         _check_not_negative("sigma", self.sigma)
 
     @property
-    def _shape(self) -> tuple[int, int]:
-        rows, columns = (self.points, self.points) if isinstance(self.points, int) else self.points
-        return rows, columns
+    def _shape(self) -> tuple[int, ...]:
+        return ensure_tuple_rep(self.points, 2)
 
     def __call__(self, size: Sequence[int], random_state: Random) -> np.ndarray:
         """Draw float32 displacements (2, *points). The tile's `size` does not matter."""
@@ -87,7 +87,8 @@ def sample_displacements(
     """Draw Gaussian displacement vectors on a coarse grid (Ronneberger 2015, Sec. 3.1: 3 x 3, 10 pixels).
 
     Args:
-        points: control points along the rows and the columns, at least 2 each. One number stands for both.
+        points: control points along the rows and the columns, at least 2 each. One number stands for both. The corner
+            points lie on the tile's corner pixels.
         sigma: standard deviation of each component in pixels.
         random_state: numpy random state or generator, or a seed. None: a new seed at each call.
 

@@ -1,7 +1,7 @@
 """Augment images with the paper's random elastic deformation (Ronneberger 2015, Sec. 3.1).
 
-The deformation is smooth: random vectors on a coarse 3 x 3 grid, Gaussian with 10 pixels standard deviation,
-interpolated bicubically. Deformation, rotation, shift and mirroring are ONE resampling.
+Random vectors on a coarse 3 x 3 grid, Gaussian with 10 pixels standard deviation, are interpolated bicubically.
+Deformation, rotation, shift and mirroring are ONE resampling.
 
 The transforms have the interface of MONAI's `Rand2DElastic` (for an image) and `Rand2DElasticd` (for a dictionary).
 `apply_displacements` and `extract_tile` are the deterministic versions.
@@ -142,18 +142,14 @@ class Rand2DElasticCoarse(Rand2DElasticField):
     MONAI's own `Rand2DElastic` is not used, for five reasons:
 
     - Its control grid always has points beyond the image (6 x 6 for a 572 tile at spacing 256): 3 x 3 is impossible.
-    - It interpolates absolute coordinates, which moves the image even without displacement, by up to 4.8 % of the
-      spacing: 12.3 pixels at spacing 256 and magnitude 0 (a test measures it). Here displacements are interpolated.
+    - It interpolates absolute coordinates. The image moves even without displacement, by up to 4.8 % of the spacing:
+      12.3 pixels at spacing 256 and magnitude 0 (a test measures it). Here displacements are interpolated.
     - Its reflection repeats the edge pixel. The authors' mirroring does not.
-    - It interpolates a grid of coordinates for each pixel and resamples in float64, which is slower
-      (`python -m bundle bench`).
-    - Its seed is given to each part, so the parts draw equal random numbers.
-
-    Otherwise the transform is MONAI's, plus mirroring.
+    - It is slower, because it resamples in float64 (`python -m bundle bench`).
+    - Its parts get the same seed and draw equal random numbers.
 
     Args:
-        points: control points along the rows and the columns. The corner points lie on the tile's corner pixels.
-        sigma: standard deviation of the displacements in pixels.
+        points, sigma: as in `scripts.transforms.sample_displacements`.
         kwargs: arguments of `Rand2DElasticField` except `field`.
 
     Example:
@@ -169,12 +165,8 @@ class Rand2DElasticCoarse(Rand2DElasticField):
 class Rand2DElasticSimard(Rand2DElasticField):
     """Deform an image by blurred noise (Simard 2003, Sec. 2, doi 10.1109/ICDAR.2003.1227801).
 
-    Uniform noise in [-1, 1] for each pixel is blurred by a Gaussian and multiplied by `alpha`.
-
     Args:
-        alpha: factor after the blur, in pixels.
-        sigma: standard deviation of the blur in pixels.
-        kernel_size: width of the blur's kernel in pixels, odd.
+        alpha, sigma, kernel_size: as in `scripts.transforms.sample_simard_displacements`.
         kwargs: arguments of `Rand2DElasticField` except `field`.
     """
 
@@ -231,7 +223,7 @@ class Rand2DElasticFieldd(Rand2DElasticd):
         self.rand_2d_elastic.set_device(device)
 
     def randomize(self, data: Any = None) -> None:
-        """Draw whether to transform and, if so, the transform of a tile of (h, w) = `data`."""
+        """Draw whether to transform, then the transform of a tile of (h, w) = `data`."""
         RandomizableTransform.randomize(self, None)
         self.rand_2d_elastic.displacements = self.rand_2d_elastic.affine = None
         if self._do_transform:
@@ -306,10 +298,8 @@ class Rand2DElasticTiled(Rand2DElasticFieldd):
        extended image is made, and labels are computed only in the output window. After rotation and deformation, the
        window may show mirrored context too, with mirrored labels.
 
-    Without the transform (`prob`), the tile is drawn and cut out by integer indices.
-
-    `extract_tile` is the deterministic version. With `start`, and `displacements` and `affine` of `rand_2d_elastic`,
-    it repeats the last draw.
+    Without the transform (probability 1 - `prob`), the tile is drawn and cut out by integer indices. `extract_tile`
+    repeats the last draw, if called with `start`, and with `displacements` and `affine` of `rand_2d_elastic`.
 
     Args:
         keys: items to transform, each (C, H, W).

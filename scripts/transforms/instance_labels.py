@@ -22,8 +22,7 @@ KINDS = ("binary", "instances", "classes")
 def instances_from_mask(mask: np.ndarray, connectivity: int = 1) -> np.ndarray:
     """Number the connected components of a mask or class map.
 
-    Touching cells are ONE component, so no border between them can be found. If cells touch, instance labels are needed
-    (and `separation_gap` to separate them).
+    Touching cells become ONE instance. If cells touch, use a label image with a number for each cell instead.
 
     Args:
         mask: bool or integer (H, W). Connected pixels of equal non-zero value are one instance. For a mask with several
@@ -63,8 +62,7 @@ class InstanceLabelsd(MapTransform):
             "classes": classes 0 .. out_channels - 1 (after `class_values`). Instances are the connected components of
             each class except 0.
         separation_gap: for "instances": background between touching objects in pixels, see
-            `scripts.transforms.separation.separation_gap`. 0: none. In the other kinds, the components of one class
-            touch at corners at most.
+            `scripts.transforms.separation.separation_gap`. 0: none.
         connectivity: for "binary" and "classes", see `instances_from_mask`.
         out_channels: number of classes of the network. Labels beyond it are refused.
         class_values: for "classes": the classes of the values in the file, as {value: class} or as a list of values by
@@ -74,8 +72,8 @@ class InstanceLabelsd(MapTransform):
         markers_key: key of the cell markers, (1, H, W) whole numbers, shared by all label keys. Around cells with a
             marker but without a mask, nothing is annotated (-1), see `scripts.data.annotation`. Items without this key
             are allowed. None: no markers.
-        field_border: in pixels. Background this near to the image edge is not annotated (-1), because objects wholly in
-            the border were not outlined (field of interest of the Cell Tracking Challenge).
+        field_border: in pixels. Background this near to the image edge is not annotated (-1), see
+            `scripts.data.annotation.mark_border`.
         reference_key: where the annotated objects are written, without the gap and with -1 where not annotated, for
             object metrics. One name per key. None: not written.
         allow_missing_keys: skip missing keys.
@@ -198,10 +196,7 @@ def _plane(image: np.ndarray) -> np.ndarray:
 def _whole_numbers(values: np.ndarray, read_as: np.dtype, of_what: str) -> np.ndarray:
     """Convert float64 `values` to int32, or raise an error unless they are whole numbers of at least 0.
 
-    Args:
-        values: float64.
-        read_as: previous number type. In float32, two different numbers from 2^24 on may have become equal.
-        of_what: for the message.
+    In `read_as`, the previous number type, numbers from 2^24 on may have been rounded (float32).
     """
     wrong = values[(values < 0) | (values != np.rint(values)) | (values > np.iinfo(np.int32).max)]
     if len(wrong):

@@ -31,11 +31,10 @@ def normalize_image(
         image: (C, H, W) or (C, D, H, W), any number type, finite values.
         method: "z_score": zero mean and unit variance for each channel, as MONAI's `NormalizeIntensity`.
             "percentile": the percentiles `lower` and `upper` of each channel become -1 and 1, as with MONAI's
-            `ScaleIntensityRangePercentiles`. Use it for images with a few very bright or dark pixels (dust, dead
-            pixels, reflections), which would set the scale of the z-score. For the percentiles 1 and 99, normally
-            distributed values get a standard deviation of 0.43. Values are not clipped, because clipping would flatten
-            bright objects that cover less than the share above `upper`. If both percentiles are equal, the minimum
-            and the maximum are used.
+            `ScaleIntensityRangePercentiles`. Choose "percentile" for images with a few very bright or dark pixels
+            (dust, dead pixels, reflections). For the percentiles 1 and 99, normally distributed values get a standard
+            deviation of 0.43. Values are not clipped, so that small bright objects stay. If both percentiles are equal,
+            the minimum and the maximum are used.
         lower: of "percentile", 0 .. 100.
         upper: of "percentile", above `lower`.
         flatten: standard deviation in pixels, from 1, of the Gaussian that estimates uneven light. The light is
@@ -77,18 +76,14 @@ def normalize_image(
 def flattened(channel: torch.Tensor, sigma: float) -> torch.Tensor:
     """Subtract slow changes of brightness from a channel.
 
-    The light is estimated by a Gaussian blur, with the image mirrored at its edges. The light is subtracted, not
-    divided by. A quotient depends on the camera's black level, which is rarely known, amplifies the noise of dark
-    corners, and is meaningless for grey values of 0 or less. If the light varies by a few per cent, both give the same
-    up to a factor, and the scaling removes the factor.
-
-    `sigma` should be several times the size of the objects. Otherwise objects lose contrast, because the blur includes
-    the objects. Light that rises evenly is removed except in a strip of about 2 `sigma` along the edges.
+    The light is estimated by a Gaussian blur, with the image mirrored at its edges. Light that rises evenly is removed
+    except in a strip of about 2 `sigma` along the edges. The light is subtracted and not divided by, because a quotient
+    depends on the camera's black level and amplifies the noise of dark corners.
 
     Args:
         channel: floating (H, W) or (D, H, W).
-        sigma: standard deviation in pixels. The blur reaches 4 `sigma` far, and its time grows with `sigma`: 0.1 s for
-            512 x 512 pixels and a `sigma` of 50.
+        sigma: standard deviation in pixels, several times the size of the objects. Otherwise the objects lose contrast.
+            512 x 512 pixels and a `sigma` of 50 take 0.1 s.
 
     Returns:
         float32, with the shape and device of `channel`, around 0.
@@ -127,7 +122,7 @@ class NormalizeImaged(MapTransform):
         allow_missing_keys: skip missing keys.
 
     Raises:
-        ValueError: as `normalize_image`: at construction for the options, at the call for an image, with its file name.
+        ValueError: as `normalize_image`. Options are checked at construction. Errors of an image name its file.
 
     Example:
         normalize: {_target_: scripts.transforms.NormalizeImaged, keys: image, method: percentile}

@@ -14,6 +14,7 @@ from skimage.segmentation import relabel_sequential
 
 from scripts.data.items import file_of
 from scripts.io.arrays import as_array
+from scripts.transforms.instance_labels import instances_from_mask
 from scripts.transforms.separation import close_gaps, split_at_necks
 
 _ROUNDING = 1e-3  # of probabilities in half precision, or blended from several windows
@@ -42,21 +43,18 @@ def instances_from_scores(
         connectivity: 1: pixels join over edges. 2: over corners, too.
         fill_holes: largest hole in pixels. Background enclosed by one object is filled up to this size. Without the
             limit, a cell inside another would be lost together with the membrane between them.
-        split: in pixels. Objects are split at constrictions if half the constriction's width is smaller than the radius
-            of both parts by more than this number, see `scripts.transforms.separation.split_at_necks`. 0: off.
+        split: in pixels, the `depth` of `scripts.transforms.separation.split_at_necks`. 0: off.
         gap: in pixels. Background up to this width between two objects is filled, see
             `scripts.transforms.separation.close_gaps`. 0: off.
-        field_border: in pixels. Objects wholly within this distance of the image edge are removed: they lie outside the
-            field of interest of the Cell Tracking Challenge, and its ground truth leaves them out (50 pixels for
-            DIC-C2DH-HeLa and PhC-C2DH-U373). 0: off.
+        field_border: in pixels. Objects wholly within this distance of the image edge are removed, as the ground truth
+            of the Cell Tracking Challenge leaves them out (50 pixels for DIC-C2DH-HeLa and PhC-C2DH-U373). 0: off.
 
     Returns:
         int32 (H, W): 0 is background, 1 .. n are the objects.
 
     Raises:
-        ValueError: `scores` is not two-dimensional, or floating point and above 1 (network scores, or a class map as
-            floats, whose classes would join). `connectivity` is not 1 or 2, a length is negative, or the border covers
-            the whole image.
+        ValueError: `scores` is not (H, W), or floating point and above 1. `connectivity` is not 1 or 2, a length is
+            negative, or the border covers the whole image.
 
     Example:
         >>> instances_from_scores(np.array([[0.9, 0.8, 0.1, 0.7]]))
@@ -64,8 +62,6 @@ def instances_from_scores(
     """
     if scores.ndim != 2:
         raise ValueError(f"scores must be one plane (H, W), got the shape {scores.shape}. Select one channel.")
-    if connectivity not in (1, 2):
-        raise ValueError(f"connectivity must be 1 (4 neighbours) or 2 (8 neighbours), got {connectivity}")
     is_probability = np.issubdtype(scores.dtype, np.floating)
     if is_probability and scores.max(initial=0) > 1 + _ROUNDING:
         raise ValueError(
@@ -76,8 +72,7 @@ def instances_from_scores(
     classes = classes if classes.dtype == bool else classes.astype(np.int32)  # bool is labelled twice as fast
     if fill_holes > 0:
         classes = _fill_holes(classes, fill_holes, connectivity)
-    instances = connected_components(classes, background=0, connectivity=connectivity).astype(np.int32, copy=False)
-    instances = split_at_necks(instances, split)
+    instances = split_at_necks(instances_from_mask(classes, connectivity), split)
     if min_area > 1:
         instances = _keep(instances, np.bincount(instances.ravel()) >= min_area)
     instances = close_gaps(instances, gap)
@@ -162,7 +157,7 @@ def _keep(instances: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 def _in_field(instances: np.ndarray, border: int) -> np.ndarray:
-    """Find the objects with a pixel more than `border` pixels from the image edge; bool (1 + objects)."""
+    """Find the objects with a pixel more than `border` pixels from the image edge, bool (1 + objects)."""
     height, width = instances.shape
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(

@@ -276,7 +276,8 @@ def _crop(image: torch.Tensor, start: Sequence[int], size: Sequence[int], paddin
 def _touched(low: int, high: int, length: int, reflecting: bool) -> tuple[int, int]:
     """Find the first and last pixel of an axis that coordinates within [low, high] read, reflected or clamped.
 
-    A reflected range must begin or end at the image's edge, and its inner edge must be out of reach.
+    The part of the image between both pixels is reflected at its own ends. A reflected end must be the image's edge,
+    and the other end must be out of reach.
     """
     end = length - 1
     if not reflecting:

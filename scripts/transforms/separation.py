@@ -14,13 +14,12 @@ from scripts.compiled import compiled
 def separation_gap(instances: np.ndarray, width: int = 1) -> np.ndarray:
     """Separate touching instances by background at least `width` pixels wide. As few pixels as possible are lost.
 
-    The paper says only that the separation border is "computed using morphological operations". Here, in the steps
-    k = 1 .. width, a pixel becomes background if another instance lies k rows or columns away (the larger of both).
-    Each step looks at half of the square ring at distance k: odd steps at the pixels before the centre in reading order
-    (above, or left in the same row), even steps at the pixels after the centre. Each step widens the gap by 1 pixel,
-    from either side in turn. Along outlines that run down the rows or fall to the left, the half rings of both sides
-    meet, and the gap widens by 2 pixels. Step 1 is the rule of the same group's later plugin (doi
-    10.1038/s41592-018-0261-2). Instances at a distance of `width` pixels or more are not changed.
+    The paper says only that the separation border is "computed using morphological operations". Here each step
+    k = 1 .. width widens the gap by 1 pixel, from either side in turn. A pixel becomes background if another instance
+    lies k rows or columns away (the larger of both). Odd steps look only at pixels before the centre in reading order
+    (above, or left in the same row), even steps at pixels after the centre. Along outlines that run down the rows or
+    fall to the left, a step may widen the gap by 2 pixels. Step 1 is the rule of the same group's later plugin (doi
+    10.1038/s41592-018-0261-2). Instances with `width` or more background pixels between them are not changed.
 
     No instance vanishes: if a step would erase an instance, the instance keeps its pixels. Its neighbours lose pixels
     on all sides instead, unless they would vanish too. Between two instances as small as the gap, the gap may be
@@ -78,17 +77,16 @@ def _erase(instances: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.nd
 def close_gaps(instances: np.ndarray, width: int = 1) -> np.ndarray:
     """Fill background up to `width` pixels wide between two objects with the objects' labels.
 
-    Reverses `separation_gap`: a network trained with the gap predicts the gap between touching cells, and measures of
-    whole cells (SEG) count the gap as missing pixels. A pixel belongs to a gap if both conditions hold:
+    Reverses `separation_gap`: a network trained with the gap predicts the gap, and measures of whole cells (SEG) count
+    the gap as missing pixels. A pixel belongs to a gap if both conditions hold:
 
     1. Its distances to the two nearest objects, in rows or columns (the larger of both), sum to at most width + 1.
     2. Its row or column has two different objects on both sides, at most 2 width + 1 pixels from each other (oblique
        gaps are cut at a slant). Outlines without a neighbour keep their place.
 
-    Odd widths count as the next even width, because `separation_gap` leaves `width` pixels between an upper and a lower
-    object, but width + 1 between a left and a right object. Objects grow into the gap from both sides, pixel by pixel.
-    Labels do not change and objects never merge. The middle pixel of an odd gap goes to the object on the right or
-    below, because `separation_gap` took the pixel from there.
+    Odd widths count as the next even width, because `separation_gap` may leave one pixel more. Objects grow into the
+    gap from both sides, pixel by pixel. Labels do not change and objects never merge. The middle pixel of an odd gap
+    goes to the object on the right or below, because `separation_gap` took the pixel from there.
 
     Args:
         instances: integer (H, W). 0 = background, values above 0 = objects, values below 0 are kept.
@@ -168,12 +166,11 @@ def _grow(objects: np.ndarray, gap: np.ndarray) -> np.ndarray:
 def split_at_necks(instances: np.ndarray, depth: float) -> np.ndarray:
     """Split objects at constrictions, by a watershed on the distance to the outline.
 
-    Inside an object, the distance to the outline has a peak in each wide part, as high as the radius of the part. The
-    distance has a saddle in each constriction, as high as half the constriction's width. A part counts if its peak
-    rises more than `depth` above the saddle to a higher peak (h-maxima with h = depth). The cuts run through the
-    saddles between the counted parts. Round or evenly long objects have a single peak and are never split. If outlines
-    waver by 1 or 2 pixels, `depth` must be at least as much. The image edge is no outline, because cells continue
-    beyond the edge.
+    Inside an object, the distance to the outline has a peak in each wide part, as high as the radius of the part, and a
+    saddle in each constriction, as high as half the constriction's width. A part counts if its peak rises more than
+    `depth` above the saddle to a higher peak (h-maxima with h = depth). The cuts run through the saddles between the
+    counted parts. Round or evenly long objects have a single peak and are never split. If outlines waver by 1 or 2
+    pixels, `depth` must be at least as much. The image edge is no outline, because cells continue beyond the edge.
 
     Args:
         instances: integer (H, W). 0 = background, values above 0 = objects.

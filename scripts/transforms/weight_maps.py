@@ -122,9 +122,9 @@ def plugin_weight_map(
 def balance_classes(labels: np.ndarray, class_balance: str | Sequence[float] | None = "per_image") -> np.ndarray:
     """Compute w_c of Eq. 2 for each pixel.
 
-    "per_image" is ours, because the paper says only that w_c balances the class frequencies. Here w_c = N / (K * N_c)
-    with N_c pixels of class c, N annotated pixels, and K classes present in the image. So each class has the same total
-    weight, and the mean over the annotated pixels is 1.
+    "per_image" is ours, because the paper says only that w_c balances the class frequencies: w_c = N / (K * N_c) with
+    N_c pixels of class c, N annotated pixels, and K classes present in the image. Each class has the same total weight,
+    and the mean over the annotated pixels is 1.
 
     Args:
         labels: integer (H, W), classes from 0. Below 0 = not annotated.
@@ -192,10 +192,9 @@ def _check_integers(array: np.ndarray, name: str, shape: tuple[int, ...] | None 
 class WeightMapd(MapTransform):
     """Add the weight map of an image, computed from the instances and classes of `InstanceLabelsd`.
 
-    The transform is not random, so `CacheDataset` computes the map once for each image. It may also follow the
-    deformation, and then computes the map of each tile from the deformed instances. Pixels that are not annotated
-    (below 0 in label or instances) get weight 0. Their label stays below 0, so that interpolation in a deformation
-    cannot give them weight from their neighbours.
+    The transform is not random, so `CacheDataset` computes the map once for each image. Placed after the deformation,
+    it computes the map of each tile from the deformed instances. Pixels that are not annotated (below 0 in label or
+    instances) get weight 0. Their label stays below 0, because a later deformation may interpolate weight into them.
 
     Args:
         keys: where the map is written, float32 (1, H, W), with the metadata of the label.

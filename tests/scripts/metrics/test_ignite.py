@@ -16,13 +16,15 @@ from monai.engines import SupervisedEvaluator
 from monai.handlers import IgniteMetricHandler
 from monai.transforms import Compose
 
-from scripts.metrics.ignite import KEY_METRICS, DetScore, InstanceScore, ObjectMetric, SegScore, key_metric
+from scripts.metrics.ignite import DetScore, InstanceScore, ObjectMetric, SegScore, key_metric
 from scripts.metrics.objects import det_counts, det_from_counts, instance_scores, seg_score
 from scripts.transforms.activations import ProbabilitiesFromScoresd
 from scripts.transforms.instance_labels import InstanceLabelsd
 from scripts.transforms.objects import InstancesFromScoresd
 from scripts.transforms.separation import separation_gap
 from tests.scripts.metrics.masks import challenge_curves
+
+KEY_METRICS = ("mean_dice", "mean_iou", "v_rand", "v_info", "seg", "instance_f1")
 
 REFERENCES = [np.array([[1, 1, 0, 2]]), np.array([[5, 5, 5, 0]])]
 RESULTS = [np.array([[1, 1, 1, 0]]), np.array([[3, 3, 0, 0]])]  # Jaccards 2/3, 0 and 2/3
