@@ -65,7 +65,7 @@ def class_key(class_names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def displayable(image: np.ndarray) -> np.ndarray:
-    """Stretch an image (H, W) or (C, H, W) between its 0.5 and 99.5 percentiles, so that dead pixels do not darken it.
+    """Stretch an image (H, W) or (C, H, W) from its 0.5 to its 99.5 percentile. Dead pixels do not darken the image.
 
     Returns:
         float32 (H, W, 3) in [0, 1]. Images with 3 channels are shown as RGB, all others by their first channel in grey.
