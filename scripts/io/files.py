@@ -27,15 +27,14 @@ def temporary_path(path: Path) -> Path:
         >>> temporary_path(Path("run/curves.png")).suffix
         '.png'
     """
-    folder = path.parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(folder, os.W_OK) else "no permission"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(path.parent, os.W_OK) else "no permission"
     except OSError as error:
         reason = error.strerror or str(error)
     if reason:
         raise OSError(
-            f"cannot write into the folder {folder} ({reason}); set output_dir or model_dir to another folder"
+            f"cannot write into the folder {path.parent} ({reason}); set output_dir or model_dir to another folder"
         )
     return path.with_name(f".tmp-{os.getpid()}-{path.name}")
 
@@ -44,8 +43,7 @@ def temporary_path(path: Path) -> Path:
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file under a temporary path and rename the file at the end of the block.
 
-    If the block raises, the temporary file is deleted and an existing file at `path` stays. Readers never meet half a
-    file.
+    If the block raises, the temporary file is deleted and an existing file at `path` stays.
 
     Args:
         path: file to write. An existing file is replaced, missing folders are created.
@@ -89,16 +87,7 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequ
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """Read a CSV file of `write_csv`.
-
-    Returns:
-        One dictionary per row: column name -> value as a string.
-
-    Example:
-        >>> _ = Path("sizes.csv").write_text("name,area\\ncell,12\\n")
-        >>> read_csv("sizes.csv")
-        [{'name': 'cell', 'area': '12'}]
-    """
+    """Read a CSV file of `write_csv`, with its example: for each row, column name -> value as a string."""
     with Path(path).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

@@ -10,7 +10,6 @@ import numpy as np
 from scripts.io.files import replacing
 from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
 
-_KINDS = {".mha": "MHA", ".mhd": "MHA", ".nrrd": "NRRD", ".nhdr": "NRRD"}
 # number types without images in ITK's Python package: ITK converts them to short or double
 _WIDER = {"char": "SS", "long": "D", "unsigned_long": "D", "long_long": "D", "unsigned_long_long": "D"}
 
@@ -25,7 +24,7 @@ class ItkFile(ImageFile):
     @property
     def itk(self) -> Any:
         """The library, imported at the first file."""
-        return require("itk", f"{_KINDS.get(self.path.suffix.lower(), 'DICOM')} files", self.path)
+        return require("itk", "MHA, NRRD and DICOM files", self.path)
 
     @cached_property
     def io(self) -> Any:

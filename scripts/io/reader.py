@@ -65,14 +65,7 @@ def read_header(path: PathLike, tiff_axes: str | None = None) -> ImageHeader:
 
 
 def plane_size(path: PathLike, tiff_axes: str | None = None) -> tuple[int, int]:
-    """Read the size (rows, columns) of a file's planes. Arguments and errors as in `read_header`.
-
-    Example:
-        >>> from PIL import Image
-        >>> Image.new("L", (7, 5)).save("label.png")
-        >>> plane_size("label.png")
-        (5, 7)
-    """
+    """Read the size (rows, columns) of a file's planes. Arguments, errors and example as in `read_header`."""
     header = read_header(path, tiff_axes)
     return header.height, header.width
 
@@ -85,7 +78,7 @@ class PlaneReader(ImageReader):
     have different axis conventions for each format.
 
     `read` only stores the address; `get_data` reads the file. If `read` failed, `LoadImage` would try MONAI's own
-    readers. MONAI's readers would silently give the first page of a stack, transposed.
+    readers, and silently give the first page of a stack, transposed.
 
     Metadata:
 
@@ -125,14 +118,7 @@ class PlaneReader(ImageReader):
         return tuple(str(name) for name in ensure_tuple(data))
 
     def get_data(self, img: Sequence[str]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read the plane.
-
-        Args:
-            img: addresses, as returned by `read`.
-
-        Returns:
-            The plane, (H, W) or (H, W, C) in the file's dtype, and the metadata.
-        """
+        """Read the plane of addresses from `read`: (H, W) or (H, W, C) in the file's dtype, and the metadata."""
         planes, headers = zip(*map(self._plane, img), strict=True)
         header = headers[-1]
         if len({plane.shape[:2] for plane in planes}) > 1:
