@@ -29,9 +29,7 @@ def find_cell_tracking(
     reference: str = "gold",
     frames: str | int | Iterable[int] | None = None,
 ) -> list[dict[str, Any]]:
-    """List frames with their reference.
-
-    File headers are read. Missing, unreadable or unfitting files are reported before training.
+    """List frames with their reference. File headers are read and checked.
 
     Args:
         dataset_dir: folder of the data set, with `01`, `01_GT`, ...
@@ -89,8 +87,7 @@ def split_cell_tracking(
         {"training": items, "validation": items}.
 
     Raises:
-        ValueError: a frame is in both parts, or as `find_cell_tracking`.
-        FileNotFoundError: as `find_cell_tracking`.
+        ValueError: a frame is in both parts. Further errors as in `find_cell_tracking`.
 
     Example:
         split:

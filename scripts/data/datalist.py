@@ -76,9 +76,7 @@ def find_pairs(
     label_dir: str = "labels",
     tiff_axes: str | None = None,
 ) -> list[dict[str, Any]]:
-    """List images with their labels. Layouts: see above.
-
-    File headers are read. Missing, unreadable or unfitting files are reported before training.
+    """List images with their labels, in one of the layouts above. File headers are read and checked.
 
     Args:
         dataset_dir: the folder, or a .json list.

@@ -65,10 +65,10 @@ def check_pairs(items: Sequence[dict[str, Any]], tiff_axes: str | None = None) -
 
 
 def existing(dataset_dir: PathLike | None, expected: str) -> Path:
-    """Check that `dataset_dir` is given and exists.
+    """Check that `dataset_dir` (a folder, a file or the address of a plane) is given and exists. Expand "~".
 
     Args:
-        dataset_dir: folder, file or address of a plane. "~" is the home folder.
+        dataset_dir: the path.
         expected: what `dataset_dir` should be, for errors.
 
     Raises:

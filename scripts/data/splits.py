@@ -49,7 +49,7 @@ def split_datalist(
         seed: seed of "random".
         split_file: JSON file with the names of both parts, instead of a rule. Items without a name in the file are
             left out. Only a file with the rule "all" may have a name in both lists.
-        output: JSON file to write the split to. Several processes may write the same file. None: no file.
+        output: JSON file to write the split to, see `save_split`. None: no file.
         fold: block of "block", from 0. A `val_fraction` of 0.2 gives the blocks 0 to 4.
 
     Returns:
@@ -117,10 +117,8 @@ def save_split(
 ) -> None:
     """Write a split that `split_datalist(items, split_file=path)` reads again.
 
-    The file appears completely or not at all.
-
     Args:
-        path: the JSON file. Folders are created.
+        path: the JSON file.
         split: {"training": items, "validation": items}.
         items: all items of the data set. Names start below the shared folder of the images. None: the items of `split`.
         rule: how the split was made, a note for the reader of the file.

@@ -90,8 +90,7 @@ def add_tile(
         output: (K, H, W), not turned.
         tile: (K, height, width), part of the turned image. Pixels beyond `rows` and `columns` are ignored.
         orientation: of the tile.
-        rows: [start, stop) in the turned image.
-        columns: [start, stop) in the turned image.
+        rows, columns: [start, stop) in the turned image.
 
     Example:
         >>> output = torch.zeros(1, 1, 3)

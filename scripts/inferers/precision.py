@@ -24,8 +24,8 @@ def amp_dtype_of(name: str | None, device: torch.device) -> torch.dtype | None:
     """Get the autocast type of a device from a name in a configuration. None: no autocast.
 
     Args:
-        name: "bfloat16", "float16", "float32", None, or "auto". With "auto" the type is bfloat16 on devices with
-            instructions for bfloat16, else None.
+        name: "bfloat16", "float16", "float32", None, or "auto": bfloat16 on devices with instructions for bfloat16,
+            else None.
         device: device of the network.
 
     Raises:
@@ -64,9 +64,6 @@ def can_compile(device: torch.device | str) -> bool:
 
     True on GPUs of compute capability 7.0 and above, if Triton, a C compiler and Python's headers are installed. False
     on a CPU, where steps without compilation are as fast.
-
-    Args:
-        device: device of the training.
 
     Example:
         >>> can_compile("cpu")
@@ -120,9 +117,6 @@ def trains_in_channels_last(device: torch.device | str) -> bool:
 
 def training_layout(device: torch.device | str) -> torch.memory_format:
     """Get the memory layout of weights and features for training on a device, see `trains_in_channels_last`.
-
-    Args:
-        device: device of the training.
 
     Example:
         >>> training_layout("cuda")

@@ -116,11 +116,6 @@ class TilePlan:
     margin: int
     tiles: tuple[Tile, ...]
 
-    @property
-    def work(self) -> int:
-        """Input pixels of all tiles together."""
-        return len(self.tiles) * prod(self.tile_size)
-
 
 class TileJob(NamedTuple):
     """A tile of an image, by number, in an orientation."""
@@ -213,17 +208,11 @@ def plan_batches(
 ) -> list[TileBatch]:
     """Plan the tiles of all images and orientations in as few forward passes as the limits allow.
 
-    Args:
+    Args, beside those of `plan_tiles`:
         shape: (B, C, H, W) of the images.
-        rule: lengths that fit the network.
-        tile_size: length or (height, width) of the network's input; None: the least work within the limit.
         max_pixels: most input pixels of a forward pass. A single tile of a given `tile_size` may have more.
         sw_batch_size: most tiles per forward pass; None: as many as `max_pixels` allows.
         orientations: 1, 4 or 8.
-        authors_stride: see `plan_tiles`.
-
-    Raises:
-        ValueError: see `plan_tiles`.
 
     Example:
         >>> [str(batch) for batch in plan_batches((3, 1, 512, 512), TileRule(), None, max_pixels=10**6)]

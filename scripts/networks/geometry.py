@@ -53,10 +53,6 @@ def valid_input_size(n: int, depth: int = 4) -> int:
     pooling, so an input of n pixels reaches the lowest level as (n - 4 * (2^depth - 1)) / 2^depth pixels. This must be
     a whole number.
 
-    Args:
-        n: wanted length in pixels.
-        depth: number of 2x2 poolings (4 in the paper).
-
     Example:
         >>> valid_input_size(573)
         588

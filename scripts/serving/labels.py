@@ -46,7 +46,7 @@ class ServedLabeld(MapTransform):
         keys: the class map (1, H, W), replaced by the label. The item also has "image", "prob" (K, H, W) and
             "instances" (1, H, W).
         instances: answer with IDs of objects: uint8, from 256 objects on uint16.
-        allow_missing_keys: do not raise for a missing key.
+        allow_missing_keys: as in MONAI.
 
     Raises:
         ValueError: (call) more than 65535 objects. The message names the file.
