@@ -75,15 +75,11 @@ def known_digests(name: str) -> dict[str, Any]:
         >>> {folder: len(digests) for folder, digests in known_digests("isbi2012").items()}
         {'train/images': 25, 'train/labels': 25, 'test/images': 30}
     """
-    digests: dict[str, Any] = json.loads((CHECKSUMS / f"{name}.json").read_text(encoding="utf-8"))["sha256"]
-    return digests
+    return json.loads((CHECKSUMS / f"{name}.json").read_text(encoding="utf-8"))["sha256"]
 
 
 def pixel_digest(pixels: np.ndarray) -> str:
-    """Compute a checksum that is the same for PNG and TIFF, for any compression and byte order.
-
-    Args:
-        pixels: (H, W), any integer dtype.
+    """Compute a checksum of (H, W) pixels that is the same for PNG and TIFF, for any compression and byte order.
 
     Returns:
         sha256 in hexadecimal, of the line "uint8 H W" or "uint16 H W" and the pixels row by row, low byte first.
@@ -101,8 +97,7 @@ def check_pixels(name: str, source: str, pixels: np.ndarray, digest: str, remedy
     """Raise RunError, with both checksums, unless an image is as published.
 
     Args:
-        name: file, for the message.
-        source: origin of the file, for the message.
+        name, source: the file and its origin, for the message.
         pixels: (H, W) uint8 or uint16.
         digest: expected `pixel_digest`.
         remedy: further advice.
@@ -134,10 +129,9 @@ def read_pages(path: Path, modes: Collection[str], expected: str) -> list[np.nda
         RunError: the file cannot be read as an image, or has another mode.
 
     Example:
-        >>> Image.new("L", (3, 2), 7).save("grey.png")
+        >>> Image.new("L", (3, 1), 7).save("grey.png")
         >>> read_pages(Path("grey.png"), ("L",), "8-bit grey")
-        [array([[7, 7, 7],
-               [7, 7, 7]], dtype=uint8)]
+        [array([[7, 7, 7]], dtype=uint8)]
     """
     try:
         with Image.open(path) as image:

@@ -64,11 +64,8 @@ def fetch_set(data_set: DataSet, folder: str | None, source: str | None, overwri
         print(note)
     print(data_set.terms)
     where = f" --dataset_dir {shlex.quote(str(target / data_set.dataset_dir))}"
-    configs = f"['configs/train.yaml','{data_set.config}']"
-    print(
-        f'next: python -m bundle run training --config_file "{configs}"'
-        f"{'' if target == Path(data_set.folder) else where}"
-    )
+    command = f"python -m bundle run training --config_file \"['configs/train.yaml','{data_set.config}']\""
+    print(f"next: {command}{'' if target == Path(data_set.folder) else where}")
 
 
 def _complete(data_set: DataSet, target: Path) -> Checked | None:
@@ -82,11 +79,7 @@ def _complete(data_set: DataSet, target: Path) -> Checked | None:
 
 
 def _fetch_from(data_set: DataSet, sources: tuple[str, ...], target: Path, overwrite: bool) -> Checked:
-    """Write the data of the first source with complete and right data.
-
-    Raises:
-        RunError: every source failed. The message has a reason per source and the steps to do by hand.
-    """
+    """Write the data of the first source with complete and right data. RunError, with reasons, if all sources fail."""
     failures = []
     for source in sources:
         with tempfile.TemporaryDirectory() as work:

@@ -50,12 +50,7 @@ def whole_folder(target: Path, overwrite: bool, parts: Collection[str]) -> Itera
 
 
 def check_may_write(target: Path, overwrite: bool, parts: Collection[str]) -> None:
-    """Raise UsageError if `target` is a file, or holds something that may not be replaced.
-
-    Args:
-        target: the folder to be made.
-        overwrite: whether earlier results may be replaced.
-        parts: names of the folders of earlier results.
+    """Raise UsageError if `target` is a file, or holds something that may not be replaced. Args as in `whole_folder`.
 
     Example:
         >>> check_may_write(Path("new folder"), overwrite=False, parts=("train", "test"))

@@ -54,8 +54,7 @@ def _magnify(field: Float, size: int, step: int) -> Float:
     at = np.arange(size, dtype=np.float32) / step + 3.0
     low = at.astype(int)
     high_share = (at - low)[:, None]
-    result: Float = field[low] * (1.0 - high_share) + field[low + 1] * high_share
-    return result
+    return field[low] * (1.0 - high_share) + field[low + 1] * high_share
 
 
 @dataclass(frozen=True)
@@ -80,12 +79,8 @@ class Profiles:
 def place_profiles(rng: np.random.Generator, shape: tuple[int, int]) -> Profiles:
     """Draw sizes, then place profiles from large to small, each at the best of several random places.
 
-    Args:
-        rng: source of randomness.
-        shape: (H, W) of the image in pixels.
-
     Returns:
-        Profiles that fill the image and `OUTSIDE` pixels around it.
+        Profiles that fill an image of `shape` (H, W) and `OUTSIDE` pixels around it.
 
     Example:
         >>> len(place_profiles(np.random.default_rng(0), (128, 128)).radii)
@@ -130,7 +125,7 @@ def nearest_two(rng: np.random.Generator, profiles: Profiles, shape: tuple[int, 
     """Find the cell of every pixel and the nearest other cell.
 
     Args:
-        rng: source of randomness, for the warp that makes outlines curvy.
+        rng: for the warp that makes outlines curvy.
         profiles: from `place_profiles`.
         shape: (H, W) in pixels.
 
@@ -147,10 +142,8 @@ def nearest_two(rng: np.random.Generator, profiles: Profiles, shape: tuple[int, 
     y += 8.0 * smooth_noise(rng, shape, 32.0) + 1.6 * smooth_noise(rng, shape, 9.0)
     x += 8.0 * smooth_noise(rng, shape, 32.0) + 1.6 * smooth_noise(rng, shape, 9.0)
     long_axis = np.stack([np.sin(profiles.angles), np.cos(profiles.angles)])
-    pair: tuple[Int, Int] = _nearest_two(
-        y, x, profiles.centres, profiles.radii, long_axis, np.sqrt(profiles.elongations), profiles.cells
-    )
-    return pair
+    roots = np.sqrt(profiles.elongations)
+    return _nearest_two(y, x, profiles.centres, profiles.radii, long_axis, roots, profiles.cells)
 
 
 @compiled
@@ -181,11 +174,8 @@ def _nearest_two(
 def membrane_distance(own: Int) -> Float:
     """Measure the distance of every pixel from the line between its cell and the next.
 
-    Args:
-        own: int32 (H, W) cell numbers.
-
     Returns:
-        float32 (H, W), pixels; about 0.7 beside the line.
+        float32 (H, W), pixels; about 0.7 beside the line between the cell numbers `own`, int32 (H, W).
 
     Example:
         >>> own = np.repeat([[0, 1]], 20, axis=1).repeat(40, axis=0)

@@ -65,8 +65,7 @@ def _instances(own: Int, inside: np.ndarray) -> Int:
     """Number the connected pieces of every cell's interior from 1; int32 (H, W), 0 = membrane."""
     labels = label(np.where(inside, own + 1, 0), connectivity=1)
     small = np.bincount(labels.ravel()) < SMALLEST_INSTANCE
-    result: Int = relabel_sequential(np.where(small[labels], 0, labels))[0]
-    return result
+    return relabel_sequential(np.where(small[labels], 0, labels))[0]
 
 
 def _dense_patches(rng: np.random.Generator, own: Int, distance: Float) -> Float:
@@ -75,9 +74,8 @@ def _dense_patches(rng: np.random.Generator, own: Int, distance: Float) -> Float
     y, x = np.nonzero(distance < 1.0)
     count = rng.poisson(own.size / 30000.0)
     if len(y) and count:
-        chosen = rng.integers(0, len(y), size=count)
         grid_y, grid_x = np.mgrid[: own.shape[0], : own.shape[1]].astype(np.float32)
-        for k in chosen:
+        for k in rng.integers(0, len(y), size=count):
             along, across, angle = rng.uniform(9.0, 26.0), rng.uniform(5.0, 12.0), rng.uniform(0.0, np.pi)
             u = np.cos(angle) * (grid_x - x[k]) + np.sin(angle) * (grid_y - y[k])
             v = np.cos(angle) * (grid_y - y[k]) - np.sin(angle) * (grid_x - x[k])

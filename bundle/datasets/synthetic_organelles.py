@@ -71,11 +71,7 @@ def add_vesicles(rng: np.random.Generator, brightness: Float, own: Int, distance
 def add_mitochondria(rng: np.random.Generator, brightness: Float, own: Int, distance: Float) -> None:
     """Draw mitochondria in place: dark ovals with a double membrane and folded cristae, in cells with enough room.
 
-    Args:
-        rng: source of randomness.
-        brightness: float32 (H, W) grey values, changed in place.
-        own: int32 (H, W) cell numbers.
-        distance: float32 (H, W) distance from the membrane, pixels.
+    Args as in `add_vesicles`.
 
     Example:
         >>> brightness = np.full((256, 256), 150.0, dtype=np.float32)

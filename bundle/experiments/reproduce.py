@@ -123,7 +123,7 @@ def reproduce(
     given: dict[str, Any] = {"max_epochs": chosen.max_epochs, "val_interval": chosen.val_interval}
     given |= chosen.quick if quick else {}
     given |= {} if max_epochs is None else {"max_epochs": max_epochs}
-    given |= {"dataset_dir": str(data.resolve())}
+    given["dataset_dir"] = str(data.resolve())
     root = Path(str(results_dir)).expanduser().resolve()
     for variant in asked:
         facts = {**asdict(variant), "command": variant.command(max_epochs)}

@@ -19,12 +19,7 @@ from scripts.handlers.checkpoints import load_weights
 from scripts.networks.unet import RonnebergerUNet
 from scripts.transforms.intensity import normalize_image
 
-DESCRIBED = (
-    "in_channels",
-    "class_names",
-    "intensity",
-    "flatten",
-)  # keys of the configuration, copied to exported files
+DESCRIBED = ("in_channels", "class_names", "intensity", "flatten")  # keys of the configuration, for exported files
 
 
 @dataclass(frozen=True)
@@ -59,9 +54,8 @@ class Trained:
 
     def normalized(self, image: np.ndarray) -> torch.Tensor:
         """Scale grey values (1, H, W) or (C, H, W) by the configuration; returns a batch (1, C, H, W)."""
-        scaled = normalize_image(
-            torch.from_numpy(image), method=self.info["intensity"], flatten=float(self.info["flatten"])
-        )
+        method, flatten = self.info["intensity"], float(self.info["flatten"])
+        scaled = normalize_image(torch.from_numpy(image), method=method, flatten=flatten)
         return torch.as_tensor(scaled)[None].expand(-1, self.network.in_channels, -1, -1).contiguous()
 
 

@@ -182,9 +182,7 @@ def _description(trained: Trained, steps: list[dict[str, Any]], weights: Mapping
             *({"type": "space", "id": a, "size": {"tensor_id": "image", "axis_id": a, "offset": -lost}} for a in "yx"),
         ],
         "data": {"type": "float32", "range": [0.0, 1.0]},
-        "postprocessing": [
-            {"id": "sigmoid"} if classes == 1 else {"id": "softmax", "kwargs": {"axis": "channel"}},
-        ],
+        "postprocessing": [{"id": "sigmoid"} if classes == 1 else {"id": "softmax", "kwargs": {"axis": "channel"}}],
         "test_tensor": {"source": "test_output.npy"},
         "sample_tensor": {"source": "sample_output.tif"},
     }

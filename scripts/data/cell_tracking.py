@@ -67,10 +67,7 @@ def find_cell_tracking(
 
 
 def split_cell_tracking(
-    dataset_dir: PathLike,
-    training: Mapping[str, Any],
-    validation: Mapping[str, Any],
-    output: PathLike | None = None,
+    dataset_dir: PathLike, training: Mapping[str, Any], validation: Mapping[str, Any], output: PathLike | None = None
 ) -> dict[str, list[dict[str, Any]]]:
     """Split a data set by sequence and frames.
 

@@ -71,10 +71,7 @@ def find_images(path: PathLike, tiff_axes: str | None = None) -> list[dict[str, 
 
 
 def find_pairs(
-    dataset_dir: PathLike,
-    image_dir: str = "images",
-    label_dir: str = "labels",
-    tiff_axes: str | None = None,
+    dataset_dir: PathLike, image_dir: str = "images", label_dir: str = "labels", tiff_axes: str | None = None
 ) -> list[dict[str, Any]]:
     """List images with their labels, in one of the layouts above. File headers are read and checked.
 

@@ -78,11 +78,7 @@ def cut_tile(
 
 
 def add_tile(
-    output: torch.Tensor,
-    tile: torch.Tensor,
-    orientation: Orientation,
-    rows: tuple[int, int],
-    columns: tuple[int, int],
+    output: torch.Tensor, tile: torch.Tensor, orientation: Orientation, rows: tuple[int, int], columns: tuple[int, int]
 ) -> None:
     """Add a tile to the output, turned back, in place.
 
