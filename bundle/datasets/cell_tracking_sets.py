@@ -64,7 +64,6 @@ def cell_tracking_set(name: str, title: str, digests: Digests) -> DataSet:
         layout=tuple(digests),
         check=partial(check_files, title=title, digests=digests),
         terms=TERMS,
-        config=f"configs/data_{name}.yaml",
     )
 
 

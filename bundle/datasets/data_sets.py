@@ -22,50 +22,31 @@ CHECKSUMS = Path(__file__).parent / "checksums"
 
 @dataclass(frozen=True)
 class Checked:
-    """Data that passed every check, ready to be written.
+    """Data that passed every check, ready to be written."""
 
-    Attributes:
-        write: writes the data into an empty folder, in the layout of the workflows.
-        content: the data in words.
-        verified: the comparison with the checksums in words.
-        notes: further lines for the user, for example about files without a checksum.
-    """
-
-    write: Callable[[Path], None]
-    content: str
-    verified: str
-    notes: tuple[str, ...] = ()
+    write: Callable[[Path], None]  # writes the data into an empty folder, in the layout of the workflows
+    content: str  # the data in words
+    verified: str  # the comparison with the checksums in words
+    notes: tuple[str, ...] = ()  # further lines for the user, for example about files without a checksum
 
 
 @dataclass(frozen=True)
 class DataSet:
     """Describe a data set. The table of data sets is in `bundle.datasets.fetch`.
 
-    Attributes:
-        name: name on the command line.
-        mirrors: public addresses in the order of trial, in a form for `bundle.datasets.download.bring`.
-        files: the publisher's own files below an address that ends in "/".
-        by_hand: instruction for a download by hand; a sentence that continues with a command.
-        folder: default target; the configuration looks there, too.
-        parts: names of all entries that may be made in the target.
-        layout: folders of an earlier copy. A target without one of them is not examined.
-        check: (folder with the data at some depth, source for messages) -> data; raises RunError if anything is wrong.
-        terms: conditions of use and citations.
-        config: the configuration to train with.
-        dataset_dir: folder below `folder` for the key `dataset_dir` of the configuration; "" for `folder`.
+    `check` takes a folder with the data at some depth and a source for messages. It raises RunError for wrong data.
     """
 
-    name: str
-    mirrors: tuple[str, ...]
-    files: tuple[str, ...]
-    by_hand: str
-    folder: str
-    parts: Collection[str]
-    layout: Collection[str]
+    name: str  # on the command line, and of the configuration to train with: configs/data_NAME.yaml
+    mirrors: tuple[str, ...]  # public addresses in the order of trial, for `bundle.datasets.download.bring`
+    files: tuple[str, ...]  # the publisher's own files below an address that ends in "/"
+    by_hand: str  # instruction for a download by hand; a sentence that continues with a command
+    folder: str  # default target; the configuration looks there, too
+    parts: Collection[str]  # names of all entries that may be made in the target
+    layout: Collection[str]  # folders of an earlier copy. A target without one of them is not examined
     check: Callable[[Path, str], Checked]
-    terms: str
-    config: str
-    dataset_dir: str = ""
+    terms: str  # conditions of use and citations
+    dataset_dir: str = ""  # folder below `folder` for the key `dataset_dir` of the configuration; "" for `folder`
 
 
 def known_digests(name: str) -> dict[str, Any]:

@@ -64,7 +64,9 @@ def fetch_set(data_set: DataSet, folder: str | None, source: str | None, overwri
         print(note)
     print(data_set.terms)
     where = f" --dataset_dir {shlex.quote(str(target / data_set.dataset_dir))}"
-    command = f"python -m bundle run training --config_file \"['configs/train.yaml','{data_set.config}']\""
+    command = (
+        f"python -m bundle run training --config_file \"['configs/train.yaml','configs/data_{data_set.name}.yaml']\""
+    )
     print(f"next: {command}{'' if target == Path(data_set.folder) else where}")
 
 

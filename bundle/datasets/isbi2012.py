@@ -130,6 +130,5 @@ DATA_SET = DataSet(
     layout=tuple(VOLUMES),
     check=check_slices,
     terms=TERMS,
-    config="configs/data_isbi2012.yaml",
     dataset_dir="train",
 )

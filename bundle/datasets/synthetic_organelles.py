@@ -50,8 +50,7 @@ def add_vesicles(rng: np.random.Generator, brightness: Float, own: Int, distance
         distance: float32 (H, W) distance from the membrane, pixels.
 
     Example:
-        >>> brightness = np.full((256, 256), 150.0, dtype=np.float32)
-        >>> own = np.zeros((256, 256), dtype=np.int32)
+        >>> brightness, own = np.full((256, 256), 150.0, np.float32), np.zeros((256, 256), np.int32)
         >>> add_vesicles(np.random.default_rng(0), brightness, own, distance=np.full((256, 256), 20.0))
         >>> bool(brightness.min() < 140)
         True
@@ -71,14 +70,7 @@ def add_vesicles(rng: np.random.Generator, brightness: Float, own: Int, distance
 def add_mitochondria(rng: np.random.Generator, brightness: Float, own: Int, distance: Float) -> None:
     """Draw mitochondria in place: dark ovals with a double membrane and folded cristae, in cells with enough room.
 
-    Args as in `add_vesicles`.
-
-    Example:
-        >>> brightness = np.full((256, 256), 150.0, dtype=np.float32)
-        >>> own = np.zeros((256, 256), dtype=np.int32)
-        >>> add_mitochondria(np.random.default_rng(0), brightness, own, distance=np.full((256, 256), 30.0))
-        >>> bool(brightness.min() < 100)
-        True
+    Arguments and use as in `add_vesicles`.
     """
     room = distance.copy()
     for _ in range(rng.poisson(own.size / 24000.0)):

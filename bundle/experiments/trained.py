@@ -24,19 +24,12 @@ DESCRIBED = ("in_channels", "class_names", "intensity", "flatten")  # keys of th
 
 @dataclass(frozen=True)
 class Trained:
-    """A network with its weights.
+    """A network with its weights."""
 
-    Attributes:
-        parser: the configuration with overrides.
-        network: in eval mode, float32, on the CPU.
-        weights: file of the weights.
-        info: description for exported files: classes, grey values, geometry, version, checksum of the weights.
-    """
-
-    parser: ConfigParser
-    network: RonnebergerUNet
-    weights: Path
-    info: dict[str, Any]
+    parser: ConfigParser  # the configuration with overrides
+    network: RonnebergerUNet  # in eval mode, float32, on the CPU
+    weights: Path  # file of the weights
+    info: dict[str, Any]  # for exported files: classes, grey values, geometry, version, checksum of the weights
 
     def image(self, path: str | None = None, size: tuple[int, int] = (512, 512)) -> torch.Tensor:
         """Prepare an image file, else a synthetic section of the given size, as input (1, C, H, W)."""

@@ -89,16 +89,13 @@ def pack(
 
 
 def write_package(root: Path, out: Path, weights: Path | None = None, address: str | None = None) -> Path:
-    """Write a bundle's zip file.
+    """Write a bundle's zip file into the folder `out`, and return its path.
 
     Args:
         root: the bundle, a checkout or a copy.
-        out: folder to write into.
+        out: the folder.
         weights: default: models/model.pt in `root`.
         address: address (URL) of the weights, to link them instead of packing them.
-
-    Returns:
-        The zip file.
 
     Raises:
         UsageError: neither weights nor a link to weights.

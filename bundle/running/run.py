@@ -143,10 +143,9 @@ def _merge(option: str, files: list[str]) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Can't merge entry")
         try:
-            merged: dict[str, Any] = ConfigParser.load_config_files(files)
+            return ConfigParser.load_config_files(files)
         except (UserWarning, ValueError, KeyError) as error:  # +key without its base; a#b without a
             raise UsageError(f"{option} {', '.join(files)} do not fit together: {error}") from error
-    return merged
 
 
 def _metadata_files(given: Any, config_file: str) -> list[str]:

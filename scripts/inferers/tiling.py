@@ -104,17 +104,11 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Tiles to fill an image, each pixel once.
+    """Tiles to fill an image, each pixel once."""
 
-    Attributes:
-        tile_size: (height, width) of the network's input, the same for all tiles.
-        margin: pixels of context at each side. A tile for the rows from r on is cut from row r - margin on.
-        tiles: row by row.
-    """
-
-    tile_size: tuple[int, int]
-    margin: int
-    tiles: tuple[Tile, ...]
+    tile_size: tuple[int, int]  # (height, width) of the network's input, the same for all tiles
+    margin: int  # pixels of context at each side. A tile for the rows from r on is cut from row r - margin on
+    tiles: tuple[Tile, ...]  # row by row
 
 
 class TileJob(NamedTuple):

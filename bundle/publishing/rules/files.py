@@ -93,8 +93,7 @@ def _links(bundle: Bundle) -> list[dict[str, Any]]:
     """Read the entries of large_files.yml. Without the file: none."""
     if not bundle.has(LARGE_FILES):
         return []
-    entries: list[dict[str, Any]] = ConfigParser.load_config_file(bundle.root / LARGE_FILES)["large_files"]
-    return entries
+    return ConfigParser.load_config_file(bundle.root / LARGE_FILES)["large_files"]
 
 
 def _plain(text: str) -> str:
