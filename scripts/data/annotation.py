@@ -92,7 +92,11 @@ def mark_unannotated(objects: np.ndarray, markers: np.ndarray) -> np.ndarray:
     background pixel is not annotated if the nearest marker belongs to a cell without a mask. Distances to masks would
     give much of the cell to a neighbour: markers are small (a twentieth of a HeLa cell).
 
-    Args, Returns and Raises as in `mark_border` and `unmasked_markers`.
+    Args and Raises:
+        as in `unmasked_markers`.
+
+    Returns:
+        Copy of `objects` with `NOT_ANNOTATED`, as from `mark_border`.
 
     Example:
         >>> mark_unannotated(np.array([[5, 5, 0, 0, 0, 0]]), markers=np.array([[0, 1, 0, 0, 2, 0]]))

@@ -33,10 +33,9 @@ def check_pairs(items: Sequence[dict[str, Any]], tiff_axes: str | None = None) -
 
     Example:
         >>> from PIL import Image
-        >>> for name in ("image.png", "label.png"):
-        ...     Image.new("L", (7, 5)).save(name)
-        >>> check_pairs([{"image": "image.png", "label": "label.png"}])
-        [{'image': 'image.png', 'label': 'label.png'}]
+        >>> Image.new("L", (7, 5)).save("cells.png")
+        >>> check_pairs([{"image": "cells.png", "label": "cells.png"}])
+        [{'image': 'cells.png', 'label': 'cells.png'}]
     """
     unlabelled = [str(item.get("image")) for item in items if not item.get("label") or not item.get("image")]
     if unlabelled:

@@ -202,7 +202,8 @@ def plan_batches(
 ) -> list[TileBatch]:
     """Plan the tiles of all images and orientations in as few forward passes as the limits allow.
 
-    Args, beside those of `plan_tiles`:
+    Args:
+        rule, tile_size, authors_stride: as in `plan_tiles`.
         shape: (B, C, H, W) of the images.
         max_pixels: most input pixels of a forward pass. A single tile of a given `tile_size` may have more.
         sw_batch_size: most tiles per forward pass; None: as many as `max_pixels` allows.

@@ -57,15 +57,14 @@ def read_header(path: PathLike, tiff_axes: str | None = None) -> ImageHeader:
     Example:
         >>> from PIL import Image
         >>> Image.new("RGB", (7, 5)).save("cells.png")
-        >>> header = read_header("cells.png")
-        >>> header.height, header.width, header.channels
-        (5, 7, 3)
+        >>> read_header("cells.png").channels
+        3
     """
     return _open_image(split_address(path)[0], tiff_axes).header
 
 
 def plane_size(path: PathLike, tiff_axes: str | None = None) -> tuple[int, int]:
-    """Read the size (rows, columns) of a file's planes. Arguments, errors and example as in `read_header`."""
+    """Read the size (rows, columns) of a file's planes. Arguments and errors as in `read_header`."""
     header = read_header(path, tiff_axes)
     return header.height, header.width
 
@@ -97,11 +96,10 @@ class PlaneReader(ImageReader):
         ValueError: (get_data) a stack without a page in the address, or a page beyond the stack.
 
     Example:
-        >>> from monai.transforms import LoadImaged
         >>> from PIL import Image
         >>> Image.new("L", (7, 5)).save("cells.png")
-        >>> LoadImaged("image", reader=PlaneReader())({"image": "cells.png"})["image"].shape
-        torch.Size([5, 7])
+        >>> PlaneReader().get_data(["cells.png"])[0].shape
+        (5, 7)
     """
 
     def __init__(self, tiff_axes: str | None = None) -> None:

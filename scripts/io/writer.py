@@ -59,10 +59,8 @@ class SegmentationStore:
     Example:
         >>> from PIL import Image
         >>> Image.new("L", (7, 5)).save("cells.png")
-        >>> with SegmentationStore("out", kinds=["classes"]) as store:
-        ...     path = store.add("classes", "cells.png", np.ones((5, 7)))
-        >>> path.as_posix()
-        'out/classes/cells.png'
+        >>> with SegmentationStore("out") as store:
+        ...     _ = store.add("classes", "cells.png", np.ones((5, 7)))  # out/classes/cells.png
     """
 
     def __init__(
