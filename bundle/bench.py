@@ -131,9 +131,7 @@ def _new_content(path: Path, quick: bool, device: torch.device) -> dict[str, Any
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for key in ("hardware", "device", "threads", "quick"):
         if earlier and earlier.get(key) != head[key]:
-            raise RunError(
-                f"{path} holds times with {key} {earlier.get(key)}, this run has {head[key]}; give another --output"
-            )
+            raise RunError(f"{path} holds times with {key} {earlier.get(key)}, now {head[key]}; give another --output")
     return head | {"rows": earlier.get("rows", {})}
 
 

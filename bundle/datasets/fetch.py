@@ -63,11 +63,10 @@ def fetch_set(data_set: DataSet, folder: str | None, source: str | None, overwri
     for note in checked.notes:
         print(note)
     print(data_set.terms)
+    configs = f"['configs/train.yaml','configs/data_{data_set.name}.yaml']"
     where = f" --dataset_dir {shlex.quote(str(target / data_set.dataset_dir))}"
-    command = (
-        f"python -m bundle run training --config_file \"['configs/train.yaml','configs/data_{data_set.name}.yaml']\""
-    )
-    print(f"next: {command}{'' if target == Path(data_set.folder) else where}")
+    where = "" if target == Path(data_set.folder) else where
+    print(f'next: python -m bundle run training --config_file "{configs}"{where}')
 
 
 def _complete(data_set: DataSet, target: Path) -> Checked | None:

@@ -62,9 +62,7 @@ def check_slices(folder: Path, source: str) -> Checked:
             placed[f"{place}/{number:02d}.png"] = pixels
     images, labels = len(slices["train/images"]), len(slices["train/labels"])
     if labels != images:
-        raise RunError(
-            f"{source} has {images} images but {labels} labels in train, expected equal numbers; get it anew"
-        )
+        raise RunError(f"{source} has {images} images but {labels} labels in train; get it anew")
     parts = [name.rpartition("/")[0] for name in placed]
     note = (
         "held_out: labelled slices without a known checksum. The published figures were measured without them, so they "

@@ -106,10 +106,8 @@ def _draw_mitochondrion(
     depth = ndi.gaussian_filter(depth, 0.8)
     matrix = expit(depth / 0.6)
     folds = along + 2.2 * smooth_noise(rng, shape, 5.0) + 0.8 * smooth_noise(rng, shape, 2.5)
-    cristae = np.clip(
-        np.sin(2.0 * np.pi * folds / rng.uniform(5.0, 7.0)) + 0.3 * smooth_noise(rng, shape, 3.0), -1.0, 1.0
-    )
-    cristae *= expit((depth - 3.5) / 0.7)
+    cristae = np.sin(2.0 * np.pi * folds / rng.uniform(5.0, 7.0)) + 0.3 * smooth_noise(rng, shape, 3.0)
+    cristae = np.clip(cristae, -1.0, 1.0) * expit((depth - 3.5) / 0.7)
     outer, inner = np.exp(-((depth / 1.0) ** 2)), np.exp(-(((depth - 2.9) / 0.9) ** 2))
     shade = rng.uniform(34.0, 58.0)
     brightness[box] -= (shade * matrix + 42.0 * outer + 20.0 * inner + 21.0 * cristae * matrix).astype(np.float32)

@@ -117,9 +117,7 @@ def reproduce(
         check_whole("max_epochs", max_epochs)
     data = Path(str(dataset_dir or DATA_SETS[chosen.data].folder)).expanduser()
     if not data.is_dir():
-        raise UsageError(
-            f"no data in {data}; get them with: python -m bundle fetch {chosen.data}, or set --dataset_dir to them"
-        )
+        raise UsageError(f"no data in {data}; run python -m bundle fetch {chosen.data}, or set --dataset_dir")
     given: dict[str, Any] = {"max_epochs": chosen.max_epochs, "val_interval": chosen.val_interval}
     given |= chosen.quick if quick else {}
     given |= {} if max_epochs is None else {"max_epochs": max_epochs}

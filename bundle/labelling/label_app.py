@@ -105,9 +105,7 @@ class LabelTraining(BundleTrainTask):
         for number, annotation in enumerate(ElementTree.fromstring(text).iter("Annotation"), start=1):
             name = annotation.get("Name", "").lower()
             if name not in classes[1:]:
-                raise ValueError(
-                    f"{item['label']}: annotation '{name}' names no class; expected {', '.join(classes[1:])}"
-                )
+                raise ValueError(f"{item['label']}: annotation '{name}' is no class; expected {', '.join(classes[1:])}")
             points = [(float(point.get("X", "")), float(point.get("Y", ""))) for point in annotation.iter("Coordinate")]
             instances = self.bundle_config["label_kind"] == "instances"
             polygons.append((number if instances else classes.index(name), points))

@@ -119,9 +119,7 @@ def _weights(root: Path, weights: Path | None, address: str | None) -> dict[str,
         if address:
             raise UsageError("--large_files needs the weights for their checksum; give them with --weights FILE")
         if not (root / LARGE_FILES).is_file():
-            raise UsageError(
-                f"no weights: neither {WEIGHTS} nor {LARGE_FILES} exists; train, or give them with --weights FILE"
-            )
+            raise UsageError(f"no weights: neither {WEIGHTS} nor {LARGE_FILES} exists; train, or give --weights FILE")
         return {LARGE_FILES: root / LARGE_FILES}
     _check_fit(root, weights)
     if address:

@@ -65,9 +65,7 @@ def run(
     """
     for key in override:
         if key.startswith("+"):  # MONAI would read it as the plain key
-            raise UsageError(
-                f"unknown key '{key}'; + merges in config files only, give --{key[1:]} with the whole value"
-            )
+            raise UsageError(f"unknown key '{key}'; + merges in config files only, give the whole value as --{key[1:]}")
     values = (run_id, init_id, final_id, meta_file, config_file, logging_file, tracking)
     given: dict[str, Any] = {**dict(zip(RUN_ARGUMENTS, values, strict=True)), **override}
     merged = update_kwargs(_read("--args_file", args_file) if args_file else {}, True, **given)

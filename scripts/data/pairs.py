@@ -44,9 +44,7 @@ def check_pairs(items: Sequence[dict[str, Any]], tiff_axes: str | None = None) -
     files = dict.fromkeys(split_address(address)[0] for address in addresses)
     absent = [str(file) for file in files if not file.is_file()]
     if absent:
-        raise FileNotFoundError(
-            f"{some(absent)} files of the data set are not there: check the names and where paths start"
-        )
+        raise FileNotFoundError(f"{some(absent)} files of the data set are missing: check the names and folders")
     of_files = {file: read_header(file, tiff_axes) for file in files}
     headers, wrong = {}, []
     for address in addresses:

@@ -160,14 +160,10 @@ def _from_file(items: list[Item], path: Path) -> tuple[dict[str, list[Item]], di
     is_all = isinstance(rule, dict) and rule.get("how") == "all"
     twice = [names[k] for k in sorted(chosen["training"] & chosen["validation"])]
     if twice and not is_all:
-        raise ValueError(
-            f"split_file {path} names {some(twice)} images for training and validation: keep each in one list"
-        )
+        raise ValueError(f"split_file {path} names {some(twice)} images for both parts: keep each in one list")
     empty = [part for part in PARTS if not chosen[part]]
     if empty:
-        raise ValueError(
-            f"split_file {path} names no images for {' and '.join(empty)}; expected at least one in each list"
-        )
+        raise ValueError(f"split_file {path} names no images for {' and '.join(empty)}; expected one or more in each")
     left_out = len(items) - len(chosen["training"] | chosen["validation"])
     if left_out:
         logger.info("split_file %s leaves out %d of %d images", path, left_out, len(items))

@@ -86,9 +86,7 @@ class ExportedNetwork(nn.Module):
                 raise ValueError(f"onnx_engine: openvino runs .onnx files, not {self.path}. Make one, or leave it out")
             load = partial(_load_openvino, dtype=amp_dtype_of(amp_dtype, torch.device("cpu")))
         if not self.path.is_file():
-            raise FileNotFoundError(
-                f"backend: no file at {self.path}. Make it with python -m bundle export onnx (or torchscript, pt2)"
-            )
+            raise FileNotFoundError(f"backend: no file at {self.path}. Make it with python -m bundle export")
         try:
             self._run, text = load(self.path, torch.device(device))
         except ImportError:

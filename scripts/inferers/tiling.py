@@ -248,9 +248,7 @@ def _least_work(image_size: tuple[int, int], rule: TileRule, phase: int, max_pix
     (heights, row_work), (widths, column_work) = (_candidates(n, rule, phase) for n in image_size)
     allowed = np.outer(heights, widths) <= (np.inf if max_pixels is None else max_pixels)
     if not allowed[0, 0]:
-        raise ValueError(
-            f"a tile may have {max_pixels} pixels, but the smallest that serves is {heights[0]} x {widths[0]}"
-        )
+        raise ValueError(f"a tile may have {max_pixels} pixels, but the smallest has {heights[0]} x {widths[0]}")
     work = np.outer(row_work, column_work)
     row, column = np.argwhere(allowed & (work == work[allowed].min()))[-1]
     return heights[row], widths[column]

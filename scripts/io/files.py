@@ -32,9 +32,7 @@ def temporary_path(path: Path) -> Path:
     except OSError as error:
         reason = error.strerror or str(error)
     if reason:
-        raise OSError(
-            f"cannot write into the folder {path.parent} ({reason}); set output_dir or model_dir to another folder"
-        )
+        raise OSError(f"cannot write into the folder {path.parent} ({reason}); set output_dir or model_dir to another")
     return path.with_name(f".tmp-{os.getpid()}-{path.name}")
 
 

@@ -144,9 +144,7 @@ class ResultFile(ABC):
         """
         size = (self.header.height, self.header.width)
         if plane.shape[-2:] != size:
-            raise ValueError(
-                f"the result for {self.source} has the size {plane.shape[-2:]}; expected the image's {size}"
-            )
+            raise ValueError(f"result for {self.source} has the size {plane.shape[-2:]}; expected the image's {size}")
         if not self._next <= index < self.header.planes:
             raise ValueError(
                 f"plane {index} of {self.source} comes after plane {self._next - 1} of {self.header.planes}; "

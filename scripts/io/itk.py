@@ -49,9 +49,7 @@ class ItkFile(ImageFile):
         sizes = [int(self.io.GetDimensions(axis)) for axis in range(rank)]
         spacing = [float(self.io.GetSpacing(axis)) for axis in range(rank)]
         if rank not in (2, 3):
-            raise ImageFileError(
-                f"{self.path} has {rank} dimensions {sizes}; expected 2 or 3. Split the file into 2-D or 3-D files"
-            )
+            raise ImageFileError(f"{self.path} has {rank} dimensions {sizes}; expected 2 or 3. Split the file")
         x, y, z = (*sizes, 1)[:3]
         unit = "pixel" if set(spacing) == {1.0} else "mm"
         distance = spacing[2] if rank == 3 else 1.0
