@@ -13,15 +13,12 @@ from bundle.errors import UsageError
 
 @contextmanager
 def whole_folder(target: Path, overwrite: bool, parts: Collection[str]) -> Iterator[Path]:
-    """Fill an empty folder, and rename the folder to `target` if the block ends without an error.
+    """Fill an empty folder beside `target`, and rename it to `target` if the block ends without an error.
 
     Args:
         target: the folder to make; its parents are made too.
         overwrite: whether earlier results in `target` may be replaced.
         parts: names of all folders that the block may make. A target with any other entry is never replaced.
-
-    Yields:
-        the folder to fill, beside `target`.
 
     Raises:
         UsageError: `target` is a file, or holds something that may not be replaced.

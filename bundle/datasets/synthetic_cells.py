@@ -21,7 +21,7 @@ Int = NDArray[np.int32]
 
 PIXELS_PER_PROFILE = 2100.0  # px²: about as many cells in 512 x 512 pixels as in an ISBI 2012 slice (88-137)
 SIZE_SPREAD = 0.85  # standard deviation of the logarithm of the radius: median profile 600 px², the largest 20 000 px²
-OUTSIDE = 70  # px: profiles are also placed this far outside the image, so that the border looks like the rest
+OUTSIDE = 70  # px: profiles are also placed this far outside the image; the border then looks like the middle
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Float:

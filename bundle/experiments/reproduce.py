@@ -130,11 +130,10 @@ def reproduce(
 
 
 def reproduce_one(experiment: Experiment, folder: Path, given: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Train, evaluate and write results.json; finished steps are not repeated.
+    """Train, evaluate and write all files into `folder`, with results.json. Finished steps are not repeated.
 
     Args:
-        experiment: configurations and evaluations.
-        folder: receives all files.
+        experiment, folder: configurations and evaluations, and the folder.
         given: overrides of the configuration, with `dataset_dir` and `max_epochs`.
         facts: the fields of a `Variant` and `command`, for results.json.
 

@@ -33,10 +33,6 @@ def refuse_programs(request: Any, name: str = "request") -> None:
     MONAI Label writes a request's options and device into the bundle's configuration, and MONAI evaluates the
     configuration: `{"threshold": "$..."}` from any client would run as code.
 
-    Args:
-        request: a request, or a value of a request.
-        name: of the value, for messages.
-
     Raises:
         MONAILabelException: a text that MONAI would evaluate, a component, an option with another value than a number,
             or a path as the name of the weights.

@@ -64,7 +64,7 @@ def write_bioimageio(
         RunError: the weights do not fit, or an export differs from the network.
     """
     chosen = [name for name in WEIGHT_FILES if name in weight_formats]
-    if not chosen or set(weight_formats) - set(WEIGHT_FILES):
+    if not chosen or not set(weight_formats) <= set(WEIGHT_FILES):
         raise UsageError(f"weight formats must be of {', '.join(WEIGHT_FILES)}, got {', '.join(weight_formats)}")
     if out.suffix != ".zip":
         raise UsageError(f"the package is a zip file, got {out}")
@@ -128,7 +128,7 @@ def citation(text: str) -> dict[str, str]:
 
 
 def network_source() -> str:
-    """Return the network and its size arithmetic as one source file, without imports from this project.
+    """Return one source file with the network and its sizes, without imports from this project.
 
     Example:
         >>> "class RonnebergerUNet" in network_source()

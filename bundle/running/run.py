@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN_ARGUMENTS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking")
 WORKFLOW_ARGUMENTS = ("workflow_name", "workflow_type", "properties_path")  # MONAI passes these to its workflow class
 FIXED = (*RUN_ARGUMENTS, *WORKFLOW_ARGUMENTS)
-TRACKING_PARTS = {"handlers_id", "configs"}  # of MONAI's settings for experiment tracking
+TRACKING_PARTS = ("handlers_id", "configs")  # of MONAI's settings for experiment tracking
 
 
 def run(
@@ -191,10 +191,7 @@ def tracking_keys(tracking: Any) -> dict[str, Any]:
     settings, where = tracking, ""
     if isinstance(tracking, str):
         if tracking == "mlflow" and find_spec("mlflow") is None:
-            raise UsageError(
-                "--tracking mlflow: mlflow is not installed; install it with: "
-                "pip install -c constraints.txt '.[tracking]'"
-            )
+            raise UsageError("--tracking mlflow: not installed; run: pip install -c constraints.txt '.[tracking]'")
         if tracking not in DEFAULT_EXP_MGMT_SETTINGS and not Path(tracking).is_file():
             trackers = sorted(DEFAULT_EXP_MGMT_SETTINGS)
             near = get_close_matches(tracking.lower(), trackers, n=1, cutoff=0.5)
@@ -202,11 +199,9 @@ def tracking_keys(tracking: Any) -> dict[str, Any]:
             raise UsageError(f"--tracking {tracking}: no tracker and no file has this name{hint}")
         settings = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) or ConfigParser.load_config_file(tracking)
         where = f" {tracking}"
-    if not isinstance(settings, Mapping) or not set(settings) >= TRACKING_PARTS:
-        raise UsageError(
-            f"--tracking{where}: expected settings with the keys handlers_id and configs, "
-            "as in monai.bundle.utils.DEFAULT_MLFLOW_SETTINGS"
-        )
+    if not isinstance(settings, Mapping) or not set(settings) >= set(TRACKING_PARTS):
+        example = "monai.bundle.utils.DEFAULT_MLFLOW_SETTINGS"
+        raise UsageError(f"--tracking{where}: expected the keys {' and '.join(TRACKING_PARTS)}, as in {example}")
     return {key: value for key, value in settings["configs"].items() if key not in settings["handlers_id"]}
 
 

@@ -35,8 +35,8 @@ def annotated_pixels(labels: np.ndarray, valid: np.ndarray | None = None) -> np.
 def mark_border(objects: np.ndarray, width: int) -> np.ndarray:
     """Mark background near the image border as not annotated.
 
-    The Cell Tracking Challenge does not outline cells completely outside the field of interest. For DIC-C2DH-HeLa and
-    PhC-C2DH-U373 the border is 50 pixels wide. Background in the border may be a cell.
+    Background in the border may be a cell: the Cell Tracking Challenge does not outline cells completely outside the
+    field of interest. For DIC-C2DH-HeLa and PhC-C2DH-U373 the border is 50 pixels wide.
 
     Args:
         objects: integer instance map (H, W), 0 = background. Negative pixels stay as they are.

@@ -23,7 +23,7 @@ PADDINGS = ("valid", "same", "retain_dim")
 
 
 class TileRule:
-    """Know the tile lengths for a network, and the usable part of the output.
+    """Compute the tile lengths that fit a network, and the usable part of the output.
 
     Args:
         depth: number of 2x2 poolings, 4 in the paper.

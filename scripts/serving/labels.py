@@ -30,8 +30,6 @@ LOSSY = (".jpg", ".jpeg")
 class ServedLabeld(MapTransform):
     """Turn results into the label for MONAI Label's writer. Last transform of the postprocessing.
 
-    The answer depends on the item:
-
         request for a label     (W, H), the classes or the IDs of the objects
         scoring of MONAI Label  (K, H, W), the probabilities: inference is repeated with dropout
         without MONAI Label     no change

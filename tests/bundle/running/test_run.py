@@ -303,7 +303,11 @@ def test_mlflow_can_be_told_where_and_under_which_name():
 
 @pytest.mark.parametrize(
     "given, message",
-    [("mflow", "did you mean 'mlflow'"), ("wandb", "give mlflow, or a file"), ({"configs": {}}, "expected settings")],
+    [
+        ("mflow", "did you mean 'mlflow'"),
+        ("wandb", "give mlflow, or a file"),
+        ({"configs": {}}, "keys handlers_id and configs"),
+    ],
 )
 def test_what_is_no_tracker_is_refused(given, message):
     with pytest.raises(UsageError, match=message):
