@@ -73,7 +73,7 @@ def _download(url: str, path: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a zip file; `zipfile` keeps every member inside the folder, whatever its name."""
+    """Unpack a zip file. `zipfile` keeps every member inside the folder."""
     try:
         with zipfile.ZipFile(archive) as content:
             content.extractall(folder)

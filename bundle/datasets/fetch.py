@@ -70,7 +70,7 @@ def fetch_set(data_set: DataSet, folder: str | None, source: str | None, overwri
 
 
 def _complete(data_set: DataSet, target: Path) -> Checked | None:
-    """Check the data in the target; None unless the layout is ours and all files are there and right."""
+    """Check the data in the target; None if anything is missing or wrong."""
     if not all((target / part).is_dir() for part in data_set.layout):
         return None
     try:

@@ -217,7 +217,7 @@ def _bundle_roots(config: Mapping[str, Any], merged: Mapping[str, Any], config_f
 
 @contextmanager
 def _importable(folders: list[str]) -> Iterator[None]:
-    """Put folders first on the import path, earlier than MONAI, which waits for `initialize`."""
+    """Put folders first on the import path. MONAI would do so only at `initialize`."""
     before = list(sys.path)
     sys.path[:0] = folders
     try:

@@ -71,8 +71,8 @@ def split_cell_tracking(
 ) -> dict[str, list[dict[str, Any]]]:
     """Split a data set by sequence and frames.
 
-    Cells move and change slowly. Leave frames between both ranges, or validate on another sequence; otherwise cells are
-    validated in the shape of the training.
+    Cells move and change slowly. Leave frames between both ranges, or validate on another sequence. Otherwise the
+    validation images show the cells of the training images in the same shapes.
 
     Args:
         dataset_dir: as in `find_cell_tracking`.

@@ -54,8 +54,8 @@ def free_memory(device: torch.device) -> int:
 class KeepFreedMemory:
     """Reuse memory freed by a training step or a tile for the next, until the run ends.
 
-    The GNU C library returns large freed blocks to the system. To get the blocks back page by page takes a fifth of
-    the time of a step or a tile on a CPU. Other C libraries (macOS, Windows, musl) do not change.
+    The GNU C library returns large freed blocks to the system. Getting the blocks back takes a fifth of the time of a
+    step or a tile on a CPU. With other C libraries (macOS, Windows, musl) the handler does nothing.
 
     Example, in a list of handlers::
 

@@ -44,7 +44,7 @@ def _open_image(path: Path, tiff_axes: str | None = None) -> ImageFile:
 
 
 def read_header(path: PathLike, tiff_axes: str | None = None) -> ImageHeader:
-    """Read number and size of planes, channels and pixel size. No pixels are read.
+    """Read number and size of planes, channels and pixel size, but no pixels.
 
     Args:
         path: a file, or the address of a plane.

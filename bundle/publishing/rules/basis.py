@@ -27,7 +27,7 @@ class Finding:
 
 
 class NotChecked(Exception):  # not an error: the bundle may be right
-    """Raised if a rule cannot be checked on the local machine. The text says why."""
+    """A rule cannot be checked on the local machine. The text says why."""
 
 
 @dataclass(frozen=True)
