@@ -39,15 +39,11 @@ def command(name: str) -> Callable[..., Any]:
         >>> command("report").__module__
         'bundle.experiments.report'
     """
-    function: Callable[..., Any] = getattr(importlib.import_module(f"bundle.{COMMANDS[name][0]}"), name)
-    return function
+    return getattr(importlib.import_module(f"bundle.{COMMANDS[name][0]}"), name)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a command.
-
-    Args:
-        argv: the words after `python -m bundle`.
+    """Run the command in the words after `python -m bundle`.
 
     Returns:
         exit code: 0 done, 1 failed, 2 not understood, 130 interrupted.
@@ -87,11 +83,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _understand(name: str, words: list[str]) -> Callable[[], Any] | None:
-    """Turn words into a call for later. No work starts before all words are understood.
-
-    Args:
-        name: one of `COMMANDS`.
-        words: the words after the name.
+    """Turn the words after a command's name into a call for later. No work starts before all words are understood.
 
     Returns:
         the call; None after help.

@@ -131,9 +131,7 @@ def _new_content(path: Path, quick: bool, device: torch.device) -> dict[str, Any
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for key in ("hardware", "device", "threads", "quick"):
         if earlier and earlier.get(key) != head[key]:
-            raise RunError(
-                f"{path} holds times with {key} {earlier.get(key)}, this run has {head[key]}; give another --output"
-            )
+            raise RunError(f"{path} holds times with {key} {earlier.get(key)}, now {head[key]}; give another --output")
     return head | {"rows": earlier.get("rows", {})}
 
 
@@ -144,10 +142,7 @@ def _write(folder: Path, content: dict[str, Any]) -> None:
 
 
 def table(content: dict[str, Any]) -> str:
-    """Render a result as Markdown: the machine, and for each row its time, its baseline and its goal.
-
-    Args:
-        content: of bench.json.
+    """Render the content of bench.json as Markdown: the machine, and for each row its time, baseline and goal.
 
     Example:
         >>> hardware = {"processor": "AMD EPYC", "instructions": "AVX2", "cores": 2, "memory_gib": 8.0}
@@ -170,26 +165,13 @@ def table(content: dict[str, Any]) -> str:
 
 
 def details(content: dict[str, Any]) -> str:
-    """Render the rest of a result as Markdown: for each row our settings, the spread of the ratio, the limit, notes.
-
-    Args:
-        content: of bench.json.
-    """
+    """Render the rest of a result as Markdown: for each row our settings, the spread of the ratio, the limit, notes."""
     head = ("work", "ours", "baseline", "spread of the ratio", "limit", "share of the limit", "notes")
     lines = [_cells(*head), "|---|---|---|---|---|---|---|"]
     for row in _rows(content):
-        baseline, limit = row["baseline"], row["limit"]
-        lines.append(
-            _cells(
-                row["what"],
-                row["ours"]["name"],
-                baseline["name"] if baseline else "",
-                _spread(row["times_as_fast"]),
-                f"{_seconds(limit['median_seconds'])}, {limit['name']}" if limit else "",
-                _percent(row["share_of_limit"]),
-                row["note"],
-            )
-        )
+        ours, baseline = row["ours"]["name"], row["baseline"]["name"] if row["baseline"] else ""
+        spread, share = _spread(row["times_as_fast"]), _percent(row["share_of_limit"])
+        lines.append(_cells(row["what"], ours, baseline, spread, _timed(row["limit"]), share, row["note"]))
     return "\n".join(lines) + "\n"
 
 
@@ -199,7 +181,7 @@ def _rows(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _table_line(row: dict[str, Any]) -> str:
-    ours, baseline, share = row["ours"], row["baseline"], row["share_of_limit"]
+    ours, share = row["ours"], row["share_of_limit"]
     goals = ", ".join(row["goals"])
     ratios = [f"{_number(row['times_as_fast']['median'])} x"] if row["times_as_fast"] else []
     if share and (not ratios or "of the limit" in goals):
@@ -207,7 +189,7 @@ def _table_line(row: dict[str, Any]) -> str:
     return _cells(
         row["what"],
         f"**{_seconds(ours['median_seconds'])}**" if ours["seconds"] else ours["name"],
-        f"{_seconds(baseline['median_seconds'])}, {baseline['name']}" if baseline else "",
+        _timed(row["baseline"]),
         ", ".join(ratios),
         {True: f"{goals}: reached", False: f"{goals}: **missed**", None: ""}[row["reached"]],
     )
@@ -221,13 +203,17 @@ def _line(row: dict[str, Any]) -> str:
     """Write a row for the terminal."""
     ours = row["ours"]
     parts = [f"{row['what']}: {_seconds(ours['median_seconds']) if ours['seconds'] else ours['name']}"]
-    if row["times_as_fast"]:
-        parts.append(f"{_ratio(row['times_as_fast'])} as fast as {row['baseline']['name']}")
+    if ratio := row["times_as_fast"]:
+        parts.append(f"{_number(ratio['median'])} x ({_spread(ratio)}) as fast as {row['baseline']['name']}")
     if row["share_of_limit"]:
         parts.append(f"{_percent(row['share_of_limit'])} of the limit ({row['limit']['name']})")
     if row["reached"] is not None:
         parts.append(f"goal {', '.join(row['goals'])}: {'reached' if row['reached'] else 'not reached'}")
     return "; ".join([*parts, *([row["note"]] if row["note"] else [])])
+
+
+def _timed(work: dict[str, Any] | None) -> str:
+    return f"{_seconds(work['median_seconds'])}, {work['name']}" if work else ""
 
 
 def _seconds(value: float) -> str:
@@ -237,10 +223,6 @@ def _seconds(value: float) -> str:
 def _number(value: float) -> str:
     """Three significant digits, without an exponent up to 999,999."""
     return f"{float(f'{value:.3g}'):g}"
-
-
-def _ratio(ratio: dict[str, float] | None) -> str:
-    return "" if ratio is None else f"{_number(ratio['median'])} x ({_spread(ratio)})"
 
 
 def _spread(ratio: dict[str, float] | None) -> str:

@@ -11,12 +11,7 @@ T = TypeVar("T")
 
 
 def show(text: str, heading: str = "", error: bool = False) -> None:
-    """Print a line.
-
-    Args:
-        text: the line.
-        heading: printed before the text, in bold with rich.
-        error: print to standard error.
+    """Print a line, to standard error if `error`. The heading is printed before the text, in bold with rich.
 
     Example:
         >>> show(" measures the training step", heading="step")
@@ -34,9 +29,7 @@ def show(text: str, heading: str = "", error: bool = False) -> None:
 def tracked(items: Sequence[T], description: str) -> Iterable[T]:
     """Show a progress bar on standard error while items are processed; nothing without rich.
 
-    Args:
-        items: a sequence to iterate over.
-        description: shown before the bar. The bar disappears at the end.
+    The description is before the bar. The bar disappears at the end.
 
     Example:
         >>> [n * n for n in tracked(range(3), "squaring")]
@@ -56,7 +49,7 @@ def tracked_reading(stream: object, length: int, description: str) -> AbstractCo
     Args:
         stream: an open binary file or HTTP answer.
         length: bytes expected.
-        description: shown before the bar.
+        description: as in `tracked`.
 
     Example:
         >>> import io

@@ -6,15 +6,7 @@ from collections.abc import Collection
 
 
 def check_choice(name: str, value: object, choices: Collection[object]) -> None:
-    """Raise an error if an argument is not among the choices.
-
-    Args:
-        name: name of the argument, for the message.
-        value: value of the argument.
-        choices: allowed values.
-
-    Raises:
-        ValueError: `value` is not among `choices`.
+    """Raise ValueError if the value of the argument `name` is not among the choices.
 
     Example:
         >>> check_choice("padding", "valid", ("valid", "same"))

@@ -30,13 +30,10 @@ def compiled(function: Function) -> Function:
 
     Example:
         >>> @compiled
-        ... def count(mask):
-        ...     total = 0
-        ...     for value in mask:
-        ...         total += value
-        ...     return total
-        >>> count(np.array([1, 0, 1]))
-        2
+        ... def double(value):
+        ...     return 2 * value
+        >>> double(21)
+        42
     """
     if numba is None:
         return _as_python(function)

@@ -64,7 +64,6 @@ def cell_tracking_set(name: str, title: str, digests: Digests) -> DataSet:
         layout=tuple(digests),
         check=partial(check_files, title=title, digests=digests),
         terms=TERMS,
-        config=f"configs/data_{name}.yaml",
     )
 
 
@@ -74,18 +73,16 @@ def check_files(folder: Path, source: str, title: str, digests: Digests) -> Chec
     Args:
         folder: holds 01, 01_GT, ... at any depth.
         source: origin of the data, for messages.
-        title: name in the challenge.
-        digests: known checksums. Other files pass and are named in the notes.
+        title, digests: as in `cell_tracking_set`. Files without a known checksum pass and are named in the notes.
 
     Returns:
         all images, masks, markers and man_track.txt of all sequences, to be copied unchanged.
 
     Raises:
-        RunError: no sequence, or a known file is missing, unreadable or different. The message has the name and both
-            checksums.
+        RunError: no sequence, or a known file is missing, unreadable or different.
     """
     root = _find(folder, title)
-    known = [f"{part}/{name}" for part, names in digests.items() for name in names]
+    known = {f"{part}/{name}": digest for part, names in digests.items() for name, digest in names.items()}
     missing = [name for name in known if not (root / name).is_file()]
     if missing:
         names = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
@@ -93,12 +90,11 @@ def check_files(folder: Path, source: str, title: str, digests: Digests) -> Chec
             f"{len(missing)} of {len(known)} known files are missing in {source}: {names}; "
             "nothing was written, get it anew or elsewhere"
         )
-    for part, names_of_part in digests.items():
-        for name, digest in names_of_part.items():
-            remedy = "; if the challenge itself has changed the file, unpack its zip file yourself"
-            check_pixels(f"{part}/{name}", source, read_pixels(root / part / name), digest, remedy)
+    remedy = "; if the challenge itself has changed the file, unpack its zip file yourself"
+    for name, digest in known.items():
+        check_pixels(name, source, read_pixels(root / name), digest, remedy)
     files = _files(root)
-    unknown = [file for file in files if str(file) not in set(known)]
+    unknown = [file for file in files if str(file) not in known]
     notes = [f"not verified, for want of a checksum: {_in_words(unknown)}"] if unknown else []
     absent = [sequence for sequence in SEQUENCES if not (root / sequence).is_dir()]
     if absent:
@@ -152,15 +148,12 @@ def _copy(root: Path, files: Sequence[PurePosixPath], folder: Path) -> None:
 def _content(files: Sequence[PurePosixPath]) -> str:
     """Write "sequence 01 with 115 images, 15 gold masks, ...; sequence 02 with ..."."""
     counts = Counter(str(file.parent) for file in files if file.suffix == ".tif")
-    sequences = {
-        sequence: [
-            f"{number} {what}{'s' * (number != 1)}"
-            for kind, what in KINDS.items()
-            if (number := counts[sequence + kind])
-        ]
-        for sequence in SEQUENCES
-    }
-    return "; ".join(f"sequence {sequence} with {', '.join(held)}" for sequence, held in sequences.items() if held)
+    sequences = []
+    for sequence in SEQUENCES:
+        numbers = [(counts[sequence + kind], what) for kind, what in KINDS.items()]
+        held = [f"{number} {what}{'s' * (number != 1)}" for number, what in numbers if number]
+        sequences += [f"sequence {sequence} with {', '.join(held)}"] if held else []
+    return "; ".join(sequences)
 
 
 def _in_words(files: Sequence[PurePosixPath]) -> str:

@@ -22,50 +22,31 @@ CHECKSUMS = Path(__file__).parent / "checksums"
 
 @dataclass(frozen=True)
 class Checked:
-    """Data that passed every check, ready to be written.
+    """Data that passed every check, ready to be written."""
 
-    Attributes:
-        write: writes the data into an empty folder, in the layout of the workflows.
-        content: the data in words.
-        verified: the comparison with the checksums in words.
-        notes: further lines for the user, for example about files without a checksum.
-    """
-
-    write: Callable[[Path], None]
-    content: str
-    verified: str
-    notes: tuple[str, ...] = ()
+    write: Callable[[Path], None]  # writes the data into an empty folder, in the layout of the workflows
+    content: str  # the data in words
+    verified: str  # the comparison with the checksums in words
+    notes: tuple[str, ...] = ()  # further lines for the user, for example about files without a checksum
 
 
 @dataclass(frozen=True)
 class DataSet:
     """Describe a data set. The table of data sets is in `bundle.datasets.fetch`.
 
-    Attributes:
-        name: name on the command line.
-        mirrors: public addresses in the order of trial, in a form for `bundle.datasets.download.bring`.
-        files: the publisher's own files below an address that ends in "/".
-        by_hand: instruction for a download by hand; a sentence that continues with a command.
-        folder: default target; the configuration looks there, too.
-        parts: names of all entries that may be made in the target.
-        layout: folders of an earlier copy. A target without one of them is not examined.
-        check: (folder with the data at some depth, source for messages) -> data; raises RunError if anything is wrong.
-        terms: conditions of use and citations.
-        config: the configuration to train with.
-        dataset_dir: folder below `folder` for the key `dataset_dir` of the configuration; "" for `folder`.
+    `check` takes a folder with the data at some depth and a source for messages. It raises RunError for wrong data.
     """
 
-    name: str
-    mirrors: tuple[str, ...]
-    files: tuple[str, ...]
-    by_hand: str
-    folder: str
-    parts: Collection[str]
-    layout: Collection[str]
+    name: str  # on the command line, and of the configuration to train with: configs/data_NAME.yaml
+    mirrors: tuple[str, ...]  # public addresses in the order of trial, for `bundle.datasets.download.bring`
+    files: tuple[str, ...]  # the publisher's own files below an address that ends in "/"
+    by_hand: str  # instruction for a download by hand; a sentence that continues with a command
+    folder: str  # default target; the configuration looks there, too
+    parts: Collection[str]  # names of all entries that may be made in the target
+    layout: Collection[str]  # folders of an earlier copy. A target without one of them is not examined
     check: Callable[[Path, str], Checked]
-    terms: str
-    config: str
-    dataset_dir: str = ""
+    terms: str  # conditions of use and citations
+    dataset_dir: str = ""  # folder below `folder` for the key `dataset_dir` of the configuration; "" for `folder`
 
 
 def known_digests(name: str) -> dict[str, Any]:
@@ -75,15 +56,11 @@ def known_digests(name: str) -> dict[str, Any]:
         >>> {folder: len(digests) for folder, digests in known_digests("isbi2012").items()}
         {'train/images': 25, 'train/labels': 25, 'test/images': 30}
     """
-    digests: dict[str, Any] = json.loads((CHECKSUMS / f"{name}.json").read_text(encoding="utf-8"))["sha256"]
-    return digests
+    return json.loads((CHECKSUMS / f"{name}.json").read_text(encoding="utf-8"))["sha256"]
 
 
 def pixel_digest(pixels: np.ndarray) -> str:
-    """Compute a checksum that is the same for PNG and TIFF, for any compression and byte order.
-
-    Args:
-        pixels: (H, W), any integer dtype.
+    """Compute a checksum of (H, W) pixels that is the same for PNG and TIFF, for any compression and byte order.
 
     Returns:
         sha256 in hexadecimal, of the line "uint8 H W" or "uint16 H W" and the pixels row by row, low byte first.
@@ -101,8 +78,7 @@ def check_pixels(name: str, source: str, pixels: np.ndarray, digest: str, remedy
     """Raise RunError, with both checksums, unless an image is as published.
 
     Args:
-        name: file, for the message.
-        source: origin of the file, for the message.
+        name, source: the file and its origin, for the message.
         pixels: (H, W) uint8 or uint16.
         digest: expected `pixel_digest`.
         remedy: further advice.
@@ -134,10 +110,9 @@ def read_pages(path: Path, modes: Collection[str], expected: str) -> list[np.nda
         RunError: the file cannot be read as an image, or has another mode.
 
     Example:
-        >>> Image.new("L", (3, 2), 7).save("grey.png")
+        >>> Image.new("L", (3, 1), 7).save("grey.png")
         >>> read_pages(Path("grey.png"), ("L",), "8-bit grey")
-        [array([[7, 7, 7],
-               [7, 7, 7]], dtype=uint8)]
+        [array([[7, 7, 7]], dtype=uint8)]
     """
     try:
         with Image.open(path) as image:

@@ -23,8 +23,7 @@ def bring(source: str, names: Collection[str], work: Path) -> Path:
     """Make the files of a source available in a local folder.
 
     Args:
-        source: folder, zip file, file:// URL of either, http(s) URL of a zip file, or http(s) URL that ends in "/", to
-            which each of `names` is appended.
+        source: folder, zip file, file:// URL of either, http(s) URL of a zip file, or http(s) URL that ends in "/".
         names: the files to download from an address that ends in "/"; zip files are unpacked.
         work: empty folder for downloads and unpacked files.
 
@@ -74,7 +73,7 @@ def _download(url: str, path: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a zip file; `zipfile` keeps every member inside the folder, whatever its name."""
+    """Unpack a zip file. `zipfile` keeps every member inside the folder."""
     try:
         with zipfile.ZipFile(archive) as content:
             content.extractall(folder)

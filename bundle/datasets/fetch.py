@@ -63,16 +63,14 @@ def fetch_set(data_set: DataSet, folder: str | None, source: str | None, overwri
     for note in checked.notes:
         print(note)
     print(data_set.terms)
+    configs = f"['configs/train.yaml','configs/data_{data_set.name}.yaml']"
     where = f" --dataset_dir {shlex.quote(str(target / data_set.dataset_dir))}"
-    configs = f"['configs/train.yaml','{data_set.config}']"
-    print(
-        f'next: python -m bundle run training --config_file "{configs}"'
-        f"{'' if target == Path(data_set.folder) else where}"
-    )
+    where = "" if target == Path(data_set.folder) else where
+    print(f'next: python -m bundle run training --config_file "{configs}"{where}')
 
 
 def _complete(data_set: DataSet, target: Path) -> Checked | None:
-    """Check the data in the target; None unless the layout is ours and all files are there and right."""
+    """Check the data in the target; None if anything is missing or wrong."""
     if not all((target / part).is_dir() for part in data_set.layout):
         return None
     try:
@@ -82,11 +80,7 @@ def _complete(data_set: DataSet, target: Path) -> Checked | None:
 
 
 def _fetch_from(data_set: DataSet, sources: tuple[str, ...], target: Path, overwrite: bool) -> Checked:
-    """Write the data of the first source with complete and right data.
-
-    Raises:
-        RunError: every source failed. The message has a reason per source and the steps to do by hand.
-    """
+    """Write the data of the first source with complete and right data. RunError, with reasons, if all sources fail."""
     failures = []
     for source in sources:
         with tempfile.TemporaryDirectory() as work:

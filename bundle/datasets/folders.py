@@ -13,15 +13,12 @@ from bundle.errors import UsageError
 
 @contextmanager
 def whole_folder(target: Path, overwrite: bool, parts: Collection[str]) -> Iterator[Path]:
-    """Fill an empty folder, and rename the folder to `target` if the block ends without an error.
+    """Fill an empty folder beside `target`, and rename it to `target` if the block ends without an error.
 
     Args:
         target: the folder to make; its parents are made too.
         overwrite: whether earlier results in `target` may be replaced.
         parts: names of all folders that the block may make. A target with any other entry is never replaced.
-
-    Yields:
-        the folder to fill, beside `target`.
 
     Raises:
         UsageError: `target` is a file, or holds something that may not be replaced.
@@ -50,12 +47,7 @@ def whole_folder(target: Path, overwrite: bool, parts: Collection[str]) -> Itera
 
 
 def check_may_write(target: Path, overwrite: bool, parts: Collection[str]) -> None:
-    """Raise UsageError if `target` is a file, or holds something that may not be replaced.
-
-    Args:
-        target: the folder to be made.
-        overwrite: whether earlier results may be replaced.
-        parts: names of the folders of earlier results.
+    """Raise UsageError if `target` is a file, or holds something that may not be replaced. Args as in `whole_folder`.
 
     Example:
         >>> check_may_write(Path("new folder"), overwrite=False, parts=("train", "test"))

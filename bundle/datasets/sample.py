@@ -32,20 +32,11 @@ def sample(folder: str, size: int = 512, train: int = 8, test: int = 4, seed: in
         test: number of test images.
         seed: random seed; another seed gives other images.
         overwrite: replace an earlier data set in FOLDER.
-
-    Example:
-        >>> sample("data/small", size=64, train=1, test=0)
-        data/small: 1 images to train with, 0 to test with, 64 x 64 pixels, with instance labels
-        next: python -m bundle run training --config_file configs/train.yaml \\
-                  --dataset_dir data/small/train --label_kind instances
     """
-    for name, value, least in (
-        ("size", size, SMALLEST_SIDE),
-        ("train", train, 1),
-        ("test", test, 0),
-        ("seed", seed, 0),
-    ):
-        check_whole(name, value, least)
+    check_whole("size", size, SMALLEST_SIDE)
+    check_whole("train", train)
+    check_whole("test", test, least=0)
+    check_whole("seed", seed, least=0)
     target = Path(str(folder))  # fire reads a bare 2024 as a number
     with whole_folder(target, overwrite, ("train", "test")) as new:
         for k in tracked(range(train + test), f"drawing {size} x {size} sections"):

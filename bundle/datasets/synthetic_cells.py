@@ -8,7 +8,6 @@ field and form bundles of processes that are cut lengthwise.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ Int = NDArray[np.int32]
 
 PIXELS_PER_PROFILE = 2100.0  # px²: about as many cells in 512 x 512 pixels as in an ISBI 2012 slice (88-137)
 SIZE_SPREAD = 0.85  # standard deviation of the logarithm of the radius: median profile 600 px², the largest 20 000 px²
-OUTSIDE = 70  # px: profiles are also placed this far outside the image, so that the border looks like the rest
+OUTSIDE = 70  # px: profiles are also placed this far outside the image; the border then looks like the middle
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Float:
@@ -54,44 +53,48 @@ def _magnify(field: Float, size: int, step: int) -> Float:
     at = np.arange(size, dtype=np.float32) / step + 3.0
     low = at.astype(int)
     high_share = (at - low)[:, None]
-    result: Float = field[low] * (1.0 - high_share) + field[low + 1] * high_share
-    return result
+    return field[low] * (1.0 - high_share) + field[low + 1] * high_share
 
 
-@dataclass(frozen=True)
-class Profiles:
-    """Cut cells before they are drawn, one row per profile, from large to small.
+def draw_cells(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Int, Int]:
+    """Draw cells; find the cell of every pixel and the nearest other cell.
 
-    Args:
-        centres: float32 (N, 2), (y, x) in pixels; may lie outside the image.
-        radii: float32 (N,), pixels, of the circle of equal area.
-        angles: float32 (N,), radians, direction of the long axis.
-        elongations: float32 (N,), long axis divided by short axis, >= 1.
-        cells: int32 (N,), the cell of each profile. Several profiles of one cell make an irregular shape.
-    """
-
-    centres: Float
-    radii: Float
-    angles: Float
-    elongations: Float
-    cells: Int
-
-
-def place_profiles(rng: np.random.Generator, shape: tuple[int, int]) -> Profiles:
-    """Draw sizes, then place profiles from large to small, each at the best of several random places.
+    A cell has one or several profiles. A profile has a radius (of the circle of equal area), an angle (of the long
+    axis, radians) and an elongation (long axis divided by short axis).
 
     Args:
         rng: source of randomness.
-        shape: (H, W) of the image in pixels.
+        shape: (H, W) in pixels.
 
     Returns:
-        Profiles that fill the image and `OUTSIDE` pixels around it.
+        int32 (H, W) own cell and int32 (H, W) neighbouring cell, numbered from 0.
 
     Example:
-        >>> len(place_profiles(np.random.default_rng(0), (128, 128)).radii)
-        34
+        >>> own, other = draw_cells(np.random.default_rng(0), (64, 64))
+        >>> bool((own != other).all())
+        True
     """
-    extent = np.array([shape[0] + 2 * OUTSIDE, shape[1] + 2 * OUTSIDE], dtype=np.float32)
+    extent = (shape[0] + 2 * OUTSIDE, shape[1] + 2 * OUTSIDE)
+    centres, radii = _place(rng, np.array(extent, dtype=np.float32))
+    at = tuple(np.minimum(centres.astype(int), np.array(extent) - 1).T)
+    angles = np.pi * smooth_noise(rng, extent, 110.0)[at] + 0.35 * rng.standard_normal(len(radii))
+    stretch = 0.50 * np.maximum(smooth_noise(rng, extent, 90.0)[at], -1.2) + 0.2 * rng.standard_normal(len(radii))
+    elongations = np.clip(np.exp(0.30 + stretch), 1.0, 4.0).astype(np.float32)
+    cells = _join_some(rng, centres, radii)
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)  # warped, for curvy outlines
+    y += 8.0 * smooth_noise(rng, shape, 32.0) + 1.6 * smooth_noise(rng, shape, 9.0)
+    x += 8.0 * smooth_noise(rng, shape, 32.0) + 1.6 * smooth_noise(rng, shape, 9.0)
+    angles = angles.astype(np.float32)
+    long_axis = np.stack([np.sin(angles), np.cos(angles)])
+    return _nearest_two(y, x, centres - OUTSIDE, radii, long_axis, np.sqrt(elongations), cells)
+
+
+def _place(rng: np.random.Generator, extent: Float) -> tuple[Float, Float]:
+    """Draw radii, then place profiles from large to small, each at the best of several random places.
+
+    Returns:
+        float32 (N, 2) centres (y, x) that fill `extent`, and float32 (N,) radii, pixels.
+    """
     count = max(6, int(extent.prod() / PIXELS_PER_PROFILE))
     radii = np.exp(SIZE_SPREAD * rng.standard_normal(count)).astype(np.float32)
     radii = np.sort(np.clip(radii, 0.32, 4.6))[::-1]
@@ -101,19 +104,7 @@ def place_profiles(rng: np.random.Generator, shape: tuple[int, int]) -> Profiles
         places = rng.random((40, 2), dtype=np.float32) * extent
         gaps = np.linalg.norm(places[:, None] - centres[None, :i], axis=2) - radii[:i] - radii[i]
         centres[i] = places[np.minimum(gaps.min(axis=1, initial=np.inf), 0.25 * radii[i]).argmax()]
-    frame = (int(extent[0]), int(extent[1]))
-    at = tuple(np.minimum(centres.astype(int), np.array(frame) - 1).T)
-    direction = np.pi * smooth_noise(rng, frame, 110.0)[at] + 0.35 * rng.standard_normal(count)
-    stretch = np.exp(
-        0.30 + 0.50 * np.maximum(smooth_noise(rng, frame, 90.0)[at], -1.2) + 0.2 * rng.standard_normal(count)
-    )
-    return Profiles(
-        centres=centres - OUTSIDE,
-        radii=radii,
-        angles=direction.astype(np.float32),
-        elongations=np.clip(stretch, 1.0, 4.0).astype(np.float32),
-        cells=_join_some(rng, centres, radii),
-    )
+    return centres, radii
 
 
 def _join_some(rng: np.random.Generator, centres: Float, radii: Float) -> Int:
@@ -124,33 +115,6 @@ def _join_some(rng: np.random.Generator, centres: Float, radii: Float) -> Int:
     for i in np.flatnonzero(rng.random(len(radii)) < 0.16):
         cells[cells == cells[i]] = cells[gaps[i].argmin()]
     return cells
-
-
-def nearest_two(rng: np.random.Generator, profiles: Profiles, shape: tuple[int, int]) -> tuple[Int, Int]:
-    """Find the cell of every pixel and the nearest other cell.
-
-    Args:
-        rng: source of randomness, for the warp that makes outlines curvy.
-        profiles: from `place_profiles`.
-        shape: (H, W) in pixels.
-
-    Returns:
-        int32 (H, W) own cell and int32 (H, W) neighbouring cell, numbered from 0.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> own, other = nearest_two(rng, place_profiles(rng, (64, 64)), (64, 64))
-        >>> bool((own != other).all())
-        True
-    """
-    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    y += 8.0 * smooth_noise(rng, shape, 32.0) + 1.6 * smooth_noise(rng, shape, 9.0)
-    x += 8.0 * smooth_noise(rng, shape, 32.0) + 1.6 * smooth_noise(rng, shape, 9.0)
-    long_axis = np.stack([np.sin(profiles.angles), np.cos(profiles.angles)])
-    pair: tuple[Int, Int] = _nearest_two(
-        y, x, profiles.centres, profiles.radii, long_axis, np.sqrt(profiles.elongations), profiles.cells
-    )
-    return pair
 
 
 @compiled
@@ -181,11 +145,8 @@ def _nearest_two(
 def membrane_distance(own: Int) -> Float:
     """Measure the distance of every pixel from the line between its cell and the next.
 
-    Args:
-        own: int32 (H, W) cell numbers.
-
     Returns:
-        float32 (H, W), pixels; about 0.7 beside the line.
+        float32 (H, W), pixels; about 0.7 beside the line between the cell numbers `own`, int32 (H, W).
 
     Example:
         >>> own = np.repeat([[0, 1]], 20, axis=1).repeat(40, axis=0)

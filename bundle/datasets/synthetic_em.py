@@ -14,7 +14,7 @@ from scipy.special import expit
 from skimage.measure import label
 from skimage.segmentation import relabel_sequential
 
-from bundle.datasets.synthetic_cells import Float, Int, membrane_distance, nearest_two, place_profiles, smooth_noise
+from bundle.datasets.synthetic_cells import Float, Int, draw_cells, membrane_distance, smooth_noise
 from bundle.datasets.synthetic_organelles import add_dots, add_mitochondria, add_vesicles
 
 SMALLEST_SIDE = 64  # px: an image of a few cells
@@ -37,7 +37,7 @@ def synthetic_section(rng: np.random.Generator, shape: tuple[int, int]) -> tuple
         >>> image.shape, image.dtype, labels.dtype, int(labels.max())
         ((96, 128), dtype('uint8'), dtype('uint16'), 10)
     """
-    own, other = nearest_two(rng, place_profiles(rng, shape), shape)
+    own, other = draw_cells(rng, shape)
     distance = membrane_distance(own)
     pair = _pair_table(rng, int(max(own.max(), other.max())) + 1)
     half_width = 1.75 * pair[own, other] * (1.0 + 0.18 * smooth_noise(rng, shape, 15.0))  # px
@@ -65,8 +65,7 @@ def _instances(own: Int, inside: np.ndarray) -> Int:
     """Number the connected pieces of every cell's interior from 1; int32 (H, W), 0 = membrane."""
     labels = label(np.where(inside, own + 1, 0), connectivity=1)
     small = np.bincount(labels.ravel()) < SMALLEST_INSTANCE
-    result: Int = relabel_sequential(np.where(small[labels], 0, labels))[0]
-    return result
+    return relabel_sequential(np.where(small[labels], 0, labels))[0]
 
 
 def _dense_patches(rng: np.random.Generator, own: Int, distance: Float) -> Float:
@@ -75,9 +74,8 @@ def _dense_patches(rng: np.random.Generator, own: Int, distance: Float) -> Float
     y, x = np.nonzero(distance < 1.0)
     count = rng.poisson(own.size / 30000.0)
     if len(y) and count:
-        chosen = rng.integers(0, len(y), size=count)
         grid_y, grid_x = np.mgrid[: own.shape[0], : own.shape[1]].astype(np.float32)
-        for k in chosen:
+        for k in rng.integers(0, len(y), size=count):
             along, across, angle = rng.uniform(9.0, 26.0), rng.uniform(5.0, 12.0), rng.uniform(0.0, np.pi)
             u = np.cos(angle) * (grid_x - x[k]) + np.sin(angle) * (grid_y - y[k])
             v = np.cos(angle) * (grid_y - y[k]) - np.sin(angle) * (grid_x - x[k])
@@ -93,11 +91,7 @@ def _cytoplasm(rng: np.random.Generator, own: Int, labels: Int) -> Float:
     tone[rng.random(cells) < 0.08] -= 24.0  # glia and dark processes
     brightness: Float = ndi.gaussian_filter(tone.astype(np.float32)[own], 1.0)
     shape = own.shape
-    grain = (
-        0.85 * smooth_noise(rng, shape, 0.8)
-        + 0.50 * smooth_noise(rng, shape, 1.6)
-        + 0.40 * smooth_noise(rng, shape, 4.0)
-    )
+    grain = sum(share * smooth_noise(rng, shape, sigma) for share, sigma in ((0.85, 0.8), (0.5, 1.6), (0.4, 4.0)))
     coarse = np.clip(1.0 + 0.1 * rng.standard_normal(cells), 0.75, 1.25).astype(np.float32)
     brightness += 25.0 * ndi.gaussian_filter(coarse[own], 1.0) * (grain - 0.10 * grain**2)
     add_dots(rng, brightness, labels > 0)
@@ -129,8 +123,6 @@ def _expose(rng: np.random.Generator, brightness: Float) -> np.ndarray:
     slope = rng.normal(0.0, 4.0, size=2)
     light = rng.normal(-4.0, 6.0) + slope[0] * y + slope[1] * x + 5.0 * smooth_noise(rng, shape, max(shape) / 5.0)
     picture = ndi.gaussian_filter(brightness + light, rng.uniform(0.5, 0.75))
-    electrons = np.clip(picture, 4.0, None) * 1.1  # about 170 counts in the cytoplasm
-    counts = rng.poisson(electrons) / 1.1
-    picture = ndi.gaussian_filter(counts, 0.45)  # the film scanner's own blur
-    picture = picture + rng.normal(0.0, 2.0, size=shape)
+    counts = rng.poisson(np.clip(picture, 4.0, None) * 1.1) / 1.1  # of electrons: about 170 in the cytoplasm
+    picture = ndi.gaussian_filter(counts, 0.45) + rng.normal(0.0, 2.0, size=shape)  # 0.45: the film scanner's blur
     return np.clip(np.rint((picture - 122.0) * rng.uniform(1.0, 1.12) + 122.0), 0, 255).astype(np.uint8)

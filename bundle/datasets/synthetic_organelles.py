@@ -50,8 +50,7 @@ def add_vesicles(rng: np.random.Generator, brightness: Float, own: Int, distance
         distance: float32 (H, W) distance from the membrane, pixels.
 
     Example:
-        >>> brightness = np.full((256, 256), 150.0, dtype=np.float32)
-        >>> own = np.zeros((256, 256), dtype=np.int32)
+        >>> brightness, own = np.full((256, 256), 150.0, np.float32), np.zeros((256, 256), np.int32)
         >>> add_vesicles(np.random.default_rng(0), brightness, own, distance=np.full((256, 256), 20.0))
         >>> bool(brightness.min() < 140)
         True
@@ -71,18 +70,7 @@ def add_vesicles(rng: np.random.Generator, brightness: Float, own: Int, distance
 def add_mitochondria(rng: np.random.Generator, brightness: Float, own: Int, distance: Float) -> None:
     """Draw mitochondria in place: dark ovals with a double membrane and folded cristae, in cells with enough room.
 
-    Args:
-        rng: source of randomness.
-        brightness: float32 (H, W) grey values, changed in place.
-        own: int32 (H, W) cell numbers.
-        distance: float32 (H, W) distance from the membrane, pixels.
-
-    Example:
-        >>> brightness = np.full((256, 256), 150.0, dtype=np.float32)
-        >>> own = np.zeros((256, 256), dtype=np.int32)
-        >>> add_mitochondria(np.random.default_rng(0), brightness, own, distance=np.full((256, 256), 30.0))
-        >>> bool(brightness.min() < 100)
-        True
+    Arguments and use as in `add_vesicles`.
     """
     room = distance.copy()
     for _ in range(rng.poisson(own.size / 24000.0)):
@@ -118,10 +106,8 @@ def _draw_mitochondrion(
     depth = ndi.gaussian_filter(depth, 0.8)
     matrix = expit(depth / 0.6)
     folds = along + 2.2 * smooth_noise(rng, shape, 5.0) + 0.8 * smooth_noise(rng, shape, 2.5)
-    cristae = np.clip(
-        np.sin(2.0 * np.pi * folds / rng.uniform(5.0, 7.0)) + 0.3 * smooth_noise(rng, shape, 3.0), -1.0, 1.0
-    )
-    cristae *= expit((depth - 3.5) / 0.7)
+    cristae = np.sin(2.0 * np.pi * folds / rng.uniform(5.0, 7.0)) + 0.3 * smooth_noise(rng, shape, 3.0)
+    cristae = np.clip(cristae, -1.0, 1.0) * expit((depth - 3.5) / 0.7)
     outer, inner = np.exp(-((depth / 1.0) ** 2)), np.exp(-(((depth - 2.9) / 0.9) ** 2))
     shade = rng.uniform(34.0, 58.0)
     brightness[box] -= (shade * matrix + 42.0 * outer + 20.0 * inner + 21.0 * cristae * matrix).astype(np.float32)

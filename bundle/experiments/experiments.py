@@ -9,62 +9,39 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Configure an evaluation of trained weights.
+    """Configure an evaluation of trained weights."""
 
-    Attributes:
-        overrides: keys of the configuration and their values.
-        configs: overlays over `evaluate.yaml`.
-    """
-
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    configs: tuple[str, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # keys of the configuration and their values
+    configs: tuple[str, ...] = ()  # overlays over `evaluate.yaml`
 
 
 @dataclass(frozen=True)
 class Published:
     """Describe a measure of the table, with published values.
 
-    Attributes:
-        measure: name of the measure.
-        where: path of our value in the metrics of an evaluation: keys and positions.
-        paper: the 2015 paper's value on the challenge's hidden test data; None: not stated.
-        board: the best value on the challenge's board, on the same data; None: unknown. EM: as of the board's
-            publication (SFCNN); cells: later.
-        digits: number of decimals.
+    The board's values for EM are as of the board's publication (SFCNN), for cells later.
     """
 
     measure: str
-    where: tuple[str | int, ...]
-    paper: float | None = None
-    board: float | None = None
-    digits: int = 4
+    where: tuple[str | int, ...]  # path of our value in the metrics of an evaluation: keys and positions
+    paper: float | None = None  # the 2015 paper's value on the challenge's hidden test data. None: not stated
+    board: float | None = None  # the best value on the challenge's board, on the same data. None: unknown
+    digits: int = 4  # number of decimals
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Describe an experiment of the paper.
+    """Describe an experiment of the paper."""
 
-    Attributes:
-        title: objects and data in words.
-        configs: overlays over `train.yaml`, in order.
-        data: name of the data set for `python -m bundle fetch`.
-        max_epochs: number of epochs, the same for all ablations.
-        val_interval: epochs between two validations.
-        protocol: training and measured data in words.
-        evaluations: by name, all of the same weights.
-        published: the measures of the table.
-        quick: overrides for a run of minutes with `QUICK_FEATURES`. Its figures mean nothing.
-    """
-
-    title: str
-    configs: tuple[str, ...]
-    data: str
-    max_epochs: int
-    val_interval: int
-    protocol: str
-    evaluations: Mapping[str, Evaluation]
-    published: tuple[Published, ...]
-    quick: Mapping[str, Any]
+    title: str  # objects and data in words
+    configs: tuple[str, ...]  # overlays over `train.yaml`, in order
+    data: str  # name of the data set for `python -m bundle fetch`
+    max_epochs: int  # the same for all ablations
+    val_interval: int  # epochs between two validations
+    protocol: str  # training and measured data in words
+    evaluations: Mapping[str, Evaluation]  # by name, all of the same weights
+    published: tuple[Published, ...]  # the measures of the table
+    quick: Mapping[str, Any]  # overrides for a run of minutes with `QUICK_FEATURES`. Its figures mean nothing
 
 
 ABLATIONS = {  # name: overlays over the experiment's own; same epochs, same evaluations

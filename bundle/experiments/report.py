@@ -88,9 +88,6 @@ def _read(path: Path) -> dict[str, Any]:
 def results_table(results: Sequence[dict[str, Any]]) -> str:
     """Write results as Markdown: by experiment, a comparison with the paper, then all evaluations and ablations.
 
-    Args:
-        results: contents of results.json files.
-
     Example:
         >>> from bundle.running.run import ROOT
         >>> print(results_table(read_results(ROOT / "docs" / "results")).splitlines()[0])
@@ -102,9 +99,8 @@ def results_table(results: Sequence[dict[str, Any]]) -> str:
         if own:
             sections += [f"## {experiment.title}", f"{experiment.protocol[0].upper()}{experiment.protocol[1:]}."]
             first = {(*_kind(result), result["fold"]): result for result in reversed(own) if not result["ablation"]}
-            sections += [
-                _compared(experiment, result) for result in own if result in first.values()
-            ]  # one of all seeds
+            one_seed = [result for result in own if result in first.values()]
+            sections += [_compared(experiment, result) for result in one_seed]
             sections.append(_all_ways(experiment, own))
             sections += [PADDED] if any(result["ablation"] == "padded" for result in own) else []
     return "\n\n".join(sections) + "\n"
@@ -192,8 +188,7 @@ def _shown(value: float | None, digits: int) -> str:
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
     """Write a Markdown table with aligned columns."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
+    aligned = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    lines = [f"| {' | '.join(row)} |" for row in aligned]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])

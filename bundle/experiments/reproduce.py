@@ -117,13 +117,11 @@ def reproduce(
         check_whole("max_epochs", max_epochs)
     data = Path(str(dataset_dir or DATA_SETS[chosen.data].folder)).expanduser()
     if not data.is_dir():
-        raise UsageError(
-            f"no data in {data}; get them with: python -m bundle fetch {chosen.data}, or set --dataset_dir to them"
-        )
+        raise UsageError(f"no data in {data}; run python -m bundle fetch {chosen.data}, or set --dataset_dir")
     given: dict[str, Any] = {"max_epochs": chosen.max_epochs, "val_interval": chosen.val_interval}
     given |= chosen.quick if quick else {}
     given |= {} if max_epochs is None else {"max_epochs": max_epochs}
-    given |= {"dataset_dir": str(data.resolve())}
+    given["dataset_dir"] = str(data.resolve())
     root = Path(str(results_dir)).expanduser().resolve()
     for variant in asked:
         facts = {**asdict(variant), "command": variant.command(max_epochs)}
@@ -132,11 +130,10 @@ def reproduce(
 
 
 def reproduce_one(experiment: Experiment, folder: Path, given: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Train, evaluate and write results.json; finished steps are not repeated.
+    """Train, evaluate and write all files into `folder`, with results.json. Finished steps are not repeated.
 
     Args:
-        experiment: configurations and evaluations.
-        folder: receives all files.
+        experiment, folder: configurations and evaluations, and the folder.
         given: overrides of the configuration, with `dataset_dir` and `max_epochs`.
         facts: the fields of a `Variant` and `command`, for results.json.
 

@@ -19,29 +19,17 @@ from scripts.handlers.checkpoints import load_weights
 from scripts.networks.unet import RonnebergerUNet
 from scripts.transforms.intensity import normalize_image
 
-DESCRIBED = (
-    "in_channels",
-    "class_names",
-    "intensity",
-    "flatten",
-)  # keys of the configuration, copied to exported files
+DESCRIBED = ("in_channels", "class_names", "intensity", "flatten")  # keys of the configuration, for exported files
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network with its weights.
+    """A network with its weights."""
 
-    Attributes:
-        parser: the configuration with overrides.
-        network: in eval mode, float32, on the CPU.
-        weights: file of the weights.
-        info: description for exported files: classes, grey values, geometry, version, checksum of the weights.
-    """
-
-    parser: ConfigParser
-    network: RonnebergerUNet
-    weights: Path
-    info: dict[str, Any]
+    parser: ConfigParser  # the configuration with overrides
+    network: RonnebergerUNet  # in eval mode, float32, on the CPU
+    weights: Path  # file of the weights
+    info: dict[str, Any]  # for exported files: classes, grey values, geometry, version, checksum of the weights
 
     def image(self, path: str | None = None, size: tuple[int, int] = (512, 512)) -> torch.Tensor:
         """Prepare an image file, else a synthetic section of the given size, as input (1, C, H, W)."""
@@ -59,9 +47,8 @@ class Trained:
 
     def normalized(self, image: np.ndarray) -> torch.Tensor:
         """Scale grey values (1, H, W) or (C, H, W) by the configuration; returns a batch (1, C, H, W)."""
-        scaled = normalize_image(
-            torch.from_numpy(image), method=self.info["intensity"], flatten=float(self.info["flatten"])
-        )
+        method, flatten = self.info["intensity"], float(self.info["flatten"])
+        scaled = normalize_image(torch.from_numpy(image), method=method, flatten=flatten)
         return torch.as_tensor(scaled)[None].expand(-1, self.network.in_channels, -1, -1).contiguous()
 
 

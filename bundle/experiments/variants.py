@@ -16,23 +16,14 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Variant:
-    """A training with its evaluations.
+    """A training with its evaluations."""
 
-    Attributes:
-        experiment: name in `EXPERIMENTS`.
-        ablation: name in `ABLATIONS`; None: the experiment itself.
-        quick: a run of minutes; its figures mean nothing.
-        fold: of em, held out block of slices; None: the configuration's own split.
-        seed: of weights, tiles and order.
-        features: channels of the network's first level.
-    """
-
-    experiment: str
-    ablation: str | None
-    quick: bool
-    fold: int | None
-    seed: int
-    features: int
+    experiment: str  # name in `EXPERIMENTS`
+    ablation: str | None  # name in `ABLATIONS`. None: the experiment itself
+    quick: bool  # a run of minutes. Its figures mean nothing
+    fold: int | None  # of em, held out block of slices. None: the configuration's own split
+    seed: int  # of weights, tiles and order
+    features: int  # channels of the network's first level
 
     @property
     def folder(self) -> str:

@@ -105,14 +105,7 @@ def environment_python() -> Path:
 
 
 def check_images(folder: Path, in_channels: int) -> tuple[int, list[str]]:
-    """Check the images of a folder.
-
-    Args:
-        folder: of images.
-        in_channels: number of channels of the network's input.
-
-    Returns:
-        Number of images to serve, and a line for each reason to refuse images.
+    """Count the images of a folder that can be served, and write a line for each reason to refuse images.
 
     Raises:
         UsageError: no folder, no image to serve, or two images of the same name with different endings. The server

@@ -33,10 +33,6 @@ def refuse_programs(request: Any, name: str = "request") -> None:
     MONAI Label writes a request's options and device into the bundle's configuration, and MONAI evaluates the
     configuration: `{"threshold": "$..."}` from any client would run as code.
 
-    Args:
-        request: a request, or a value of a request.
-        name: of the value, for messages.
-
     Raises:
         MONAILabelException: a text that MONAI would evaluate, a component, an option with another value than a number,
             or a path as the name of the weights.
@@ -105,9 +101,7 @@ class LabelTraining(BundleTrainTask):
         for number, annotation in enumerate(ElementTree.fromstring(text).iter("Annotation"), start=1):
             name = annotation.get("Name", "").lower()
             if name not in classes[1:]:
-                raise ValueError(
-                    f"{item['label']}: annotation '{name}' names no class; expected {', '.join(classes[1:])}"
-                )
+                raise ValueError(f"{item['label']}: annotation '{name}' is no class; expected {', '.join(classes[1:])}")
             points = [(float(point.get("X", "")), float(point.get("Y", ""))) for point in annotation.iter("Coordinate")]
             instances = self.bundle_config["label_kind"] == "instances"
             polygons.append((number if instances else classes.index(name), points))

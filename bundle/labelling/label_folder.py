@@ -44,8 +44,7 @@ def read_configs(
     (`validate_first`), because only better weights may replace the served weights. Both keys can be overridden.
 
     Args:
-        inference: configuration files; later files override earlier ones.
-        training: configuration files, in the same way.
+        inference, training: configuration files; later files override earlier ones.
         overrides: ID -> value. Every configuration with the ID is changed.
 
     Returns:

@@ -62,12 +62,9 @@ def write_bioimageio(
     Raises:
         UsageError: an unknown format of weights, or a preprocessing unknown to bioimage.io.
         RunError: the weights do not fit, or an export differs from the network.
-
-    Example:
-        write_bioimageio(Path("models/model.pt"), Path("build/model.zip"), weight_formats=["onnx"])
     """
     chosen = [name for name in WEIGHT_FILES if name in weight_formats]
-    if not chosen or set(weight_formats) - set(WEIGHT_FILES):
+    if not chosen or not set(weight_formats) <= set(WEIGHT_FILES):
         raise UsageError(f"weight formats must be of {', '.join(WEIGHT_FILES)}, got {', '.join(weight_formats)}")
     if out.suffix != ".zip":
         raise UsageError(f"the package is a zip file, got {out}")
@@ -92,10 +89,7 @@ def write_bioimageio(
 
 
 def preprocessing(info: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Translate the scaling of grey values into steps of bioimage.io's format, for programs without this bundle.
-
-    Args:
-        info: keys "intensity" and "flatten", as in the configuration.
+    """Translate the configuration's "intensity" and "flatten" into steps of bioimage.io's format.
 
     Raises:
         UsageError: `flatten` is not 0. The format has no step for flatten.
@@ -134,7 +128,7 @@ def citation(text: str) -> dict[str, str]:
 
 
 def network_source() -> str:
-    """Return the network and its size arithmetic as one source file, without imports from this project.
+    """Return one source file with the network and its sizes, without imports from this project.
 
     Example:
         >>> "class RonnebergerUNet" in network_source()
@@ -147,13 +141,7 @@ def network_source() -> str:
 
 
 def _description(trained: Trained, steps: list[dict[str, Any]], weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the content of rdf.yaml.
-
-    Args:
-        trained: the network.
-        steps: from `preprocessing`.
-        weights: weight format -> entry with file, checksum and version.
-    """
+    """Make the content of rdf.yaml, from the steps of `preprocessing` and the entries of `_write_weights`."""
     meta, network = trained.parser["_meta_"], trained.network
     least, step = tile_sizes(network)
     lost = 2 * network.margin
@@ -182,9 +170,7 @@ def _description(trained: Trained, steps: list[dict[str, Any]], weights: Mapping
             *({"type": "space", "id": a, "size": {"tensor_id": "image", "axis_id": a, "offset": -lost}} for a in "yx"),
         ],
         "data": {"type": "float32", "range": [0.0, 1.0]},
-        "postprocessing": [
-            {"id": "sigmoid"} if classes == 1 else {"id": "softmax", "kwargs": {"axis": "channel"}},
-        ],
+        "postprocessing": [{"id": "sigmoid"} if classes == 1 else {"id": "softmax", "kwargs": {"axis": "channel"}}],
         "test_tensor": {"source": "test_output.npy"},
         "sample_tensor": {"source": "sample_output.tif"},
     }

@@ -70,9 +70,7 @@ def write_checked(trained: Trained, kind: ExportFormat, path: Path, image: torch
     """Write a file, read the file back and compare with the network. The file is kept only within the tolerance.
 
     Args:
-        trained: the network.
-        kind: file format.
-        path: file to write.
+        trained, kind, path: the network, the file format, and the file to write.
         image: image (1, C, H, W) to compare on, scaled as the network's input.
 
     Raises:
@@ -92,21 +90,11 @@ def write_checked(trained: Trained, kind: ExportFormat, path: Path, image: torch
 
 
 class Difference(NamedTuple):
-    """Difference between two outputs for the same input.
+    """Difference between two outputs for the same input."""
 
-    Attributes:
-        scores: largest difference of a score.
-        largest: largest absolute score of the original.
-        classes: share of an image's pixels with another class. None for tiles, whose output may be only 4 x 4 pixels.
-
-    Example:
-        >>> Difference(scores=0.01, largest=5.0, classes=None).allowed_by(FORMATS["onnx"])
-        False
-    """
-
-    scores: float
-    largest: float
-    classes: float | None
+    scores: float  # largest difference of a score
+    largest: float  # largest absolute score of the original
+    classes: float | None  # share of pixels with another class; None for tiles, whose output may be only 4 x 4 pixels
 
     def allowed_by(self, kind: ExportFormat) -> bool:
         """Whether the difference is within a format's tolerances. NaN is not."""
@@ -143,8 +131,7 @@ def compare(
     Example:
         >>> from scripts.networks.unet import RonnebergerUNet
         >>> network = RonnebergerUNet(features=(1, 1)).eval()
-        >>> found = compare(network, network, torch.rand(1, 1, 20, 30), FORMATS["pt2"])
-        >>> found["image of 20 x 30"].scores
+        >>> compare(network, network, torch.rand(1, 1, 20, 30), FORMATS["pt2"])["image of 20 x 30"].scores
         0.0
     """
     inferer = OverlapTileInferer(tile_size=kind.tile_size, amp_dtype=None)

@@ -27,23 +27,14 @@ TENSORRT_BATCHES = (1, 1, 8)  # minimum, optimum, maximum
 
 
 class ExportFormat(NamedTuple):
-    """A file format.
+    """A file format. `write` takes the network (in eval mode, on the CPU), the path, and the file's description."""
 
-    Attributes:
-        suffix: of the file name. `scripts.inferers.exported` chooses the engine by the suffix.
-        needs: packages required to write and run the file.
-        tolerance: largest difference from the float32 network, as a share of the largest score.
-        write: writes a file. Arguments: network (in eval mode, on the CPU), path, and description to put into the file.
-        tile_size: the only tile size in pixels. None: any size of the network.
-        changed: largest share of an image's pixels with another class. None: only scores are compared.
-    """
-
-    suffix: str
-    needs: tuple[str, ...]
-    tolerance: float
+    suffix: str  # of the file name. `scripts.inferers.exported` chooses the engine by the suffix
+    needs: tuple[str, ...]  # packages required to write and run the file
+    tolerance: float  # largest difference from the float32 network, as a share of the largest score
     write: Callable[[RonnebergerUNet, Path, Mapping[str, Any]], None]
-    tile_size: int | None = None
-    changed: float | None = None
+    tile_size: int | None = None  # the only tile size in pixels. None: any size of the network
+    changed: float | None = None  # largest share of pixels with another class. None: only scores are compared
 
 
 def tile_sizes(network: RonnebergerUNet) -> tuple[int, int]:
@@ -60,13 +51,7 @@ def tile_sizes(network: RonnebergerUNet) -> tuple[int, int]:
 
 
 def write_onnx(network: RonnebergerUNet, path: Path, info: Mapping[str, Any]) -> None:
-    """Write ONNX as a single file (at most 2 GB), with torch's exporter based on `torch.export`.
-
-    Args:
-        network: in eval mode, on the CPU.
-        path: file to write.
-        info: the description to put into the file.
-    """
+    """Write ONNX as a single file (at most 2 GB), with torch's exporter based on `torch.export`."""
     with quiet_exporters():
         program = torch.onnx.export(
             network,
@@ -86,8 +71,7 @@ def write_torchscript(network: RonnebergerUNet, path: Path, info: Mapping[str, A
     """Write TorchScript. Most microscopy programs read TorchScript, although torch recommends pt2 instead.
 
     Example:
-        >>> network = RonnebergerUNet(features=(1, 1)).eval()
-        >>> write_torchscript(network, Path("net.ts"), {"depth": 1})
+        >>> write_torchscript(RonnebergerUNet(features=(1, 1)).eval(), Path("net.ts"), {"depth": 1})
         >>> from scripts.inferers.exported import ExportedNetwork
         >>> ExportedNetwork("net.ts").info
         {'depth': 1}
@@ -103,11 +87,7 @@ def write_pt2(network: RonnebergerUNet, path: Path, info: Mapping[str, Any]) -> 
 
 
 def write_tensorrt(network: RonnebergerUNet, path: Path, info: Mapping[str, Any]) -> None:
-    """Write TorchScript with TensorRT engines for the local GPU, with MONAI's converter. Batches: 1 to 8 tiles.
-
-    Raises:
-        UsageError: no GPU on the local machine.
-    """
+    """Write TorchScript with TensorRT engines for the local GPU, with MONAI's converter. UsageError without a GPU."""
     from monai.networks.utils import convert_to_trt
 
     if not torch.cuda.is_available():

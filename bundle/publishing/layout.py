@@ -18,10 +18,7 @@ UNIX, PLAIN_FILE = 3, 0o100644 << 16  # system and rights of an entry: the owner
 
 
 def source_files(root: Path) -> list[str]:
-    """List a bundle's files as sorted paths relative to the root.
-
-    Args:
-        root: a checkout (only files under version control count), or an unpacked bundle (all files count).
+    """List a bundle's files as sorted paths relative to the root: in a checkout only files under version control.
 
     Example:
         >>> _ = Path("LICENSE").write_text("...")
@@ -52,10 +49,6 @@ def write_archive(path: Path, files: Mapping[str, Path | bytes]) -> None:
     """Write a zip file. The bytes depend only on names and contents: no times, no owners, sorted names.
 
     Files are stored without compression. Weights hardly shrink, and versions of zlib compress differently.
-
-    Args:
-        path: file to write.
-        files: name in the archive -> a file, or bytes.
 
     Example:
         >>> write_archive(Path("a.zip"), {"b.txt": b"text"})

@@ -89,16 +89,13 @@ def pack(
 
 
 def write_package(root: Path, out: Path, weights: Path | None = None, address: str | None = None) -> Path:
-    """Write a bundle's zip file.
+    """Write a bundle's zip file into the folder `out`, and return its path.
 
     Args:
         root: the bundle, a checkout or a copy.
-        out: folder to write into.
+        out: the folder.
         weights: default: models/model.pt in `root`.
         address: address (URL) of the weights, to link them instead of packing them.
-
-    Returns:
-        The zip file.
 
     Raises:
         UsageError: neither weights nor a link to weights.
@@ -122,9 +119,7 @@ def _weights(root: Path, weights: Path | None, address: str | None) -> dict[str,
         if address:
             raise UsageError("--large_files needs the weights for their checksum; give them with --weights FILE")
         if not (root / LARGE_FILES).is_file():
-            raise UsageError(
-                f"no weights: neither {WEIGHTS} nor {LARGE_FILES} exists; train, or give them with --weights FILE"
-            )
+            raise UsageError(f"no weights: neither {WEIGHTS} nor {LARGE_FILES} exists; train, or give --weights FILE")
         return {LARGE_FILES: root / LARGE_FILES}
     _check_fit(root, weights)
     if address:

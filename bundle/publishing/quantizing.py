@@ -48,8 +48,7 @@ def write_int8(network: RonnebergerUNet, path: Path, info: Mapping[str, Any], ti
     """Write ONNX in int8 for any batch and image size.
 
     Args:
-        network: in eval mode, on the CPU.
-        path: file to write.
+        network, path: as in `ExportFormat`.
         info: the description to put into the file. "precision" and "calibration_tiles" are added.
         tiles: calibration tiles, see `int8_format`.
     """
@@ -75,30 +74,13 @@ def write_int8(network: RonnebergerUNet, path: Path, info: Mapping[str, Any], ti
 
 
 def calibration_tiles(trained: Trained, addresses: Sequence[str]) -> list[torch.Tensor]:
-    """Cut the middle tile of up to `IMAGES` evenly spaced images, prepared and mirrored as in inference.
-
-    Args:
-        trained: the network, and the preparation of images.
-        addresses: of images, at least one.
-
-    Returns:
-        Tiles (1, C, h, w).
-    """
+    """Cut the middle tile (1, C, h, w) of up to `IMAGES` evenly spaced images, prepared as in inference."""
     chosen = sorted({int(i) for i in np.linspace(0, len(addresses) - 1, IMAGES).round()})
     return [_middle_tile(trained.prepared(addresses[i]), trained.network) for i in chosen]
 
 
 def calibration_addresses(folder: str) -> list[str]:
-    """List the images of a folder, or the planes of a file.
-
-    Args:
-        folder: a folder of images, or a file.
-
-    Returns:
-        Addresses, for example "a.png" or "stack.tif#page=3".
-
-    Raises:
-        UsageError: no images.
+    """List the addresses of the images of a folder, or of the planes of a file. UsageError without images.
 
     Example:
         >>> from PIL import Image

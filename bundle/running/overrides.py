@@ -45,10 +45,6 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     Example:
         >>> check_overrides({"optimizer": {"lr": 0.1}}, {"optimizer#lr": "1e-3"})
         {'optimizer#lr': 0.001}
-        >>> check_overrides({"max_epochs": 400}, {"max_epoch": 3})
-        Traceback (most recent call last):
-        ...
-        bundle.errors.UsageError: unknown key 'max_epoch'; did you mean 'max_epochs'?
     """
     parser = ConfigParser(dict(config))
     checked = {}
@@ -92,8 +88,7 @@ def known_ids(config: Any, prefix: str = "") -> Iterator[str]:
 
 def _split(id: str) -> list[str]:
     """Split an id at "#" or "::"."""
-    parts: list[str] = ReferenceResolver.split_id(id)
-    return parts
+    return ReferenceResolver.split_id(id)
 
 
 def _check_id(parser: ConfigParser, id: str) -> None:
@@ -144,10 +139,7 @@ def _locator() -> ComponentLocator:
 
 
 def accepted_arguments(target: str) -> set[str] | None:
-    """Find the names of a component's arguments.
-
-    Args:
-        target: value of `_target_`: a dotted name, or the bare name of a MONAI class.
+    """Find the argument names of a component, see `find_component`.
 
     Returns:
         the names; None if the component accepts any name (**kwargs) or cannot be inspected.

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN_ARGUMENTS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking")
 WORKFLOW_ARGUMENTS = ("workflow_name", "workflow_type", "properties_path")  # MONAI passes these to its workflow class
 FIXED = (*RUN_ARGUMENTS, *WORKFLOW_ARGUMENTS)
-TRACKING_PARTS = {"handlers_id", "configs"}  # of MONAI's settings for experiment tracking
+TRACKING_PARTS = ("handlers_id", "configs")  # of MONAI's settings for experiment tracking
 
 
 def run(
@@ -65,9 +65,7 @@ def run(
     """
     for key in override:
         if key.startswith("+"):  # MONAI would read it as the plain key
-            raise UsageError(
-                f"unknown key '{key}'; + merges in config files only, give --{key[1:]} with the whole value"
-            )
+            raise UsageError(f"unknown key '{key}'; + merges in config files only, give the whole value as --{key[1:]}")
     values = (run_id, init_id, final_id, meta_file, config_file, logging_file, tracking)
     given: dict[str, Any] = {**dict(zip(RUN_ARGUMENTS, values, strict=True)), **override}
     merged = update_kwargs(_read("--args_file", args_file) if args_file else {}, True, **given)
@@ -143,10 +141,9 @@ def _merge(option: str, files: list[str]) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Can't merge entry")
         try:
-            merged: dict[str, Any] = ConfigParser.load_config_files(files)
+            return ConfigParser.load_config_files(files)
         except (UserWarning, ValueError, KeyError) as error:  # +key without its base; a#b without a
             raise UsageError(f"{option} {', '.join(files)} do not fit together: {error}") from error
-    return merged
 
 
 def _metadata_files(given: Any, config_file: str) -> list[str]:
@@ -194,10 +191,7 @@ def tracking_keys(tracking: Any) -> dict[str, Any]:
     settings, where = tracking, ""
     if isinstance(tracking, str):
         if tracking == "mlflow" and find_spec("mlflow") is None:
-            raise UsageError(
-                "--tracking mlflow: mlflow is not installed; install it with: "
-                "pip install -c constraints.txt '.[tracking]'"
-            )
+            raise UsageError("--tracking mlflow: not installed; run: pip install -c constraints.txt '.[tracking]'")
         if tracking not in DEFAULT_EXP_MGMT_SETTINGS and not Path(tracking).is_file():
             trackers = sorted(DEFAULT_EXP_MGMT_SETTINGS)
             near = get_close_matches(tracking.lower(), trackers, n=1, cutoff=0.5)
@@ -205,11 +199,9 @@ def tracking_keys(tracking: Any) -> dict[str, Any]:
             raise UsageError(f"--tracking {tracking}: no tracker and no file has this name{hint}")
         settings = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) or ConfigParser.load_config_file(tracking)
         where = f" {tracking}"
-    if not isinstance(settings, Mapping) or not set(settings) >= TRACKING_PARTS:
-        raise UsageError(
-            f"--tracking{where}: expected settings with the keys handlers_id and configs, "
-            "as in monai.bundle.utils.DEFAULT_MLFLOW_SETTINGS"
-        )
+    if not isinstance(settings, Mapping) or not set(settings) >= set(TRACKING_PARTS):
+        example = "monai.bundle.utils.DEFAULT_MLFLOW_SETTINGS"
+        raise UsageError(f"--tracking{where}: expected the keys {' and '.join(TRACKING_PARTS)}, as in {example}")
     return {key: value for key, value in settings["configs"].items() if key not in settings["handlers_id"]}
 
 
@@ -225,7 +217,7 @@ def _bundle_roots(config: Mapping[str, Any], merged: Mapping[str, Any], config_f
 
 @contextmanager
 def _importable(folders: list[str]) -> Iterator[None]:
-    """Put folders first on the import path, earlier than MONAI, which waits for `initialize`."""
+    """Put folders first on the import path. MONAI would do so only at `initialize`."""
     before = list(sys.path)
     sys.path[:0] = folders
     try:

@@ -35,8 +35,8 @@ def annotated_pixels(labels: np.ndarray, valid: np.ndarray | None = None) -> np.
 def mark_border(objects: np.ndarray, width: int) -> np.ndarray:
     """Mark background near the image border as not annotated.
 
-    The Cell Tracking Challenge does not outline cells completely outside the field of interest. For DIC-C2DH-HeLa and
-    PhC-C2DH-U373 the border is 50 pixels wide. Background in the border may be a cell.
+    Background in the border may be a cell: the Cell Tracking Challenge does not outline cells completely outside the
+    field of interest. For DIC-C2DH-HeLa and PhC-C2DH-U373 the border is 50 pixels wide.
 
     Args:
         objects: integer instance map (H, W), 0 = background. Negative pixels stay as they are.
@@ -67,7 +67,7 @@ def unmasked_markers(objects: np.ndarray, markers: np.ndarray) -> list[int]:
 
     Args:
         objects: integer instance map (H, W), 0 = background, negative = not annotated.
-        markers: integer (H, W), 0 = no marker, a positive ID for each cell.
+        markers: integer (H, W), 0 = no marker, a positive ID on each cell, as in the challenge's folders `TRA`.
 
     Returns:
         IDs of the markers, ascending.
@@ -88,22 +88,15 @@ def unmasked_markers(objects: np.ndarray, markers: np.ndarray) -> list[int]:
 def mark_unannotated(objects: np.ndarray, markers: np.ndarray) -> np.ndarray:
     """Mark background around cells without a mask as not annotated.
 
-    The paper trains on partly annotated images and gives unannotated pixels weight 0. The files of the challenge do not
-    list unannotated pixels. Here a background pixel is not annotated if the nearest marker belongs to a cell without a
-    mask. Fully annotated images do not change.
+    The paper gives unannotated pixels weight 0. The files of the challenge do not list unannotated pixels. Here a
+    background pixel is not annotated if the nearest marker belongs to a cell without a mask. Distances to masks would
+    give much of the cell to a neighbour: markers are small (a twentieth of a HeLa cell).
 
-    Distances to markers and not to masks: markers are small (a twentieth of a HeLa cell), and the nearer mask of a
-    neighbour would claim much of the cell without a mask.
-
-    Args:
-        objects: integer instance map (H, W), 0 = background. Negative pixels stay as they are.
-        markers: integer (H, W), a positive ID on each cell, as in the folders `TRA` of the Cell Tracking Challenge.
+    Args and Raises:
+        as in `unmasked_markers`.
 
     Returns:
-        Copy of `objects` with `NOT_ANNOTATED` (-1) on unannotated pixels. Unsigned dtypes become int64.
-
-    Raises:
-        ValueError: the shapes differ.
+        Copy of `objects` with `NOT_ANNOTATED`, as from `mark_border`.
 
     Example:
         >>> mark_unannotated(np.array([[5, 5, 0, 0, 0, 0]]), markers=np.array([[0, 1, 0, 0, 2, 0]]))

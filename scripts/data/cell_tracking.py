@@ -29,9 +29,7 @@ def find_cell_tracking(
     reference: str = "gold",
     frames: str | int | Iterable[int] | None = None,
 ) -> list[dict[str, Any]]:
-    """List frames with their reference.
-
-    File headers are read. Missing, unreadable or unfitting files are reported before training.
+    """List frames with their reference. File headers are read and checked.
 
     Args:
         dataset_dir: folder of the data set, with `01`, `01_GT`, ...
@@ -69,15 +67,12 @@ def find_cell_tracking(
 
 
 def split_cell_tracking(
-    dataset_dir: PathLike,
-    training: Mapping[str, Any],
-    validation: Mapping[str, Any],
-    output: PathLike | None = None,
+    dataset_dir: PathLike, training: Mapping[str, Any], validation: Mapping[str, Any], output: PathLike | None = None
 ) -> dict[str, list[dict[str, Any]]]:
     """Split a data set by sequence and frames.
 
-    Cells move and change slowly. Leave frames between both ranges, or validate on another sequence; otherwise cells are
-    validated in the shape of the training.
+    Cells move and change slowly. Leave frames between both ranges, or validate on another sequence. Otherwise the
+    validation images show the cells of the training images in the same shapes.
 
     Args:
         dataset_dir: as in `find_cell_tracking`.
@@ -89,8 +84,7 @@ def split_cell_tracking(
         {"training": items, "validation": items}.
 
     Raises:
-        ValueError: a frame is in both parts, or as `find_cell_tracking`.
-        FileNotFoundError: as `find_cell_tracking`.
+        ValueError: a frame is in both parts. Further errors as in `find_cell_tracking`.
 
     Example:
         split:

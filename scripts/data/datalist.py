@@ -71,14 +71,9 @@ def find_images(path: PathLike, tiff_axes: str | None = None) -> list[dict[str, 
 
 
 def find_pairs(
-    dataset_dir: PathLike,
-    image_dir: str = "images",
-    label_dir: str = "labels",
-    tiff_axes: str | None = None,
+    dataset_dir: PathLike, image_dir: str = "images", label_dir: str = "labels", tiff_axes: str | None = None
 ) -> list[dict[str, Any]]:
-    """List images with their labels. Layouts: see above.
-
-    File headers are read. Missing, unreadable or unfitting files are reported before training.
+    """List images with their labels, in one of the layouts above. File headers are read and checked.
 
     Args:
         dataset_dir: the folder, or a .json list.
@@ -97,12 +92,8 @@ def find_pairs(
         ImageFileError: a file cannot be read.
 
     Example:
-        >>> from PIL import Image
-        >>> for folder in ("images", "labels"):
-        ...     Path("data", folder).mkdir(parents=True)
-        ...     Image.new("L", (7, 5)).save(f"data/{folder}/07.png")
-        >>> find_pairs("data")
-        [{'image': 'data/images/07.png', 'label': 'data/labels/07.png'}]
+        >>> find_pairs("data", image_dir="raw")  # doctest: +SKIP
+        [{'image': 'data/raw/07.png', 'label': 'data/labels/07.png'}]
     """
     root = existing(dataset_dir, "the folder of the data set")
     for folder in (root, root / "train"):
@@ -124,9 +115,7 @@ def _recognise(folder: Path, image_dir: str, label_dir: str) -> list[dict[str, A
     if (folder / "dataset.json").is_file():
         return _from_json(folder / "dataset.json")
     if (folder / image_dir).is_dir() and not (folder / label_dir).is_dir():
-        raise FileNotFoundError(
-            f"{folder} has {image_dir}/ but no {label_dir}/: put a label of equal name there for each image"
-        )
+        raise FileNotFoundError(f"{folder} has {image_dir}/ but no {label_dir}/: put labels of equal names there")
     if (folder / image_dir).is_dir():
         return _from_folders(folder / image_dir, folder / label_dir)
     return _from_volumes(folder) if folder.is_dir() else []
@@ -136,9 +125,7 @@ def _from_json(path: Path) -> list[dict[str, Any]]:
     try:
         items: list[dict[str, Any]] = load_decathlon_datalist(path, data_list_key="training")
     except (ValueError, TypeError, AttributeError) as error:  # broken JSON, missing key, no list of objects
-        raise ValueError(
-            f'{path}: {error}; expected {{"training": [{{"image": "...", "label": "..."}}, ...]}}'
-        ) from error
+        raise ValueError(f'{path}: {error}; expected {{"training": [{{"image": "...", "label": "..."}}]}}') from error
     if not items:
         raise FileNotFoundError(f'{path} lists no images under "training"; add them')
     return items
@@ -187,9 +174,8 @@ def _from_volumes(folder: Path) -> list[dict[str, Any]]:
     volumes = sorted((name for name in tiffs if "-volume.tif" in name), key=natural_order)
     pairs = [(name, re.sub("-volume(?=.tif)", "-labels", name)) for name in volumes]
     if pairs and not any(labels in tiffs for _, labels in pairs):
-        raise FileNotFoundError(
-            f"{folder} holds {some(volumes)} volumes but none of {some([p[1] for p in pairs])}: add it"
-        )
+        wanted = some([labels for _, labels in pairs])
+        raise FileNotFoundError(f"{folder} holds {some(volumes)} volumes but none of {wanted}: add it")
     return [{"image": str(tiffs[v]), "label": str(tiffs[labels])} for v, labels in pairs if labels in tiffs]
 
 
@@ -211,9 +197,7 @@ def _images_in(folder: Path) -> list[Path]:
     for file in files:
         other = seen.setdefault(image_name(file), file)
         if other != file:
-            raise ValueError(
-                f"{other} and {file.name} differ only in their ending, so that one name means two images: move one away"
-            )
+            raise ValueError(f"{other} and {file.name} differ only in their ending: move one away")
     return files
 
 

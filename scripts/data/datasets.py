@@ -19,10 +19,6 @@ class TolerantDataset(Dataset):
     For inference with batches of 1: a damaged file must not stop the segmentation of a folder. `FolderEvaluator` skips
     failed items and reports them at the end.
 
-    Args:
-        data: items {"image": address}.
-        transform: loads and prepares an item.
-
     Example:
         >>> TolerantDataset([{"image": "none.png"}], transform=lambda item: item["label"])[0]
         {'failure': "none.png: no entry 'label'"}
@@ -44,18 +40,10 @@ class ReadAheadLoader(DataLoader):
     long again to hand over the tensors of the metadata. Errors are raised in place of the batch, whereas MONAI's
     `ThreadDataLoader` ends silently.
 
-    Args:
-        dataset: the items.
-        num_workers: worker processes. 0: only the thread.
-        kwargs: further arguments of `DataLoader`.
-
     Example:
         >>> [batch.tolist() for batch in ReadAheadLoader([1, 2, 3], batch_size=2)]
         [[1, 2], [3]]
     """
-
-    def __init__(self, dataset: Any, num_workers: int = 0, **kwargs: Any) -> None:
-        super().__init__(dataset, num_workers=num_workers, **kwargs)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator does what its iterator does
         batches = super().__iter__()
@@ -72,9 +60,6 @@ def processes_for(device: torch.device | str) -> int:
 
     A process prepares about 80 tiles of 572 x 572 a second. A CPU trains on 1 tile a second, a fast GPU on 300 to
     400.
-
-    Args:
-        device: where the network trains.
 
     Returns:
         2 for a CPU. For a GPU: the processors available to Python, divided by the trainings on the machine

@@ -9,12 +9,8 @@ from typing import Any
 def source_of(item: Mapping[Any, Any], key: Hashable = "image") -> str:
     """Return the address of the image file of an item.
 
-    Args:
-        item: dictionary of tensors.
-        key: the image's entry.
-
     Returns:
-        "filename_or_obj" of the tensor's metadata; "" if unknown.
+        "filename_or_obj" of the metadata of the tensor at `key`; "" if unknown.
 
     Example:
         >>> from monai.data import MetaTensor
@@ -35,13 +31,9 @@ def file_of(item: Mapping[Any, Any], *keys: Hashable) -> str:
 
 
 def describe_failure(name: str, error: BaseException) -> str:
-    """Describe an error in a line that starts with the file: `path: reason`.
+    """Describe an error in a line that starts with the image's address: `name: reason`.
 
     MONAI's outer errors ("applying transform ...") are left out.
-
-    Args:
-        name: address of the image.
-        error: the error, with its causes.
 
     Example:
         >>> describe_failure("cells.png", MemoryError())

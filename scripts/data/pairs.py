@@ -33,10 +33,9 @@ def check_pairs(items: Sequence[dict[str, Any]], tiff_axes: str | None = None) -
 
     Example:
         >>> from PIL import Image
-        >>> for name in ("image.png", "label.png"):
-        ...     Image.new("L", (7, 5)).save(name)
-        >>> check_pairs([{"image": "image.png", "label": "label.png"}])
-        [{'image': 'image.png', 'label': 'label.png'}]
+        >>> Image.new("L", (7, 5)).save("cells.png")
+        >>> check_pairs([{"image": "cells.png", "label": "cells.png"}])
+        [{'image': 'cells.png', 'label': 'cells.png'}]
     """
     unlabelled = [str(item.get("image")) for item in items if not item.get("label") or not item.get("image")]
     if unlabelled:
@@ -45,9 +44,7 @@ def check_pairs(items: Sequence[dict[str, Any]], tiff_axes: str | None = None) -
     files = dict.fromkeys(split_address(address)[0] for address in addresses)
     absent = [str(file) for file in files if not file.is_file()]
     if absent:
-        raise FileNotFoundError(
-            f"{some(absent)} files of the data set are not there: check the names and where paths start"
-        )
+        raise FileNotFoundError(f"{some(absent)} files of the data set are missing: check the names and folders")
     of_files = {file: read_header(file, tiff_axes) for file in files}
     headers, wrong = {}, []
     for address in addresses:
@@ -65,10 +62,10 @@ def check_pairs(items: Sequence[dict[str, Any]], tiff_axes: str | None = None) -
 
 
 def existing(dataset_dir: PathLike | None, expected: str) -> Path:
-    """Check that `dataset_dir` is given and exists.
+    """Check that `dataset_dir` (a folder, a file or the address of a plane) is given and exists. Expand "~".
 
     Args:
-        dataset_dir: folder, file or address of a plane. "~" is the home folder.
+        dataset_dir: the path.
         expected: what `dataset_dir` should be, for errors.
 
     Raises:

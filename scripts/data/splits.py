@@ -49,7 +49,7 @@ def split_datalist(
         seed: seed of "random".
         split_file: JSON file with the names of both parts, instead of a rule. Items without a name in the file are
             left out. Only a file with the rule "all" may have a name in both lists.
-        output: JSON file to write the split to. Several processes may write the same file. None: no file.
+        output: JSON file to write the split to, see `save_split`. None: no file.
         fold: block of "block", from 0. A `val_fraction` of 0.2 gives the blocks 0 to 4.
 
     Returns:
@@ -117,10 +117,8 @@ def save_split(
 ) -> None:
     """Write a split that `split_datalist(items, split_file=path)` reads again.
 
-    The file appears completely or not at all.
-
     Args:
-        path: the JSON file. Folders are created.
+        path: the JSON file.
         split: {"training": items, "validation": items}.
         items: all items of the data set. Names start below the shared folder of the images. None: the items of `split`.
         rule: how the split was made, a note for the reader of the file.
@@ -162,14 +160,10 @@ def _from_file(items: list[Item], path: Path) -> tuple[dict[str, list[Item]], di
     is_all = isinstance(rule, dict) and rule.get("how") == "all"
     twice = [names[k] for k in sorted(chosen["training"] & chosen["validation"])]
     if twice and not is_all:
-        raise ValueError(
-            f"split_file {path} names {some(twice)} images for training and validation: keep each in one list"
-        )
+        raise ValueError(f"split_file {path} names {some(twice)} images for both parts: keep each in one list")
     empty = [part for part in PARTS if not chosen[part]]
     if empty:
-        raise ValueError(
-            f"split_file {path} names no images for {' and '.join(empty)}; expected at least one in each list"
-        )
+        raise ValueError(f"split_file {path} names no images for {' and '.join(empty)}; expected one or more in each")
     left_out = len(items) - len(chosen["training"] | chosen["validation"])
     if left_out:
         logger.info("split_file %s leaves out %d of %d images", path, left_out, len(items))

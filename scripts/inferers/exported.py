@@ -31,9 +31,8 @@ Run = Callable[[torch.Tensor], torch.Tensor]
 class ExportedNetwork(nn.Module):
     """Run an exported file in place of the network, in float32 or int8, as the file was made.
 
-    The constructor loads the file with its weights. A caller's autocast has no effect.
-    `scripts.inferers.OverlapTileInferer` reads the geometry from the attributes, as with
-    `scripts.networks.RonnebergerUNet`.
+    A caller's autocast has no effect. `OverlapTileInferer` reads the geometry from the attributes `depth`, `padding`
+    and `retain_dim`, as with `RonnebergerUNet`.
 
     Args:
         path: a file with the suffix .onnx, .ts (TorchScript, also with TensorRT engines) or .pt2.
@@ -46,9 +45,6 @@ class ExportedNetwork(nn.Module):
 
     Attributes:
         info: the file's description. Empty for files of foreign programs; then the geometry is the paper's.
-        depth: number of poolings.
-        padding: "valid" or "same".
-        retain_dim: whether the output is interpolated to the size of the input.
 
     Shape:
         (B, C, H, W) -> (B, K, ...), raw scores, as from the original network.
@@ -90,9 +86,7 @@ class ExportedNetwork(nn.Module):
                 raise ValueError(f"onnx_engine: openvino runs .onnx files, not {self.path}. Make one, or leave it out")
             load = partial(_load_openvino, dtype=amp_dtype_of(amp_dtype, torch.device("cpu")))
         if not self.path.is_file():
-            raise FileNotFoundError(
-                f"backend: no file at {self.path}. Make it with python -m bundle export onnx (or torchscript, pt2)"
-            )
+            raise FileNotFoundError(f"backend: no file at {self.path}. Make it with python -m bundle export")
         try:
             self._run, text = load(self.path, torch.device(device))
         except ImportError:

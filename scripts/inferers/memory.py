@@ -54,9 +54,8 @@ def free_memory(device: torch.device) -> int:
 class KeepFreedMemory:
     """Reuse memory freed by a training step or a tile for the next, until the run ends.
 
-    The GNU C library returns large freed blocks to the system. To get the blocks back page by page takes a fifth of
-    the time of a step or a tile on a CPU. Without the GNU C library (macOS, Windows, musl) the
-    handler does nothing.
+    The GNU C library returns large freed blocks to the system. Getting the blocks back takes a fifth of the time of a
+    step or a tile on a CPU. With other C libraries (macOS, Windows, musl) the handler does nothing.
 
     Example, in a list of handlers::
 
@@ -70,10 +69,7 @@ class KeepFreedMemory:
 
 
 def keep_freed_memory(keep: bool) -> bool:
-    """Tell the GNU C library to keep freed memory for the process, or to return freed memory to the system.
-
-    Args:
-        keep: True: keep freed memory. False: return freed memory, now and in future.
+    """Tell the GNU C library to keep freed memory for the process, or to return it to the system, now and in future.
 
     Returns:
         Whether the setting was accepted. False without the GNU C library.

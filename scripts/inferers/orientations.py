@@ -78,11 +78,7 @@ def cut_tile(
 
 
 def add_tile(
-    output: torch.Tensor,
-    tile: torch.Tensor,
-    orientation: Orientation,
-    rows: tuple[int, int],
-    columns: tuple[int, int],
+    output: torch.Tensor, tile: torch.Tensor, orientation: Orientation, rows: tuple[int, int], columns: tuple[int, int]
 ) -> None:
     """Add a tile to the output, turned back, in place.
 
@@ -90,8 +86,7 @@ def add_tile(
         output: (K, H, W), not turned.
         tile: (K, height, width), part of the turned image. Pixels beyond `rows` and `columns` are ignored.
         orientation: of the tile.
-        rows: [start, stop) in the turned image.
-        columns: [start, stop) in the turned image.
+        rows, columns: [start, stop) in the turned image.
 
     Example:
         >>> output = torch.zeros(1, 1, 3)

@@ -2,7 +2,6 @@
 
 MONAI's `SlidingWindowInferer` mistakes 388 / 572 for a zoom and returns 348 x 348 for a 512 x 512 image. MONAI's
 `SlidingWindowHoVerNetInferer` and the authors step by the output size, and so shift the pooling grid from tile to tile.
-Here the tiles equal a single pass over the whole mirrored image.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class OverlapTileInferer(Inferer):
 
     The image is mirrored at the edges, without repeating the edge pixel. Output pixels count only if the tile covers
     their whole context. Tiles step by multiples of 2^depth. The result equals a single pass over the whole mirrored
-    image, up to rounding. Memory holds the input, the output and a single batch of tiles; no padded copy.
+    image, up to rounding. Memory holds the input, the output and a single batch of tiles.
 
     Args:
         depth: poolings of the network. None: its attribute `depth`, else 4.
@@ -126,18 +125,16 @@ class OverlapTileInferer(Inferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Run the network over whole images.
+        """Run the network over whole images, in the caller's gradient mode.
 
         Args:
-            inputs: (B, C, H, W), floating point, H and W at least 1; on any device if `sw_device` is set, else on the
-                device of the network.
+            inputs: (B, C, H, W), floating point; on any device if `sw_device` is set, else on the network's device.
             network: any callable from tiles (N, C, height, width) to scores (N, K, ...): a module, also compiled,
-                exported or in `DataParallel`. Runs in the caller's gradient mode.
+                exported or in `DataParallel`.
             args, kwargs: further arguments of `network`.
 
         Returns:
-            (B, K, H, W), float32 (float64 if the network returns float64). For a MetaTensor, a MetaTensor with the
-            metadata of the inputs.
+            (B, K, H, W), float32 (float64 if the network returns float64), with the metadata of the inputs, if any.
         """
         if inputs.ndim != 4 or inputs.numel() == 0:
             raise ValueError(

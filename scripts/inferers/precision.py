@@ -24,8 +24,8 @@ def amp_dtype_of(name: str | None, device: torch.device) -> torch.dtype | None:
     """Get the autocast type of a device from a name in a configuration. None: no autocast.
 
     Args:
-        name: "bfloat16", "float16", "float32", None, or "auto". With "auto" the type is bfloat16 on devices with
-            instructions for bfloat16, else None.
+        name: "bfloat16", "float16", "float32", None, or "auto": bfloat16 on devices with instructions for bfloat16,
+            else None.
         device: device of the network.
 
     Raises:
@@ -65,9 +65,6 @@ def can_compile(device: torch.device | str) -> bool:
     True on GPUs of compute capability 7.0 and above, if Triton, a C compiler and Python's headers are installed. False
     on a CPU, where steps without compilation are as fast.
 
-    Args:
-        device: device of the training.
-
     Example:
         >>> can_compile("cpu")
         False
@@ -105,10 +102,9 @@ def at_least_single(scores: torch.Tensor) -> torch.Tensor:
 def trains_in_channels_last(device: torch.device | str) -> bool:
     """Tell whether a device computes gradients of convolutions fast in the channels-last layout.
 
-    GPUs and processors with AVX-512 do. With AVX2, as in most laptops, oneDNN lacks fast gradients of the weights.
-    Gradients then take four times as long as in torch's own layout, and a whole step takes half as long again, although
-    the forward pass is faster. Processors without measurements keep torch's own layout. For inference,
-    channels-last is fast on all devices.
+    GPUs and processors with AVX-512 do. With AVX2, as in most laptops, oneDNN lacks fast gradients of the weights:
+    gradients take four times as long as in torch's own layout, and a whole step 1.5 times as long. Processors without
+    measurements keep torch's own layout. For inference, channels-last is fast on all devices.
 
     Example:
         >>> trains_in_channels_last("cuda")
@@ -120,9 +116,6 @@ def trains_in_channels_last(device: torch.device | str) -> bool:
 
 def training_layout(device: torch.device | str) -> torch.memory_format:
     """Get the memory layout of weights and features for training on a device, see `trains_in_channels_last`.
-
-    Args:
-        device: device of the training.
 
     Example:
         >>> training_layout("cuda")

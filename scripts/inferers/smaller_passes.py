@@ -1,4 +1,4 @@
-"""Go on after a forward pass without enough memory, with smaller passes. If none is possible, name the remedy."""
+"""Continue with smaller passes after a forward pass ran out of memory, or name the remedy."""
 
 from __future__ import annotations
 
@@ -18,20 +18,17 @@ logger = logging.getLogger(__name__)
 
 
 class TileMemoryError(RuntimeError):
-    """Report a single tile that ran out of memory, if no smaller tile is allowed or possible."""
+    """A single tile ran out of memory, and no smaller tile is allowed or possible."""
 
 
 def smaller_pass(failed: TileBatch, rule: TileRule, smallest: tuple[int, int], fixed: bool) -> int:
-    """Halve the pixels of a forward pass without enough memory, down to a single tile.
+    """Halve the largest number of pixels in a forward pass, down to a single tile.
 
     Args:
-        failed: the pass without enough memory.
+        failed: the pass that ran out of memory.
         rule: lengths that fit the network.
         smallest: (height, width) of the smallest tile.
         fixed: whether all tiles must have this size.
-
-    Returns:
-        Most pixels of the next passes.
 
     Raises:
         TileMemoryError: the pass had a single tile, of the smallest or of a fixed size. Names sizes to set.

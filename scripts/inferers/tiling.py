@@ -23,7 +23,7 @@ PADDINGS = ("valid", "same", "retain_dim")
 
 
 class TileRule:
-    """Know the tile lengths for a network, and the usable part of the output.
+    """Compute the tile lengths that fit a network, and the usable part of the output.
 
     Args:
         depth: number of 2x2 poolings, 4 in the paper.
@@ -104,22 +104,11 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Tiles to fill an image, each pixel once.
+    """Tiles to fill an image, each pixel once."""
 
-    Attributes:
-        tile_size: (height, width) of the network's input, the same for all tiles.
-        margin: pixels of context at each side. A tile for the rows from r on is cut from row r - margin on.
-        tiles: row by row.
-    """
-
-    tile_size: tuple[int, int]
-    margin: int
-    tiles: tuple[Tile, ...]
-
-    @property
-    def work(self) -> int:
-        """Input pixels of all tiles together."""
-        return len(self.tiles) * prod(self.tile_size)
+    tile_size: tuple[int, int]  # (height, width) of the network's input, the same for all tiles
+    margin: int  # pixels of context at each side. A tile for the rows from r on is cut from row r - margin on
+    tiles: tuple[Tile, ...]  # row by row
 
 
 class TileJob(NamedTuple):
@@ -214,16 +203,11 @@ def plan_batches(
     """Plan the tiles of all images and orientations in as few forward passes as the limits allow.
 
     Args:
+        rule, tile_size, authors_stride: as in `plan_tiles`.
         shape: (B, C, H, W) of the images.
-        rule: lengths that fit the network.
-        tile_size: length or (height, width) of the network's input; None: the least work within the limit.
         max_pixels: most input pixels of a forward pass. A single tile of a given `tile_size` may have more.
         sw_batch_size: most tiles per forward pass; None: as many as `max_pixels` allows.
         orientations: 1, 4 or 8.
-        authors_stride: see `plan_tiles`.
-
-    Raises:
-        ValueError: see `plan_tiles`.
 
     Example:
         >>> [str(batch) for batch in plan_batches((3, 1, 512, 512), TileRule(), None, max_pixels=10**6)]
@@ -264,9 +248,7 @@ def _least_work(image_size: tuple[int, int], rule: TileRule, phase: int, max_pix
     (heights, row_work), (widths, column_work) = (_candidates(n, rule, phase) for n in image_size)
     allowed = np.outer(heights, widths) <= (np.inf if max_pixels is None else max_pixels)
     if not allowed[0, 0]:
-        raise ValueError(
-            f"a tile may have {max_pixels} pixels, but the smallest that serves is {heights[0]} x {widths[0]}"
-        )
+        raise ValueError(f"a tile may have {max_pixels} pixels, but the smallest has {heights[0]} x {widths[0]}")
     work = np.outer(row_work, column_work)
     row, column = np.argwhere(allowed & (work == work[allowed].min()))[-1]
     return heights[row], widths[column]

@@ -1,4 +1,4 @@
-"""Tensors as arrays."""
+"""Convert tensors to arrays."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,16 +26,13 @@ def temporary_path(path: Path) -> Path:
         >>> temporary_path(Path("run/curves.png")).suffix
         '.png'
     """
-    folder = path.parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(folder, os.W_OK) else "no permission"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(path.parent, os.W_OK) else "no permission"
     except OSError as error:
         reason = error.strerror or str(error)
     if reason:
-        raise OSError(
-            f"cannot write into the folder {folder} ({reason}); set output_dir or model_dir to another folder"
-        )
+        raise OSError(f"cannot write into the folder {path.parent} ({reason}); set output_dir or model_dir to another")
     return path.with_name(f".tmp-{os.getpid()}-{path.name}")
 
 
@@ -44,8 +40,7 @@ def temporary_path(path: Path) -> Path:
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file under a temporary path and rename the file at the end of the block.
 
-    If the block raises, the temporary file is deleted and an existing file at `path` stays. Readers never meet half a
-    file.
+    If the block raises, the temporary file is deleted and an existing file at `path` stays.
 
     Args:
         path: file to write. An existing file is replaced, missing folders are created.
@@ -89,16 +84,7 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequ
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """Read a CSV file of `write_csv`.
-
-    Returns:
-        One dictionary per row: column name -> value as a string.
-
-    Example:
-        >>> _ = Path("sizes.csv").write_text("name,area\\ncell,12\\n")
-        >>> read_csv("sizes.csv")
-        [{'name': 'cell', 'area': '12'}]
-    """
+    """Read a CSV file: for each row, column name -> value as a string. Example: see `write_csv`."""
     with Path(path).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -108,15 +94,17 @@ def write_json(path: str | Path, content: Any) -> None:
 
     Args:
         path: the file. An existing file is replaced.
-        content: dictionaries, lists, strings, numbers, None. NaN becomes null, since JSON has no NaN.
+        content: dictionaries, lists, strings, finite numbers, NaN, None. NaN becomes null, since JSON has no NaN.
 
     Example:
         >>> write_json("metrics.json", {"dice": float("nan")})
         >>> json.loads(Path("metrics.json").read_text())
         {'dice': None}
     """
+    # infinite numbers stay, and are refused
+    plain = json.loads(json.dumps(content), parse_constant=lambda name: None if name == "NaN" else float(name))
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def six_digits(value: float) -> float:
@@ -127,11 +115,3 @@ def six_digits(value: float) -> float:
         (0.123457, 12345678)
     """
     return value if isinstance(value, int) else float(f"{value:.6g}")
-
-
-def _without_nan(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _without_nan(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and math.isnan(content) else content

@@ -23,17 +23,12 @@ class ImageFileError(ValueError):
 
 
 def require(package: str, kind: str, path: str | os.PathLike[str]) -> ModuleType:
-    """Import the library of a file format, at the first file of the format.
-
-    PNG and TIFF need neither itk, nibabel nor imagecodecs. Training and inference run without the three libraries.
+    """Import the library of a file format, at the first file of the format. PNG and most TIFF need no library.
 
     Args:
         package: name of the library for Python and pip: "itk", "nibabel", "imagecodecs".
         kind: kind of the file, in the plural: "NIfTI files".
         path: the file.
-
-    Returns:
-        The library.
 
     Raises:
         ImageFileError: the library is not installed, or its import fails. The message names file, kind and remedy.
@@ -52,12 +47,7 @@ def require(package: str, kind: str, path: str | os.PathLike[str]) -> ModuleType
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """Size and pixel size of an image file, known before pixels are read.
-
-    Example:
-        >>> ImageHeader(planes=30, height=512, width=512, channels=1, spacing=(4, 4), plane_distance=50, unit="nm").unit
-        'nm'
-    """
+    """Size and pixel size of an image file, known before pixels are read."""
 
     planes: int  # number of 2-D planes; 1 for a plain image
     height: int  # rows of a plane
@@ -70,9 +60,6 @@ class ImageHeader:
 
 class ImageFile(ABC):
     """Read an image file plane by plane. Each format has a subclass.
-
-    Args:
-        path: the file.
 
     Raises:
         ImageFileError: (header, plane) the file cannot be read. The message names the file and the remedy.
@@ -129,8 +116,7 @@ class ResultFile(ABC):
 
     Args:
         path: the result file.
-        source: the image file of the result.
-        header: header of the image file.
+        source: the image file of the result, with the header `header`.
     """
 
     def __init__(self, path: Path, source: Path, header: ImageHeader) -> None:
@@ -158,9 +144,7 @@ class ResultFile(ABC):
         """
         size = (self.header.height, self.header.width)
         if plane.shape[-2:] != size:
-            raise ValueError(
-                f"the result for {self.source} has the size {plane.shape[-2:]}; expected the image's {size}"
-            )
+            raise ValueError(f"result for {self.source} has the size {plane.shape[-2:]}; expected the image's {size}")
         if not self._next <= index < self.header.planes:
             raise ValueError(
                 f"plane {index} of {self.source} comes after plane {self._next - 1} of {self.header.planes}; "

@@ -10,7 +10,6 @@ import numpy as np
 from scripts.io.files import replacing
 from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
 
-_KINDS = {".mha": "MHA", ".mhd": "MHA", ".nrrd": "NRRD", ".nhdr": "NRRD"}
 # number types without images in ITK's Python package: ITK converts them to short or double
 _WIDER = {"char": "SS", "long": "D", "unsigned_long": "D", "long_long": "D", "unsigned_long_long": "D"}
 
@@ -25,7 +24,7 @@ class ItkFile(ImageFile):
     @property
     def itk(self) -> Any:
         """The library, imported at the first file."""
-        return require("itk", f"{_KINDS.get(self.path.suffix.lower(), 'DICOM')} files", self.path)
+        return require("itk", "MHA, NRRD and DICOM files", self.path)
 
     @cached_property
     def io(self) -> Any:
@@ -50,9 +49,7 @@ class ItkFile(ImageFile):
         sizes = [int(self.io.GetDimensions(axis)) for axis in range(rank)]
         spacing = [float(self.io.GetSpacing(axis)) for axis in range(rank)]
         if rank not in (2, 3):
-            raise ImageFileError(
-                f"{self.path} has {rank} dimensions {sizes}; expected 2 or 3. Split the file into 2-D or 3-D files"
-            )
+            raise ImageFileError(f"{self.path} has {rank} dimensions {sizes}; expected 2 or 3. Split the file")
         x, y, z = (*sizes, 1)[:3]
         unit = "pixel" if set(spacing) == {1.0} else "mm"
         distance = spacing[2] if rank == 3 else 1.0

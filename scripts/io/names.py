@@ -36,9 +36,8 @@ def split_address(address: PathLike) -> tuple[Path, int | None]:
         Path, and page or None.
 
     Example:
-        >>> path, page = split_address("d/stack.tif#page=3")
-        >>> path.name, page
-        ('stack.tif', 3)
+        >>> split_address("stack.tif#page=3")[1]
+        3
     """
     match = re.fullmatch(r"(.+)#page=(\d+)", str(address), flags=re.DOTALL)
     return (Path(match[1]), int(match[2])) if match else (Path(address), None)
@@ -108,10 +107,7 @@ class ResultNames:
         self._owners: dict[str, Path] = {}
 
     def of_file(self, source: PathLike) -> str:
-        """Name a whole file. The same file gets the same name at each call.
-
-        Args:
-            source: address of an image or a plane.
+        """Name a whole file, from the address of an image or a plane. The same file gets the same name at each call.
 
         Raises:
             ValueError: two images of one folder differ only in their ending.

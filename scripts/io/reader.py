@@ -44,7 +44,7 @@ def _open_image(path: Path, tiff_axes: str | None = None) -> ImageFile:
 
 
 def read_header(path: PathLike, tiff_axes: str | None = None) -> ImageHeader:
-    """Read number and size of planes, channels and pixel size. No pixels are read.
+    """Read number and size of planes, channels and pixel size, but no pixels.
 
     Args:
         path: a file, or the address of a plane.
@@ -57,22 +57,14 @@ def read_header(path: PathLike, tiff_axes: str | None = None) -> ImageHeader:
     Example:
         >>> from PIL import Image
         >>> Image.new("RGB", (7, 5)).save("cells.png")
-        >>> header = read_header("cells.png")
-        >>> header.height, header.width, header.channels
-        (5, 7, 3)
+        >>> read_header("cells.png").channels
+        3
     """
     return _open_image(split_address(path)[0], tiff_axes).header
 
 
 def plane_size(path: PathLike, tiff_axes: str | None = None) -> tuple[int, int]:
-    """Read the size (rows, columns) of a file's planes. Arguments and errors as in `read_header`.
-
-    Example:
-        >>> from PIL import Image
-        >>> Image.new("L", (7, 5)).save("label.png")
-        >>> plane_size("label.png")
-        (5, 7)
-    """
+    """Read the size (rows, columns) of a file's planes. Arguments and errors as in `read_header`."""
     header = read_header(path, tiff_axes)
     return header.height, header.width
 
@@ -85,7 +77,7 @@ class PlaneReader(ImageReader):
     have different axis conventions for each format.
 
     `read` only stores the address; `get_data` reads the file. If `read` failed, `LoadImage` would try MONAI's own
-    readers. MONAI's readers would silently give the first page of a stack, transposed.
+    readers, and silently give the first page of a stack, transposed.
 
     Metadata:
 
@@ -104,11 +96,10 @@ class PlaneReader(ImageReader):
         ValueError: (get_data) a stack without a page in the address, or a page beyond the stack.
 
     Example:
-        >>> from monai.transforms import LoadImaged
         >>> from PIL import Image
         >>> Image.new("L", (7, 5)).save("cells.png")
-        >>> LoadImaged("image", reader=PlaneReader())({"image": "cells.png"})["image"].shape
-        torch.Size([5, 7])
+        >>> PlaneReader().get_data(["cells.png"])[0].shape
+        (5, 7)
     """
 
     def __init__(self, tiff_axes: str | None = None) -> None:
@@ -125,14 +116,7 @@ class PlaneReader(ImageReader):
         return tuple(str(name) for name in ensure_tuple(data))
 
     def get_data(self, img: Sequence[str]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read the plane.
-
-        Args:
-            img: addresses, as returned by `read`.
-
-        Returns:
-            The plane, (H, W) or (H, W, C) in the file's dtype, and the metadata.
-        """
+        """Read the plane of addresses from `read`: (H, W) or (H, W, C) in the file's dtype, and the metadata."""
         planes, headers = zip(*map(self._plane, img), strict=True)
         header = headers[-1]
         if len({plane.shape[:2] for plane in planes}) > 1:

@@ -34,11 +34,9 @@ logger = logging.getLogger(__name__)
 
 COARSEST_UM = 20.0  # 72 to 1200 dpi (353 to 21 um) are print settings, not pixel sizes
 _CHANNEL_AXES = "CS"
+_IN_PLANE = _CHANNEL_AXES + "YX"
 _UM_PER = {"um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "pm": 1e-6, "inch": 25400.0}
-_UNIT_NAMES = {
-    **dict.fromkeys(("µm", "\u03bcm", "\\u00b5m", "micron", "microns", "micrometer"), "um"),
-    "in": "inch",
-}
+_UNIT_NAMES = dict.fromkeys(("µm", "\u03bcm", "\\u00b5m", "micron", "microns", "micrometer"), "um") | {"in": "inch"}
 
 
 class TiffPlanes(ImageFile):
@@ -48,7 +46,6 @@ class TiffPlanes(ImageFile):
     LZW, JPEG and all further compressions.
 
     Args:
-        path: the file.
         axes: letters of the first series, one for each axis, instead of the file's: "CYX", "ZYX", "YXS".
 
     Example:
@@ -81,18 +78,18 @@ class TiffPlanes(ImageFile):
                 logger.warning("%s holds %d series of images; only the first is read", self.path, len(tif.series))
             sizes = dict(zip(axes, series.shape, strict=True))
             channels = math.prod(n for axis, n in sizes.items() if axis in _CHANNEL_AXES) - _alpha(series, axes)
-            planes = math.prod(n for axis, n in sizes.items() if axis not in _CHANNEL_AXES + "YX")
+            planes = math.prod(n for axis, n in sizes.items() if axis not in _IN_PLANE)
             spacing, distance, unit = _pixel_size(tif, series)
             return ImageHeader(planes, sizes["Y"], sizes["X"], channels, spacing, distance, unit)
 
     def _read_plane(self, index: int) -> np.ndarray:
         with self._open() as (tif, series, axes):
-            plane_axes = [n for axis, n in zip(axes, series.shape, strict=True) if axis not in _CHANNEL_AXES + "YX"]
-            position = iter(np.unravel_index(index, plane_axes) if plane_axes else ())
-            wanted = tuple(slice(None) if axis in _CHANNEL_AXES + "YX" else int(next(position)) for axis in axes)
+            counts = [n for axis, n in zip(axes, series.shape, strict=True) if axis not in _IN_PLANE]
+            position = iter(np.unravel_index(index, counts) if counts else ())
+            wanted = tuple(slice(None) if axis in _IN_PLANE else int(next(position)) for axis in axes)
             with _naming_codec(self.path, series.keyframe):
                 block = _read(tif, series, wanted)
-            left = "".join(axis for axis in axes if axis in _CHANNEL_AXES + "YX")
+            left = "".join(axis for axis in axes if axis in _IN_PLANE)
             block = tifffile.transpose_axes(block, left, "YX" + left.replace("Y", "").replace("X", ""))
             channels = math.prod(block.shape[2:]) - _alpha(series, axes)
             return block.reshape(*block.shape[:2], -1)[..., :channels]
@@ -192,7 +189,7 @@ class TiffResult(ResultFile):
     _tif: tifffile.TiffWriter | None = None
 
     def _put(self, plane: np.ndarray) -> None:
-        pages = plane if plane.ndim == 3 else plane[None]  # (C, H, W)
+        pages = plane.reshape(-1, *plane.shape[-2:])  # (C, H, W)
         if self._tif is None:
             self._open(pages.shape[0], pages.dtype)
         elif pages.dtype.itemsize > self._dtype.itemsize:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -60,10 +59,8 @@ class SegmentationStore:
     Example:
         >>> from PIL import Image
         >>> Image.new("L", (7, 5)).save("cells.png")
-        >>> with SegmentationStore("out", kinds=["classes"]) as store:
-        ...     path = store.add("classes", "cells.png", np.ones((5, 7)))
-        >>> path.as_posix()
-        'out/classes/cells.png'
+        >>> with SegmentationStore("out") as store:
+        ...     _ = store.add("classes", "cells.png", np.ones((5, 7)))  # out/classes/cells.png
     """
 
     def __init__(
@@ -85,12 +82,7 @@ class SegmentationStore:
         self._names = ResultNames()
 
     def path_of(self, kind: str, source: PathLike) -> Path:
-        """Return the path of a result file.
-
-        Args:
-            kind: "classes", "probabilities" or "instances".
-            source: address of an image or a plane.
-        """
+        """Return the path of a result file. Arguments as in `add`; an image in place of a plane is enough."""
         path, _ = split_address(source)
         return self.output_dir / kind / (self._names.of_file(path) + result_suffix(path, as_image=kind == "classes"))
 
@@ -143,9 +135,7 @@ class SegmentationStore:
     def __enter__(self) -> SegmentationStore:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if error is None:
             self.close()
         else:

@@ -3,9 +3,4 @@
 from scripts.networks.geometry import center_crop, output_size, reflect_index
 from scripts.networks.unet import RonnebergerUNet
 
-__all__ = [
-    "RonnebergerUNet",
-    "center_crop",
-    "output_size",
-    "reflect_index",
-]
+__all__ = ["RonnebergerUNet", "center_crop", "output_size", "reflect_index"]

@@ -13,11 +13,10 @@ import torch
 
 
 def margin(depth: int = 4) -> int:
-    """Get the pixels that the unpadded network loses on every side of the image: 92 for the paper's four poolings.
+    """Get the pixels that the unpadded network loses on every side of the image.
 
-    Every level has two 3x3 convolutions in the contracting path and two in the expansive path. Each convolution costs a
-    pixel a side at the resolution of the level, 2^i input pixels at level i. So level i costs 4 * 2^i, and the lowest
-    level 2 * 2^depth.
+    Each 3x3 convolution costs a pixel a side at the resolution of its level, 2^i input pixels at level i. A level has
+    two convolutions in each path, so level i costs 4 * 2^i, and the lowest level 2 * 2^depth.
 
     Example:
         >>> margin(4)
@@ -53,10 +52,6 @@ def valid_input_size(n: int, depth: int = 4) -> int:
     pooling, so an input of n pixels reaches the lowest level as (n - 4 * (2^depth - 1)) / 2^depth pixels. This must be
     a whole number.
 
-    Args:
-        n: wanted length in pixels.
-        depth: number of 2x2 poolings (4 in the paper).
-
     Example:
         >>> valid_input_size(573)
         588
@@ -70,9 +65,8 @@ def valid_input_size(n: int, depth: int = 4) -> int:
 def center_crop(x: torch.Tensor, size: list[int]) -> torch.Tensor:
     """Cut the centre of the given spatial size out of a tensor (B, C, *spatial): the copy-and-crop arrow of Fig. 1.
 
-    Returns a view, or a copy if a gradient is needed. The gradient of a view is always contiguous, and the backward
-    pass then mixes two layouts. The gradient of padding by a negative width keeps the layout, channels-last in a
-    training. This saves a sixth of the time of a step on a CPU.
+    Returns a view, or a copy if a gradient is needed. The gradient of a view is always contiguous. The gradient of
+    padding by a negative width keeps channels-last, and so saves a sixth of the time of a step on a CPU.
 
     Example:
         >>> center_crop(torch.arange(5).reshape(1, 1, 5), [3])

@@ -2,6 +2,4 @@
 
 from scripts.serving.labels import ServedLabeld
 
-__all__ = [
-    "ServedLabeld",
-]
+__all__ = ["ServedLabeld"]

@@ -30,8 +30,6 @@ LOSSY = (".jpg", ".jpeg")
 class ServedLabeld(MapTransform):
     """Turn results into the label for MONAI Label's writer. Last transform of the postprocessing.
 
-    The answer depends on the item:
-
         request for a label     (W, H), the classes or the IDs of the objects
         scoring of MONAI Label  (K, H, W), the probabilities: inference is repeated with dropout
         without MONAI Label     no change
@@ -46,7 +44,7 @@ class ServedLabeld(MapTransform):
         keys: the class map (1, H, W), replaced by the label. The item also has "image", "prob" (K, H, W) and
             "instances" (1, H, W).
         instances: answer with IDs of objects: uint8, from 256 objects on uint16.
-        allow_missing_keys: do not raise for a missing key.
+        allow_missing_keys: as in MONAI.
 
     Raises:
         ValueError: (call) more than 65535 objects. The message names the file.

@@ -58,7 +58,7 @@ def test_times_of_different_machines_or_settings_are_not_mixed(tmp_path, capsys)
     assert bench(tmp_path, "gpu", "--quick", "--seconds", "0.01", "--threads", "1") == 0
     before = (tmp_path / "bench.json").read_bytes()
     assert bench(tmp_path, "gpu", "--quick", "--seconds", "0.01", "--threads", "2") == 1
-    assert "holds times with threads 1, this run has 2; give another --output" in capsys.readouterr().err
+    assert "holds times with threads 1, now 2; give another --output" in capsys.readouterr().err
     assert (tmp_path / "bench.json").read_bytes() == before
 
 

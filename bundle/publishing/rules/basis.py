@@ -19,31 +19,20 @@ STANDALONE = ("train.yaml", "inference.yaml")  # MONAI Label and the zoo read th
 
 @dataclass(frozen=True)
 class Finding:
-    """One error in the bundle.
+    """One error in the bundle."""
 
-    Attributes:
-        what: what was found, and what was expected.
-        where: the file, and the place in the file.
-        mend: what to do.
-    """
-
-    what: str
-    where: str
-    mend: str
+    what: str  # what was found, and what was expected
+    where: str  # the file, and the place in the file
+    mend: str  # what to do
 
 
 class NotChecked(Exception):  # not an error: the bundle may be right
-    """Raised if a rule cannot be checked on the local machine. The text says why."""
+    """A rule cannot be checked on the local machine. The text says why."""
 
 
 @dataclass(frozen=True)
 class Bundle:
     """The files of a bundle, read when a rule asks for them.
-
-    Attributes:
-        root: folder of the bundle: a checkout or an unpacked zip file.
-        schema: local copy of the metadata's schema. None: download the schema from the address in the metadata.
-        zoo: check the model zoo's own limits, too.
 
     Example:
         >>> from bundle.running.run import ROOT
@@ -51,15 +40,14 @@ class Bundle:
         ['train.yaml', 'variant_adam.yaml']
     """
 
-    root: Path
-    schema: Path | None = None
-    zoo: bool = False
+    root: Path  # a checkout or an unpacked zip file
+    schema: Path | None = None  # local copy of the metadata's schema. None: download from the address in the metadata
+    zoo: bool = False  # check the model zoo's own limits, too
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """Content of configs/metadata.json."""
-        content: dict[str, Any] = json.loads(self.text("configs/metadata.json"))
-        return content
+        return json.loads(self.text("configs/metadata.json"))
 
     @cached_property
     def workflows(self) -> Mapping[str, dict[str, Any]]:
@@ -93,5 +81,4 @@ class Bundle:
                 raise FileNotFoundError(f"configs/{name} does not exist, but an overlay names it as a base file")
             for key, value in deepcopy(self.workflows[name]).items():
                 merge_kv(parser, key, value)
-        merged: dict[str, Any] = parser.get()
-        return merged
+        return parser.get()

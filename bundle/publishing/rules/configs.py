@@ -53,38 +53,30 @@ def dangling_references(bundle: Bundle) -> Iterator[Finding]:
 def imports(bundle: Bundle) -> Iterator[Finding]:
     """Every import of a configuration is used. Every name in an expression is imported."""
     for name, config in bundle.workflows.items():
-        own, used = _imported_names(config), _used_names(config)
+        own, used, where = _imported_names(config), _used_names(config), f"configs/{name}"
         for unused in sorted(own - used):
-            yield Finding(f"import of '{unused}' is used nowhere", f"configs/{name}", "remove it")
+            yield Finding(f"import of '{unused}' is used nowhere", where, "remove it")
         given = set() if name in STANDALONE else _imported_names(bundle.merged(bundle.bases(name)))
         for missing in sorted(used - own - given - ALWAYS_THERE):
-            yield Finding(
-                f"an expression uses '{missing}', which is not imported",
-                f"configs/{name}",
-                f'add "$import {missing}" to its imports',
-            )
+            yield Finding(f"'{missing}' is used, but not imported", where, f'add "$import {missing}" to its imports')
 
 
 def overlays(bundle: Bundle) -> Iterator[Finding]:
     """Every key of an overlay exists in a base file, or is referenced in the overlay."""
     for name in bundle.overlays:
-        if not bundle.bases(name):
-            yield Finding(
-                "the second line has no command with the base files and then this file",
-                f"configs/{name}",
-                "write the purpose in line 1 and the command in line 2, as in the other overlays",
-            )
+        where, bases, overlay = f"configs/{name}", bundle.bases(name), bundle.workflows[name]
+        if not bases:
+            missing = "the second line has no command with the base files and then this file"
+            yield Finding(missing, where, "write the purpose in line 1 and the command in line 2, as in other overlays")
             continue
-        overlay, base = bundle.workflows[name], bundle.merged(bundle.bases(name))
-        used = _references(overlay) | READ_BY_MONAI
+        base, used = bundle.merged(bases), _references(overlay) | READ_BY_MONAI
         for key, value in overlay.items():
             if key in used or _is_alias(overlay, key):
                 continue
             try:
                 check_overrides(base, {key.lstrip("+"): value})
             except UsageError as error:
-                known = ", ".join(bundle.bases(name))
-                yield Finding(str(error), f"configs/{name}", f"use a key of {known}, or refer to the new key in {name}")
+                yield Finding(str(error), where, f"use a key of {', '.join(bases)}, or refer to the new key in {name}")
 
 
 def components(bundle: Bundle) -> Iterator[Finding]:
@@ -121,11 +113,8 @@ def absolute_paths(bundle: Bundle) -> Iterator[Finding]:
         plain = [(id, text) for id, text in _strings(config) if not text.startswith("$")]
         for id, text in [*plain, *_texts_in_expressions(config)]:
             if ABSOLUTE.match(text):
-                yield Finding(
-                    f"'{text}' is an absolute path",
-                    f"configs/{name}, {id}",
-                    "write a path below @bundle_root, or leave the path to the command line",
-                )
+                remedy = "write a path below @bundle_root, or leave the path to the command line"
+                yield Finding(f"'{text}' is an absolute path", f"configs/{name}, {id}", remedy)
 
 
 def _texts_in_expressions(config: Any) -> Iterator[tuple[str, str]]:

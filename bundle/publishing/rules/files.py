@@ -34,13 +34,9 @@ def required_files(bundle: Bundle) -> Iterator[Finding]:
         if not bundle.has(name):
             yield Finding("missing", name, "add it; MONAI's bundle specification and the model zoo require it")
     for entry in _links(bundle):
-        missing = [key for key in LINK if not entry.get(key)]
-        if missing:
-            yield Finding(
-                f"the entry of {entry.get('path', 'a file')} lacks {', '.join(missing)}",
-                LARGE_FILES,
-                "let `python -m bundle pack --large_files URL` write it",
-            )
+        if missing := [key for key in LINK if not entry.get(key)]:
+            what = f"the entry of {entry.get('path', 'a file')} lacks {', '.join(missing)}"
+            yield Finding(what, LARGE_FILES, "let `python -m bundle pack --large_files URL` write it")
     if bundle.zoo and not bundle.has(WEIGHTS) and WEIGHTS not in {entry.get("path") for entry in _links(bundle)}:
         yield Finding("missing", WEIGHTS, f"train, or add the address of a download to {LARGE_FILES}")
 
@@ -55,11 +51,8 @@ def file_sizes(bundle: Bundle) -> Iterator[Finding]:
     for name in names:
         size = (bundle.root / name).stat().st_size
         if size > limit and name not in linked:
-            yield Finding(
-                f"{size / MEBIBYTE:.0f} MiB, allowed are {limit // MEBIBYTE}",
-                name,
-                f"upload it elsewhere and link it in {LARGE_FILES} (`pack --large_files URL`)",
-            )
+            what = f"{size / MEBIBYTE:.0f} MiB, allowed are {limit // MEBIBYTE}"
+            yield Finding(what, name, f"upload it elsewhere and link it in {LARGE_FILES} (`pack --large_files URL`)")
 
 
 def licence(bundle: Bundle) -> Iterator[Finding]:
@@ -70,9 +63,7 @@ def licence(bundle: Bundle) -> Iterator[Finding]:
     if bundle.has("pyproject.toml") and 'license = "Apache-2.0"' not in bundle.text("pyproject.toml"):
         yield Finding("another licence than LICENSE", "pyproject.toml", 'write: license = "Apache-2.0"')
     if not re.search(r"^# License\n\s*Apache License 2\.0", bundle.text(CARD), re.M):
-        yield Finding(
-            "section License does not begin with the licence's name", CARD, "write: Apache License 2.0, see LICENSE"
-        )
+        yield Finding("section License lacks the licence's name", CARD, "write: Apache License 2.0, see LICENSE")
 
 
 def data_licence(bundle: Bundle) -> Iterator[Finding]:
@@ -84,17 +75,14 @@ def data_licence(bundle: Bundle) -> Iterator[Finding]:
         folder = config.get("dataset_dir", bundle.workflows["train.yaml"].get("dataset_dir", ""))
         data_set = PurePosixPath(re.sub(r"['\")]+$", "", str(folder))).name
         if _plain(data_set) not in _plain(terms) and name not in terms:
-            yield Finding(
-                f"neither '{data_set}' nor '{name}' is named", DATA_LICENCE, "add its source, terms and citation"
-            )
+            yield Finding(f"neither '{data_set}' nor '{name}' is named", DATA_LICENCE, "add source, terms, citation")
 
 
 def _links(bundle: Bundle) -> list[dict[str, Any]]:
     """Read the entries of large_files.yml. Without the file: none."""
     if not bundle.has(LARGE_FILES):
         return []
-    entries: list[dict[str, Any]] = ConfigParser.load_config_file(bundle.root / LARGE_FILES)["large_files"]
-    return entries
+    return ConfigParser.load_config_file(bundle.root / LARGE_FILES)["large_files"]
 
 
 def _plain(text: str) -> str:

@@ -37,11 +37,8 @@ def versions(bundle: Bundle) -> Iterator[Finding]:
         if bundle.has(name) and not re.search(rf"^{re.escape(form.format(version))}(\s|$)", bundle.text(name), re.M):
             yield Finding(f"'{form.format(version)}' is missing", name, f"write the version of {METADATA}, {version}")
     if bundle.zoo and any(len(part) > 1 for part in re.split(r"\D+", version)):
-        yield Finding(
-            f"version {version} has a part of two digits, and the zoo compares versions as text",
-            METADATA,
-            "raise the part before it",
-        )
+        what = f"version {version} has a part of two digits, and the zoo compares versions as text"
+        yield Finding(what, METADATA, "raise the part before it")
 
 
 def packages(bundle: Bundle) -> Iterator[Finding]:

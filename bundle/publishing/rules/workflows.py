@@ -53,11 +53,9 @@ def properties(bundle: Bundle) -> Iterator[Finding]:
             try:
                 yield from _wrong_properties(bundle, name, kind, {**SMALL, **places, "output_dir": folder})
             except Exception as error:  # a configuration may raise any error
-                yield Finding(
-                    f"its parts cannot be made: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
-                    f"configs/{name}",
-                    "run it on a small data set: python -m bundle run --trace shows where the error arose",
-                )
+                what = f"its parts cannot be made: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                remedy = "run it on a small data set: python -m bundle run --trace shows where the error arose"
+                yield Finding(what, f"configs/{name}", remedy)
             finally:
                 set_determinism(None)  # undo the configuration's `initialize`
 
@@ -82,9 +80,7 @@ def _wrong_properties(bundle: Bundle, name: str, kind: str, overrides: dict[str,
     workflow.initialize()
     for key in workflow.check_properties() or []:
         expected = workflow.properties[key].get(BundlePropertyConfig.REF_ID, "")
-        yield Finding(
-            f"{_shown(expected)} is not '@{_shown(ids[key])}'", where, "refer to it: MONAI's tools set it by name"
-        )
+        yield Finding(f"{_shown(expected)} is not '@{_shown(ids[key])}'", where, "refer to it: MONAI sets it by name")
 
 
 def network_in_and_out(bundle: Bundle) -> Iterator[Finding]:

@@ -293,7 +293,7 @@ def test_the_entry_fits_the_configuration_and_names_the_public_addresses(name: s
     entry = DATA_SETS[name]
     address = f"data.celltrackingchallenge.net/training-datasets/{title}.zip"
     assert entry.mirrors == (f"https://{address}", f"http://{address}")
-    config = yaml.safe_load((bundle_root / entry.config).read_text(encoding="utf-8"))
+    config = yaml.safe_load((bundle_root / f"configs/data_{entry.name}.yaml").read_text(encoding="utf-8"))
     assert config["dataset_dir"] == f"$@bundle_root + '/{entry.folder}'"
 
 

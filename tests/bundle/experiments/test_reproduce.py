@@ -177,7 +177,7 @@ def test_the_experiments_state_the_papers_results():
         (["em", "--features", "0"], "--features is 0, expected a whole number of at least 1"),
         (["em", "--fold", "4.0"], "got 4.0 for em"),
         (["em", "--max_epochs", "0"], "--max_epochs is 0"),
-        (["u373", "--dataset_dir", "nowhere"], "no data in nowhere; get them with: python -m bundle fetch phc_u373"),
+        (["u373", "--dataset_dir", "nowhere"], "no data in nowhere; run python -m bundle fetch phc_u373"),
     ],
 )
 def test_what_is_refused_before_anything_runs(words, message, capsys, tmp_path, monkeypatch):

@@ -118,7 +118,7 @@ def test_arguments_that_a_component_accepts_may_be_added(words: list[str], at: i
         (["--maxepochs", "3"], "unknown key 'maxepochs'; did you mean 'max_epochs'?"),
         (["--learning_rat=1"], "unknown key 'learning_rat'; did you mean 'learning_rate'?"),
         (["--batch_size", "3"], "unknown key 'batch_size'; did you mean 'train#loader#batch_size'?"),
-        (["--+sizes", "[3]"], "unknown key '+sizes'; + merges in config files only, give --sizes with the whole value"),
+        (["--+sizes", "[3]"], "unknown key '+sizes'; + merges in config files only, give the whole value as --sizes"),
         (["--zzz", "3"], "unknown key 'zzz'; the config has imports, max_epochs,"),
         (
             ["--train#loder#batch_size", "3"],
@@ -303,7 +303,11 @@ def test_mlflow_can_be_told_where_and_under_which_name():
 
 @pytest.mark.parametrize(
     "given, message",
-    [("mflow", "did you mean 'mlflow'"), ("wandb", "give mlflow, or a file"), ({"configs": {}}, "expected settings")],
+    [
+        ("mflow", "did you mean 'mlflow'"),
+        ("wandb", "give mlflow, or a file"),
+        ({"configs": {}}, "keys handlers_id and configs"),
+    ],
 )
 def test_what_is_no_tracker_is_refused(given, message):
     with pytest.raises(UsageError, match=message):

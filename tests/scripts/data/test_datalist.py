@@ -308,7 +308,7 @@ ERRORS = [
         FileNotFoundError,
         r"has no known layout; expected images/ and labels/ .* train-volume\.tif .* dataset\.json",
     ),
-    (no_labels_folder, FileNotFoundError, r"has images/ but no labels/: put a label of equal name there"),
+    (no_labels_folder, FileNotFoundError, r"has images/ but no labels/: put labels of equal names there"),
     (empty_images, FileNotFoundError, r"no images in .*images; expected files that end in \.png"),
     (
         labels_missing,
@@ -329,7 +329,7 @@ ERRORS = [
     (json_broken, ValueError, r"dataset\.json: .*; expected \{\"training\""),
     (json_empty, FileNotFoundError, r"dataset\.json lists no images under \"training\""),
     (json_without_label, FileNotFoundError, r"1 \(.*a\.png\) of 1 items have no label"),
-    (json_of_missing_files, FileNotFoundError, r"2 \(.*a\.png, .*b\.png\) files of the data set are not there"),
+    (json_of_missing_files, FileNotFoundError, r"2 \(.*a\.png, .*b\.png\) files of the data set are missing"),
     (json_page_beyond, ValueError, r"a\.tif#page=2 asks for a plane beyond the 2 of the file"),
 ]
 

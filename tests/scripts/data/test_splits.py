@@ -111,7 +111,7 @@ def test_fewer_than_two_items_cannot_be_split(number: int):
         ('{"training": ["00"], "validation": ["x", "y"]}', r"names 2 \(x, y\) images .* names like '00.png'"),
         (
             '{"training": ["00", "01"], "validation": ["01.png"]}',
-            r"names 1 \(01.png\) images for training and validation",
+            r"names 1 \(01.png\) images for both parts",
         ),
         ('{"training": ["00"], "validation": []}', "names no images for validation"),
     ],
@@ -161,7 +161,7 @@ def test_a_written_split_of_all_items_can_be_fed_back_and_written_again(tmp_path
 @pytest.mark.parametrize("rule", ['"all"', "null", '{"how": "random"}', "[]"])
 def test_only_the_rule_all_lets_an_image_train_and_validate(rule: str, tmp_path: Path):
     (tmp_path / "split.json").write_text(f'{{"training": ["00", "01"], "validation": ["01"], "rule": {rule}}}')
-    with pytest.raises(ValueError, match="for training and validation: keep each in one list"):
+    with pytest.raises(ValueError, match="for both parts: keep each in one list"):
         split_datalist(ITEMS, split_file=tmp_path / "split.json")
     (tmp_path / "split.json").write_text(f'{{"training": ["00"], "validation": ["01"], "rule": {rule}}}')
     assert split_datalist(ITEMS, split_file=tmp_path / "split.json")["validation"] == [ITEMS[1]]
