@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any, TypeVar
+
+import numpy as np
 
 try:
     import numba
 except ImportError:
     numba = None  # type: ignore[assignment]
+
+_warned = False  # a warning in each process is enough
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,7 +31,7 @@ def compiled(function: Function) -> Function:
             functions.
 
     Returns:
-        The compiled function. Without numba: the function itself, with a warning at its first call.
+        The compiled function. Without numba: the function itself, with a warning at the first call.
 
     Example:
         >>> @compiled
@@ -38,23 +43,42 @@ def compiled(function: Function) -> Function:
     if numba is None:
         return _as_python(function)
     try:
-        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[return-value]
+        dispatcher: Any = numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # no folder is writable for the machine code
         return numba.njit(nogil=True)(function)  # type: ignore[return-value]
+    save = dispatcher._cache.save_overload
+
+    def save_if_possible(*args: Any) -> None:
+        with suppress(OSError):  # the disk or the quota is full: the next process compiles again
+            save(*args)
+
+    dispatcher._cache.save_overload = save_if_possible
+    return dispatcher
+
+
+def as_native(array: np.ndarray) -> np.ndarray:
+    """Prepare an array for a compiled function: C order and the byte order of the processor. Copies only if needed.
+
+    numba has no other byte order, and compiles again for each order of the axes.
+
+    Example:
+        >>> as_native(np.array([1, 2], dtype=">u2")).dtype == np.uint16
+        True
+    """
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 
 
 def _as_python(function: Function) -> Function:
-    """Warn at the first call, then run as plain Python."""
-    warned = False
+    """Warn at the first call of any such function, then run as plain Python."""
 
     @wraps(function)
     def slow(*args: Any, **kwargs: Any) -> Any:
-        nonlocal warned
-        if not warned:
-            warned = True
+        global _warned
+        if not _warned:
+            _warned = True
             warnings.warn(
-                f"numba is missing: {function.__name__} runs as plain Python, about 100 times slower. "
-                "Install it with: pip install numba",
+                f"numba is missing: {function.__name__} and all other loops over pixels run as plain Python, about 100 "
+                "times slower. Install it with: pip install numba",
                 stacklevel=2,
             )
         return function(*args, **kwargs)

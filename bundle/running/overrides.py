@@ -93,9 +93,10 @@ def _split(id: str) -> list[str]:
 
 def _check_id(parser: ConfigParser, id: str) -> None:
     """Raise UsageError unless the id exists or is an argument of its component."""
-    if id in parser:
-        return
     *above, name = _split(id)
+    exact = all(part and part == part.strip() and part[0] != "-" for part in (*above, name))  # MONAI is less strict
+    if exact and id in parser:
+        return
     shown, section = "#".join([*above, name]), "#".join(above)
     parent = parser.get(section, _MISSING)
     hint = did_you_mean(close_ids(id, known_ids(parser.get())))

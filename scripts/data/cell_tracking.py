@@ -60,7 +60,7 @@ def find_cell_tracking(
         if empty:
             raise ValueError(
                 f"frames {', '.join(empty)} select nothing in {root}. Frames with a {reference} reference: "
-                f"{some([str(frame) for frame in sorted(known)])}, the last is {max(known)}"
+                f"{_as_ranges(known)}"
             )
         pairs = [(frame, item) for frame, item in pairs if any(frame in numbers for numbers in wanted.values())]
     return check_pairs([item for _, item in pairs])
@@ -176,3 +176,14 @@ def _ranges(frames: str | int | Iterable[int]) -> dict[str, Sequence[int] | set[
 def _plain(choice: Mapping[str, Any]) -> dict[str, Any]:
     """Replace `range(56)` by a list, for JSON."""
     return {key: value if isinstance(value, str | int | None) else list(value) for key, value in choice.items()}
+
+
+def _as_ranges(frames: Iterable[int]) -> str:
+    """Write frames as ranges: [0, 1, 2, 5] as "0-2, 5"."""
+    runs: list[list[int]] = []
+    for frame in sorted(set(frames)):
+        if runs and frame == runs[-1][-1] + 1:
+            runs[-1][1:] = [frame]
+        else:
+            runs.append([frame])
+    return ", ".join("-".join(map(str, run)) for run in runs)

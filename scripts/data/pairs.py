@@ -100,7 +100,7 @@ def _channels(item: dict[str, Any]) -> list[str]:
 
 
 def _labels(item: dict[str, Any]) -> list[str]:
-    return [item[key] for key in LABELS if key in item]
+    return [item[key] for key in LABELS if item.get(key)]
 
 
 def _misfit(item: dict[str, Any], headers: dict[str, ImageHeader]) -> str | None:

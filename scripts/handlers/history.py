@@ -8,6 +8,7 @@ from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
+from ignite.exceptions import NotComputableError
 from ignite.metrics import Average
 from monai.engines import Evaluator, Trainer
 
@@ -47,10 +48,10 @@ class HistoryCSV:
 
     def attach(self, trainer: Trainer) -> None:
         """Follow a trainer. The position in its list of handlers does not matter."""
-        loss = Average(output_transform=loss_of, device=getattr(trainer.state, "device", "cpu"))
+        loss = Average(device=getattr(trainer.state, "device", "cpu"))
         trainer.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
-        trainer.add_event_handler(Events.EPOCH_STARTED, loss.started)
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, loss.iteration_completed)
+        trainer.add_event_handler(Events.EPOCH_STARTED, loss.reset)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._iteration_completed, loss)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed, loss)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self._validated, trainer)
@@ -60,15 +61,21 @@ class HistoryCSV:
             self.rows = self._earlier_rows(trainer.state.epoch)
         self._lr = trainer.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]  # of MONAI's trainers
 
+    def _iteration_completed(self, trainer: Engine, loss: Average) -> None:
+        value = loss_of(trainer.state.output)
+        if value is not None:  # trainers of GANs, for example, return other entries
+            loss.update(value)
+
     def _epoch_completed(self, trainer: Engine, loss: Average) -> None:
         state = trainer.state
         values = {
             "lr": six_digits(self._lr),
-            "loss": six_digits(float(loss.compute())),
+            "loss": _mean(loss),
             "seconds": round(state.times[Events.EPOCH_COMPLETED.name] or 0.0, 3),
         }
         self._record(state.epoch, iteration=state.iteration, **values)
-        log_metrics(trainer, {f"epoch_{name}": value for name, value in values.items()}, state.epoch)
+        known = {f"epoch_{name}": value for name, value in values.items() if value is not None}
+        log_metrics(trainer, known, state.epoch)
 
     def _validated(self, evaluator: Engine, trainer: Engine) -> None:
         metrics = {k: six_digits(float(v)) for k, v in evaluator.state.metrics.items() if isinstance(v, Real)}
@@ -88,6 +95,14 @@ class HistoryCSV:
             self.path.replace(self.path.with_name("history.previous.csv"))
             return {}
         return {int(row["epoch"]): dict(row) for row in read_csv(self.path) if int(row["epoch"]) < epoch}
+
+
+def _mean(loss: Average) -> float | None:
+    """Compute the mean over all processes. None without any loss."""
+    try:
+        return six_digits(float(loss.compute()))
+    except NotComputableError:
+        return None
 
 
 def read_history(path: str | Path) -> list[dict[str, float | None]]:

@@ -97,7 +97,8 @@ class StopOnDivergence:
             self._judge(trainer)
 
     def _judge(self, trainer: Engine) -> None:
-        loss = float(loss_of(trainer.state.output))
+        loss = loss_of(trainer.state.output)
+        loss = float("nan") if loss is None else float(loss)
         if not math.isfinite(loss):
             rate = trainer.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]  # of MONAI's trainers
             raise RuntimeError(

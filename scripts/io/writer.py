@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ class SegmentationStore:
         self.tiff_axes = tiff_axes
         self._open: dict[Path, ResultFile] = {}
         self._names = ResultNames()
+        self._header_of = lru_cache(maxsize=1)(lambda image: read_header(image, tiff_axes))  # for all kinds of results
 
     def path_of(self, kind: str, source: PathLike) -> Path:
         """Return the path of a result file. Arguments as in `add`; an image in place of a plane is enough."""
@@ -110,7 +112,7 @@ class SegmentationStore:
         plane = self._prepare(kind, source, array)
         result = self._open.get(path)
         if result is None:
-            result = _FORMATS[image_suffix(path)](path, image, read_header(image, self.tiff_axes))
+            result = _FORMATS[image_suffix(path)](path, image, self._header_of(image))
         try:
             result.add(page or 0, plane)
         except BaseException:

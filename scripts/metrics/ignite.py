@@ -7,6 +7,7 @@ distribution of the images over processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -161,12 +162,18 @@ class InstanceScore(ObjectMetricHandler):
         check_choice("measure", measure, MEASURES)
         if not 0.5 <= threshold < 1:
             raise ValueError(f"threshold must be from 0.5 to below 1, got {threshold}")
-
-        def count(result: np.ndarray, reference: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-            return instance_counts(result, reference, valid, [threshold])[0]
-
-        metric = ObjectMetric(count, lambda counts: instance_scores_from_counts(counts)[measure])
+        metric = ObjectMetric(partial(_counts_at, threshold), partial(_score, measure))
         super().__init__(metric, pred_key, reference_key, valid_key)
+
+
+def _counts_at(
+    threshold: float, result: np.ndarray, reference: np.ndarray, valid: np.ndarray | None = None
+) -> np.ndarray:
+    return instance_counts(result, reference, valid, [threshold])[0]
+
+
+def _score(measure: str, counts: np.ndarray) -> np.ndarray:
+    return instance_scores_from_counts(counts)[measure]
 
 
 _HANDLERS: dict[str, Callable[[int], IgniteMetricHandler]] = {  # of the number of classes

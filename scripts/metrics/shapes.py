@@ -84,7 +84,8 @@ class _Objects(NamedTuple):
     @classmethod
     def of(cls, instances: np.ndarray) -> _Objects:
         """Measure the objects of a label image (H, W)."""
-        boxes = {number: box for number, box in enumerate(find_objects(instances), 1) if box is not None}
+        found = find_objects(instances) if instances.size else []
+        boxes = {number: box for number, box in enumerate(found, 1) if box is not None}
         numbers = np.array([*boxes], np.int64)
         corners = [(y.start, x.start, y.stop, x.stop) for y, x in boxes.values()]
         perimeters = [perimeter(instances[box] == number) for number, box in boxes.items()]

@@ -75,6 +75,7 @@ def displayable(image: np.ndarray) -> np.ndarray:
         array([[0., 1.]], dtype=float32)
     """
     planes = image[None] if image.ndim == 2 else image if len(image) == 3 else image[:1]
+    planes = planes.astype(np.uint8) if planes.dtype == bool else planes
     low, high = np.percentile(planes, (0.5, 99.5))
     stretched = np.clip((planes - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
     return np.moveaxis(np.broadcast_to(stretched, (3, *planes.shape[1:])), 0, -1)

@@ -8,7 +8,7 @@ from skimage.measure import label as connected_components
 from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
-from scripts.compiled import compiled
+from scripts.compiled import as_native, compiled
 
 
 def separation_gap(instances: np.ndarray, width: int = 1) -> np.ndarray:
@@ -40,7 +40,9 @@ def separation_gap(instances: np.ndarray, width: int = 1) -> np.ndarray:
         array([[1, 1, 0, 0, 2, 2]])
     """
     _check(instances, width, "the gap's width")
-    separated = instances.copy()
+    if width == 0:
+        return instances.copy()
+    separated = as_native(instances)
     everywhere = np.ones(instances.shape, dtype=bool)
     for k in range(1, width + 1):
         square = np.array([(dy, dx) for dy in range(-k, k + 1) for dx in range(-k, k + 1)])
@@ -49,7 +51,7 @@ def separation_gap(instances: np.ndarray, width: int = 1) -> np.ndarray:
         separated, spared = _erase(separated, _sees_another(separated, half, everywhere))
         if spared.any():
             separated, _ = _erase(separated, ~spared & _sees_another(separated, square, spared))
-    return separated
+    return separated.astype(instances.dtype, copy=False)
 
 
 @compiled
@@ -103,14 +105,16 @@ def close_gaps(instances: np.ndarray, width: int = 1) -> np.ndarray:
         array([[1, 1, 1, 2, 2, 2]])
     """
     _check(instances, width, "the gaps' width")
-    closed = instances.copy()
+    if width == 0:
+        return instances.copy()
+    closed = as_native(instances)
     width += width % 2
     reach = 2 * width + 1
-    between = _between_two(closed, reach) | _between_two(np.ascontiguousarray(instances.T), reach).T
+    between = _between_two(closed, reach) | _between_two(as_native(instances.T), reach).T
     gap = _near_two(closed, between & (instances == 0), width + 1)
     for _ in range(width // 2):
         closed = _grow(closed, gap)
-    return closed
+    return closed.astype(instances.dtype, copy=False)
 
 
 @compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,19 @@ def test_without_numba_the_result_is_the_same_and_a_warning_names_the_remedy():
     values, message = done.stdout.splitlines()
     assert values == "2 4 1"
     assert "pip install numba" in message
+
+
+def test_a_full_disk_for_the_machine_code_stops_nothing(tmp_path):
+    """The cache folder accepts files of up to 1000 bytes, less than the machine code."""
+    command = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "import numpy as np; from scripts.transforms.separation import separation_gap\n"
+        "print(separation_gap(np.array([[1, 1, 2, 2]]), 1))"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "[[1 1 0 2]]"

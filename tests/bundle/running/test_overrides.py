@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
+
+from bundle.errors import UsageError
 from bundle.running.overrides import accepted_arguments, check_overrides, close_ids
 
 
@@ -23,3 +28,9 @@ def test_accepted_arguments() -> None:
 def test_overrides_are_returned_under_the_ids_given() -> None:
     config = {"a": {"b": 1}, "c": None}
     assert check_overrides(config, {"a#b": 2, "a::b": "3e0", "c": None}) == {"a#b": 2, "a::b": 3.0, "c": "$None"}
+
+
+@pytest.mark.parametrize("key", ["", " max_epochs", "max_epochs ", "names#-1", "names#2"])
+def test_keys_that_monai_would_accept_but_not_read_are_refused(key: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"'{key}'")):
+        check_overrides({"max_epochs": 3, "names": ["a", "b"]}, {key: 1})

@@ -158,9 +158,7 @@ def test_frames_of_a_range_without_a_reference_are_skipped(challenge: Path) -> N
 
 @pytest.mark.parametrize("frames, named", [("0-1", "0-1"), ("2, 7-9", "7-9"), (3, "3"), ([3, 4], r"\[3, 4\]")])
 def test_a_range_that_selects_nothing_is_refused(challenge: Path, frames: object, named: str) -> None:
-    with pytest.raises(
-        ValueError, match=rf"frames {named} select nothing in .*gold reference: 3 \(2, 5, 6\), the last is 6"
-    ):
+    with pytest.raises(ValueError, match=rf"frames {named} select nothing in .*gold reference: 2, 5-6"):
         find_cell_tracking(challenge, "01", "gold", frames)
 
 

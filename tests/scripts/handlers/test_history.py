@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ignite.engine import Engine, Events
 
 from scripts.handlers.history import HistoryCSV, read_history
@@ -71,3 +72,12 @@ def test_a_crash_leaves_the_epochs_that_were_complete(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="power cut"):
         run.trainer.run()
     assert [row["epoch"] for row in read_history(tmp_path / "history.csv")] == [1, 2]
+
+
+def test_iterations_without_a_loss_are_left_out_of_the_mean(tmp_path: Path) -> None:
+    outputs = iter([{"loss": 1.0}, {}, {"loss": 3.0}, {}, {}, {}])
+    trainer = Engine(lambda *_: [next(outputs)])
+    trainer.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)  # as MONAI's trainers
+    HistoryCSV(tmp_path).attach(trainer)
+    trainer.run([0, 0, 0], max_epochs=2)
+    assert [row["loss"] for row in read_history(tmp_path / "history.csv")] == [2.0, None]

@@ -143,3 +143,8 @@ def test_the_label_image_is_not_changed() -> None:
     image = lines()
     object_table(image)
     np.testing.assert_array_equal(image, lines())
+
+
+def test_empty_images_and_foreign_byte_orders_are_measured() -> None:
+    assert len(object_table(np.zeros((0, 5), np.int32))["label"]) == 0
+    assert object_table(np.array([[0, 7, 7]], ">u2"))["area_px"] == 2

@@ -355,3 +355,13 @@ def test_objects_split_in_their_bounding_box_equal_objects_split_in_the_whole_im
             expected[parts > 1] = expected.max() + parts[parts > 1] - 1
     assert expected.max() > last
     np.testing.assert_array_equal(split_at_necks(instances, depth), expected)
+
+
+@pytest.mark.parametrize("function", [separation_gap, close_gaps])
+def test_other_byte_orders_and_orders_of_axes_give_the_same(function) -> None:
+    instances = np.array([[1, 1, 0, 2, 2], [1, 1, 2, 2, 2]], np.uint16)
+    expected = function(instances, 1)
+    for array in (instances.astype(">u2"), np.asfortranarray(instances), instances.repeat(2, axis=1)[:, ::2]):
+        result = function(array, 1)
+        np.testing.assert_array_equal(result, expected)
+        assert result.dtype == array.dtype
