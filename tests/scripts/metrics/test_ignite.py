@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
@@ -22,6 +19,7 @@ from scripts.transforms.activations import ProbabilitiesFromScoresd
 from scripts.transforms.instance_labels import InstanceLabelsd
 from scripts.transforms.objects import InstancesFromScoresd
 from scripts.transforms.separation import separation_gap
+from tests.processes import in_two_processes
 from tests.scripts.metrics.masks import challenge_curves
 
 REFERENCES = [np.array([[1, 1, 0, 2]]), np.array([[5, 5, 5, 0]])]
@@ -133,16 +131,13 @@ def _frames() -> list[dict[str, torch.Tensor]]:
 
 def _work(rank: int, folder: Path) -> None:
     """Rank 0 sees three frames, rank 1 two."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     found = run({"seg": SegScore(), "det": DetScore(reference_key="reference")}, _frames()[rank::2])
     (folder / f"{rank}.txt").write_text(f"{found['seg']} {found['det']}")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_score_as_one(tmp_path: Path) -> None:
-    mp.spawn(_work, args=(tmp_path,), nprocs=2)
+    in_two_processes(_work, tmp_path)
     alone = run({"seg": SegScore(), "det": DetScore(reference_key="reference")}, _frames())
     assert 0.3 < alone["seg"] < alone["det"] < 1
     for rank in (0, 1):
