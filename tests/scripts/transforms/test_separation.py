@@ -114,9 +114,9 @@ def test_zero_gives_a_copy(function) -> None:
         ("1100002", 4, "1111222"),
         ("1110111", 1, "1110111"),  # one object: no gap
         ("0110022", 2, "0111222"),  # nothing faces the outline on the left
-        ("1100 1100 0002 0022", 1, "1100 1100 0002 0022"),  # corners do not face each other
+        ("1100 1100 0002 0022", 1, "1100 1100 0002 0022"),  # corners are no opposite sides
         ("111000 000222", 1, "111000 000222"),
-        ("11000 11022 11022 00022", 1, "11000 11222 11222 00022"),  # only where the objects face each other
+        ("11000 11022 11022 00022", 1, "11000 11222 11222 00022"),  # only between opposite sides of the objects
     ],
 )
 def test_closed_gaps_by_hand(before: str, width: int, after: str) -> None:
