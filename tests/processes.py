@@ -10,13 +10,11 @@ from typing import Any
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-SHARED = ["scripts.handlers.object_report", "scripts.handlers.em_report", "scripts.metrics.ignite"]  # take seconds
-
 
 def in_two_processes(work: Callable[[int, Path], Any], folder: Path) -> None:
     """Call `work(rank, folder)` in the ranks 0 and 1 of a process group, without GPUs.
 
-    The processes are copies of a server process, which imports MONAI once for all tests.
+    The processes are copies of a server process, as in `benchmarks.memory`. The server imports MONAI once.
 
     Args:
         work: function at the top level of a module.
@@ -25,7 +23,7 @@ def in_two_processes(work: Callable[[int, Path], Any], folder: Path) -> None:
     Raises:
         torch.multiprocessing.ProcessRaisedException: `work` failed. The message has the traceback.
     """
-    mp.set_forkserver_preload(SHARED)
+    mp.set_forkserver_preload(["monai.engines"])
     mp.start_processes(_as_rank, args=(work, folder), nprocs=2, start_method="forkserver")
 
 
