@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from bundle.bench import _line, _table_line
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> Setup:
-    return Setup(repeats=1, device=torch.device("cpu"), data=None, scratch=tmp_path, quick=True)
+def setup(tmp_path: Path) -> Iterator[Setup]:
+    gc.freeze()  # else the search for garbage after each row takes most of the time
+    yield Setup(repeats=1, device=torch.device("cpu"), data=None, scratch=tmp_path, quick=True)
+    gc.unfreeze()
 
 
 def flags() -> tuple[bool, ...]:

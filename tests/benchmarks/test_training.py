@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import torch
 
 from benchmarks import augmentation, training, weight_map
 from benchmarks.measure import Setup
+from bundle.datasets.sample import sample
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> Setup:
+def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    monkeypatch.setattr(training, "sample", partial(sample, size=256, train=4, test=0))
     return Setup(1, torch.device("cpu"), None, tmp_path, quick=True)
 
 

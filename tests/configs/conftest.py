@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
+from bundle.__main__ import main
 from bundle.datasets.synthetic_em import synthetic_section
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,45 +54,14 @@ def tracking(**more: object) -> list[str]:
     return ["--tracking", "mlflow", *words(more)] if importlib.util.find_spec("mlflow") else []
 
 
-def run_command(command: list[str], **options: Any) -> None:
-    """Run a command of Python from the bundle's root."""
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False, **options)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 @pytest.fixture(scope="session")
 def trained(tiny_dataset, tmp_path_factory) -> Path:
-    """A folder with a training of two epochs by the command of the README, tracked by MLflow if installed."""
+    """A folder with a training of two epochs by `python -m bundle run`, tracked by MLflow if installed."""
     folder = tmp_path_factory.mktemp("trained")
-    command = ["-m", "monai.bundle", "run", "training", "--config_file", "configs/train.yaml"]
-    run_command([*command, *tracking(), *words(settings(tiny_dataset, folder))])
-    return folder
-
-
-def train_in_two_processes(
-    files: list[Path], overrides: dict, options: list[str] | None = None, timeout: float | None = None
-) -> None:
-    """Train by torchrun on the CPU, with configurations on top of train.yaml."""
-    overrides = {key: value for key, value in overrides.items() if key != "device"}
-    names = ",".join(f"'{path}'" for path in (CONFIGS / "train.yaml", *files))
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
-    run_command(
-        [*command, "training", "--config_file", f"[{names}]", *(options or []), *words(overrides)],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        timeout=timeout,
-    )
-
-
-@pytest.fixture(scope="session")
-def trained_together(tiny_dataset, tmp_path_factory) -> Path:
-    """A folder with a training of two epochs by two processes, each with a report by `Witness`; tracked, see above."""
-    folder = tmp_path_factory.mktemp("together")
-    (folder / "witness.yaml").write_text(
-        f'+train#handlers:\n- _target_: tests.configs.witness.Witness\n  folder: {folder}\n  network: "@network"\n'
-    )
-    overrides = settings(tiny_dataset, folder, val_fraction=0.5)
-    files = [CONFIGS / "multi_gpu_train.yaml", folder / "witness.yaml"]
-    train_in_two_processes(files, overrides, tracking(run_name="together"))
+    command = ["run", "training", "--config_file", "configs/train.yaml"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        assert main([*command, *tracking(), *words(settings(tiny_dataset, folder))]) == 0
     return folder
 
 

@@ -213,16 +213,6 @@ def test_a_misspelt_key_of_the_tracker_is_refused(bundle_run, capsys):
     assert "did you mean 'run_name'" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_of_two_processes_one_tracks(trained_together):
-    store = Store(f"sqlite:///{trained_together}/out/mlruns.db")
-    run = store.run("together")
-    assert run.info.status == "FINISHED"
-    assert {"curves.png", "panel.png", "config.yaml"} <= store.files(run)
-    assert sorted(store.course(run, "epoch_loss")) == [1, 2]
-    assert len(store.client.get_metric_history(run.info.run_id, "epoch_loss")) == 2
-
-
 # ---------------------------------------------------------------- how runs end, without a training
 
 

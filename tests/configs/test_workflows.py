@@ -18,7 +18,7 @@ from bundle.datasets.synthetic_em import synthetic_section
 from bundle.running.failures import explain
 from scripts.handlers.history import read_history
 from scripts.io.files import read_csv
-from tests.configs.conftest import CONFIGS, SMALL, settings, train_in_two_processes, write_pairs
+from tests.configs.conftest import CONFIGS, SMALL, settings, write_pairs
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -221,28 +221,3 @@ def test_a_state_is_resumed_with_a_time_limit_and_refused_with_another_optimizer
         assert "momentum" in told
     run_bundle("train.yaml", **options | {"max_epochs": 3, "resume": True, "max_minutes": 10})
     assert [row["epoch"] for row in read_history(tmp_path / "out" / "history.csv")] == [1, 2, 3]
-
-
-@pytest.mark.slow
-def test_two_processes_end_together_when_the_time_is_over(tiny_dataset, tmp_path):
-    options = settings(tiny_dataset, tmp_path, val_fraction=0.5, max_minutes=0.1, max_epochs=10**6)
-    train_in_two_processes([CONFIGS / "variant_fast.yaml", CONFIGS / "multi_gpu_train.yaml"], options, timeout=300)
-    rows = read_history(tmp_path / "out" / "history.csv")
-    assert rows[-1]["val_mean_dice"] is not None
-    if rows[-1]["iteration"] > 100:  # the clock is read every 20 iterations, too rarely on a very slow machine
-        assert rows[-1]["lr"] < 0.5 * max(row["lr"] for row in rows)
-
-
-@pytest.mark.slow
-def test_two_processes_train_on_different_images_to_equal_weights_and_write_once(trained_together):
-    seen = [json.loads((trained_together / f"rank{rank}.json").read_text()) for rank in (0, 1)]
-    assert seen[0]["weights"] == seen[1]["weights"]
-    for epoch in range(2):
-        assert seen[0]["images"][epoch] != seen[1]["images"][epoch]
-    assert seen[0]["tiles"] != seen[1]["tiles"]
-    history = read_history(trained_together / "out" / "history.csv")
-    assert [row["epoch"] for row in history] == [1, 2]
-    assert {p.name for p in (trained_together / "models").iterdir()} == {"model.pt", "training_state.pt"}
-    weights = torch.load(trained_together / "models" / "model.pt", weights_only=True)
-    assert not any(name.startswith("module.") for name in weights)
-    assert len(list((trained_together / "out").glob("events.out.tfevents.*"))) == 1  # of one process

@@ -35,9 +35,20 @@ def given(tiny_dataset) -> dict:  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def interrupted(tiny_dataset, tmp_path_factory):  # noqa: F811
-    """A results folder whose second evaluation failed at first; then the same command was given again."""
+def begun(tiny_dataset, tmp_path_factory):  # noqa: F811
+    """A results folder with a training of one epoch, and the row of this epoch in the history."""
     folder = tmp_path_factory.mktemp("results") / "em"
+    files = [str(CONFIGS / name) for name in ("train.yaml", *TINY.configs)]
+    places = {"output_dir": str(folder / "train"), "model_dir": str(folder / "models")}
+    run("training", config_file=files, **{**settings(tiny_dataset), "max_epochs": 1}, **places)
+    (first,) = read_history(folder / "train" / "history.csv")
+    return folder, first
+
+
+@pytest.fixture(scope="module")
+def interrupted(begun, tiny_dataset):  # noqa: F811
+    """The results folder after the command. The second evaluation failed, then the same command ran again."""
+    folder, _ = begun
     failing = {**TINY.evaluations, "mean of 8 views": Evaluation({"orientations": 3})}
     with pytest.raises(RunError, match="orientations must be one of"):
         reproduce_one(replace(TINY, evaluations=failing), folder, settings(tiny_dataset), FACTS)
@@ -97,14 +108,9 @@ def test_another_configuration_is_refused_in_the_same_folder(interrupted, given)
 
 
 @pytest.mark.slow
-def test_a_training_begun_earlier_goes_on_where_it_stopped(given, tmp_path):
-    folder = tmp_path / "em"
-    files = [str(CONFIGS / name) for name in ("train.yaml", *TINY.configs)]
-    places = {"output_dir": str(folder / "train"), "model_dir": str(folder / "models")}
-    run("training", config_file=files, **{**given, "max_epochs": 1}, **places)
-    (first,) = read_history(folder / "train" / "history.csv")
-    reproduce_one(TINY, folder, given, FACTS)
-    rows = read_history(folder / "train" / "history.csv")
+def test_a_training_begun_earlier_goes_on_where_it_stopped(begun, interrupted):
+    _, first = begun
+    rows = read_history(interrupted / "train" / "history.csv")
     assert rows[0] == first
     assert [row["epoch"] for row in rows] == [1, 2]
 

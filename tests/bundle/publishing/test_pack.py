@@ -194,6 +194,10 @@ evaluation = monai.bundle.create_workflow(
     label_kind="instances", input_size=188, num_workers=0, output_dir=str(out), model_dir=str(out / "models"),
 )
 evaluation.run()
+monai.bundle.run(  # the function of the command
+    config_file=str(root / "configs" / "inference.yaml"), bundle_root=str(root), device="cpu",
+    dataset_dir=str(data / "test" / "images"), output_dir=str(out / "by_command"),
+)
 workflow = monai.bundle.create_workflow(
     config_file=str(root / "configs" / "inference.json"), workflow_type="inference", bundle_root=str(root),
     dataset_dir=str(data / "test" / "images"), output_dir=str(out / "by_workflow"), device="cpu",
@@ -220,23 +224,29 @@ def test_unpacked_elsewhere_it_trains_evaluates_and_segments(small: Path, tmp_pa
     sample(str(data), size=96, train=3, test=2)
     work.mkdir()
     alone = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    alone["NUMBA_DISABLE_JIT"] = "1"  # for a few small images, compiling takes longer than Python
 
     def run(*words: object) -> None:
         done = subprocess.run([sys.executable, *map(str, words)], cwd=work, env=alone, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def bundle_run(files: list[str], *words: object) -> None:
-        paths = str([str(root / "configs" / name) for name in files])
-        run("-m", "monai.bundle", "run", *words, "--config_file", paths, "--bundle_root", root, "--device", "cpu")
-
-    common = ("--label_kind", "instances", "--input_size", 188, "--num_workers", 0, "--output_dir", work / "train")
-    trained = ("--model_dir", work / "models", *common)
-    bundle_run(["train.yaml"], "training", "--dataset_dir", data / "train", "--max_epochs", 1, *trained)
+    given = {
+        "config_file": root / "configs" / "train.yaml",
+        "bundle_root": root,
+        "device": "cpu",
+        "dataset_dir": data / "train",
+        "label_kind": "instances",
+        "input_size": 188,
+        "num_workers": 0,
+        "max_epochs": 1,
+        "output_dir": work / "train",
+        "model_dir": work / "models",
+    }
+    run("-m", "monai.bundle", "run", "training", *(f"--{key}={value}" for key, value in given.items()))
     assert (work / "models" / "model.pt").read_bytes() != weights
     assert (work / "train" / "history.csv").read_text().count("\n") == 2
 
-    bundle_run(["inference.yaml"], "--dataset_dir", data / "test" / "images", "--output_dir", work / "by_command")
-    run("-c", IN_PYTHON, package, data, work)  # download, load, create_workflow
+    run("-c", IN_PYTHON, package, data, work)  # download, load, run, create_workflow
     assert json.loads((work / "evaluation" / "metrics.json").read_text())["images"] == 2
     classes = [sorted((work / by / "classes").iterdir()) for by in ("by_command", "by_workflow")]
     assert [path.name for path in classes[0]] == ["00.png", "01.png"]

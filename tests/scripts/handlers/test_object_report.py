@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
@@ -31,6 +28,7 @@ from scripts.metrics.objects import (
 )
 from scripts.metrics.overlap import overlaps
 from scripts.plot.evaluation import jaccard_figure
+from tests.processes import in_two_processes
 
 # image 1: an object with an IoU of 3/4, a missed object and a false object. image 2: an object found exactly
 REFERENCES = [[4, 4, 4, 0, 0, 9, 9, 0], [2, 2, 0, 0, 0, 0, 0, 0]]
@@ -208,15 +206,12 @@ def _evaluate_both(folder: Path, share: slice) -> None:
 
 def _work(rank: int, folder: Path) -> None:
     """Give rank 0 the images 0 and 2, rank 1 the images 1 and 0, as a sampler does for shares of equal size."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     _evaluate_both(folder / "two", slice(0, 3, 2) if rank == 0 else slice(1, None, -1))
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_report_as_one(tmp_path: Path) -> None:
-    mp.spawn(_work, args=(tmp_path,), nprocs=2)
+    in_two_processes(_work, tmp_path)
     _evaluate_both(tmp_path / "one", slice(None))
     for name in ("object_metrics.json", "em_metrics.json", "objects_per_image.csv", "em_metrics_per_slice.csv"):
         assert (tmp_path / "two" / name).read_text() == (tmp_path / "one" / name).read_text()

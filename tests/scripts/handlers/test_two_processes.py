@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
@@ -19,12 +16,11 @@ from scripts.handlers.history import HistoryCSV, read_history
 from scripts.handlers.reports import MetricsReport
 from scripts.io.files import read_csv
 from scripts.metrics.shapes import ObjectsCSV
+from tests.processes import in_two_processes
 
 
 def _work(rank: int, folder: Path) -> None:
     """Rank 0 gets images 0 and 2, rank 1 images 1 and 0, because samplers repeat images. Only rank 0 finds objects."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     evaluator = Engine(lambda _, item: [item])
     MetricsReport(folder, ["membrane", "cell"]).attach(evaluator)
     evaluator.run([_item(index) for index in ((0, 2), (1, 0))[rank]])
@@ -38,7 +34,6 @@ def _work(rank: int, folder: Path) -> None:
     trainer.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)  # type: ignore[attr-defined]
     HistoryCSV(folder).attach(trainer)
     trainer.run([1.0 + rank, 3.0 + rank], max_epochs=2)
-    dist.destroy_process_group()
 
 
 def _item(index: int) -> dict[str, Any]:
@@ -50,7 +45,7 @@ def _item(index: int) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_two_processes_write_one_report_of_all_images(tmp_path: Path) -> None:
-    mp.spawn(_work, args=(tmp_path,), nprocs=2)
+    in_two_processes(_work, tmp_path)
     rows = read_csv(tmp_path / "metrics_per_image.csv")
     assert [(row["image"], float(row["pixel_error"])) for row in rows] == [
         ("0.png", 0),

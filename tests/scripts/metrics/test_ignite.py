@@ -1,15 +1,12 @@
-"""Scores of objects in an engine: over images, over processes, after the postprocessing. The key metric by its name."""
+"""Scores of objects in an engine: over images, over processes, after the postprocessing. The key metric by name."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
@@ -22,6 +19,7 @@ from scripts.transforms.activations import ProbabilitiesFromScoresd
 from scripts.transforms.instance_labels import InstanceLabelsd
 from scripts.transforms.objects import InstancesFromScoresd
 from scripts.transforms.separation import separation_gap
+from tests.processes import in_two_processes
 from tests.scripts.metrics.masks import challenge_curves
 
 KEY_METRICS = ("mean_dice", "mean_iou", "v_rand", "v_info", "seg", "instance_f1")
@@ -123,7 +121,7 @@ def test_seg_as_the_key_metric_of_an_evaluator() -> None:
 
 
 def _frames() -> list[dict[str, torch.Tensor]]:
-    """Make five frames of different sizes, with results that are shifted more and more."""
+    """Make five frames of different sizes, with growing shifts of the results."""
     frames = []
     for k in range(5):
         reference = torch.zeros(1, 12, 12 + k, dtype=torch.int32)
@@ -135,16 +133,13 @@ def _frames() -> list[dict[str, torch.Tensor]]:
 
 def _work(rank: int, folder: Path) -> None:
     """Rank 0 sees three frames, rank 1 two."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     found = run({"seg": SegScore(), "det": DetScore(reference_key="reference")}, _frames()[rank::2])
     (folder / f"{rank}.txt").write_text(f"{found['seg']} {found['det']}")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_score_as_one(tmp_path: Path) -> None:
-    mp.spawn(_work, args=(tmp_path,), nprocs=2)
+    in_two_processes(_work, tmp_path)
     alone = run({"seg": SegScore(), "det": DetScore(reference_key="reference")}, _frames())
     assert 0.3 < alone["seg"] < alone["det"] < 1
     for rank in (0, 1):
@@ -158,12 +153,12 @@ def test_two_processes_score_as_one(tmp_path: Path) -> None:
 CELLS = np.zeros((12, 16), np.int32)
 CELLS[1:6, 1:7], CELLS[1:6, 7:14], CELLS[8:11, 2:12] = 1, 2, 3  # the first two touch
 FOUND = np.zeros((12, 16), bool)
-FOUND[1:6, 1:6], FOUND[1:6, 7:14], FOUND[8:10, 2:12] = True, True, True  # one column and one row are missed
+FOUND[1:6, 1:6], FOUND[1:6, 7:14], FOUND[8:10, 2:12] = True, True, True  # a column and a row are missed
 EXPECTED_IOU = (25 / 30, 35 / 35, 20 / 30)
 
 
 def evaluate_scores(name: str) -> SupervisedEvaluator:
-    """Evaluate a network that gives its input, the scores."""
+    """Evaluate a network that returns the input, here the scores."""
     scores = torch.from_numpy(np.where(FOUND, 3.0, -3.0).astype(np.float32))
     item = {"image": torch.stack([-scores, scores]), "label": torch.from_numpy(CELLS)[None]}
     labels = InstanceLabelsd(kind="instances", separation_gap=1, reference_key="reference")
@@ -215,7 +210,7 @@ def test_every_name_gives_one_handler_under_its_prefix(name: str) -> None:
 
 
 def test_each_engine_gets_a_handler_of_its_own() -> None:
-    """A handler holds the counts of its engine."""
+    """A handler holds the counts of one engine."""
     first, second = (key_metric("seg", ["a", "b"])["val_seg"] for _ in range(2))
     assert first is not second
 

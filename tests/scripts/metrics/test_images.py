@@ -1,4 +1,4 @@
-"""Measures of an image that metrics and reports of an engine share, and metrics without an engine."""
+"""Measures of an image, shared by metrics and reports of an engine, and metrics without an engine."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_new_iteration_measures_anew_even_if_the_engine_gives_the_same_object(
 
 
 def test_results_of_objects_that_are_gone_are_not_given_to_new_objects() -> None:
-    """Python gives the address, and so the id, of a deleted object to a new one."""
+    """Python gives the address of a deleted object, its id, to a new object."""
     engine = idle_engine()
     assert [measure_once(engine, total, torch.full((2,), k)) for k in range(20)] == [2 * k for k in range(20)]
 

@@ -27,7 +27,7 @@ from tests.scripts.metrics.masks import blobs, challenge_curves
 
 
 def made(text: str) -> np.ndarray:
-    """One digit per pixel, "-" for -1."""
+    """Read a digit per pixel, "-" for -1."""
     return np.array([[-1 if c == "-" else int(c) for c in row] for row in text.split()])
 
 
@@ -116,7 +116,7 @@ def test_pixel_and_rand_error_are_pooled_over_the_planes() -> None:
     planes = [(np.ones((1, 4)), np.ones((1, 4))), (np.array([[1.0, 0]]), np.array([[0, 1]]))]
     curves = challenge_curves(planes)
     assert curves["pixel"].score == pytest.approx(2 * 4 / (5 + 5))  # the mean would be 1/2
-    # pairs: 16 of plane 1. The missed cell is a region of one pixel in truth and proposal
+    # pairs: 16 of plane 1. The missed cell is a region of a single pixel in truth and proposal
     assert curves["rand"].score == 1
     assert curves["rand"].error == 0
     pairs, pixels = pooled_counts(*planes[1], thresholds=np.array([0.5]))
@@ -132,7 +132,7 @@ def test_the_rand_error_is_measured_without_thinning() -> None:
 
 
 def plane(best: float) -> tuple[np.ndarray, np.ndarray]:
-    """Make two cells that are found and separate only at a threshold between best and best + 0.1."""
+    """Make two cells, found and separate only at a threshold between best and best + 0.1."""
     return np.array([[best + 0.05, best + 0.05, best - 0.05, best + 0.05, best + 0.05]]), np.array([[1, 1, 0, 1, 1]])
 
 

@@ -53,7 +53,7 @@ def test_seg_is_the_mean_over_objects_and_not_over_frames() -> None:
 
 
 def test_false_positives_cost_seg_nothing() -> None:
-    """Therefore SEG can score frames in which only some cells are annotated."""
+    """Therefore SEG can score partly annotated frames."""
     reference = row(1, 1, 0, 0, 0, 0)
     assert seg_score([row(1, 1, 0, 5, 0, 6)], [reference]) == seg_score([row(1, 1, 0, 0, 0, 0)], [reference]) == 1
 
@@ -86,7 +86,7 @@ def test_det_counts_the_operations(result: np.ndarray, markers: np.ndarray, coun
 def test_det_sums_the_operations_of_all_frames() -> None:
     results, markers = [row(1, 0, 0, 0), row(9, 9, 0, 9)], [row(1, 0, 0, 0), row(1, 0, 0, 2)]
     assert det_score(results, markers) == 1 - 5 / 30
-    # too many in one frame weigh on the others: the bound is that of the whole sequence
+    # false objects in a frame weigh on all frames: the bound is the bound of the whole sequence
     assert det_score([row(0, 1, 2, 3), row(1, 0, 0, 0)], [row(1, 0, 0, 0), row(1, 0, 0, 0)]) == pytest.approx(7 / 20)
 
 
@@ -199,7 +199,7 @@ def test_counts_equal_those_of_comparing_all_pairs(seed: int) -> None:
 def test_where_nothing_is_annotated_nothing_counts() -> None:
     reference = row(1, 1, 0, 0, 0, 0, 0, 0)
     result = row(1, 1, 1, 0, 2, 2, 0, 3)
-    valid = row(1, 1, 0, 1, 1, 0, 0, 1)  # half of result object 2 is not annotated, so it is left out. 3 is false
+    valid = row(1, 1, 0, 1, 1, 0, 0, 1)  # half of result object 2 is not annotated: left out. 3 is false
     expected = [[1, 1, 0, 1.0]]
     np.testing.assert_array_equal(instance_counts(result, reference, valid, [0.5]), expected)
     np.testing.assert_array_equal(instance_counts(result, reference, 7.5 * valid, [0.5]), expected)

@@ -1,4 +1,4 @@
-"""Overlaps of labels, V_Rand and V_Info: by hand, against the literal definition, and beside scikit-image."""
+"""Overlaps of labels, V_Rand and V_Info: by hand, against the literal definition, and against scikit-image."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def f_score(precision: float, recall: float) -> float:
 
 
 def in_cells(truth: np.ndarray, found: np.ndarray) -> list[tuple[int, int]]:
-    """List (truth, proposal) of the pixels in true cells. Each membrane pixel of the proposal gets its own number."""
+    """List (truth, proposal) of the pixels in true cells. Each membrane pixel of the proposal gets a new number."""
     pairs = [(int(t), int(p)) for t, p in zip(truth.ravel(), found.ravel(), strict=True) if t != 0]
     return [(t, p if p else -1 - number) for number, (t, p) in enumerate(pairs)]
 
 
 def literal_rand(truth: np.ndarray, found: np.ndarray) -> tuple[float, float]:
-    """Count every ordered pair of pixels: in one region of the truth or not, in one of the proposal or not."""
+    """Count every ordered pair of pixels: in the same region of the truth or not, of the proposal or not."""
     pixels = in_cells(truth, found)
     together = Counter((a[0] == b[0], a[1] == b[1]) for a, b in product(pixels, pixels))
     both = together[True, True]
@@ -50,7 +50,7 @@ CASES = {  # truth, proposal (both numbered), V_Rand and V_Info as (precision, r
     # 4 regions of 2 pixels become 2 regions of 4 pixels: 16 of 32 pairs, and 1 of 2 bits is found
     "merge": ([1, 1, 2, 2, 3, 3, 4, 4], [1, 1, 1, 1, 2, 2, 2, 2], (1 / 2, 1), (1 / 2, 1)),
     "split": ([1, 1, 1, 1, 2, 2, 2, 2], [1, 1, 2, 2, 3, 3, 4, 4], (1, 1 / 2), (1, 1 / 2)),
-    # the border one pixel to the right: 9 + 4 pairs and 1 for the new membrane pixel with itself, of 9 + 9;
+    # the border a pixel to the right: 9 + 4 pairs and 1 for the new membrane pixel alone, of 9 + 9;
     # H of the truth log 2, H of the proposal 3/6 log 6/3 + 2/6 log 6/2 + 1/6 log 6
     "boundary shift": (
         [1, 1, 1, 0, 2, 2, 2],
@@ -58,7 +58,7 @@ CASES = {  # truth, proposal (both numbered), V_Rand and V_Info as (precision, r
         (1, 14 / 18),
         (1, log(2) / (log(2) / 2 + log(3) / 3 + log(6) / 6)),
     ),
-    # membrane everywhere: four regions of one pixel
+    # membrane everywhere: four regions of a pixel each
     "empty": ([1, 1, 0, 2, 2], [0, 0, 0, 0, 0], (1, 4 / 8), (1, log(2) / log(4))),
     "half is membrane": ([1, 1, 2, 2], [1, 1, 0, 0], (1, 6 / 8), (1, log(2) / (1.5 * log(2)))),
 }
@@ -86,7 +86,7 @@ def test_random_regions_agree_with_the_literal_definition(seed: int) -> None:
 
 
 def test_all_one_region_has_no_information() -> None:
-    """In the challenge's program V_Info is 0 without entropy, even if truth and proposal are the same one region."""
+    """In the challenge's program V_Info is 0 without entropy, even if truth and proposal are the same single region."""
     one, two = np.array([1, 1, 1, 1]), np.array([1, 1, 2, 2])
     assert v_rand(overlap_table(two, one)) == (1 / 2, 1, 2 / 3)
     assert v_info(overlap_table(two, one)) == (1, 0, 0)
@@ -109,8 +109,8 @@ TRUE, FOUND = np.array([1, 1, 1, 0, 2, 2, 2]), np.array([1, 1, 0, 0, 2, 2, 0])
 
 
 def test_scikit_image_counts_the_membrane_as_one_region_and_drops_pairs_of_a_pixel_with_itself() -> None:
-    """Therefore the project has its own function. scikit-image also swaps precision and recall."""
-    both, found, true = 4 + 4 + 1 + 1, 4 + 4 + 2**2, 9 + 9  # squares of the overlaps; the two zeros are one region
+    """Therefore the project has a function. scikit-image also swaps precision and recall."""
+    both, found, true = 4 + 4 + 1 + 1, 4 + 4 + 2**2, 9 + 9  # squares of the overlaps; the two zeros are a region
     n = 6
     error, precision, recall = adapted_rand_error(TRUE, FOUND)
     assert precision == pytest.approx((both - n) / (true - n))  # the challenge's recall
@@ -123,7 +123,7 @@ def test_scikit_image_counts_the_membrane_as_one_region_and_drops_pairs_of_a_pix
 
 def test_scikit_image_counts_the_membrane_as_a_region_with_information() -> None:
     split, merge = variation_of_information(TRUE, FOUND, ignore_labels=(0,)) * log(2)  # bits to nats
-    assert merge == pytest.approx(1 / 3 * log(2))  # the one region of zeros holds pixels of both cells
+    assert merge == pytest.approx(1 / 3 * log(2))  # the region of zeros holds pixels of both cells
     assert split == pytest.approx(2 / 3 * log(3 / 2) + 1 / 3 * log(3))
     precision, recall, _ = v_info(overlap_table(TRUE, FOUND))
     assert precision == pytest.approx(1)  # nothing is merged

@@ -120,7 +120,7 @@ def test_mean_agrees_with_monai_where_every_class_occurs(k: int, measure: object
 
 
 def test_monai_ignores_classes_that_are_wrongly_found_and_this_metric_does_not() -> None:
-    """Therefore the project has its own metric: a wrongly found class must lower the score."""
+    """Therefore the project has a metric: a wrongly found class must lower the score."""
     found, truth = torch.tensor([[[[0, 0, 1]]]]), torch.tensor([[[[0, 0, 0]]]])
     assert torch.isnan(DiceMetric(num_classes=2)(found, truth)[0, 1])
     metric = SegmentationMetric(2)

@@ -86,7 +86,7 @@ def scattered(seed: int, size: tuple[int, int], share: float) -> np.ndarray:
 
 
 def lines() -> np.ndarray:
-    """Give objects without an extent along one of their axes. Most numbers are missing."""
+    """Measure objects without an extent along an axis. Most numbers are missing."""
     image = np.zeros((20, 20), np.int32)
     image[range(8), range(8)] = 3
     image[10, 3:9], image[12:19, 2], image[15, 15] = 5, 6, 900

@@ -1,4 +1,4 @@
-"""Thinning: by hand, against the queue taken literally, and beside scikit-image."""
+"""Thinning: by hand, against the queue taken literally, and against scikit-image."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_thinning_equals_the_literal_queue(share: float) -> None:
 
 
 def test_scikit_image_floods_in_another_order() -> None:
-    """Therefore the project has its own flood. The scores differ by less than 0.01."""
+    """Therefore the project has a flood. The scores differ by less than 0.01."""
     truth, cells = (blobs(3, share, (128, 128), sigma=2) for share in (0.7, 0.5))
     ours = thin_membrane(cells)
     theirs = watershed((~cells).astype(np.uint8), cell_regions(cells), connectivity=1, watershed_line=True)
@@ -61,13 +61,13 @@ def test_scikit_image_floods_in_another_order() -> None:
 
 
 def test_pixels_at_equal_distances_are_flooded_from_left_to_right_and_from_top_to_bottom() -> None:
-    # of the two pixels between the cells the first joins its cell, the second has both cells as neighbours
+    # the first pixel between the cells joins the left cell. The second then has both cells as neighbours
     np.testing.assert_array_equal(thin_membrane(np.array([[1, 0, 0, 1]])), [[1, 1, 0, 2]])
     np.testing.assert_array_equal(thin_membrane(np.array([[1, 0, 0, 1]]).T), [[1], [1], [0], [2]])
 
 
 def test_a_line_continues_where_no_region_arrives() -> None:
-    """Here the pixel below the end of the line has no other neighbour that is flooded earlier."""
+    """Here no neighbour of the pixel below the end of the line is flooded earlier."""
     cells = np.array([[1, 0, 1], [0, 0, 0], [0, 0, 0]])
     thinned = thin_membrane(cells)
     assert thinned[0, 1] == thinned[1, 1] == thinned[2, 1] == 0

@@ -1,4 +1,4 @@
-"""The warping error: simple pixels by definition, warps that keep the topology, and costs of changes by hand."""
+"""The warping error: simple pixels by definition, warps with equal topology, and costs of changes by hand."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_warping_keeps_the_topology_and_ends_where_every_other_pixel_would_chang
     "proposal",
     [
         TWO_CELLS,
-        two_cells(slice(6, 7)),  # the border one pixel to the right
+        two_cells(slice(6, 7)),  # the border a pixel to the right
         two_cells(slice(3, 8)),  # wider
         np.array([np.roll(row, shift) for row, shift in zip(TWO_CELLS, (-1, -1, 0, 0, 1, 1, 1), strict=True)]),
     ],
@@ -77,7 +77,7 @@ def test_a_shifted_border_costs_nothing(proposal: np.ndarray) -> None:
 
 
 def test_a_border_may_shift_by_its_own_width_but_not_farther() -> None:
-    """The pixels between the two positions are equal in both, so they are never turned."""
+    """The pixels between the two positions are equal in both images. The warp never turns them."""
     truth = two_cells(slice(3, 5))
     assert cost(truth, two_cells(slice(5, 7))) == (0, 0)
     assert cost(truth, two_cells(slice(6, 8))) == (
@@ -88,7 +88,7 @@ def test_a_border_may_shift_by_its_own_width_but_not_farther() -> None:
 
 def test_a_merger_costs_the_pixels_of_membrane_that_are_missing() -> None:
     proposal = TWO_CELLS.copy()
-    proposal[2:5, 5] = True  # a gap of three pixels in membrane one pixel wide
+    proposal[2:5, 5] = True  # a gap of three pixels in a thin membrane
     assert cost(TWO_CELLS, proposal) == (0, 3)
     assert cost(TWO_CELLS, ONE_CELL) == (0, 7)  # the whole membrane
 
@@ -96,7 +96,7 @@ def test_a_merger_costs_the_pixels_of_membrane_that_are_missing() -> None:
 def test_of_wide_membrane_only_the_last_line_of_pixels_counts() -> None:
     truth = two_cells(slice(4, 7))
     proposal = truth.copy()
-    proposal[3, 4:7] = True  # a gap one pixel high through three pixels of membrane: one pixel is missing
+    proposal[3, 4:7] = True  # a gap of a single row through three pixels of membrane: a pixel is missing
     assert cost(truth, proposal) == (0, 1)
     assert cost(truth, ONE_CELL) == (0, 7)
 
@@ -115,7 +115,7 @@ def test_a_cut_through_a_ring_is_no_split() -> None:
     truth[2:7, 2:7] = False
     proposal = truth.copy()
     proposal[:2, 4] = False
-    assert topology(proposal) == (1, 1)  # still one cell, but its hole has opened
+    assert topology(proposal) == (1, 1)  # still a single cell, but the hole has opened
     assert cost(truth, proposal) == (0, 0)
 
 
@@ -136,7 +136,7 @@ def test_holes_and_cells_that_come_or_go_cost_nothing() -> None:
     nothing = np.zeros((7, 11), bool)
     for a, b in ((ONE_CELL, hole), (nothing, island)):
         for truth, proposal in ((a, b), (b, a)):
-            assert (warp(truth, proposal) != proposal).sum() == 1  # it still differs
+            assert (warp(truth, proposal) != proposal).sum() == 1  # the warp still differs
             assert cost(truth, proposal) == (0, 0)
 
 
@@ -147,7 +147,7 @@ def noise(generator: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 def priorities(generator: np.random.Generator, shape: tuple[int, int]) -> list[np.ndarray | None]:
-    """Make priorities: None, all different, with ties, whole numbers, all equal, infinite ones."""
+    """Make priorities: None, all different, with ties, whole numbers, all equal, infinite."""
     field = generator.random(shape)
     with_infinity = np.where(field < 0.5, np.where(field < 0.2, -np.inf, np.inf), field)
     small = generator.integers(0, 3, shape).astype(np.uint8)
@@ -178,7 +178,7 @@ def test_warping_with_simple_pixels_found_by_counting_pieces_is_the_same(seed: i
 
 CHECKERBOARD = np.indices((20, 30)).sum(axis=0) % 2 == 0
 ROWS = np.indices((20, 30))[0] % 2 == 0
-SNAKE = ROWS.copy()  # one cell, a line one pixel wide from end to end, row by row
+SNAKE = ROWS.copy()  # a cell: a line a pixel wide, row by row
 SNAKE[1::4, -1] = SNAKE[3::4, 0] = True
 ALONG = -np.arange(SNAKE.size, dtype=float).reshape(SNAKE.shape)
 ALONG[2::4] = ALONG[2::4, ::-1].copy()
@@ -211,7 +211,7 @@ def test_long_chains_of_pixels_that_become_simple_in_turn_end_as_defined(
 
 
 def test_a_snake_is_eaten_from_its_end_pixel_by_pixel() -> None:
-    """Every pixel becomes simple when the pixel before it has turned. One pixel of the cell remains."""
+    """Every pixel becomes simple when the pixel before it has turned. A single pixel of the cell remains."""
     assert warp(SNAKE, NONE, ALONG).sum() == 1
 
 
@@ -226,7 +226,7 @@ def test_a_priority_that_is_not_a_number_is_the_lowest() -> None:
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (1, 1)])
 def test_planes_of_no_or_one_pixel(shape: tuple[int, int]) -> None:
     cells, nothing = np.ones(shape, bool), np.zeros(shape, bool)
-    np.testing.assert_array_equal(warp(cells, nothing), cells)  # a cell of one pixel does not vanish
+    np.testing.assert_array_equal(warp(cells, nothing), cells)  # a cell of a single pixel does not vanish
     np.testing.assert_array_equal(warp(nothing, nothing), nothing)
 
 
@@ -256,7 +256,7 @@ def test_the_error_is_that_of_the_definition_pixel_by_pixel(seed: int) -> None:
 
 
 def test_the_surest_pixels_are_turned_first() -> None:
-    """A cut through one cell leaves one pixel, the least sure one."""
+    """A cut through a cell leaves the least sure pixel."""
     priority = np.abs(np.arange(7) - 3)[:, None] * np.ones((7, 11))  # surest at both edges
     assert np.argwhere(warp(ONE_CELL, TWO_CELLS, priority) != TWO_CELLS).tolist() == [[3, 5]]
     assert np.argwhere(warp(ONE_CELL, TWO_CELLS) != TWO_CELLS).tolist() == [[6, 5]]  # equal: downwards
@@ -264,7 +264,7 @@ def test_the_surest_pixels_are_turned_first() -> None:
 
 def test_the_error_is_the_lowest_over_thresholds_of_all_pixels_over_all_planes() -> None:
     gap = np.where(TWO_CELLS, 0.95, 0.15)
-    gap[2, 5] = 0.55  # a merger of one pixel up to 0.5
+    gap[2, 5] = 0.55  # a merger of a single pixel up to 0.5
     cut = np.where(TWO_CELLS, 0.95, 0.35)  # through the only true cell: a split from 0.4 on
     result = warping_error([(gap, TWO_CELLS), (cut, ONE_CELL)])
     assert result.pixels == 2 * 7 * 11

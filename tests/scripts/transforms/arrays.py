@@ -1,4 +1,4 @@
-"""Small label images for the tests of this folder, and the literal distances of Eq. 2."""
+"""Small label images for the tests of transforms, and the literal distances of Eq. 2."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ def batches(num_workers: int) -> list[torch.Tensor]:
 def test_samples_repeat_from_a_seed_and_differ_from_each_other_under_workers(num_workers):
     first, again = batches(num_workers), batches(num_workers)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    # the same image eight times, so that equal samples could only come from equal draws
+    # the same image eight times, since equal samples could only come from equal draws
     assert len({batch.numpy().tobytes() for batch in first}) == len(first)
 
 

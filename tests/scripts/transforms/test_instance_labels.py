@@ -116,7 +116,7 @@ def test_values_that_mean_nothing_name_file_value_and_remedy(options, values, me
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.float64])
 def test_numbers_that_single_precision_would_join_are_refused_in_it_alone(dtype: torch.dtype) -> None:
-    """2^24 and 2^24 + 1 are one float32."""
+    """2^24 and 2^24 + 1 are the same float32."""
     step = InstanceLabelsd(kind="instances", reference_key="reference")
     large = np.array([[2**24, 2**24 + 1, 0]])
     np.testing.assert_array_equal(step(read(large, dtype))["reference"][0], large)
@@ -128,7 +128,7 @@ def test_numbers_that_single_precision_would_join_are_refused_in_it_alone(dtype:
     assert InstanceLabelsd(kind="binary")(read(large))["label"].sum() == 2  # their numbers mean nothing
 
 
-MARKERS = "0700800003"  # the last lies on no object; the middle between it and the next is at 6.5
+MARKERS = "0700800003"  # the last marker lies on no object; the middle to the next marker is at 6.5
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_markers_that_do_not_fit_are_refused(markers: np.ndarray, message: str) 
 
 
 def test_scores_leave_out_what_is_not_annotated() -> None:
-    """A predicted cell that lacks a mask is not a false positive. SEG counts only the two cells with a mask."""
+    """A predicted cell without a mask is not a false positive. SEG counts only the two cells with a mask."""
     item = InstanceLabelsd(kind="instances", markers_key="markers", reference_key="reference")(
         {**read(made("0552200000")), "markers": made(MARKERS)[None]}
     )

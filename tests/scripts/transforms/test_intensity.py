@@ -16,7 +16,7 @@ from scripts.transforms.intensity import METHODS, NormalizeImaged, RandNoised, f
 
 @pytest.fixture
 def image() -> np.ndarray:
-    """Two channels of grey values 0 .. 255, one of them four times as bright as the other."""
+    """Two channels of grey values 0 .. 255, the second four times as bright."""
     noise = np.random.RandomState(0).randint(0, 64, (2, 61, 47))
     return (noise * [[[1]], [[4]]]).astype(np.uint8)
 
@@ -45,7 +45,7 @@ def test_percentiles_are_what_monai_does(image: np.ndarray) -> None:
 
 
 def test_percentiles_go_to_minus_one_and_one_and_nothing_is_clipped() -> None:
-    row = np.arange(101.0)[None, None]  # its percentiles are its values
+    row = np.arange(101.0)[None, None]  # percentiles are equal to the values
     scaled = normalize_image(row, "percentile", lower=10, upper=60)
     np.testing.assert_allclose(scaled[0, 0, [0, 10, 35, 60, 100]], [-1.4, -1, 0, 1, 2.6], atol=1e-6)
 
@@ -166,7 +166,7 @@ def test_what_is_out_of_range_is_refused_at_once(options: dict, message: str) ->
 
 
 def test_an_image_without_channels_is_refused() -> None:
-    """Otherwise rows would be treated as channels, each with its own scale."""
+    """Otherwise rows would be treated as channels, each with a scale."""
     with pytest.raises(ValueError, match=r"\(channels, height, width\).*\(5, 7\).*EnsureChannelFirstd"):
         normalize_image(np.zeros((5, 7)))
 

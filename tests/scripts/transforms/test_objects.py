@@ -95,7 +95,7 @@ def test_another_object_in_the_hole_stays() -> None:
 
 @pytest.mark.parametrize("outer, inner", [(1, 2), (2, 1)])
 def test_of_nested_holes_the_innermost_is_filled_by_its_own_ring(outer: int, inner: int) -> None:
-    """The outer ring encloses all background inside it. The inner ring encloses only its own hole."""
+    """The outer ring encloses all background inside. The inner ring encloses only a hole."""
     rings = np.zeros((9, 9), int)
     rings[:, :], rings[1:8, 1:8], rings[2:7, 2:7], rings[3:6, 3:6] = outer, 0, inner, 0
     filled = np.ones((9, 9), int)
@@ -161,7 +161,7 @@ def test_a_part_that_is_split_off_can_be_too_small_and_a_clump_is_not() -> None:
 def test_holes_are_filled_before_necks_are_looked_for() -> None:
     hollow = np.pad(np.ones((9, 9), int), 1)
     hollow[5, 5] = 0
-    assert instances_from_scores(hollow, split=0.3).max() > 1  # a ring has peaks in its corners
+    assert instances_from_scores(hollow, split=0.3).max() > 1  # a ring has peaks in the corners
     assert instances_from_scores(hollow, split=0.3, fill_holes=1).max() == 1
 
 
@@ -180,7 +180,7 @@ def test_gaps_are_given_back_after_small_objects_are_dropped() -> None:
     assert instances_from_scores(classes, min_area=13, gap=1).max() == 0  # areas without the gap decide
 
 
-FRAMED = made(  # every object is made of the number of pixels that it reaches in from the edge
+FRAMED = made(  # the label of an object is the number of pixels from the edge to the object's inner end
     "2.......",
     "22......",
     ".....3..",
@@ -200,7 +200,7 @@ def test_objects_wholly_within_the_border_are_dropped_and_others_are_kept_whole(
 
 
 def test_a_gap_is_closed_before_the_border_is_looked_at() -> None:
-    """Object 1 gets a pixel beyond the border of 2 from the gap between it and object 2."""
+    """Object 1 gets a pixel beyond the border of 2 from the gap to object 2."""
     row = np.zeros((7, 9), int)
     row[:, :2], row[:, 4:] = 1, 1
     assert instances_from_scores(row, field_border=2).max() == 1
@@ -284,7 +284,7 @@ def test_the_transform_passes_every_parameter_on() -> None:
 
 @pytest.mark.parametrize("folder, objects", [("DIC-C2DH-HeLa/01_GT", 98), ("PhC-C2DH-U373/02_GT", 110)])
 def test_no_gold_object_lies_wholly_within_the_challenge_s_border(data_root: Path, folder: str, objects: int) -> None:
-    """SEG loses nothing by removing such objects from a result. The border is 50 px in both data sets."""
+    """SEG loses nothing by removing these objects from a result. The border is 50 px in both data sets."""
     found = 0
     for file in sorted((data_root / folder / "SEG").glob("*.tif")):
         reference = imread(file).astype(np.int32)  # each value a class: none join

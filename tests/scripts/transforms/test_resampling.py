@@ -26,7 +26,7 @@ def labels(*shape: int, classes: int = 7, dtype: torch.dtype = torch.int64) -> t
 
 
 def ramps(height: int, width: int) -> torch.Tensor:
-    """Make two channels with the row and the column as values. A tile then shows its reading places."""
+    """Make two channels with the row and the column as values. A tile then shows the reading places."""
     return torch.from_numpy(np.indices((height, width)).astype(np.float32))
 
 
@@ -47,7 +47,9 @@ def test_agrees_with_elasticdeform(sigma, angle):
     elasticdeform = pytest.importorskip("elasticdeform", exc_type=ImportError)
     random_state = np.random.RandomState(5)
     displacements = sample_displacements((3, 3), sigma, random_state)
-    affine = None if angle is None else affine_matrix(-math.radians(angle))  # elasticdeform turns the other way
+    affine = (
+        None if angle is None else affine_matrix(-math.radians(angle))
+    )  # elasticdeform turns in the opposite direction
     # white noise is the hardest image: an error of 1e-4 pixel shows as several 1e-4
     white = random_state.normal(size=(120, 150))
     for image, tolerance in ((white, 5e-4), (gaussian_filter(white, 4) * 10, 5e-5)):
@@ -232,7 +234,7 @@ def test_label_moves_with_its_image():
     displacements, affine = sample_displacements(random_state=3), affine_matrix(2.0, flip=(True, False))
     moved = apply_displacements(image, displacements, affine=affine)
     label = apply_displacements((image > 0).byte(), displacements, affine=affine, mode="nearest")
-    # the nearest pixel is at most half a pixel away along each axis: beyond that slope the class is certain
+    # the nearest pixel is at most half a pixel away along each axis: beyond the slope the class is certain
     slope = 0.5 * (image.diff(dim=1).abs().max() + image.diff(dim=2).abs().max())
     clear = moved.abs() > slope
     assert clear.float().mean() > 0.5

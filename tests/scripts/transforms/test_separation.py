@@ -65,7 +65,7 @@ def test_gap_is_as_wide_as_asked_and_not_wider(width: int) -> None:
     rng = np.random.default_rng(width)
     seeds = np.array([(6, 5), (8, 22), (22, 9), (24, 26)]) + rng.integers(-2, 3, (4, 2))
     grid = np.indices((32, 32)).transpose(1, 2, 0)
-    before = 1 + np.square(grid[:, :, None] - seeds).sum(-1).argmin(-1)  # four cells that fill the image
+    before = 1 + np.square(grid[:, :, None] - seeds).sum(-1).argmin(-1)  # four cells fill the image
     after = separation_gap(before, width)
     assert least_distance(after) == width + 1
     assert set(np.unique(after)) == {0, 1, 2, 3, 4}
@@ -114,9 +114,9 @@ def test_zero_gives_a_copy(function) -> None:
         ("1100002", 4, "1111222"),
         ("1110111", 1, "1110111"),  # one object: no gap
         ("0110022", 2, "0111222"),  # nothing faces the outline on the left
-        ("1100 1100 0002 0022", 1, "1100 1100 0002 0022"),  # corners do not face each other
+        ("1100 1100 0002 0022", 1, "1100 1100 0002 0022"),  # corners are no opposite sides
         ("111000 000222", 1, "111000 000222"),
-        ("11000 11022 11022 00022", 1, "11000 11222 11222 00022"),  # only where the objects face each other
+        ("11000 11022 11022 00022", 1, "11000 11222 11222 00022"),  # only between opposite sides of the objects
     ],
 )
 def test_closed_gaps_by_hand(before: str, width: int, after: str) -> None:
@@ -138,7 +138,7 @@ def test_closing_undoes_the_gap_between_touching_rectangles_exactly(width: int, 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
 @pytest.mark.parametrize("turned", [False, True])
 def test_if_one_rectangle_is_longer_only_its_corner_stays_rounded(width: int, turned: bool) -> None:
-    """The gap removes a triangle of the longer rectangle, which has no neighbour in its rows and columns."""
+    """The gap removes a triangle of the longer rectangle, without a neighbour in the same rows and columns."""
     before = np.zeros((40, 30), int)
     before[8:20, 3:14] = 1
     before[13:32, 14:26] = 2
@@ -215,7 +215,7 @@ def test_real_cells_get_their_gap_back(data_root: Path, folder: str, width: int,
 def test_five_thousand_objects_on_2048_pixels_get_their_gaps_back() -> None:
     numbers = 1 + np.arange(73 * 73, dtype=np.int32).reshape(73, 73)
     image = np.zeros((2048, 2048), np.int32)
-    image[:2044, :2044] = np.kron(numbers, np.pad(np.ones((26, 26), np.int32), 1))  # 2 pixels between them
+    image[:2044, :2044] = np.kron(numbers, np.pad(np.ones((26, 26), np.int32), 1))  # 2 pixels between squares
     closed = close_gaps(image, 2)
     np.testing.assert_array_equal(np.bincount(closed.ravel())[1:][numbers[1:-1, 1:-1] - 1], 28 * 28 - 4)  # but corners
 
@@ -232,7 +232,7 @@ def discs(radii: tuple[float, float], distance: int, angle: float = 0.0) -> np.n
 @pytest.mark.parametrize("angle", [0, 0.4, np.pi / 4, 1.2])
 @pytest.mark.parametrize("radii, distance", [((20, 20), 27), ((20, 20), 34), ((22, 16), 32)])
 def test_a_neck_is_cut_if_the_smaller_part_exceeds_it_by_more_than_the_depth(radii, distance, angle) -> None:
-    """The discs meet in a chord. Its half length is the height of the triangle of both radii and the distance."""
+    """The discs meet in a chord. Half the chord is the height of the triangle of both radii and the distance."""
     along = (distance**2 + radii[0] ** 2 - radii[1] ** 2) / (2 * distance)
     depth = min(radii) - np.sqrt(radii[0] ** 2 - along**2)
     clump = discs(radii, distance, angle)
@@ -268,7 +268,7 @@ def test_convex_and_evenly_long_objects_stay_whole(aspect: float) -> None:
 
 
 def peaks_above(image: np.ndarray, depth: float) -> int:
-    """Count the peaks that rise by more than `depth` above the saddle to a higher peak, by a falling water level.
+    """Count the peaks more than `depth` above the saddle to a higher peak, by a falling water level.
 
     As the level falls, each new pixel begins a region or joins its neighbours. If the pixel joins several regions, all
     regions except the highest end. An ended region counts if its top is more than `depth` above the level.

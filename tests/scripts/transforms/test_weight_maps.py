@@ -116,7 +116,7 @@ def test_balance_by_hand() -> None:
 
 
 def test_balance_of_an_absent_class_and_of_pixels_not_annotated() -> None:
-    labels = np.array([[0, 3, -1, 3, 3]])  # 4 annotated pixels, 2 classes that occur
+    labels = np.array([[0, 3, -1, 3, 3]])  # 4 annotated pixels, 2 classes occur
     np.testing.assert_allclose(balance_classes(labels), [[2, 2 / 3, 0, 2 / 3, 2 / 3]], atol=1e-6)
     np.testing.assert_array_equal(balance_classes(np.full((2, 2), 4)), 1)
     np.testing.assert_array_equal(balance_classes(np.full((2, 2), -1)), 0)
@@ -229,14 +229,14 @@ def test_transform_gives_weight_zero_where_not_annotated_and_leaves_the_labels_a
 
 
 def test_a_deformation_lends_no_weight_to_pixels_that_are_not_annotated() -> None:
-    # halves of a pixel: weights are interpolated between annotated and not, labels are one or the other
+    # halves of a pixel: weights are interpolated between annotated and unannotated pixels, labels are not
     data = item(np.array([[1, 1, -1, -1, 0, 0]] * 4), np.array([[1, 1, -1, -1, 0, 0]] * 4))
     mapped = WeightMapd(method="none")(data)
     moved = {
         key: apply_displacements(mapped[key], np.full((2, 2, 2), 0.4), mode=mode)
         for key, mode in (("label", "nearest"), ("weight", "bilinear"))
     }
-    assert ((moved["label"] < 0) & (moved["weight"] > 0)).any()  # what the label has to prevent
+    assert ((moved["label"] < 0) & (moved["weight"] > 0)).any()  # the label has to prevent this weight
     scores = torch.zeros(1, 2, 4, 6, requires_grad=True)
     WeightedCrossEntropyLoss()(scores, torch.cat([moved["label"], moved["weight"]])[None]).backward()
     assert (scores.grad[0, 0] != 0).equal(moved["label"][0].as_tensor() >= 0)
@@ -268,7 +268,7 @@ def test_transforms_are_cached_because_they_are_not_random() -> None:
     dataset = CacheDataset([{"label": label}], [InstanceLabelsd(), WeightMapd()], progress=False)
     assert dataset[0]["weight"] is not None
     assert set(dataset._cache[0]) == {"label", "instances", "weight"}
-    pickle.loads(pickle.dumps(dataset.transform))  # workers that are spawned need this
+    pickle.loads(pickle.dumps(dataset.transform))  # spawned workers need this
 
 
 def test_transform_refuses_unknown_options_and_missing_keys() -> None:

@@ -1,0 +1,87 @@
+"""`configs/multi_gpu_train.yaml` in two processes: equal weights from different images, files and runs written once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bundle.__main__ import main
+from scripts.handlers.history import read_history
+from tests.configs.conftest import CONFIGS, ROOT, settings, tracking, words
+from tests.processes import in_two_processes
+
+pytestmark = pytest.mark.slow
+
+
+def training_command(files: list[Path], overrides: dict[str, Any], *options: str) -> list[str]:
+    """Write the words of a training on several devices after `monai.bundle`. Files are added to train.yaml."""
+    names = ",".join(f"'{path}'" for path in (CONFIGS / "train.yaml", CONFIGS / "multi_gpu_train.yaml", *files))
+    overrides = {key: value for key, value in overrides.items() if key != "device"}
+    return ["run", "training", "--config_file", f"[{names}]", *options, *words(overrides)]
+
+
+@pytest.fixture(scope="module")
+def trained_together(tiny_dataset, tmp_path_factory) -> Path:
+    """A folder with a training of two epochs by torchrun, with MLflow if installed. Each process has a `Witness`."""
+    folder = tmp_path_factory.mktemp("together")
+    (folder / "witness.yaml").write_text(
+        f'+train#handlers:\n- _target_: tests.configs.witness.Witness\n  folder: {folder}\n  network: "@network"\n'
+    )
+    overrides = settings(tiny_dataset, folder, val_fraction=0.5)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = training_command([folder / "witness.yaml"], overrides, *tracking(run_name="together"))
+    done = subprocess.run(
+        [*torchrun, "-m", "monai.bundle", *command],
+        cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_two_processes_train_on_different_images_to_equal_weights_and_write_once(trained_together):
+    seen = [json.loads((trained_together / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert seen[0]["weights"] == seen[1]["weights"]
+    for epoch in range(2):
+        assert seen[0]["images"][epoch] != seen[1]["images"][epoch]
+    assert seen[0]["tiles"] != seen[1]["tiles"]
+    history = read_history(trained_together / "out" / "history.csv")
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert {p.name for p in (trained_together / "models").iterdir()} == {"model.pt", "training_state.pt"}
+    weights = torch.load(trained_together / "models" / "model.pt", weights_only=True)
+    assert not any(name.startswith("module.") for name in weights)
+    assert len(list((trained_together / "out").glob("events.out.tfevents.*"))) == 1  # of one process
+
+
+def test_one_of_two_processes_tracks(trained_together):
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed: pip install '.[tracking]'")
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{trained_together}/out/mlruns.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("monai_experiment").experiment_id])
+    assert (run.info.run_name, run.info.status) == ("together", "FINISHED")
+    files = {entry.path for entry in client.list_artifacts(run.info.run_id)}
+    assert {"curves.png", "panel.png", "config.yaml"} <= files
+    assert [value.step for value in client.get_metric_history(run.info.run_id, "epoch_loss")] == [1, 2]
+
+
+def train_fast(rank: int, folder: Path, dataset: Path) -> None:
+    os.chdir(ROOT)
+    options = settings(dataset, folder, val_fraction=0.5, max_minutes=0.05, max_epochs=10**6)
+    assert main(training_command([CONFIGS / "variant_fast.yaml"], options)) == 0
+
+
+def test_two_processes_end_together_when_the_time_is_over(tiny_dataset, tmp_path):
+    in_two_processes(partial(train_fast, dataset=tiny_dataset), tmp_path)
+    rows = read_history(tmp_path / "out" / "history.csv")
+    assert rows[-1]["val_mean_dice"] is not None
+    if rows[-1]["iteration"] > 100:  # the clock is read every 20 iterations, too rarely on a very slow machine
+        assert rows[-1]["lr"] < 0.5 * max(row["lr"] for row in rows)
