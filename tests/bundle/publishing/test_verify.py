@@ -210,6 +210,7 @@ def test_the_command_lists_every_rule_and_fails_where_one_does(monkeypatch, copy
     assert main(["verify", "--schema", str(schema)]) == 0
     shown = capsys.readouterr().out
     assert all(f"{name:<20}{rule.__doc__.splitlines()[0]}" in shown for name, rule in quick.items())
+    assert shown.endswith(f"{len(quick)} rules: {len(quick)} hold, 0 not checked\n")
     edit(INFERENCE, "intensity: z_score", "intensity: percentile")(copy)
     monkeypatch.setattr("bundle.publishing.verify.ROOT", copy)
     assert main(["verify", "--schema", str(schema)]) == 1
