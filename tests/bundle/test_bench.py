@@ -67,7 +67,6 @@ def test_times_of_different_machines_or_settings_are_not_mixed(tmp_path, capsys)
     [
         (["stp"], "no benchmark 'stp'; did you mean 'step'?"),
         (["qqq"], "no benchmark 'qqq'; there are weight_map, "),
-        (["--quick", "weight_map"], "--quick takes no value, got 'weight_map'"),
         (["step", "--repeats", "0"], "--repeats is 0, expected a whole number of at least 1"),
         (["step", "--repeats", "many"], "--repeats is 'many', expected a whole number of at least 1"),
         (["step", "--threads", "0"], "--threads is 0, expected a whole number of at least 1"),
