@@ -44,8 +44,8 @@ def amp_dtype_of(name: str | None, device: torch.device) -> torch.dtype | None:
 def computes_in_bfloat16(device: torch.device) -> bool:
     """Tell whether a device has instructions for bfloat16, and so computes faster in bfloat16 than in float32.
 
-    Devices without such instructions compute convolutions in bfloat16, too, but in 3 to 12 times the time of
-    float32. Laptops often have no such instructions.
+    Devices without such instructions, as in most laptops, compute convolutions in bfloat16, too. They then take 3 to 12
+    times as long as in float32.
 
     Example:
         >>> computes_in_bfloat16(torch.device("cpu")) in (True, False)  # depends on the processor

@@ -36,8 +36,8 @@ class ServedLabeld(MapTransform):
         MONAI Label scores an image      probabilities (K, H, W)
         inference without MONAI Label    the class map, unchanged
 
-    To score an image, MONAI Label repeats inference with random dropout. It then compares the probabilities: the more
-    they differ, the less certain is the network.
+    To score an image, MONAI Label repeats inference with random dropout. The more the probabilities differ, the less
+    certain is the network.
 
     With two classes, the classes are made from the objects. The client's `min_area`, `threshold`, ... then change the
     classes, too.
