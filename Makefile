@@ -7,7 +7,7 @@ BUNDLE := $(PY) -m monai.bundle run
 .PHONY: help venv label-env bioimageio-env demo test test-avx2 test-fast check format clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 venv: $(VENV)/.ready  ## the environment, with the exact versions of constraints.txt
 

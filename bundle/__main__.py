@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -89,6 +90,7 @@ def _understand(name: str, words: list[str]) -> Callable[[], Any] | None:
         the call; None after help.
 
     Raises:
+        UsageError: a switch has a value other than True or False.
         RunError: fire is not installed.
         SystemExit: by fire, after help or after unfit words.
     """
@@ -98,7 +100,7 @@ def _understand(name: str, words: list[str]) -> Callable[[], Any] | None:
         raise RunError(f"{PROGRAM} {name} needs the package fire: pip install fire") from error
 
     function = command(name)
-    calls: list[Callable[[], Any]] = []
+    calls: list[functools.partial[Any]] = []
 
     @functools.wraps(function)  # fire reads the arguments and the help from the function
     def remember(*args: Any, **kwargs: Any) -> None:
@@ -107,7 +109,18 @@ def _understand(name: str, words: list[str]) -> Callable[[], Any] | None:
     if "-h" in words or "--help" in words:  # commands with free keys would accept --help as a key
         words = ["--", "--help"]
     fire.Fire(remember, command=words, name=name)
-    return calls[0] if calls else None
+    if not calls:
+        return None
+    _check_switches(function, calls[0])
+    return calls[0]
+
+
+def _check_switches(function: Callable[..., Any], call: functools.partial[Any]) -> None:
+    """Refuse a word after a switch. fire takes the word in `--quick step` as the value of `quick`."""
+    signature = inspect.signature(function)
+    for name, value in signature.bind(*call.args, **call.keywords).arguments.items():
+        if isinstance(signature.parameters[name].default, bool) and not isinstance(value, bool):
+            raise UsageError(f"--{name} takes no value, got {value!r}; put other words before the options")
 
 
 def _list_commands(error: bool = False) -> None:

@@ -47,7 +47,8 @@ def bench(
     """Measure speeds as ratios; write JSON and a Markdown table.
 
     Every row compares our seconds with those of a baseline and with the machine's limit. The three take turns in the
-    same run. All benchmarks take half an hour on two cores. Close other programs first.
+    same run. All benchmarks take half an hour to over an hour on two cores. The benchmarks waiting and gpu need a
+    GPU, except with --quick. Close other programs first.
 
     Examples:
         python -m bundle bench

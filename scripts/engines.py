@@ -93,6 +93,7 @@ def engine_items(engine: Engine) -> list[dict[str, Any]]:
         ValueError: the output is not a list, as with `decollate=False`.
 
     Example:
+        >>> from ignite.engine import Engine
         >>> engine = Engine(lambda *_: None)
         >>> engine.state.batch, engine.state.output = [{"image": 1, "label": 2}], [{"image": 3, "pred": 4}]
         >>> engine_items(engine)

@@ -1,10 +1,12 @@
-"""The examples in docstrings run and print the stated results."""
+"""The examples in docstrings run as typed and print the stated results."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,10 +21,27 @@ MODULES = sorted(
 )
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_examples_print_the_stated_results(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # an example may write files
-    names = {"np": np, "torch": torch}  # predefined, as in numpy's examples
-    result = doctest.testmod(importlib.import_module(name), extraglobs=names, optionflags=doctest.ELLIPSIS)
+def names_for(test: doctest.DocTest, module: ModuleType) -> dict[str, Any]:
+    """Return the names that an example may use without an import.
 
-    assert not result.failed
+    A user types the example of a public object after `from scripts.<package> import <name>`. Public are the exported
+    names of a package, and all names of a module directly in `scripts`. Other examples may use all names of the module.
+    """
+    package = module.__name__.rpartition(".")[0]
+    name = test.name.removeprefix(module.__name__).lstrip(".").partition(".")[0]
+    exported = getattr(importlib.import_module(package), "__all__", ()) if package else ()
+    public = name in exported or (package == "scripts" and name and not name.startswith("_"))
+    return {"np": np, "torch": torch, **({name: getattr(module, name)} if public else vars(module))}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run_as_typed_and_print_the_stated_results(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # an example may write files
+    module = importlib.import_module(name)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+
+    for test in doctest.DocTestFinder().find(module):
+        test.globs = names_for(test, module)
+        runner.run(test)
+
+    assert not runner.summarize().failed

@@ -39,8 +39,8 @@ def export(
         config_file: configuration for inference, or a list with overlays: "['a.yaml','b.yaml']".
         output: file to write, with the format's suffix (.onnx, .ts, .pt2). Default: beside the weights.
         image: image to compare on. Default: a synthetic section, or the last image of --calibration.
-        calibration: folder or file with images similar to the images to segment; ten images are enough. Writes ONNX in
-            int8: a quarter of the size, and faster on a CPU. The difference from the network is printed.
+        calibration: folder or file with images similar to the images to segment; ten images are enough. The ONNX
+            file is then in int8, a quarter of the size and faster on a CPU. The difference from the network is printed.
         override: keys of the configuration and their new values, e.g. --network_def#features "[16,32,64,128,256]".
     """
     if format not in FORMATS:

@@ -1,1 +1,4 @@
-"""Run a workflow strictly: overrides, failures and messages."""
+"""Run a workflow strictly, with clear messages.
+
+`run` is the command. `overrides` checks the keys of the command line. `failures` explains errors.
+"""

@@ -1,4 +1,18 @@
-"""Find images and labels, split them into training and validation, load them, find unannotated pixels."""
+"""Find images and labels, split them into training and validation, load them, find unannotated pixels.
+
+| name                                       | what it does                                                      |
+|--------------------------------------------|-------------------------------------------------------------------|
+| `find_images`, `find_pairs`                | list images, or images with their labels                          |
+| `natural_order`                            | sorts t2 before t10                                               |
+| `check_pairs`                              | compares the headers of images and labels                         |
+| `split_datalist`, `save_split`             | split items into training and validation; save the split          |
+| `split_cell_tracking`                      | splits a data set of the Cell Tracking Challenge                  |
+| `TolerantDataset`                          | data set that reports damaged files instead of stopping           |
+| `ReadAheadLoader`, `processes_for`         | data loader that prepares the next batch; number of its processes |
+| `annotated_pixels`                         | finds the annotated pixels                                        |
+| `mark_border`, `mark_unannotated`          | mark background as not annotated                                  |
+| `source_of`, `file_of`, `describe_failure` | name the file of an item, for messages                            |
+"""
 
 from scripts.data.annotation import annotated_pixels, mark_border, mark_unannotated
 from scripts.data.cell_tracking import split_cell_tracking

@@ -124,6 +124,8 @@ def save_split(
         rule: how the split was made, a note for the reader of the file.
 
     Example:
+        >>> import json
+        >>> from pathlib import Path
         >>> save_split("split.json", {"training": [{"image": "d/a.png"}], "validation": [{"image": "d/b.png"}]})
         >>> json.loads(Path("split.json").read_text())["training"]
         ['a.png']

@@ -1,28 +1,40 @@
 """Handlers for MONAI's engines. In a configuration, list them as `{_target_: scripts.handlers.<name>, ...}`.
 
-| name                | attached to | effect                                                                      |
-|---------------------|-------------|-----------------------------------------------------------------------------|
-| `ProgressBar`       | any engine  | shows progress, running loss and remaining time: a bar, or lines in a log   |
-| `HistoryCSV`        | trainer     | writes `history.csv`, a row per epoch                                       |
-| `TrainingFigures`   | trainer     | writes `curves.png` and `panel.png` at every validation                     |
-| `MetricsReport`     | evaluator   | writes `metrics_per_image.csv` and `metrics.json`                           |
-| `EmReport`          | evaluator   | writes the EM challenge's metrics and `threshold_curves.png`                |
-| `ObjectReport`      | evaluator   | writes SEG, DET and instance scores, and `object_iou.png`                   |
-| `EvaluationPanels`  | evaluator   | writes `panels/<name>.png`: label, probability, prediction, error           |
-| `SegmentationSaver` | evaluator   | writes class maps, probabilities, instances, overlays and `objects.csv`     |
-| `RunSettings`       | any engine  | sends the configuration as run to TensorBoard and MLflow                    |
-| `RunFiles`          | evaluator   | sends the files of an evaluation to MLflow                                  |
-| `LoadWeights`       | any engine  | loads weights at the start, or stops with an error                          |
-| `BestWeights`       | trainer     | saves the weights of the best validation; early stopping                    |
-| `TrainingState`     | trainer     | saves everything needed to resume a training                                |
-| `Validation`        | trainer     | validates at intervals and after the last epoch                             |
-| `ClipGradients`     | trainer     | limits the norm of the gradients                                            |
-| `StopOnDivergence`  | trainer     | ends a training when the loss is NaN or infinite                            |
-| `EndProcesses`      | trainer     | ends the data loader's processes with the training                          |
-| `LossOnDevice`      | trainer     | keeps the loss on the GPU, so that no step waits for it                     |
-| `TimeLimit`         | trainer     | ends a training after a number of minutes, with its learning-rate schedule  |
-| `MovingAverage`     | trainer     | averages the weights in a second network                                    |
-| `Attached`          | any engine  | lists a handler that other parts of a configuration refer to                |
+| name                | attached to | effect                                                                     |
+|---------------------|-------------|----------------------------------------------------------------------------|
+| `ProgressBar`       | any engine  | shows progress, running loss and remaining time: a bar, or lines in a log  |
+| `HistoryCSV`        | trainer     | writes `history.csv`, a row per epoch                                      |
+| `TrainingFigures`   | trainer     | writes `curves.png` and `panel.png` at every validation                    |
+| `MetricsReport`     | evaluator   | writes `metrics_per_image.csv` and `metrics.json`                          |
+| `EmReport`          | evaluator   | writes the EM challenge's metrics and `threshold_curves.png`               |
+| `ObjectReport`      | evaluator   | writes SEG, DET and instance scores, and `object_iou.png`                  |
+| `EvaluationPanels`  | evaluator   | writes `panels/<name>.png`: label, probability, prediction, error          |
+| `SegmentationSaver` | evaluator   | writes class maps, probabilities, instances, overlays and `objects.csv`    |
+| `RunSettings`       | any engine  | sends the configuration as run to TensorBoard and MLflow                   |
+| `RunFiles`          | evaluator   | sends the files of an evaluation to MLflow                                 |
+| `LoadWeights`       | any engine  | loads weights at the start, or stops with an error                         |
+| `BestWeights`       | trainer     | saves the weights of the best validation; early stopping                   |
+| `TrainingState`     | trainer     | saves everything needed to resume a training                               |
+| `Validation`        | trainer     | validates at intervals and after the last epoch                            |
+| `ClipGradients`     | trainer     | limits the norm of the gradients                                           |
+| `StopOnDivergence`  | trainer     | ends a training when the loss is NaN or infinite                           |
+| `EndProcesses`      | trainer     | ends the data loader's processes with the training                         |
+| `LossOnDevice`      | trainer     | keeps the loss on the GPU, so that no step waits for it                    |
+| `TimeLimit`         | trainer     | ends a training after a number of minutes, with its learning-rate schedule |
+| `MovingAverage`     | trainer     | averages the weights in a second network                                   |
+| `Attached`          | any engine  | lists a handler that other parts of a configuration refer to               |
+
+Other names, for Python and for other keys of a configuration:
+
+| other name             | what it is or does                                                       |
+|------------------------|--------------------------------------------------------------------------|
+| `WarmupCosineSchedule` | learning-rate schedule: linear warm-up, then cosine decay                |
+| `ImageReport`          | base class of the reports: measures every image, writes files at the end |
+| `ImageResults`         | results of one image, as `SegmentationSaver` writes them                 |
+| `Background`           | runs one job at a time in a second thread                                |
+| `load_weights`         | loads all weights of a network from a file                               |
+| `read_history`         | reads `history.csv` as numbers                                           |
+| `loss_of`              | gets the loss from the output of a trainer                               |
 """
 
 from scripts.lazy import lazy
@@ -49,4 +61,4 @@ _NAMES = {
     ],
 }
 __all__ = [name for names in _NAMES.values() for name in names]
-__getattr__ = lazy(__name__, _NAMES)
+__getattr__, __dir__ = lazy(__name__, _NAMES)

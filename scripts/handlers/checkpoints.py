@@ -200,8 +200,8 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         ValueError: the file holds anything but tensors, or names and shapes differ from the network's.
 
     Example:
-        >>> network = nn.Linear(2, 1)
-        >>> save_weights(network, Path("model.pt"))
+        >>> network = torch.nn.Linear(2, 1)
+        >>> torch.save(network.state_dict(), "model.pt")
         >>> load_weights(network, "model.pt")
     """
     path = Path(path)

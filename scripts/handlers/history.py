@@ -109,6 +109,7 @@ def read_history(path: str | Path) -> list[dict[str, float | None]]:
     """Read `history.csv` as numbers. Empty cells become None.
 
     Example:
+        >>> from scripts.io import write_csv
         >>> write_csv("history.csv", [{"epoch": 1, "loss": 0.5, "val_mean_dice": None}])
         >>> read_history("history.csv")
         [{'epoch': 1.0, 'loss': 0.5, 'val_mean_dice': None}]

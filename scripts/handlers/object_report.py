@@ -155,8 +155,12 @@ class ObjectReport(ImageReport):
     The files are `objects_per_image.csv`, `objects_reference.csv` (worst first), `object_metrics.json` and
     `object_iou.png`.
 
-    Each item needs two label images (1, H, W): `pred_instances`, from `scripts.transforms.InstancesFromScoresd`, and
-    `reference`, objects as in the file, negative = not annotated. DET needs `markers` of the cells (1, H, W).
+    Each item needs two label images (1, H, W):
+
+        pred_instances  predicted objects, from `scripts.transforms.InstancesFromScoresd`
+        reference       label image as read from the file; negative pixels are not annotated
+
+    DET also needs `markers` (1, H, W), a label image with a marker in every cell.
 
     Args:
         output_dir, split: as in `ImageReport`.

@@ -56,7 +56,7 @@ class ClipGradients:
         ValueError: `max_norm` is negative.
 
     Example:
-        >>> clip = ClipGradients(nn.Linear(2, 1), max_norm=5.0)
+        >>> clip = ClipGradients(torch.nn.Linear(2, 1), max_norm=5.0)
     """
 
     def __init__(self, network: nn.Module, max_norm: float) -> None:
@@ -123,7 +123,7 @@ class MovingAverage(EMAHandler):
             training's state.
 
     Example:
-        >>> MovingAverage(nn.Linear(2, 1), momentum=0.002).ema_model.training
+        >>> MovingAverage(torch.nn.Linear(2, 1), momentum=0.002).ema_model.training
         False
     """
 

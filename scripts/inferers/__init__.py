@@ -1,4 +1,19 @@
-"""Infer by overlap tiles, choose precision and memory, and run exported networks."""
+"""Infer by overlap tiles, choose precision and memory, and run exported networks.
+
+| name                                         | what it does                                                         |
+|----------------------------------------------|----------------------------------------------------------------------|
+| `OverlapTileInferer`                         | segments images of any size, tile by tile                            |
+| `MixedPrecisionInferer`                      | runs a forward pass in mixed precision                               |
+| `ExportedNetwork`                            | runs an exported file in place of the network                        |
+| `plan_tiles`, `TilePlan`, `Tile`, `TileRule` | lay tiles over an image                                              |
+| `TileJob`, `TileBatch`, `TileMemoryError`    | tiles of a forward pass; error when memory is too small for one tile |
+| `Orientation`, `turn`                        | flips and rotations of an image                                      |
+| `computes_in_bfloat16`, `can_compile`        | tell what a device supports                                          |
+| `trains_in_channels_last`                    | tells the memory layout for fast training on a device                |
+| `autocast`, `at_least_single`                | choose the precision                                                 |
+| `training_layout`                            | chooses the memory layout for training                               |
+| `KeepFreedMemory`, `keep_freed_memory`       | keep freed memory for the next step or tile                          |
+"""
 
 from scripts.inferers.exported import ExportedNetwork
 from scripts.inferers.memory import KeepFreedMemory, keep_freed_memory

@@ -39,6 +39,7 @@ def turn(image: torch.Tensor, orientation: Orientation) -> torch.Tensor:
     """Turn the last two axes of a tensor. Defines the orientation of `cut_tile` and `add_tile`.
 
     Example:
+        >>> from scripts.inferers import Orientation
         >>> turn(torch.tensor([[1, 2, 3], [4, 5, 6]]), Orientation(transpose=True, flip_rows=True)).tolist()
         [[3, 6], [2, 5], [1, 4]]
     """

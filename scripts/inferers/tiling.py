@@ -104,11 +104,18 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Tiles to fill an image, each pixel once."""
+    """Tiles to fill an image, each pixel once. `plan_tiles` makes a plan.
 
-    tile_size: tuple[int, int]  # (height, width) of the network's input, the same for all tiles
-    margin: int  # pixels of context at each side. A tile for the rows from r on is cut from row r - margin on
-    tiles: tuple[Tile, ...]  # row by row
+    Attributes:
+        tile_size: (height, width) of the network's input in pixels, the same for all tiles.
+        margin: pixels of context at each side of a tile. A tile whose output starts at row r reads the image from row
+            r - `margin` on.
+        tiles: output areas of the tiles in the image, row by row.
+    """
+
+    tile_size: tuple[int, int]
+    margin: int
+    tiles: tuple[Tile, ...]
 
 
 class TileJob(NamedTuple):

@@ -1,4 +1,21 @@
-"""Read and write image files, result files and tables. Each image format has a module."""
+"""Read and write image files, result files and tables. Each image format has a module.
+
+| name                                                | what it does                                                |
+|-----------------------------------------------------|-------------------------------------------------------------|
+| `PlaneReader`                                       | reads a plane of any image file, for MONAI's `LoadImaged`   |
+| `read_header`, `plane_size`                         | read the size of an image file without its pixels           |
+| `SegmentationStore`                                 | writes class maps, probabilities and instances              |
+| `plane_address`, `split_address`                    | build and split the address of a plane (`stack.tif#page=3`) |
+| `image_name`, `image_suffix`, `ResultNames`         | names of images and of result files                         |
+| `write_csv`, `read_csv`, `write_json`, `six_digits` | tables and numbers                                          |
+| `replacing`, `temporary_path`                       | write a file completely or not at all                       |
+| `as_array`                                          | converts a tensor to a numpy array                          |
+| `ImageFile`, `ImageHeader`, `ImageFileError`        | interface for reading a format, and its error               |
+| `ResultFile`                                        | interface for writing a format                              |
+| `TiffPlanes`, `NiftiFile`, `ItkFile`, `PillowFile`  | read a format                                               |
+| `TiffResult`, `NiftiResult`                         | write TIFF or NIfTI                                         |
+| `ItkResult`, `PngResult`                            | write MHA or NRRD, or PNG                                   |
+"""
 
 from scripts.io.arrays import as_array
 from scripts.io.files import read_csv, replacing, six_digits, temporary_path, write_csv, write_json

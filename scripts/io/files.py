@@ -23,6 +23,7 @@ def temporary_path(path: Path) -> Path:
         OSError: the folder cannot be created or written to.
 
     Example:
+        >>> from pathlib import Path
         >>> temporary_path(Path("run/curves.png")).suffix
         '.png'
     """
@@ -49,6 +50,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: the folder cannot be created or written to.
 
     Example:
+        >>> from pathlib import Path
         >>> with replacing("run/notes.txt") as temporary:
         ...     _ = temporary.write_text("done")
         >>> Path("run/notes.txt").read_text()
@@ -72,6 +74,7 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequ
         columns: names and order of the columns. None: all names, in order of appearance.
 
     Example:
+        >>> from scripts.io import read_csv
         >>> write_csv("history.csv", [{"epoch": 1, "loss": 0.5}, {"epoch": 2}])
         >>> read_csv("history.csv")
         [{'epoch': '1', 'loss': '0.5'}, {'epoch': '2', 'loss': ''}]
@@ -97,6 +100,8 @@ def write_json(path: str | Path, content: Any) -> None:
         content: dictionaries, lists, strings, finite numbers, NaN, None. NaN becomes null, since JSON has no NaN.
 
     Example:
+        >>> import json
+        >>> from pathlib import Path
         >>> write_json("metrics.json", {"dice": float("nan")})
         >>> json.loads(Path("metrics.json").read_text())
         {'dice': None}

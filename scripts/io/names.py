@@ -44,7 +44,11 @@ def split_address(address: PathLike) -> tuple[Path, int | None]:
 
 
 def plane_address(path: PathLike, page: int) -> str:
-    """Build the address of one plane.
+    """Build the address of one plane of an image file.
+
+    Args:
+        path: image file.
+        page: number of the plane. The first plane is 0.
 
     Example:
         >>> plane_address("stack.tif", 3)

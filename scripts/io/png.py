@@ -22,6 +22,7 @@ class PillowFile(ImageFile):
     dtype: uint8, uint16, int32 or float32. 1-bit images give 0 and 1.
 
     Example:
+        >>> from PIL import Image
         >>> Image.fromarray(np.eye(3, dtype=np.uint8)).save("eye.png")
         >>> PillowFile("eye.png").plane(0)[0]
         array([1, 0, 0], dtype=uint8)

@@ -49,6 +49,8 @@ class TiffPlanes(ImageFile):
         axes: letters of the first series, one for each axis, instead of the file's: "CYX", "ZYX", "YXS".
 
     Example:
+        >>> from pathlib import Path
+        >>> import tifffile
         >>> tifffile.imwrite("stack.tif", np.zeros((3, 5, 7), np.uint8), photometric="minisblack")
         >>> TiffPlanes(Path("stack.tif")).header.planes, TiffPlanes(Path("stack.tif"), axes="CYX").header.planes
         (3, 1)

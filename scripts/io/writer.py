@@ -45,7 +45,7 @@ _FORMATS: dict[str, type[ResultFile]] = {
 class SegmentationStore:
     """Write results plane by plane. A file appears after its last plane, or at `close`.
 
-    The planes of a file come in order. Skipped planes become zeros; a warning names them.
+    Add the planes of a file in order. A skipped plane is filled with zeros, and a warning names the plane.
 
     Args:
         output_dir: folder of the results, with a subfolder for each kind.

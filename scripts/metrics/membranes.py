@@ -246,7 +246,7 @@ class ThinnedScore(ImageMetric):
 
 
 class VRand(ImageMetricHandler):
-    """V_Rand after thinning, as a key or additional metric of a MONAI engine.
+    """Measure V_Rand after thinning, as a key or additional metric of a MONAI engine.
 
     Args:
         channel: class of the cells.
@@ -270,6 +270,10 @@ class VRand(ImageMetricHandler):
 
 
 class VInfo(VRand):
-    """V_Info after thinning. Arguments as in `VRand`."""
+    """Measure V_Info after thinning, as a key or additional metric of a MONAI engine.
+
+    The score is between 0 and 1; more is better. As in the challenge, the score is computed at the thresholds 0.0, 0.1,
+    ..., 1.0 and averaged over all planes. The metric is the highest of these means. Arguments as in `VRand`.
+    """
 
     measure = staticmethod(v_info)

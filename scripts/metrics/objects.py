@@ -37,6 +37,7 @@ def seg_jaccards_of(table: Overlaps) -> np.ndarray:
         float64 (R,), in the order of the object numbers.
 
     Example:
+        >>> from scripts.metrics import overlaps
         >>> seg_jaccards_of(overlaps(np.array([[1, 1, 1, 0, 2, 0]]), np.array([[5, 5, 0, 0, 6, 6]])))
         array([0.66666667, 0.        ])
     """
@@ -180,6 +181,7 @@ def instance_counts_of(table: Overlaps, thresholds: Sequence[float] = THRESHOLDS
     """Compute `instance_counts` from the table of a frame in which the annotated pixels count.
 
     Example:
+        >>> from scripts.metrics import overlaps
         >>> instance_counts_of(overlaps(np.array([[1, 1]]), np.array([[5, 5]])), thresholds=[0.5])
         array([[1., 0., 0., 1.]])
     """

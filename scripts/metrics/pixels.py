@@ -168,6 +168,7 @@ class SegmentationMetric(ImageMetric):
         pooled: sum the confusion matrices of all images first, instead of averaging over the images.
 
     Example:
+        >>> from scripts.metrics import pixel_error
         >>> metric = SegmentationMetric(num_classes=2, measure=pixel_error)
         >>> _ = metric(torch.tensor([[[[0, 1, 1, 1]]]]), torch.tensor([[[[0, 0, 1, 1]]]]))
         >>> float(metric.aggregate())
@@ -203,7 +204,9 @@ class SegmentationMetric(ImageMetric):
 
 
 class MeanDice(ImageMetricHandler):
-    """Dice, as a key or additional metric of a MONAI engine.
+    """Measure the mean Dice of the classes, as a key or additional metric of a MONAI engine.
+
+    The mean includes class 0, the background. With `class_index`, only one class is measured.
 
     Args:
         num_classes, class_index, pooled: as in `SegmentationMetric`.

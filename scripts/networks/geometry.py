@@ -26,14 +26,18 @@ def margin(depth: int = 4) -> int:
 
 
 def output_size(size: int, depth: int = 4) -> int:
-    """Get the length of the output for an input of length `size`.
+    """Get the length of the network's output for an input of length `size`, both in pixels.
+
+    Args:
+        size: height or width of the input.
+        depth: number of poolings of the network. The paper's network has 4.
 
     Raises:
         ValueError: `size` does not fit `depth` poolings. Names the nearest sizes that fit.
 
     Example:
-        >>> output_size(572)
-        388
+        >>> output_size(572), output_size(188)  # 188 is the smallest input
+        (388, 4)
     """
     above = valid_input_size(size, depth)
     if above != size:

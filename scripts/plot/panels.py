@@ -153,6 +153,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure atomically. The file name's ending decides the format.
 
     Example:
+        >>> from scripts.plot import curves_figure
         >>> save_figure(curves_figure([]), "curves.png")
     """
     with replacing(path) as temporary:
@@ -163,8 +164,9 @@ def figure_pixels(figure: Figure) -> np.ndarray:
     """Render a figure to uint8 (H, W, 3), for example for TensorBoard.
 
     Example:
-        >>> figure_pixels(new_figure(width=3, height=2)).shape
-        (200, 300, 3)
+        >>> from scripts.plot import curves_figure
+        >>> figure_pixels(curves_figure([])).shape
+        (390, 1280, 3)
     """
     figure.set_dpi(_DPI)
     canvas = FigureCanvasAgg(figure)

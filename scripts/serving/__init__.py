@@ -1,4 +1,8 @@
-"""Answer requests of MONAI Label."""
+"""Answer requests of MONAI Label.
+
+`ServedLabeld`, the last transform of inference under MONAI Label, turns results into the label for an annotation
+program.
+"""
 
 from scripts.serving.labels import ServedLabeld
 

@@ -28,17 +28,22 @@ LOSSY = (".jpg", ".jpeg")
 
 
 class ServedLabeld(MapTransform):
-    """Turn results into the label for MONAI Label's writer. Last transform of the postprocessing.
+    """Replace the class map by the label for MONAI Label's writer. Place it last in the postprocessing.
 
-        request for a label     (W, H), the classes or the IDs of the objects
-        scoring of MONAI Label  (K, H, W), the probabilities: inference is repeated with dropout
-        without MONAI Label     no change
+    The new content of the key depends on the caller:
+
+        a user requests a label          classes or IDs of the objects (W, H)
+        MONAI Label scores an image      probabilities (K, H, W)
+        inference without MONAI Label    the class map, unchanged
+
+    To score an image, MONAI Label repeats inference with random dropout. The more the probabilities differ, the less
+    certain is the network.
 
     With two classes, the classes are made from the objects. The client's `min_area`, `threshold`, ... then change the
     classes, too.
 
-    A request also transposes "image" and sets "spatial_shape", since MONAI Label stretches labels to "spatial_shape".
-    "result" becomes the number of objects. MONAI Label returns "result" with the label.
+    For a request, the transform also transposes "image" and sets "spatial_shape", since MONAI Label stretches labels to
+    "spatial_shape". "result" becomes the number of objects. MONAI Label returns "result" with the label.
 
     Args:
         keys: the class map (1, H, W), replaced by the label. The item also has "image", "prob" (K, H, W) and
@@ -50,7 +55,7 @@ class ServedLabeld(MapTransform):
         ValueError: (call) more than 65535 objects. The message names the file.
 
     Example:
-        >>> item = {"image": torch.zeros(1, 4, 6)}  # neither a request nor scoring
+        >>> item = {"image": torch.zeros(1, 4, 6)}  # inference without MONAI Label
         >>> ServedLabeld("pred")(item) == item
         True
     """

@@ -1,4 +1,25 @@
-"""Transform images and labels: weight map, elastic deformation, intensity, objects from scores."""
+"""Transform images and labels: weight map, elastic deformation, intensity, objects from scores.
+
+Names that end in d are for dictionaries, as in MONAI.
+
+| name                                          | what it does                                                  |
+|-----------------------------------------------|---------------------------------------------------------------|
+| `NormalizeImaged`                             | scales the grey values                                        |
+| `InstanceLabelsd`                             | makes a class map and an instance map from a label image      |
+| `WeightMapd`                                  | adds the weight map of the paper's Eq. 2                      |
+| `Rand2DElasticTiled`                          | draws a training tile and deforms it as in the paper          |
+| `Rand2DElasticCoarse`, `Rand2DElasticCoarsed` | deform whole images as in the paper                           |
+| `Rand2DElasticSimard`, `Rand2DElasticSimardd` | deform whole images by blurred noise (Simard 2003)            |
+| `Rand2DElasticField`, `Rand2DElasticFieldd`   | deform whole images by any displacement field                 |
+| `CoarseField`, `SimardField`, `Field`         | displacement fields for these transforms, and their interface |
+| `RandNoised`                                  | adds Gaussian noise                                           |
+| `ProbabilitiesFromScoresd`, `LikeliestClassd` | convert network scores to probabilities or to a class map     |
+| `InstancesFromScoresd`                        | finds the objects                                             |
+
+The functions do the same for arrays: `normalize_image`, `instances_from_mask`, `weight_map`, `extract_tile`,
+`DrawnTile`, `sample_displacements`, `sample_simard_displacements`, `dense_displacements`, `affine_matrix`,
+`apply_displacements`.
+"""
 
 from scripts.transforms.activations import LikeliestClassd, ProbabilitiesFromScoresd
 from scripts.transforms.displacements import (

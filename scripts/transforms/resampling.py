@@ -85,6 +85,7 @@ def apply_displacements(
         ValueError: an argument of another shape, an empty image or tile, an unknown mode, displacements not finite.
 
     Example:
+        >>> from scripts.transforms import affine_matrix
         >>> image = np.arange(6.0).reshape(1, 2, 3)
         >>> apply_displacements(image, None, affine=affine_matrix(flip=(False, True))).round(4)
         array([[[2., 1., 0.],

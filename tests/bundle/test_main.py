@@ -66,6 +66,19 @@ def test_nothing_starts_before_all_words_are_understood(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["bench", "--quick", "weight_map"],
+        ["reproduce", "--quick", "em", "--experiment", "em"],
+        ["verify", "--zoo", "no"],
+    ],
+)
+def test_a_switch_takes_no_value(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert f"{words[1]} takes no value, got '{words[2]}'" in capsys.readouterr().err
+
+
 def test_as_a_program_it_ends_with_the_exit_code(bundle_root: Path) -> None:
     words = [sys.executable, "-m", "bundle", "sample", "ignored", "--size", "3"]
     done = subprocess.run(words, cwd=bundle_root, capture_output=True, text=True, timeout=60)

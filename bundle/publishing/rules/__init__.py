@@ -1,6 +1,7 @@
 """The rules of `python -m bundle verify`, by the name in its output.
 
-A rule is a function that yields the errors of a bundle. The first line of its docstring says what holds otherwise.
+A rule is a function that yields the errors of a bundle. `verify` prints the first line of a rule's docstring if the
+rule holds. The line therefore states what the rule requires.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 from bundle.__main__ import main
 from bundle.publishing import layout
 from bundle.publishing.rules import RULES, card, configs, files, metadata, workflows
-from bundle.publishing.rules.basis import Bundle
+from bundle.publishing.rules.basis import Bundle, NotChecked
 from bundle.publishing.verify import Rule, check
 from tests.bundle.copies import ROOT, copy_of_bundle, replace_in
 from tests.bundle.web import closed_address
@@ -204,12 +204,22 @@ def test_a_configuration_that_cannot_be_read_is_a_finding_not_a_trace(copy: Path
         assert check(rule, Bundle(copy))
 
 
+def cannot_be_checked(bundle: Bundle) -> list:
+    raise NotChecked("no network")
+
+
 def test_the_command_lists_every_rule_and_fails_where_one_does(monkeypatch, copy, schema, capsys) -> None:
     quick = {name: RULES[name] for name in ("licence", "metadata schema", "versions", "agreement")}
     monkeypatch.setattr("bundle.publishing.verify.RULES", quick)
     assert main(["verify", "--schema", str(schema)]) == 0
     shown = capsys.readouterr().out
     assert all(f"{name:<20}{rule.__doc__.splitlines()[0]}" in shown for name, rule in quick.items())
+    assert shown.endswith(f"{len(quick)} rules: {len(quick)} hold, 0 not checked\n")
+    monkeypatch.setitem(quick, "metadata schema", cannot_be_checked)
+    assert main(["verify", "--schema", str(schema)]) == 0
+    assert capsys.readouterr().out.endswith(f"{len(quick)} rules: {len(quick) - 1} hold, 1 not checked\n")
+    monkeypatch.undo()
+    monkeypatch.setattr("bundle.publishing.verify.RULES", quick)
     edit(INFERENCE, "intensity: z_score", "intensity: percentile")(copy)
     monkeypatch.setattr("bundle.publishing.verify.ROOT", copy)
     assert main(["verify", "--schema", str(schema)]) == 1
