@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,3 +46,13 @@ def test_examples_run_as_typed_and_print_the_stated_results(name, tmp_path, monk
         runner.run(test)
 
     assert not runner.summarize().failed
+
+
+PACKAGES = sorted(path.parent.name for path in (ROOT / "scripts").glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_exported_function_has_an_example(package):
+    module = importlib.import_module(f"scripts.{package}")
+    functions = [name for name in module.__all__ if inspect.isroutine(getattr(module, name))]
+    assert [name for name in functions if "Example:" not in (getattr(module, name).__doc__ or "")] == []

@@ -87,7 +87,14 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequ
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """Read a CSV file: for each row, column name -> value as a string. Example: see `write_csv`."""
+    """Read a CSV file: for each row, column name -> value as a string.
+
+    Example:
+        >>> from scripts.io import write_csv
+        >>> write_csv("history.csv", [{"epoch": 1, "loss": 0.5}])
+        >>> read_csv("history.csv")
+        [{'epoch': '1', 'loss': '0.5'}]
+    """
     with Path(path).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

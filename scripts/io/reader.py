@@ -64,7 +64,14 @@ def read_header(path: PathLike, tiff_axes: str | None = None) -> ImageHeader:
 
 
 def plane_size(path: PathLike, tiff_axes: str | None = None) -> tuple[int, int]:
-    """Read the size (rows, columns) of a file's planes. Arguments and errors as in `read_header`."""
+    """Read the size (rows, columns) of a file's planes. Arguments and errors as in `read_header`.
+
+    Example:
+        >>> from PIL import Image
+        >>> Image.new("L", (7, 5)).save("cells.png")
+        >>> plane_size("cells.png")
+        (5, 7)
+    """
     header = read_header(path, tiff_axes)
     return header.height, header.width
 
