@@ -46,14 +46,20 @@ def compiled(function: Function) -> Function:
         dispatcher: Any = numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # no folder is writable for the machine code
         return numba.njit(nogil=True)(function)  # type: ignore[return-value]
-    save = dispatcher._cache.save_overload
+    cache = getattr(dispatcher, "_cache", None)  # missing with NUMBA_DISABLE_JIT=1
+    if cache is not None:
+        cache.save_overload = _without_disk_errors(cache.save_overload)
+    return dispatcher
+
+
+def _without_disk_errors(save: Callable[..., None]) -> Callable[..., None]:
+    """Ignore a full disk or quota: the machine code is used now, and the next process compiles again."""
 
     def save_if_possible(*args: Any) -> None:
-        with suppress(OSError):  # the disk or the quota is full: the next process compiles again
+        with suppress(OSError):
             save(*args)
 
-    dispatcher._cache.save_overload = save_if_possible
-    return dispatcher
+    return save_if_possible
 
 
 def as_native(array: np.ndarray) -> np.ndarray:
