@@ -101,8 +101,8 @@ def live_bytes_of_step(
         fake: use tensors without values, and compute nothing.
 
     Example:
-        >>> round(live_bytes_of_step(572, 1, None) / 2**20)  # MiB
-        1027
+        >>> round(live_bytes_of_step(572, 1, None) / 2**30, 1)  # GiB
+        1.0
     """
     with FakeTensorMode() if fake else nullcontext():
         network = RonnebergerUNet(features=features)
