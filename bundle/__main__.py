@@ -116,11 +116,17 @@ def _understand(name: str, words: list[str]) -> Callable[[], Any] | None:
 
 
 def _check_switches(function: Callable[..., Any], call: functools.partial[Any]) -> None:
-    """Refuse a word after a switch. fire takes the word in `--quick step` as the value of `quick`."""
+    """Refuse a word after a switch, and an option without its value.
+
+    fire takes the word in `--quick step` as the value of `quick`, and True as the value of a last `--out`.
+    """
     signature = inspect.signature(function)
     for name, value in signature.bind(*call.args, **call.keywords).arguments.items():
-        if isinstance(signature.parameters[name].default, bool) and not isinstance(value, bool):
+        parameter = signature.parameters[name]
+        if isinstance(parameter.default, bool) and not isinstance(value, bool):
             raise UsageError(f"--{name} takes no value, got {value!r}; put other words before the options")
+        if isinstance(value, bool) and "bool" not in str(parameter.annotation):
+            raise UsageError(f"--{name} needs a value")
 
 
 def _list_commands(error: bool = False) -> None:

@@ -18,7 +18,7 @@ from scripts.networks.unet import RonnebergerUNet
 
 
 def gradients(dtype: torch.dtype, amp_dtype: str | None, channels_last: bool) -> torch.Tensor:
-    """All gradients of one step in a row, of one network and one tile whatever the arguments say."""
+    """Concatenate all gradients of a step. Network and tile are the same for all arguments."""
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = RonnebergerUNet(features=(8, 16, 32), dropout=0).to(memory_format=layout, dtype=dtype)

@@ -25,7 +25,7 @@ class Described(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """An operation that torch ran: which one, what it read, what it wrote or made, without views of what was there."""
+    """An operation of torch: name, tensors read, and tensors made or written. Views of existing tensors are left out."""
 
     name: str
     inputs: tuple[Described, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Mapping
 
 import torch
@@ -50,9 +51,9 @@ class _FromScoresd(MapTransform):
             out[output_key] = self.convert(out[key])
         return out
 
+    @abstractmethod
     def convert(self, scores: torch.Tensor) -> torch.Tensor:
         """Convert the scores of one entry."""
-        raise NotImplementedError
 
 
 class ProbabilitiesFromScoresd(_FromScoresd):

@@ -79,6 +79,12 @@ def test_a_switch_takes_no_value(words: list[str], capsys: pytest.CaptureFixture
     assert f"{words[1]} takes no value, got '{words[2]}'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["pack", "--out"], ["bench", "step", "--output"], ["sample", "folder", "--size"]])
+def test_an_option_without_its_value_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert words[-1] in capsys.readouterr().err
+
+
 def test_as_a_program_it_ends_with_the_exit_code(bundle_root: Path) -> None:
     words = [sys.executable, "-m", "bundle", "sample", "ignored", "--size", "3"]
     done = subprocess.run(words, cwd=bundle_root, capture_output=True, text=True, timeout=60)
