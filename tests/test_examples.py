@@ -41,7 +41,10 @@ def test_examples_run_as_typed_and_print_the_stated_results(name, tmp_path, monk
     module = importlib.import_module(name)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
 
-    for test in doctest.DocTestFinder().find(module):
+    written = sum(line.strip().startswith(">>> ") for line in Path(str(module.__file__)).read_text().splitlines())
+    tests = doctest.DocTestFinder().find(module)
+    assert sum(len(test.examples) for test in tests) == written  # no example is passed over
+    for test in tests:
         test.globs = names_for(test, module)
         runner.run(test)
 
@@ -55,4 +58,7 @@ PACKAGES = sorted(path.parent.name for path in (ROOT / "scripts").glob("*/__init
 def test_every_exported_function_has_an_example(package):
     module = importlib.import_module(f"scripts.{package}")
     functions = [name for name in module.__all__ if inspect.isroutine(getattr(module, name))]
-    assert [name for name in functions if "Example:" not in (getattr(module, name).__doc__ or "")] == []
+    docstrings = {name: inspect.getdoc(getattr(module, name)) or "" for name in functions}
+    in_yaml = [name for name, text in docstrings.items() if "_target_:" in text]
+    in_python = [name for name, text in docstrings.items() if doctest.DocTestParser().get_examples(text)]
+    assert {*in_yaml, *in_python} == set(functions)

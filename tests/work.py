@@ -25,7 +25,7 @@ class Described(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """An operation of torch: name, tensors read, and tensors made or written. Views of existing tensors are left out."""
+    """An operation of torch: its name, the tensors read, the tensors made or written. Views are left out."""
 
     name: str
     inputs: tuple[Described, ...]

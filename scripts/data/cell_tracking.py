@@ -108,7 +108,7 @@ def _sequences(root: Path, asked: str | int | Sequence[str | int] | None, refere
     folder, _ = _LABELS[reference]
     there = sorted(d.name for d in root.glob("[0-9][0-9]") if d.is_dir())
     if not there:
-        inner = sorted({reference.parent.name for reference in root.glob("*/[0-9][0-9]_GT")})
+        inner = sorted({gold.parent.name for gold in root.glob("*/[0-9][0-9]_GT")})
         remedy = f"set dataset_dir to one of its folders {some(inner)}" if inner else "set dataset_dir to that folder"
         raise FileNotFoundError(f"{root} holds no sequence; expected folders like 01, 01_GT and 01_ST: {remedy}")
     labelled = [name for name in there if (root / f"{name}_{folder}").is_dir()]

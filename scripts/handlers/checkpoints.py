@@ -64,6 +64,13 @@ class BestWeights:
             trainer.terminate()
 
 
+class _ReplacingSaver(DiskSaver):
+    """Save files of one name. ignite would remove the earlier file before each save: an error then leaves no file."""
+
+    def remove(self, filename: str) -> None:
+        """Keep the earlier file. The save replaces it atomically."""
+
+
 class TrainingState:
     """Save everything a training needs to continue, and continue from the saved file.
 
@@ -101,7 +108,7 @@ class TrainingState:
         objects = {**self.objects, "trainer": trainer}
         if self.resume:
             trainer.add_event_handler(Events.STARTED, self._load, objects)
-        saver = DiskSaver(str(self.path.parent), create_dir=True, require_empty=False)
+        saver = _ReplacingSaver(str(self.path.parent), create_dir=True, require_empty=False)
         save = Checkpoint(objects, saver, filename_pattern=self.path.name, n_saved=None)
         trainer.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self._is_due) | Events.COMPLETED, save)
         trainer.add_event_handler(Events.INTERRUPT, save)

@@ -92,7 +92,8 @@ class ExportedNetwork(nn.Module):
         except ImportError:
             raise
         except Exception as error:  # errors for a damaged file differ by engine
-            raise ValueError(f"backend: {self.path} cannot be read: {str(error).strip().splitlines()[0]}") from error
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ValueError(f"backend: {self.path} cannot be read: {reason}") from error
         self.info: dict[str, Any] = json.loads(text) if text else {}
         for key, value in (expected or {}).items():
             if key in self.info and self.info[key] != value:

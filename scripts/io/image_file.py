@@ -65,8 +65,8 @@ class ImageFile(ABC):
         ImageFileError: (header, plane) the file cannot be read. The message names the file and the remedy.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
 
     @cached_property
     def header(self) -> ImageHeader:

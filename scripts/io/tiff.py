@@ -56,7 +56,7 @@ class TiffPlanes(ImageFile):
         (3, 1)
     """
 
-    def __init__(self, path: Path, axes: str | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], axes: str | None = None) -> None:
         super().__init__(path)
         self._given_axes = axes.upper() if axes else None
 

@@ -150,8 +150,9 @@ class ObjectsCSV:
     def add(self, image: str, table: Mapping[str, np.ndarray]) -> None:
         """Append the objects of one image.
 
-            Args:
-        XX: columns of equal length, as from `object_table`.
+        Args:
+            image: name for the first column.
+            table: columns of equal length, as from `object_table`.
         """
         self.columns |= dict.fromkeys(table)
         values = {name: _six_digits(column) for name, column in table.items()}

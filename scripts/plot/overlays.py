@@ -19,6 +19,7 @@ from skimage.draw import polygon as pixels_within
 from skimage.measure import approximate_polygon, find_contours, regionprops
 from skimage.segmentation import find_boundaries
 
+from scripts.data.annotation import annotated_pixels
 from scripts.io.files import replacing
 
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -48,9 +49,8 @@ def error_map(prediction: np.ndarray, label: np.ndarray, valid: np.ndarray | Non
         >>> error_map(np.array([[0, 0, 1, 2]]), np.array([[0, 1, 0, 1]]))
         array([[0, 1, 2, 3]], dtype=uint8)
     """
-    unknown = label < 0 if valid is None else (label < 0) | (valid == 0)
     kinds = [UNKNOWN, CORRECT, MISSED_BACKGROUND, FALSE_BACKGROUND]  # in this order, the first that is true
-    true = [unknown, prediction == label, label == 0, prediction == 0]
+    true = [~annotated_pixels(label, valid), prediction == label, label == 0, prediction == 0]
     return np.select(true, kinds, CONFUSED).astype(np.uint8)
 
 

@@ -177,7 +177,8 @@ class Rand2DElasticSimard(Rand2DElasticField):
 class Rand2DElasticFieldd(Rand2DElasticd):
     """Deform all keys of a dictionary by the same field. Dictionary version of `Rand2DElasticField`.
 
-    The images of all keys must have the same height and width. The random draw does not depend on the keys present.
+    The images of all keys must have the same height and width. The random draw does not depend on the
+    keys present, but without any key nothing is drawn.
 
     Args:
         keys: items to transform, each (C, H, W).

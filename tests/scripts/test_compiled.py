@@ -63,7 +63,12 @@ def test_a_full_disk_for_the_machine_code_stops_nothing(tmp_path):
 
 
 def test_compilation_can_be_switched_off():
-    command = "from scripts.transforms.separation import separation_gap"
+    command = (
+        "import numpy as np; from scripts.transforms.separation import _sees_another, separation_gap\n"
+        "print(type(_sees_another).__name__, separation_gap(np.array([[1, 1, 2, 2]]), 1))"
+    )
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
-    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, env=environment, capture_output=True, check=False)
-    assert done.returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "function [[1 1 0 2]]", done.stderr[-2000:]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import IgniteMetricHandler, LrScheduleHandler, ValidationHandler
 from monai.metrics import CumulativeIterationMetric
@@ -201,3 +202,26 @@ def test_a_file_that_holds_no_weights_is_refused_with_the_kind_of_the_error(cont
     (tmp_path / "model.pt").write_bytes(content)
     with pytest.raises(ValueError, match=rf"not a file of plain tensors \(\w*{reason}\b.*state_dict"):
         load_weights(nn.Conv2d(1, 1, 1), tmp_path / "model.pt")
+
+
+class Unsaveable:
+    """An object whose state cannot be written from the second time on, as on a full disk."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def state_dict(self):
+        self.times += 1
+        return {} if self.times == 1 else {"code": lambda: 0}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_a_failed_save_keeps_the_state_of_the_epoch_before(tmp_path):
+    trainer = Engine(lambda *_: None)
+    path = tmp_path / "training_state.pt"
+    TrainingState(path, {"other": Unsaveable()}).attach(trainer)
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        trainer.run([0, 0], max_epochs=2)
+    assert torch.load(path, weights_only=True)["trainer"]["iteration"] == 2
