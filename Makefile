@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade "pip>=25"
 	$(PY) -m pip install --quiet --constraint constraints.txt torch
-	$(PY) -m pip install --quiet --constraint constraints.txt ".[dev]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@$(PY) -m pip install --quiet --constraint constraints.txt --no-deps --no-binary elasticdeform elasticdeform || \
 		echo "elasticdeform was not built (no C compiler?): the tests that compare with it will be skipped"
 	@touch $@

@@ -21,9 +21,9 @@ import psutil
 import torch
 
 from bundle.datasets.sample import sample
-from bundle.errors import RunError
 from bundle.experiments.experiments import network_of
 from bundle.experiments.provenance import hardware, versions
+from bundle.running.errors import RunError
 from bundle.running.run import ROOT, run
 from scripts.inferers.precision import can_compile
 from scripts.io.files import write_json

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import torch
 
-from bundle.errors import RunError, UsageError, check_whole, did_you_mean
 from bundle.experiments.provenance import MACHINE
-from bundle.terminal import show
+from bundle.running.errors import RunError, UsageError, check_whole, did_you_mean
+from bundle.running.terminal import show
 from scripts.io.files import replacing, write_json
 
 BENCHMARKS = {  # module in benchmarks/ with a function `rows`: the measured work

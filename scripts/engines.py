@@ -8,7 +8,7 @@ from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 from monai.utils import CommonKeys, ensure_tuple
 
-from scripts.data.items import describe_failure
+from .data.items import describe_failure
 
 SHOWN = 5
 OF_ONE_IMAGE = (RuntimeError, ValueError)  # errors that concern a single image

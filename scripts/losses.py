@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scripts.checks import check_choice
-from scripts.inferers.precision import at_least_single
+from .checks import check_choice
+from .inferers.precision import at_least_single
 
 REDUCTIONS = ("mean", "weighted_mean", "sum", "none")
 

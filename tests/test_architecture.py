@@ -9,6 +9,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+import tomllib
 
 from tests.absent import COMMAND_LINE, HEAVY
 
@@ -28,7 +29,8 @@ def imported_at_once(path: Path) -> set[str]:
 def _names(node: ast.AST) -> set[str]:
     if isinstance(node, ast.Import):
         return {alias.name.split(".")[0] for alias in node.names}
-    return {node.module.split(".")[0]} if isinstance(node, ast.ImportFrom) and node.module else set()
+    absolute = isinstance(node, ast.ImportFrom) and node.module and not node.level
+    return {node.module.split(".")[0]} if absolute else set()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "scripts").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
@@ -47,11 +49,19 @@ def test_no_configuration_names_the_tooling():
         assert "_target_: bundle" not in path.read_text()
 
 
-def test_nothing_would_be_installed():
-    """An installed package named `scripts` or `bundle` would hide the bundle's own packages."""
-    text = (ROOT / "pyproject.toml").read_text()
-    assert "packages = []" in text
-    assert "py-modules = []" in text
+@pytest.mark.parametrize("folder", ["scripts", "bundle/running"])
+def test_installed_modules_import_one_another_relatively(folder):
+    """The wheel holds them under another name, beside which `scripts` may be another bundle's."""
+    for path in (ROOT / folder).rglob("*.py"):
+        assert not imported(path) & {"scripts", "bundle", "original_unet"}, path.name
+
+
+def test_the_wheel_holds_every_package():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = {f"original_unet.{path.parent.name}" for path in (ROOT / "scripts").glob("*/__init__.py")}
+    others = set(settings["package-dir"])  # configs, models, running
+    assert set(settings["packages"]) == packages | others
+    assert all((ROOT / folder).is_dir() for folder in settings["package-dir"].values())
 
 
 LEVELS = {  # from the lowest; packages of the same level may import each other
@@ -67,7 +77,6 @@ LEVELS = {  # from the lowest; packages of the same level may import each other
         {"handlers"},
     ),
     "bundle": (
-        {"errors", "terminal"},
         {"running"},
         {"datasets"},
         {"experiments"},
@@ -86,6 +95,14 @@ def package_of(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
+def absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
+    """Get the absolute name of an imported module: in scripts.io.tiff, `..checks` -> scripts.checks."""
+    if not node.level:
+        return str(node.module)
+    above = module.split(".")[: None if is_package and node.level == 1 else int(is_package) - node.level]
+    return ".".join([*above, *([node.module] if node.module else [])])
+
+
 def arrows(top: str) -> dict[str, set[str]]:
     """Map every module of a top-level package to all modules of the package in imports."""
     paths = {module_name(path): path for path in (ROOT / top).rglob("*.py")}
@@ -93,9 +110,10 @@ def arrows(top: str) -> dict[str, set[str]]:
     for name, path in paths.items():
         found[name] = set()
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                whole = [f"{node.module}.{alias.name}" for alias in node.names]  # a module, or a name in a module
-                found[name] |= {full if full in paths else node.module for full in whole} & set(paths)
+            if isinstance(node, ast.ImportFrom):
+                module = absolute(node, name, path.name == "__init__.py")
+                whole = [f"{module}.{alias.name}" for alias in node.names]  # a module, or a name in a module
+                found[name] |= {full if full in paths else module for full in whole} & set(paths)
             elif isinstance(node, ast.Import):
                 found[name] |= {alias.name for alias in node.names} & set(paths)
     return found

@@ -20,7 +20,7 @@ import numpy as np
 
 from bundle.datasets.data_sets import Checked, DataSet, check_pixels, read_pages
 from bundle.datasets.folders import shallowest
-from bundle.errors import RunError
+from bundle.running.errors import RunError
 
 ADDRESSES = (
     "https://data.celltrackingchallenge.net/training-datasets/",

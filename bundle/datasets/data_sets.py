@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageSequence
 
-from bundle.errors import RunError
+from bundle.running.errors import RunError
 
 CHECKSUMS = Path(__file__).parent / "checksums"
 

@@ -12,8 +12,8 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, url2pathname, urlopen
 
-from bundle.errors import RunError, UsageError
-from bundle.terminal import tracked_reading
+from bundle.running.errors import RunError, UsageError
+from bundle.running.terminal import tracked_reading
 
 TIMEOUT = 30.0  # seconds without an answer
 AGENT = "original-unet-bundle"  # some servers refuse a client without a name

@@ -11,7 +11,7 @@ from bundle.datasets.cell_tracking_sets import cell_tracking_set
 from bundle.datasets.data_sets import Checked, DataSet, known_digests
 from bundle.datasets.download import bring
 from bundle.datasets.folders import check_may_write, whole_folder
-from bundle.errors import RunError, UsageError
+from bundle.running.errors import RunError, UsageError
 
 DATA_SETS = {
     "isbi2012": isbi2012.DATA_SET,

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bundle.errors import UsageError
+from bundle.running.errors import UsageError
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from PIL import Image
 
 from bundle.datasets.data_sets import Checked, DataSet, check_pixels, known_digests, read_pages
 from bundle.datasets.folders import shallowest
-from bundle.errors import RunError
+from bundle.running.errors import RunError
 
 VOLUMES = {  # folder in our layout: the challenge's own file
     "train/images": "train-volume.tif",

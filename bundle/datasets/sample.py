@@ -10,8 +10,8 @@ from PIL import Image
 
 from bundle.datasets.folders import whole_folder
 from bundle.datasets.synthetic_em import SMALLEST_SIDE, synthetic_section
-from bundle.errors import check_whole
-from bundle.terminal import tracked
+from bundle.running.errors import check_whole
+from bundle.running.terminal import tracked
 
 
 def sample(folder: str, size: int = 512, train: int = 8, test: int = 4, seed: int = 0, overwrite: bool = False) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from bundle.errors import RunError
 from bundle.experiments.experiments import EXPERIMENTS, PAPER_FEATURES, Experiment, Published
+from bundle.running.errors import RunError
 from scripts.io.files import replacing
 
 RESULT, TABLE = "results.json", "table.md"

@@ -18,11 +18,11 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from bundle.datasets.fetch import DATA_SETS
-from bundle.errors import UsageError, check_whole
 from bundle.experiments.experiments import ABLATIONS, EXPERIMENTS, Experiment
 from bundle.experiments.provenance import MACHINE, sha256_of
 from bundle.experiments.report import RESULT, report
 from bundle.experiments.variants import variants
+from bundle.running.errors import UsageError, check_whole
 from bundle.running.overrides import check_overrides
 from bundle.running.run import ROOT, run
 from scripts.handlers.history import read_history

@@ -12,8 +12,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from bundle.datasets.synthetic_em import synthetic_section
-from bundle.errors import RunError, UsageError
 from bundle.experiments.provenance import sha256_of
+from bundle.running.errors import RunError, UsageError
 from bundle.running.overrides import check_overrides
 from scripts.handlers.checkpoints import load_weights
 from scripts.networks.unet import RonnebergerUNet

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from bundle.errors import UsageError, check_whole
 from bundle.experiments.experiments import ABLATIONS, PAPER_FEATURES, QUICK_FEATURES, network_of
+from bundle.running.errors import UsageError, check_whole
 
 FOLDS = 5
 

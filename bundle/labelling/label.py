@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from bundle.errors import UsageError
+from bundle.running.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = "ORIGINAL_UNET_LABEL_ENV"  # names the folder of MONAI Label's Python environment

@@ -20,8 +20,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from bundle.errors import RunError, UsageError
 from bundle.publishing.layout import NAME, WEIGHTS
+from bundle.running.errors import RunError, UsageError
 from bundle.running.overrides import check_overrides
 from bundle.running.run import ROOT
 from scripts.handlers.checkpoints import load_weights

@@ -20,12 +20,12 @@ import yaml
 from PIL import Image
 
 from bundle.datasets.synthetic_em import synthetic_section
-from bundle.errors import UsageError
 from bundle.experiments.provenance import sha256_of
 from bundle.experiments.trained import Trained, load_trained
 from bundle.publishing.export import write_checked
 from bundle.publishing.exporters import FORMATS, check_installed, tile_sizes
 from bundle.publishing.layout import write_archive
+from bundle.running.errors import UsageError
 from bundle.running.run import ROOT
 from scripts import checks
 from scripts.io.files import replacing
@@ -135,7 +135,7 @@ def network_source() -> str:
         True
     """
     future = "from __future__ import annotations\n"
-    own = re.compile(r"^from scripts\..*\n", re.MULTILINE)
+    own = re.compile(r"^from \.\S* import .*\n", re.MULTILINE)
     parts = [own.sub("", inspect.getsource(module)).replace(future, "") for module in (checks, geometry, unet)]
     return future + "\n".join(parts)
 

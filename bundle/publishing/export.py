@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bundle.errors import RunError, UsageError
 from bundle.experiments.trained import Trained, load_trained
 from bundle.publishing.exporters import FORMATS, ExportFormat, check_installed, tile_sizes
 from bundle.publishing.quantizing import calibration_addresses, calibration_tiles, int8_format
+from bundle.running.errors import RunError, UsageError
 from scripts.inferers.exported import ExportedNetwork
 from scripts.inferers.overlap_tile import OverlapTileInferer
 from scripts.io.files import replacing

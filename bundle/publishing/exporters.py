@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bundle.errors import UsageError
+from bundle.running.errors import UsageError
 from scripts.inferers.exported import INFO, INPUT, OUTPUT
 from scripts.inferers.tiling import TileRule
 from scripts.networks.unet import RonnebergerUNet

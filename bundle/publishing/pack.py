@@ -13,11 +13,11 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
-from bundle.errors import RunError, UsageError
 from bundle.experiments.provenance import commit_of, sha256_of
 from bundle.publishing.bioimageio import write_bioimageio
 from bundle.publishing.exporters import check_installed
 from bundle.publishing.layout import LARGE_FILES, MEBIBYTE, NAME, WEIGHTS, ZOO_LIMIT, travelling_files, write_archive
+from bundle.running.errors import RunError, UsageError
 from bundle.running.run import ROOT
 from scripts.handlers.checkpoints import load_weights
 from scripts.io.files import replacing

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from bundle.errors import UsageError
 from bundle.experiments.trained import Trained
 from bundle.publishing.exporters import FORMATS, ExportFormat, quiet_exporters, write_onnx
+from bundle.running.errors import UsageError
 from scripts.data.datalist import find_images
 from scripts.inferers.exported import INPUT
 from scripts.inferers.overlap_tile import OverlapTileInferer

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from bundle.errors import RunError, UsageError
 from bundle.publishing.rules import RULES
 from bundle.publishing.rules.basis import Bundle, Finding, NotChecked
+from bundle.running.errors import RunError, UsageError
 from bundle.running.run import ROOT
-from bundle.terminal import tracked
+from bundle.running.terminal import tracked
 
 Rule = Callable[[Bundle], Iterator[Finding]]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from bundle.errors import did_you_mean
-from bundle.running.overrides import close_ids, known_ids
+from .errors import did_you_mean
+from .overrides import close_ids, known_ids
 
 WRAPPERS = (  # MONAI's own messages around the cause: instantiate(), ConfigExpression.evaluate(), apply_transform()
     "Failed to instantiate component",

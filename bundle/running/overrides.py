@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_item import ComponentLocator, ConfigComponent
 from monai.bundle.reference_resolver import ReferenceResolver
 
-from bundle.errors import UsageError, did_you_mean
+from .errors import UsageError, did_you_mean
 
 COMPONENT_KEYS = set(ConfigComponent.non_arg_keys)  # keys of a component that MONAI reads itself
 WORDS = {"true": True, "false": False, "null": None, "~": None}  # YAML's words; a command line passes them as text

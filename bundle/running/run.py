@@ -17,11 +17,11 @@ from monai.bundle import ConfigParser, update_kwargs
 from monai.bundle import run as monai_run
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
-from bundle.errors import RunError, UsageError, did_you_mean
-from bundle.running.failures import explain
-from bundle.running.overrides import MARKS, check_overrides, close_ids
+from .errors import RunError, UsageError, did_you_mean
+from .failures import explain
+from .overrides import MARKS, check_overrides, close_ids
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = next(folder for folder in Path(__file__).resolve().parents[1:3] if (folder / "configs").is_dir())
 RUN_ARGUMENTS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking")
 WORKFLOW_ARGUMENTS = ("workflow_name", "workflow_type", "properties_path")  # MONAI passes these to its workflow class
 FIXED = (*RUN_ARGUMENTS, *WORKFLOW_ARGUMENTS)

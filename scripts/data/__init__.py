@@ -14,13 +14,13 @@
 | `source_of`, `file_of`, `describe_failure` | name the file of an item, for messages                            |
 """
 
-from scripts.data.annotation import annotated_pixels, mark_border, mark_unannotated
-from scripts.data.cell_tracking import split_cell_tracking
-from scripts.data.datalist import find_images, find_pairs, natural_order
-from scripts.data.datasets import ReadAheadLoader, TolerantDataset, processes_for
-from scripts.data.items import describe_failure, file_of, source_of
-from scripts.data.pairs import check_pairs
-from scripts.data.splits import save_split, split_datalist
+from .annotation import annotated_pixels, mark_border, mark_unannotated
+from .cell_tracking import split_cell_tracking
+from .datalist import find_images, find_pairs, natural_order
+from .datasets import ReadAheadLoader, TolerantDataset, processes_for
+from .items import describe_failure, file_of, source_of
+from .pairs import check_pairs
+from .splits import save_split, split_datalist
 
 __all__ = [
     "ReadAheadLoader",

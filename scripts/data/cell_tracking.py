@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.checks import check_choice
-from scripts.data.pairs import SHOWN, check_pairs, existing, some
-from scripts.data.splits import save_split
-from scripts.io.names import PathLike
+from ..checks import check_choice
+from ..io.names import PathLike
+from .pairs import SHOWN, check_pairs, existing, some
+from .splits import save_split
 
 _LABELS = {"gold": ("GT/SEG", "man_seg"), "silver": ("ST/SEG", "man_seg"), "markers": ("GT/TRA", "man_track")}
 

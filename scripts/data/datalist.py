@@ -24,10 +24,10 @@ from typing import Any
 
 from monai.data import load_decathlon_datalist
 
-from scripts.data.pairs import SHOWN, check_pairs, existing, some
-from scripts.io.image_file import ImageFileError
-from scripts.io.names import IMAGE_SUFFIXES, PathLike, image_name, image_suffix, plane_address, split_address
-from scripts.io.reader import read_header
+from ..io.image_file import ImageFileError
+from ..io.names import IMAGE_SUFFIXES, PathLike, image_name, image_suffix, plane_address, split_address
+from ..io.reader import read_header
+from .pairs import SHOWN, check_pairs, existing, some
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from monai.data import DataLoader, Dataset
 
-from scripts.data.items import describe_failure
+from .items import describe_failure
 
 
 class TolerantDataset(Dataset):

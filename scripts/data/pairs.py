@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scripts.io.image_file import ImageHeader
-from scripts.io.names import PathLike, plane_address, split_address
-from scripts.io.reader import read_header
+from ..io.image_file import ImageHeader
+from ..io.names import PathLike, plane_address, split_address
+from ..io.reader import read_header
 
 SHOWN = 5  # names in an error
 LABELS = ("label", "markers")  # entries of the image's size; markers are optional

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from scripts.checks import check_choice
-from scripts.data.pairs import some
-from scripts.io.files import write_json
-from scripts.io.names import PathLike, image_suffix, split_address
+from ..checks import check_choice
+from ..io.files import write_json
+from ..io.names import PathLike, image_suffix, split_address
+from .pairs import some
 
 logger = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ Other names, for Python and for other keys of a configuration:
 | `loss_of`              | gets the loss from the output of a trainer                               |
 """
 
-from scripts.lazy import lazy
+from ..lazy import lazy
 
 _NAMES = {
     "checkpoints": ["BestWeights", "LoadWeights", "TrainingState", "load_weights"],

@@ -12,7 +12,7 @@ from ignite.handlers import Checkpoint, DiskSaver
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
-from scripts.handlers.time_limit import TimeLimit
+from .time_limit import TimeLimit
 
 
 class BestWeights:

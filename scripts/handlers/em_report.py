@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine
 
-from scripts.data.annotation import annotated_pixels
-from scripts.handlers.reports import ImageReport, lowest, rounded
-from scripts.io.arrays import as_array
-from scripts.io.files import write_csv, write_json
-from scripts.metrics.images import measure_once
-from scripts.metrics.membranes import (
+from ..data.annotation import annotated_pixels
+from ..io.arrays import as_array
+from ..io.files import write_csv, write_json
+from ..metrics.images import measure_once
+from ..metrics.membranes import (
     POOLED,
     THINNED,
     THRESHOLDS,
@@ -25,11 +24,12 @@ from scripts.metrics.membranes import (
     stack_curves,
     thinned_curves,
 )
-from scripts.metrics.overlap import agreement
-from scripts.metrics.pixels import split_target
-from scripts.metrics.warping import WarpingError, warping_error
-from scripts.plot.evaluation import threshold_figure
-from scripts.plot.panels import save_figure
+from ..metrics.overlap import agreement
+from ..metrics.pixels import split_target
+from ..metrics.warping import WarpingError, warping_error
+from ..plot.evaluation import threshold_figure
+from ..plot.panels import save_figure
+from .reports import ImageReport, lowest, rounded
 
 DOI = "10.3389/fnana.2015.00142"
 DEFINITIONS = {

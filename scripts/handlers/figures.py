@@ -14,15 +14,15 @@ from matplotlib.figure import Figure
 from monai.engines import Evaluator, Trainer
 from torch.utils.tensorboard import SummaryWriter
 
-from scripts.data.items import source_of
-from scripts.engines import engine_items
-from scripts.handlers.history import read_history
-from scripts.handlers.tracking import log_picture
-from scripts.io.arrays import as_array
-from scripts.io.names import ResultNames
-from scripts.metrics.pixels import split_target, to_class_map
-from scripts.networks.geometry import center_crop
-from scripts.plot.panels import curves_figure, figure_pixels, panel_figure, save_figure
+from ..data.items import source_of
+from ..engines import engine_items
+from ..io.arrays import as_array
+from ..io.names import ResultNames
+from ..metrics.pixels import split_target, to_class_map
+from ..networks.geometry import center_crop
+from ..plot.panels import curves_figure, figure_pixels, panel_figure, save_figure
+from .history import read_history
+from .tracking import log_picture
 
 
 class TrainingFigures:

@@ -12,9 +12,9 @@ from ignite.exceptions import NotComputableError
 from ignite.metrics import Average
 from monai.engines import Evaluator, Trainer
 
-from scripts.handlers.progress import loss_of
-from scripts.handlers.tracking import log_metrics
-from scripts.io.files import read_csv, six_digits, write_csv
+from ..io.files import read_csv, six_digits, write_csv
+from .progress import loss_of
+from .tracking import log_metrics
 
 COLUMNS = ("epoch", "iteration", "lr", "loss", "seconds")
 

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine
 
-from scripts.data.annotation import annotated_pixels
-from scripts.handlers.reports import ImageReport, lowest, rounded
-from scripts.io.arrays import as_array
-from scripts.io.files import write_csv, write_json
-from scripts.metrics.objects import (
+from ..data.annotation import annotated_pixels
+from ..io.arrays import as_array
+from ..io.files import write_csv, write_json
+from ..metrics.objects import (
     THRESHOLDS,
     det_counts,
     det_from_counts,
@@ -22,9 +21,10 @@ from scripts.metrics.objects import (
     seg_from_counts,
     seg_jaccards_of,
 )
-from scripts.metrics.overlap import overlaps
-from scripts.plot.evaluation import jaccard_figure
-from scripts.plot.panels import save_figure
+from ..metrics.overlap import overlaps
+from ..plot.evaluation import jaccard_figure
+from ..plot.panels import save_figure
+from .reports import ImageReport, lowest, rounded
 
 DEFINITIONS = {
     "seg": "mean over reference objects of the Jaccard index with the one result object that covers more than half of "

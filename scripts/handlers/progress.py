@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar as IgniteProgressBar
 from monai.engines import IterationEvents, Trainer
 
-from scripts.handlers.time_limit import TimeLimit
+from .time_limit import TimeLimit
 
 SMOOTHING = 0.95  # share of the previous mean in the running mean of the loss
 

@@ -13,13 +13,13 @@ import numpy as np
 from ignite.engine import Engine, Events
 from monai.utils import string_list_all_gather
 
-from scripts.data.annotation import annotated_pixels
-from scripts.data.items import source_of
-from scripts.engines import engine_items
-from scripts.io.arrays import as_array
-from scripts.io.files import write_csv, write_json
-from scripts.metrics.images import measure_once
-from scripts.metrics.pixels import dice_per_class, image_confusion, iou_per_class, nan_mean, pixel_error
+from ..data.annotation import annotated_pixels
+from ..data.items import source_of
+from ..engines import engine_items
+from ..io.arrays import as_array
+from ..io.files import write_csv, write_json
+from ..metrics.images import measure_once
+from ..metrics.pixels import dice_per_class, image_confusion, iou_per_class, nan_mean, pixel_error
 
 AVERAGING = (
     "mean: of the values of the images, leaving out those where a class is in neither prediction nor truth; "

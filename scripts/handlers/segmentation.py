@@ -13,14 +13,14 @@ import numpy as np
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
-from scripts.data.items import source_of
-from scripts.engines import OF_ONE_IMAGE, FolderEvaluator, engine_items
-from scripts.io.arrays import as_array
-from scripts.io.files import write_csv
-from scripts.io.names import ResultNames
-from scripts.io.writer import SegmentationStore
-from scripts.metrics.shapes import ObjectsCSV, object_table
-from scripts.plot.overlays import class_key, overlay_image, save_image
+from ..data.items import source_of
+from ..engines import OF_ONE_IMAGE, FolderEvaluator, engine_items
+from ..io.arrays import as_array
+from ..io.files import write_csv
+from ..io.names import ResultNames
+from ..io.writer import SegmentationStore
+from ..metrics.shapes import ObjectsCSV, object_table
+from ..plot.overlays import class_key, overlay_image, save_image
 
 BESIDE_BYTES = 2**28  # larger results (above 3600 x 3600 pixels) are written before the next image is computed
 

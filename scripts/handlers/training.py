@@ -16,8 +16,8 @@ from monai.handlers import ValidationHandler
 from monai.optimizers import WarmupCosineSchedule as _WarmupCosineSchedule
 from torch import nn
 
-from scripts.handlers.progress import loss_of
-from scripts.handlers.time_limit import TimeLimit
+from .progress import loss_of
+from .time_limit import TimeLimit
 
 
 class Attached:

@@ -15,11 +15,11 @@
 | `KeepFreedMemory`, `keep_freed_memory`       | keep freed memory for the next step or tile                          |
 """
 
-from scripts.inferers.exported import ExportedNetwork
-from scripts.inferers.memory import KeepFreedMemory, keep_freed_memory
-from scripts.inferers.orientations import Orientation, turn
-from scripts.inferers.overlap_tile import MixedPrecisionInferer, OverlapTileInferer
-from scripts.inferers.precision import (
+from .exported import ExportedNetwork
+from .memory import KeepFreedMemory, keep_freed_memory
+from .orientations import Orientation, turn
+from .overlap_tile import MixedPrecisionInferer, OverlapTileInferer
+from .precision import (
     at_least_single,
     autocast,
     can_compile,
@@ -27,8 +27,8 @@ from scripts.inferers.precision import (
     training_layout,
     trains_in_channels_last,
 )
-from scripts.inferers.smaller_passes import TileMemoryError
-from scripts.inferers.tiling import Tile, TileBatch, TileJob, TilePlan, TileRule, plan_tiles
+from .smaller_passes import TileMemoryError
+from .tiling import Tile, TileBatch, TileJob, TilePlan, TileRule, plan_tiles
 
 __all__ = [
     "ExportedNetwork",

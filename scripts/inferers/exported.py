@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from torch.export.passes import move_to_device_pass
 
-from scripts.checks import check_choice
-from scripts.inferers.precision import amp_dtype_of
+from ..checks import check_choice
+from .precision import amp_dtype_of
 
 INFO = "original_unet.json"  # key of the description in a file: classes, grey values, geometry, checksum of the weights
 INPUT, OUTPUT = "image", "scores"  # names of the tensors in an ONNX file

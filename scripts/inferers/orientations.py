@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from scripts.networks.geometry import reflect_index
+from ..networks.geometry import reflect_index
 
 
 class Orientation(NamedTuple):

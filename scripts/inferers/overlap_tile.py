@@ -15,12 +15,12 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer
 from tqdm import tqdm
 
-from scripts.checks import check_choice
-from scripts.inferers.memory import bytes_per_pixel, free_memory
-from scripts.inferers.orientations import ORIENTATIONS, add_tile, cut_tile
-from scripts.inferers.precision import AMP_CHOICES, amp_dtype_of, at_least_single, autocast, trains_in_channels_last
-from scripts.inferers.smaller_passes import ran_out_of_memory, smaller_pass
-from scripts.inferers.tiling import PADDINGS, TileBatch, TileRule, plan_batches, smallest_tile
+from ..checks import check_choice
+from .memory import bytes_per_pixel, free_memory
+from .orientations import ORIENTATIONS, add_tile, cut_tile
+from .precision import AMP_CHOICES, amp_dtype_of, at_least_single, autocast, trains_in_channels_last
+from .smaller_passes import ran_out_of_memory, smaller_pass
+from .tiling import PADDINGS, TileBatch, TileRule, plan_batches, smallest_tile
 
 
 class OverlapTileInferer(Inferer):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from scripts.checks import check_choice
+from ..checks import check_choice
 
 AMP_DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}  # None: no autocast
 AMP_CHOICES = (None, "auto", *AMP_DTYPES)

@@ -7,7 +7,7 @@ from math import prod, sqrt
 
 import torch
 
-from scripts.inferers.tiling import TileBatch, TileRule
+from .tiling import TileBatch, TileRule
 
 OUT_OF_MEMORY = (  # messages of CUDA's libraries; the first: cuDNN has no memory for the workspace of any algorithm
     "unable to find an engine to execute this computation",

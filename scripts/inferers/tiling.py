@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from monai.utils import ensure_tuple_rep
 
-from scripts.checks import check_choice
-from scripts.inferers.orientations import ORIENTATIONS, Orientation
-from scripts.networks import geometry
+from ..checks import check_choice
+from ..networks import geometry
+from .orientations import ORIENTATIONS, Orientation
 
 PADDINGS = ("valid", "same", "retain_dim")
 

@@ -17,16 +17,16 @@
 | `ItkResult`, `PngResult`                            | write MHA or NRRD, or PNG                                   |
 """
 
-from scripts.io.arrays import as_array
-from scripts.io.files import read_csv, replacing, six_digits, temporary_path, write_csv, write_json
-from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, ResultFile
-from scripts.io.itk import ItkFile, ItkResult
-from scripts.io.names import ResultNames, image_name, image_suffix, plane_address, split_address
-from scripts.io.nifti import NiftiFile, NiftiResult
-from scripts.io.png import PillowFile, PngResult
-from scripts.io.reader import PlaneReader, plane_size, read_header
-from scripts.io.tiff import TiffPlanes, TiffResult
-from scripts.io.writer import SegmentationStore
+from .arrays import as_array
+from .files import read_csv, replacing, six_digits, temporary_path, write_csv, write_json
+from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile
+from .itk import ItkFile, ItkResult
+from .names import ResultNames, image_name, image_suffix, plane_address, split_address
+from .nifti import NiftiFile, NiftiResult
+from .png import PillowFile, PngResult
+from .reader import PlaneReader, plane_size, read_header
+from .tiff import TiffPlanes, TiffResult
+from .writer import SegmentationStore
 
 __all__ = [
     "ImageFile",

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from scripts.io.files import replacing
-from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
+from .files import replacing
+from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
 
 # number types without images in ITK's Python package: ITK converts them to short or double
 _WIDER = {"char": "SS", "long": "D", "unsigned_long": "D", "long_long": "D", "unsigned_long_long": "D"}

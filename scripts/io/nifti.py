@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from scripts.io.files import replacing
-from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
+from .files import replacing
+from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
 
 
 class NiftiFile(ImageFile):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from scripts.io.files import replacing
-from scripts.io.image_file import ImageFile, ImageHeader, ResultFile, require
+from .files import replacing
+from .image_file import ImageFile, ImageHeader, ResultFile, require
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow refuses more than 179 megapixels as an attack; large sections have more
 

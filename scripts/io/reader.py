@@ -10,9 +10,9 @@ import numpy as np
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
-from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader
-from scripts.io.itk import ItkFile
-from scripts.io.names import (
+from .image_file import ImageFile, ImageFileError, ImageHeader
+from .itk import ItkFile
+from .names import (
     IMAGE_SUFFIXES,
     NIFTI_SUFFIXES,
     PILLOW_SUFFIXES,
@@ -22,9 +22,9 @@ from scripts.io.names import (
     plane_address,
     split_address,
 )
-from scripts.io.nifti import NiftiFile
-from scripts.io.png import PillowFile
-from scripts.io.tiff import TiffPlanes
+from .nifti import NiftiFile
+from .png import PillowFile
+from .tiff import TiffPlanes
 
 
 def _open_image(path: Path, tiff_axes: str | None = None) -> ImageFile:

@@ -27,8 +27,8 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from scripts.io.files import temporary_path
-from scripts.io.image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
+from .files import temporary_path
+from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
 
 logger = logging.getLogger(__name__)
 

@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from scripts.checks import check_choice
-from scripts.io.arrays import as_array
-from scripts.io.image_file import ResultFile
-from scripts.io.itk import ItkResult
-from scripts.io.names import PathLike, ResultNames, image_suffix, result_suffix, split_address
-from scripts.io.nifti import NiftiResult
-from scripts.io.png import PngResult
-from scripts.io.reader import read_header
-from scripts.io.tiff import TiffResult
+from ..checks import check_choice
+from .arrays import as_array
+from .image_file import ResultFile
+from .itk import ItkResult
+from .names import PathLike, ResultNames, image_suffix, result_suffix, split_address
+from .nifti import NiftiResult
+from .png import PngResult
+from .reader import read_header
+from .tiff import TiffResult
 
 logger = logging.getLogger(__name__)
 

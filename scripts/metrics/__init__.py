@@ -34,7 +34,7 @@ Functions and classes for Python:
 | `ObjectMetricHandler`                                | base class of `SegScore` and `DetScore`                       |
 """
 
-from scripts.lazy import lazy
+from ..lazy import lazy
 
 _NAMES = {
     "ignite": ["DetScore", "InstanceScore", "ObjectMetric", "ObjectMetricHandler", "SegScore", "key_metric"],

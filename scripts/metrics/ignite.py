@@ -15,12 +15,12 @@ import torch
 from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler
 
-from scripts.checks import check_choice
-from scripts.engines import engine_items
-from scripts.io.arrays import as_array
-from scripts.metrics.images import ImageMetric
-from scripts.metrics.membranes import VInfo, VRand
-from scripts.metrics.objects import (
+from ..checks import check_choice
+from ..engines import engine_items
+from ..io.arrays import as_array
+from .images import ImageMetric
+from .membranes import VInfo, VRand
+from .objects import (
     det_counts,
     det_from_counts,
     instance_counts,
@@ -28,7 +28,7 @@ from scripts.metrics.objects import (
     seg_counts,
     seg_from_counts,
 )
-from scripts.metrics.pixels import MeanDice, MeanIoU, split_target
+from .pixels import MeanDice, MeanIoU, split_target
 
 MEASURES = ("precision", "recall", "f1", "mean_matched_iou")
 

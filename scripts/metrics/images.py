@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from monai.handlers import IgniteMetricHandler
 from monai.metrics import CumulativeIterationMetric
 
-from scripts.io.arrays import as_array
+from ..io.arrays import as_array
 
 
 def measure_once(engine: Engine, measure: Callable[..., Any], *arguments: Any) -> Any:

@@ -21,12 +21,12 @@ from monai.handlers import from_engine
 from scipy import sparse
 from skimage.measure import label as connected_components
 
-from scripts.data.annotation import annotated_pixels
-from scripts.io.arrays import as_array
-from scripts.metrics.images import ImageMetric, ImageMetricHandler
-from scripts.metrics.overlap import Agreement, agreement, overlap_table, rand_pairs, v_info, v_rand
-from scripts.metrics.pixels import nan_mean, split_target
-from scripts.metrics.thinning import cell_regions, thin_membrane
+from ..data.annotation import annotated_pixels
+from ..io.arrays import as_array
+from .images import ImageMetric, ImageMetricHandler
+from .overlap import Agreement, agreement, overlap_table, rand_pairs, v_info, v_rand
+from .pixels import nan_mean, split_target
+from .thinning import cell_regions, thin_membrane
 
 # adding up 0.1, as in the challenge's program, keeps the last one just below 1: a probability of 1 is above all of them
 THRESHOLDS = np.cumsum([0.0] + [0.1] * 10)

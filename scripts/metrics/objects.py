@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from scripts.data.annotation import annotated_pixels
-from scripts.metrics.overlap import Overlaps, overlaps
-from scripts.metrics.pixels import ratio
+from ..data.annotation import annotated_pixels
+from .overlap import Overlaps, overlaps
+from .pixels import ratio
 
 Frames = Iterable[np.ndarray]  # label images (H, W), a list, a stack or a generator
 

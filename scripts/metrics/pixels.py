@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from monai.handlers import IgniteMetricHandler, from_engine
 
-from scripts.data.annotation import annotated_pixels
-from scripts.io.arrays import as_array
-from scripts.metrics.images import ImageMetric, ImageMetricHandler
-from scripts.metrics.overlap import whole_numbers
+from ..data.annotation import annotated_pixels
+from ..io.arrays import as_array
+from .images import ImageMetric, ImageMetricHandler
+from .overlap import whole_numbers
 
 
 def confusion_matrix(

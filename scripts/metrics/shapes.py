@@ -14,7 +14,7 @@ from monai.utils import string_list_all_gather
 from scipy.ndimage import find_objects, mean
 from skimage.measure import perimeter
 
-from scripts.io.files import replacing, six_digits, temporary_path
+from ..io.files import replacing, six_digits, temporary_path
 
 _UNITS = {"um": "um", "µm": "um", "μm": "um", "micron": "um", "micrometer": "um", "micrometre": "um"}
 

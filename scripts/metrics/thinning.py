@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from scripts.compiled import compiled
+from ..compiled import compiled
 
 MEMBRANE, LINE, QUEUED = 0, -1, -2  # pixels of no region
 

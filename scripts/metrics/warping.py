@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scripts.compiled import compiled
-from scripts.metrics.membranes import THRESHOLDS, checked_probability
-from scripts.metrics.thinning import cell_regions
+from ..compiled import compiled
+from .membranes import THRESHOLDS, checked_probability
+from .thinning import cell_regions
 
 EDGES = ((0, 1), (-1, 0), (0, -1), (1, 0))  # the 4 neighbours of a pixel as (dy, dx)
 RING = (*EDGES, (-1, 1), (-1, -1), (1, -1), (1, 1))  # the 8 neighbours

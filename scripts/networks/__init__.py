@@ -4,7 +4,7 @@
 features and mirror images at the border.
 """
 
-from scripts.networks.geometry import center_crop, output_size, reflect_index
-from scripts.networks.unet import RonnebergerUNet
+from .geometry import center_crop, output_size, reflect_index
+from .unet import RonnebergerUNet
 
 __all__ = ["RonnebergerUNet", "center_crop", "output_size", "reflect_index"]

@@ -5,17 +5,19 @@ The paper's network: 23 convolutions, 31,030,658 parameters for one channel in a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import prod, sqrt
+from typing import Any
 
 import torch
 from monai.networks.layers.factories import Conv, Dropout, Pool
 from monai.networks.layers.utils import get_norm_layer
 from torch import nn
 
-from scripts.checks import check_choice
-from scripts.networks.geometry import center_crop, margin, output_size
+from ..checks import check_choice
+from .geometry import center_crop, margin, output_size
 
 
 class RonnebergerUNet(nn.Module):
@@ -44,6 +46,7 @@ class RonnebergerUNet(nn.Module):
         retain_dim: interpolate (nearest) the output back to the size of the input.
 
     Attributes:
+        definition: all arguments, to build the same network again.
         depth: number of poolings, 4 in the paper.
         margin: pixels lost on every side, 92 in the paper; 0 for "same" or `retain_dim`.
 
@@ -76,6 +79,8 @@ class RonnebergerUNet(nn.Module):
         retain_dim: bool = False,
     ) -> None:
         super().__init__()
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        self.definition = self.complete(given)
         features = tuple(features)
         up_features = features[:-1] if up_features is None else tuple(up_features)
         check_choice("spatial_dims", spatial_dims, (1, 2, 3))
@@ -144,6 +149,20 @@ class RonnebergerUNet(nn.Module):
             below = here
         self.scores = Conv[Conv.CONV, spatial_dims](features[0], out_channels, kernel_size=1)
         self.reset_parameters()
+
+    @staticmethod
+    def complete(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the defaults to some arguments of the network. The result can be written as JSON.
+
+        Example:
+            >>> RonnebergerUNet.complete({"features": (4, 8, 16)})["up_features"]
+            [4, 8]
+        """
+        defaults = {name: p.default for name, p in inspect.signature(RonnebergerUNet).parameters.items()}
+        whole = {**defaults, **arguments}
+        if whole["up_features"] is None:
+            whole["up_features"] = whole["features"][:-1]
+        return {name: list(value) if isinstance(value, (tuple, list)) else value for name, value in whole.items()}
 
     def reset_parameters(self) -> None:
         """Draw weights from N(0, sqrt(2 / N)), N = incoming nodes of one neuron (Sec. 3, He et al. 2015); biases 0."""

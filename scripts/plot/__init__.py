@@ -15,7 +15,7 @@
 | `save_figure`      | nothing; writes a figure as a file                                 |
 """
 
-from scripts.lazy import lazy
+from ..lazy import lazy
 
 _NAMES = {
     "evaluation": ["jaccard_figure", "threshold_figure"],

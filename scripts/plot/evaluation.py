@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-from scripts.metrics.membranes import ThresholdCurve
-from scripts.metrics.warping import WarpingError
-from scripts.plot.overlays import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
-from scripts.plot.panels import mark_best, new_figure
+from ..metrics.membranes import ThresholdCurve
+from ..metrics.warping import WarpingError
+from .overlays import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from .panels import mark_best, new_figure
 
 BINS = 20
 

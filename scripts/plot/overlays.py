@@ -19,8 +19,8 @@ from skimage.draw import polygon as pixels_within
 from skimage.measure import approximate_polygon, find_contours, regionprops
 from skimage.segmentation import find_boundaries
 
-from scripts.data.annotation import annotated_pixels
-from scripts.io.files import replacing
+from ..data.annotation import annotated_pixels
+from ..io.files import replacing
 
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#BBBBBB"

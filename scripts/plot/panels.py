@@ -16,8 +16,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from scripts.io.files import replacing
-from scripts.plot.overlays import (
+from ..io.files import replacing
+from .overlays import (
     BLUE,
     CONFUSED,
     CORRECT,

@@ -4,6 +4,6 @@
 program.
 """
 
-from scripts.serving.labels import ServedLabeld
+from .labels import ServedLabeld
 
 __all__ = ["ServedLabeld"]

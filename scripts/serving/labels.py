@@ -19,8 +19,8 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from scripts.data.items import file_of
-from scripts.io.arrays import as_array
+from ..data.items import file_of
+from ..io.arrays import as_array
 
 IMAGE_PATH, MODEL = "image_path", "model"  # entries added by MONAI Label; no data set of this bundle has them
 EXTENSION, DTYPE = "result_extension", "result_dtype"  # a request may set format and dtype for the writer

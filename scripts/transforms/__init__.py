@@ -21,8 +21,8 @@ The functions do the same for arrays: `normalize_image`, `instances_from_mask`, 
 `apply_displacements`.
 """
 
-from scripts.transforms.activations import LikeliestClassd, ProbabilitiesFromScoresd
-from scripts.transforms.displacements import (
+from .activations import LikeliestClassd, ProbabilitiesFromScoresd
+from .displacements import (
     CoarseField,
     Field,
     SimardField,
@@ -30,7 +30,7 @@ from scripts.transforms.displacements import (
     sample_displacements,
     sample_simard_displacements,
 )
-from scripts.transforms.elastic import (
+from .elastic import (
     Rand2DElasticCoarse,
     Rand2DElasticCoarsed,
     Rand2DElasticField,
@@ -39,11 +39,11 @@ from scripts.transforms.elastic import (
     Rand2DElasticSimardd,
     Rand2DElasticTiled,
 )
-from scripts.transforms.instance_labels import InstanceLabelsd, instances_from_mask
-from scripts.transforms.intensity import NormalizeImaged, RandNoised, normalize_image
-from scripts.transforms.objects import InstancesFromScoresd
-from scripts.transforms.resampling import DrawnTile, affine_matrix, apply_displacements, extract_tile
-from scripts.transforms.weight_maps import WeightMapd, weight_map
+from .instance_labels import InstanceLabelsd, instances_from_mask
+from .intensity import NormalizeImaged, RandNoised, normalize_image
+from .objects import InstancesFromScoresd
+from .resampling import DrawnTile, affine_matrix, apply_displacements, extract_tile
+from .weight_maps import WeightMapd, weight_map
 
 __all__ = [
     "CoarseField",

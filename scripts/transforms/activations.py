@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 
-from scripts.inferers.precision import at_least_single
+from ..inferers.precision import at_least_single
 
 
 def probabilities(scores: torch.Tensor) -> torch.Tensor:

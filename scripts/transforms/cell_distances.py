@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from scripts.compiled import compiled
+from ..compiled import compiled
 
 _MAX_CUTOFF = 2**11  # px; squared distances up to here are whole numbers in float32
 _FAR = 2**30  # squared px, beyond any cutoff

@@ -22,9 +22,9 @@ from monai.data.meta_obj import get_track_meta
 from monai.transforms import MapTransform, Rand2DElastic, Rand2DElasticd, RandAffineGrid, RandomizableTransform
 from monai.utils import convert_to_tensor, ensure_tuple, ensure_tuple_rep, fall_back_tuple
 
-from scripts.networks import geometry
-from scripts.transforms.displacements import CoarseField, Field, SimardField
-from scripts.transforms.resampling import DrawnTile, affine_matrix, centre_start, check_image, tile_margin
+from ..networks import geometry
+from .displacements import CoarseField, Field, SimardField
+from .resampling import DrawnTile, affine_matrix, centre_start, check_image, tile_margin
 
 Range = Sequence[tuple[float, float] | float] | float | None
 Size = Sequence[int] | int | None

@@ -11,10 +11,10 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy, ensure_tuple
 from skimage.measure import label as connected_components
 
-from scripts.checks import check_choice
-from scripts.data.annotation import NOT_ANNOTATED, mark_border, mark_unannotated
-from scripts.data.items import file_of
-from scripts.transforms.separation import separation_gap
+from ..checks import check_choice
+from ..data.annotation import NOT_ANNOTATED, mark_border, mark_unannotated
+from ..data.items import file_of
+from .separation import separation_gap
 
 KINDS = ("binary", "instances", "classes")
 

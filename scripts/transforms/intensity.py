@@ -16,8 +16,8 @@ from monai.transforms import MapTransform, NormalizeIntensity, RandomizableTrans
 from monai.utils import convert_to_dst_type, convert_to_numpy, convert_to_tensor
 from scipy.ndimage import gaussian_filter
 
-from scripts.checks import check_choice
-from scripts.data.items import file_of
+from ..checks import check_choice
+from ..data.items import file_of
 
 METHODS = ("z_score", "percentile")
 

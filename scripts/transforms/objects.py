@@ -12,10 +12,10 @@ from monai.utils import convert_to_dst_type, ensure_tuple_rep
 from skimage.measure import label as connected_components
 from skimage.segmentation import relabel_sequential
 
-from scripts.data.items import file_of
-from scripts.io.arrays import as_array
-from scripts.transforms.instance_labels import instances_from_mask
-from scripts.transforms.separation import close_gaps, split_at_necks
+from ..data.items import file_of
+from ..io.arrays import as_array
+from .instance_labels import instances_from_mask
+from .separation import close_gaps, split_at_necks
 
 _ROUNDING = 1e-3  # of probabilities in half precision, or blended from several windows
 

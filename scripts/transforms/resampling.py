@@ -25,9 +25,9 @@ from monai.transforms.utils import create_rotate, create_translate
 from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch.nn.functional import grid_sample
 
-from scripts.checks import check_choice
-from scripts.networks.geometry import reflect_index
-from scripts.transforms.displacements import dense_displacements
+from ..checks import check_choice
+from ..networks.geometry import reflect_index
+from .displacements import dense_displacements
 
 MODES = ("bilinear", "nearest")
 PADDING_MODES = ("reflection", "border", "zeros")

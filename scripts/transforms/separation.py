@@ -8,7 +8,7 @@ from skimage.measure import label as connected_components
 from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
-from scripts.compiled import as_native, compiled
+from ..compiled import as_native, compiled
 
 
 def separation_gap(instances: np.ndarray, width: int = 1) -> np.ndarray:

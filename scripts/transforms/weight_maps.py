@@ -21,8 +21,8 @@ from monai.utils import convert_to_dst_type, convert_to_numpy
 from scipy.ndimage import distance_transform_edt
 from skimage.segmentation import find_boundaries
 
-from scripts.checks import check_choice
-from scripts.transforms.cell_distances import two_nearest_cells
+from ..checks import check_choice
+from .cell_distances import two_nearest_cells
 
 BORDERS = ("background", "everywhere")
 METHODS = ("unet", "plugin", "none")

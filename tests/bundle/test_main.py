@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.__main__ import COMMANDS, command, main
+from bundle.__main__ import COMMANDS, main
 
 
 def test_alone_it_lists_every_command_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +30,7 @@ def test_the_list_needs_no_heavy_import(bundle_root: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_line_of_a_command_is_the_first_line_of_its_help(name: str) -> None:
-    assert command(name).__doc__.splitlines()[0] == COMMANDS[name][1]
+    assert main.command(name).__doc__.splitlines()[0] == COMMANDS[name][1]
 
 
 @pytest.mark.parametrize("given, near", [("sampel", "sample"), ("fech", "fetch"), ("runs", "run")])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bundle.errors import RunError
 from bundle.experiments.experiments import EXPERIMENTS
 from bundle.experiments.report import RESULT, TABLE, read_results, results_table
 from bundle.publishing.rules.basis import Bundle, Finding, NotChecked
+from bundle.running.errors import RunError
 
 CARD, RESULTS = "docs/README.md", "docs/results"
 SECTIONS = (  # names and order of most bundles in the zoo; the zoo's template differs

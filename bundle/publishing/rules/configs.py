@@ -14,8 +14,8 @@ from monai.bundle.properties import InferProperties, MetaProperties, TrainProper
 from monai.bundle.workflows import _reject_executable_logging_config
 from monai.utils import BundlePropertyConfig
 
-from bundle.errors import UsageError
 from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding
+from bundle.running.errors import UsageError
 from bundle.running.overrides import COMPONENT_KEYS, accepted_arguments, check_overrides, find_component
 
 LOGGING = "configs/logging.conf"

@@ -22,7 +22,7 @@ from bundle.__main__ import main
 from bundle.datasets.cell_tracking_sets import cell_tracking_set, read_pixels
 from bundle.datasets.data_sets import DataSet, known_digests
 from bundle.datasets.fetch import DATA_SETS, fetch_set
-from bundle.errors import RunError, UsageError
+from bundle.running.errors import RunError, UsageError
 from tests.bundle.web import closed_address, served
 
 TITLE = "Tiny-C2DH-Cells"

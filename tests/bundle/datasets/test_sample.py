@@ -17,7 +17,7 @@ from bundle.__main__ import main
 from bundle.datasets.sample import sample
 from bundle.datasets.synthetic_cells import membrane_distance, smooth_noise
 from bundle.datasets.synthetic_em import synthetic_section
-from bundle.errors import UsageError
+from bundle.running.errors import UsageError
 
 
 def digest(*arrays: np.ndarray) -> str:

@@ -10,9 +10,9 @@ import pytest
 from monai.bundle import ConfigParser
 
 from bundle.__main__ import main
-from bundle.errors import RunError, UsageError
 from bundle.experiments.experiments import ABLATIONS, EXPERIMENTS, Evaluation
 from bundle.experiments.reproduce import reproduce_one
+from bundle.running.errors import RunError, UsageError
 from bundle.running.run import run
 from scripts.handlers.history import read_history
 from tests.configs.conftest import CONFIGS, SMALL, tiny_dataset  # noqa: F401  # a fixture

@@ -13,8 +13,8 @@ import tifffile
 from PIL import Image
 
 from bundle.__main__ import main
-from bundle.errors import UsageError
 from bundle.labelling.label import ENVIRONMENT, check_images, server_environment
+from bundle.running.errors import UsageError
 from tests.bundle.labelling import FEATURES
 
 Refused = Callable[..., str]

@@ -21,8 +21,8 @@ from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
 from bundle.datasets.synthetic_em import synthetic_section
-from bundle.errors import UsageError
 from bundle.labelling.label import ENVIRONMENT, environment_python
+from bundle.running.errors import UsageError
 from scripts.inferers.overlap_tile import OverlapTileInferer
 from scripts.io.reader import PlaneReader
 from scripts.networks.unet import RonnebergerUNet

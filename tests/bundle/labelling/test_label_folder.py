@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 
-from bundle.errors import UsageError
 from bundle.labelling.label_folder import prepare_app, prepare_bundle, read_configs
+from bundle.running.errors import UsageError
 from scripts.networks.unet import RonnebergerUNet
 from tests.bundle.labelling import FEATURES
 

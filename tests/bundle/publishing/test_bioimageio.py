@@ -20,8 +20,8 @@ import torch
 import yaml
 from PIL import Image
 
-from bundle.errors import UsageError
 from bundle.publishing.bioimageio import TEST_SIZE, citation, network_source, preprocessing, write_bioimageio
+from bundle.running.errors import UsageError
 from scripts.handlers.checkpoints import save_weights
 from scripts.networks.unet import RonnebergerUNet
 from scripts.transforms.intensity import normalize_image
@@ -164,7 +164,8 @@ def test_the_network_s_source_stands_alone(weights):
     """A single file, without imports from this project."""
     source = network_source()
     imported = re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE)
-    assert set(imported) <= {"__future__", "collections", "itertools", "math", "numpy", "torch", "monai"}
+    allowed = {"__future__", "collections", "inspect", "itertools", "math", "numpy", "torch", "typing", "monai"}
+    assert set(imported) <= allowed
     module = types.ModuleType("architecture")
     exec(compile(source, "architecture.py", "exec"), module.__dict__)
     network = module.RonnebergerUNet(features=FEATURES)

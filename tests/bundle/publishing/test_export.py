@@ -13,11 +13,11 @@ from PIL import Image
 
 from bundle.__main__ import main
 from bundle.datasets.synthetic_em import synthetic_section
-from bundle.errors import RunError
 from bundle.experiments.provenance import sha256_of
 from bundle.experiments.trained import load_trained
 from bundle.publishing.export import write_checked
 from bundle.publishing.exporters import FORMATS
+from bundle.running.errors import RunError
 from scripts.handlers.checkpoints import save_weights
 from scripts.inferers.exported import INFO, ExportedNetwork
 from scripts.inferers.overlap_tile import OverlapTileInferer

@@ -7,8 +7,8 @@ import importlib.util
 import pytest
 import torch
 
-from bundle.errors import UsageError
 from bundle.publishing.exporters import FORMATS, check_installed, tile_sizes
+from bundle.running.errors import UsageError
 from scripts.inferers.exported import ExportedNetwork
 from scripts.networks.unet import RonnebergerUNet
 from tests.optional import needs_onnx

@@ -22,9 +22,9 @@ from monai.bundle.scripts import _add_model_card_metadata
 
 from bundle.__main__ import main
 from bundle.datasets.sample import sample
-from bundle.errors import RunError, UsageError
 from bundle.publishing.layout import LARGE_FILES, NAME, WEIGHTS
 from bundle.publishing.pack import TWINS, json_twins, write_package
+from bundle.running.errors import RunError, UsageError
 from scripts.networks.unet import RonnebergerUNet
 from tests.bundle.copies import ROOT, copy_of_bundle, replace_in
 from tests.bundle.publishing.hub import REPOSITORY, Hub

@@ -13,10 +13,10 @@ from torch import nn
 
 from bundle.__main__ import main
 from bundle.datasets.synthetic_em import synthetic_section
-from bundle.errors import RunError
 from bundle.experiments.trained import Trained, load_trained
 from bundle.publishing.export import compare, write_checked
 from bundle.publishing.quantizing import IMAGES, calibration_addresses, calibration_tiles, int8_format
+from bundle.running.errors import RunError
 from scripts.handlers.checkpoints import save_weights
 from scripts.inferers.exported import ExportedNetwork
 from scripts.inferers.overlap_tile import OverlapTileInferer

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bundle.errors import UsageError
+from bundle.running.errors import UsageError
 from bundle.running.overrides import accepted_arguments, check_overrides, close_ids
 
 

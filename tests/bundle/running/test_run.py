@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bundle.__main__ import main
-from bundle.errors import UsageError
+from bundle.running.errors import UsageError
 from bundle.running.run import tracking_keys
 
 # MONAI's warning "configs are programs"; `run` keeps the warning for configs of other bundles

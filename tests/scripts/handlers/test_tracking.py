@@ -9,7 +9,7 @@ import yaml
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
 
-from bundle.errors import UsageError
+from bundle.running.errors import UsageError
 from bundle.running.run import tracking_keys
 from scripts.handlers.tracking import (
     RunFiles,

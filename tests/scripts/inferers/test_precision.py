@@ -22,10 +22,10 @@ from scripts.inferers.precision import (
 CPU = torch.device("cpu")
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # oneDNN reads both
 CHOICES = """
-import runpy, torch
-precision = runpy.run_path("scripts/inferers/precision.py")  # without the package, whose imports take seconds
+import torch
+from scripts.inferers.precision import amp_dtype_of, training_layout
 cpu = torch.device("cpu")
-print(precision["amp_dtype_of"]("auto", cpu), precision["training_layout"](cpu))
+print(amp_dtype_of("auto", cpu), training_layout(cpu))
 """
 
 

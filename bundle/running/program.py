@@ -1,0 +1,140 @@
+"""Understand a command line and run one of several commands: `original-unet COMMAND`, `python -m bundle COMMAND`.
+
+Only the module of the chosen command is imported. The list of commands and the message after a misspelt name are
+immediate. The modules of `running` import one another relatively and nothing else of this project: `pip install` puts
+them into the package `original_unet`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from .errors import RunError, UsageError, did_you_mean
+from .terminal import show
+
+HELP_WORDS = ("-h", "--help", "help")
+WORKFLOWS = {  # name: (module, line in the list). The module has a function of the same name.
+    "run": (f"{__package__}.run", "Run a workflow like monai.bundle, but refuse unknown keys."),
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program with several commands.
+
+    Args:
+        name: how users call the program, for messages.
+        commands: name of a command -> (module, line in the list). The module has a function of the same name.
+
+    Example:
+        >>> Program("original-unet", WORKFLOWS)(["segmnt"])
+        2
+    """
+
+    name: str
+    commands: Mapping[str, tuple[str, str]]
+
+    def __call__(self, argv: Sequence[str]) -> int:
+        """Run the command in the words after the program's name.
+
+        Returns:
+            exit code: 0 done, 1 failed, 2 not understood, 130 interrupted.
+        """
+        if not argv or argv[0] in HELP_WORDS:
+            self._list_commands()
+            return 0
+        name, words = argv[0], list(argv[1:])
+        if name not in self.commands:
+            _complain(f"unknown command '{name}'{did_you_mean(get_close_matches(name, self.commands, n=1))}")
+            self._list_commands(error=True)
+            return 2
+        try:
+            call = self._understand(name, words)
+            if call is not None:
+                call()
+        except UsageError as error:
+            _complain(str(error))
+            return 2
+        except (RunError, OSError) as error:
+            _complain(str(error))
+            return 1
+        except KeyboardInterrupt:
+            _complain("interrupted")
+            return 130
+        except SystemExit as stop:  # by fire, after help (0) or after unfit words (2)
+            if stop.code:
+                print(f"its arguments: {self.name} {name} --help", file=sys.stderr)
+            return int(stop.code or 0)
+        return 0
+
+    def command(self, name: str) -> Callable[..., Any]:
+        """Import the function of a command."""
+        return getattr(importlib.import_module(self.commands[name][0]), name)
+
+    def _understand(self, name: str, words: list[str]) -> Callable[[], Any] | None:
+        """Turn the words after a command's name into a call for later. No work starts before all words are understood.
+
+        Returns:
+            the call; None after help.
+
+        Raises:
+            UsageError: a switch has a value other than True or False.
+            RunError: fire is not installed.
+            SystemExit: by fire, after help or after unfit words.
+        """
+        try:
+            import fire  # imported late, since the list of commands needs no fire
+        except ModuleNotFoundError as error:
+            raise RunError(f"{self.name} {name} needs the package fire: pip install fire") from error
+
+        function = self.command(name)
+        calls: list[functools.partial[Any]] = []
+
+        @functools.wraps(function)  # fire reads the arguments and the help from the function
+        def remember(*args: Any, **kwargs: Any) -> None:
+            calls.append(functools.partial(function, *args, **kwargs))
+
+        if "-h" in words or "--help" in words:  # commands with free keys would accept --help as a key
+            words = ["--", "--help"]
+        fire.Fire(remember, command=words, name=name)
+        if not calls:
+            return None
+        _check_switches(function, calls[0])
+        return calls[0]
+
+    def _list_commands(self, error: bool = False) -> None:
+        """Print the list of commands; to standard error after a mistake."""
+        show(f"usage: {self.name} COMMAND ...\n", error=error)
+        for name, (_, line) in self.commands.items():
+            show(line, heading=f"  {name:<11}", error=error)
+        show(f"\nthe arguments of a command: {self.name} COMMAND --help", error=error)
+
+
+def _check_switches(function: Callable[..., Any], call: functools.partial[Any]) -> None:
+    """Refuse a word after a switch, and an option without its value.
+
+    fire takes the word in `--quick step` as the value of `quick`, and True as the value of a last `--out`.
+    """
+    signature = inspect.signature(function)
+    for name, value in signature.bind(*call.args, **call.keywords).arguments.items():
+        parameter = signature.parameters[name]
+        if isinstance(parameter.default, bool) and not isinstance(value, bool):
+            raise UsageError(f"--{name} takes no value, got {value!r}; put other words before the options")
+        if isinstance(value, bool) and "bool" not in str(parameter.annotation):
+            raise UsageError(f"--{name} needs a value")
+
+
+def _complain(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+
+
+def installed() -> None:
+    """Run `original-unet`, the program of the installed package."""
+    sys.exit(Program("original-unet", WORKFLOWS)(sys.argv[1:]))
