@@ -9,7 +9,8 @@ from pathlib import Path
 
 NAME = "original_unet_segmentation"  # MONAI Label reads the kind of task from the name
 FOLDERS = ("configs", "docs", "scripts")
-WEIGHTS, LARGE_FILES, LICENSE = "models/model.pt", "large_files.yml", "LICENSE"
+WEIGHTS, SETTINGS, LARGE_FILES = "models/model.pt", "models/model.json", "large_files.yml"
+METADATA, LICENSE = "configs/metadata.json", "LICENSE"
 MEBIBYTE = 2**20
 ZOO_LIMIT = 25 * MEBIBYTE  # the zoo's contributing guide; larger files are linked in large_files.yml
 OWN_LIMIT = 95 * MEBIBYTE  # repository hosts refuse files of 100 MiB

@@ -22,16 +22,16 @@ from monai.bundle.scripts import _add_model_card_metadata
 
 from bundle.__main__ import main
 from bundle.datasets.sample import sample
-from bundle.publishing.layout import LARGE_FILES, NAME, WEIGHTS
+from bundle.publishing.layout import LARGE_FILES, NAME, SETTINGS, WEIGHTS
 from bundle.publishing.pack import TWINS, json_twins, write_package
 from bundle.running.errors import RunError, UsageError
+from scripts.handlers.checkpoints import save_weights
 from scripts.networks.unet import RonnebergerUNet
-from tests.bundle.copies import ROOT, copy_of_bundle, replace_in
+from tests.bundle.copies import ROOT, copy_of_bundle
 from tests.bundle.publishing.hub import REPOSITORY, Hub
 from tests.optional import needs_onnx
 
 FEATURES = [2, 4, 8, 16, 32]
-SMALL = f'  out_channels: "@out_channels"\n  features: {FEATURES}\n'
 VERSION = json.loads((ROOT / "configs" / "metadata.json").read_text())["version"]
 
 
@@ -39,11 +39,8 @@ VERSION = json.loads((ROOT / "configs" / "metadata.json").read_text())["version"
 def small(tmp_path: Path) -> Path:
     """A copy of the bundle with a small network and weights."""
     root = copy_of_bundle(tmp_path / "source")
-    for name in ("train", "inference"):
-        replace_in(root / "configs" / f"{name}.yaml", '  out_channels: "@out_channels"\n', SMALL)
     torch.manual_seed(0)
-    (root / "models").mkdir()
-    torch.save(RonnebergerUNet(features=FEATURES).state_dict(), root / WEIGHTS)
+    save_weights(RonnebergerUNet(features=FEATURES), root / WEIGHTS)
     return root
 
 
@@ -85,7 +82,7 @@ def test_it_holds_what_the_zoo_s_bundles_hold_and_nothing_else(small: Path, tmp_
     assert {name.split("/")[0] for name in inner} == {"LICENSE", "configs", "docs", "models", "scripts"}
     assert {"LICENSE", WEIGHTS, "configs/metadata.json", "configs/logging.conf", "docs/data_license.txt"} <= inner
     assert {"configs/train.json", "configs/inference.json", "configs/train.yaml", "configs/inference.yaml"} <= inner
-    assert {name for name in inner if name.startswith("models/")} == {WEIGHTS}
+    assert {name for name in inner if name.startswith("models/")} == {WEIGHTS, SETTINGS}
 
 
 def test_of_a_checkout_only_what_is_under_version_control_travels(small: Path, tmp_path: Path) -> None:
@@ -116,6 +113,7 @@ def test_what_json_cannot_say_is_refused(line: str, tmp_path: Path) -> None:
 
 def test_large_weights_are_linked_and_monai_brings_them(small: Path, tmp_path: Path) -> None:
     weights = shutil.move(small / WEIGHTS, tmp_path / "release.pt")
+    settings = shutil.move(small / SETTINGS, tmp_path / "release.json")
     path = write_package(small, tmp_path, weights, weights.as_uri())
     assert f"{NAME}/{WEIGHTS}" not in names_in(path)
     with zipfile.ZipFile(path) as archive:
@@ -125,10 +123,10 @@ def test_large_weights_are_linked_and_monai_brings_them(small: Path, tmp_path: P
     assert link == {"path": WEIGHTS, "url": weights.as_uri(), "hash_val": digest, "hash_type": "sha256"}
     download_large_files(str(tmp_path / NAME))
     assert (tmp_path / NAME / WEIGHTS).read_bytes() == weights.read_bytes()
+    assert (tmp_path / NAME / SETTINGS).read_bytes() == settings.read_bytes()
 
-    (small / LARGE_FILES).write_bytes(
-        (tmp_path / NAME / LARGE_FILES).read_bytes()
-    )  # a committed link works in the same way
+    for name in (LARGE_FILES, SETTINGS):  # a committed link works in the same way
+        (small / name).write_bytes((tmp_path / NAME / name).read_bytes())
     assert write_package(small, tmp_path / "again").read_bytes() == path.read_bytes()
 
 
