@@ -86,6 +86,7 @@ def test_it_holds_what_the_zoo_s_bundles_hold_and_nothing_else(small: Path, tmp_
     assert {"LICENSE", WEIGHTS, "configs/metadata.json", "configs/logging.conf", "docs/data_license.txt"} <= inner
     assert {"configs/train.json", "configs/inference.json", "configs/train.yaml", "configs/inference.yaml"} <= inner
     assert {name for name in inner if name.startswith("models/")} == {WEIGHTS}
+    assert {name for name in inner if name.startswith("docs/")} == {"docs/README.md", "docs/data_license.txt"}
 
 
 def test_of_a_checkout_only_what_is_under_version_control_travels(small: Path, tmp_path: Path) -> None:
