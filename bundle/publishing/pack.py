@@ -83,8 +83,9 @@ def pack(
 ) -> None:
     """Write the zip file to publish, in the model zoo's layout.
 
-    Writes OUT/original_unet_segmentation_vX.Y.Z.zip with configs, scripts, docs, licence and weights. The same commit
-    and weights give the same bytes. The main YAML configurations have JSON twins, for monai.bundle.load.
+    Writes OUT/original_unet_segmentation_vX.Y.Z.zip with configs, scripts, licence, model card, terms of the data and
+    weights. The same commit and weights give the same bytes. The main YAML configurations have JSON twins, for
+    monai.bundle.load.
 
     Args:
         out: folder to write into; made if absent.

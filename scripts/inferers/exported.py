@@ -1,6 +1,7 @@
 """Run exported networks: ONNX by onnxruntime or OpenVINO, TorchScript, and torch.export's pt2.
 
-`python -m bundle export` writes these files. TorchScript and pt2 files are programs: run only trusted files.
+The command `export` of the project's repository writes these files. TorchScript and pt2 files are programs: run only
+trusted files.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class ExportedNetwork(nn.Module):
 
         network:
           _target_: scripts.inferers.ExportedNetwork
-          path: models/model.onnx
+          path: my/model.onnx
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class ExportedNetwork(nn.Module):
         if suffix not in LOADERS:
             raise ValueError(
                 f"backend: {self.path} has the suffix {suffix or 'none'}, expected one of {', '.join(LOADERS)}. Make "
-                "such a file with python -m bundle export, or give plain weights as ckpt_path"
+                "such a file with the command `export` of the project's repository, or give plain weights as ckpt_path"
             )
         check_choice("onnx_engine", onnx_engine, ONNX_ENGINES)
         load = LOADERS[suffix]
@@ -83,7 +84,10 @@ class ExportedNetwork(nn.Module):
                 raise ValueError(f"onnx_engine: openvino runs .onnx files, not {self.path}. Make one, or leave it out")
             load = partial(_load_openvino, dtype=amp_dtype_of(amp_dtype, torch.device("cpu")))
         if not self.path.is_file():
-            raise FileNotFoundError(f"backend: no file at {self.path}. Make it with python -m bundle export")
+            raise FileNotFoundError(
+                f"backend: no file at {self.path}. Make it with the command `export` of the project's repository, or "
+                "leave backend out and give plain weights as ckpt_path"
+            )
         try:
             self._run, text = load(self.path, torch.device(device))
         except ImportError:

@@ -179,14 +179,14 @@ def test_large_files_are_found_unless_they_are_linked(copy: Path) -> None:
     (copy / "models").mkdir()
     with (copy / layout.WEIGHTS).open("wb") as file:
         file.truncate(layout.ZOO_LIMIT + 1)  # a sparse file: no space on the disk
-    with (copy / "docs" / "film.mp4").open("wb") as file:
+    with (copy / "scripts" / "film.mp4").open("wb") as file:
         file.truncate(layout.OWN_LIMIT + 1)
     names = {
         zoo: {finding.where for finding in check(files.file_sizes, Bundle(copy, zoo=zoo))} for zoo in (False, True)
     }
-    assert names == {False: {"docs/film.mp4"}, True: {"docs/film.mp4", layout.WEIGHTS}}
+    assert names == {False: {"scripts/film.mp4"}, True: {"scripts/film.mp4", layout.WEIGHTS}}
     (copy / layout.LARGE_FILES).write_text("large_files:\n- {path: models/model.pt}\n")
-    assert {finding.where for finding in check(files.file_sizes, Bundle(copy, zoo=True))} == {"docs/film.mp4"}
+    assert {finding.where for finding in check(files.file_sizes, Bundle(copy, zoo=True))} == {"scripts/film.mp4"}
 
 
 def test_the_zoo_wants_weights_and_versions_that_sort_as_text(copy: Path) -> None:

@@ -141,8 +141,8 @@ def test_plain_weights_are_refused_as_a_backend(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", LOADERS)
-def test_a_missing_file_is_reported_with_the_command_that_makes_it(suffix, tmp_path):
-    with pytest.raises(FileNotFoundError, match=rf"no file at .*model\{suffix}.* python -m bundle export"):
+def test_a_missing_file_is_reported_with_the_remedies(suffix, tmp_path):
+    with pytest.raises(FileNotFoundError, match=rf"no file at .*model\{suffix}.*export.*ckpt_path"):
         ExportedNetwork(tmp_path / f"model{suffix}")
 
 
