@@ -118,8 +118,8 @@ class MatchPixelSized(MapTransform):
         if self.pixel_size == "auto":
             if stated is None:
                 raise ValueError(
-                    f"{name}: the file does not state its pixel size, which --pixel_size auto needs. Give the pixel "
-                    "size of the images in micrometres: --pixel_size 0.004"
+                    f"{name}: the file states no pixel size in a unit of length, but --pixel_size auto needs one. Give "
+                    "the pixel size of the images in micrometres: --pixel_size 0.004"
                 )
             return stated
         given = float(self.pixel_size or 0)

@@ -18,7 +18,7 @@ from bundle.running.failures import explain
 from scripts.io.files import read_csv
 from scripts.metrics.membranes import thinned_curves
 from scripts.networks.unet import RonnebergerUNet
-from tests.configs.conftest import CONFIGS, SMALL
+from tests.configs.conftest import CONFIGS, SMALL, settings
 
 TRAINED = 0.004  # um
 MATCH, RESTORE = "scripts.transforms.MatchPixelSized", "scripts.transforms.RestoreSized"
@@ -147,6 +147,25 @@ def test_a_file_without_a_pixel_size_fails_alone_with_the_remedy(segment, tmp_pa
     assert [path.name for path in (tmp_path / "out" / "instances").iterdir()] == ["a.tif"]
     segment(tmp_path / "in" / "b.png", 0.006)
     assert tifffile.imread(tmp_path / "out" / "instances" / "b.tif").shape == (40, 50)
+
+
+def test_an_evaluation_measures_results_of_the_size_of_the_labels(trained, tmp_path, run_bundle):
+    data = tmp_path / "data"
+    for kind, pixels in zip(("images", "labels"), synthetic_section(np.random.default_rng(0), (96, 81)), strict=True):
+        write(data / kind / "00.tif", pixels, nm=6)
+    part = {"_target_": MATCH, "keys": "image", "trained": TRAINED, "pixel_size": "auto"}
+    keys, modes = ["image", "pred", "pred_instances"], ["linear", "linear", "instances"]
+    config = ConfigParser.load_config_file(CONFIGS / "train.yaml")["validate"]
+    before, after = config["preprocessing"]["transforms"], config["postprocessing"]["transforms"]
+    changes = {
+        "validate#preprocessing#transforms": [*before[:2], part, *before[2:]],
+        "validate#postprocessing#transforms": [*after, {"_target_": RESTORE, "keys": keys, "mode": modes}],
+    }
+    options = settings(data, trained, evaluation_dir=str(tmp_path / "out"), split_rule="all", save_results=True)
+    run_bundle("train.yaml", "evaluate.yaml", run_id="evaluating", **options, **changes)
+    assert 0 <= float(read_csv(tmp_path / "out" / "metrics_per_image.csv")[0]["pixel_error"]) <= 1
+    assert tifffile.imread(tmp_path / "out" / "instances" / "00.tif").shape == (96, 81)
+    assert (tmp_path / "out" / "panels" / "00.png").is_file()
 
 
 @pytest.mark.slow

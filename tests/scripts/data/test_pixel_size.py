@@ -94,7 +94,9 @@ def test_channels_in_several_files_all_count(tmp_path: Path):
 
 def test_a_stack_is_opened_once_and_wrong_axes_can_be_corrected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     stack = np.zeros((3, 5, 7), np.uint8)
-    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, resolution=(250, 250), metadata={"unit": "um"})
+    tifffile.imwrite(
+        tmp_path / "a.tif", stack, imagej=True, resolution=(250, 250), metadata={"unit": "um", "axes": "ZYX"}
+    )
     listed = find_images(tmp_path)
     opened: list[object] = []
 
