@@ -19,6 +19,7 @@ from monai.bundle.config_item import ComponentLocator, ConfigComponent
 from monai.bundle.reference_resolver import ReferenceResolver
 
 from .errors import UsageError, did_you_mean
+from .package import own_name
 
 COMPONENT_KEYS = set(ConfigComponent.non_arg_keys)  # keys of a component that MONAI reads itself
 WORDS = {"true": True, "false": False, "null": None, "~": None}  # YAML's words; a command line passes them as text
@@ -119,12 +120,14 @@ def find_component(target: str) -> Any | None:
     """Import the class or function of a component; None if the import fails.
 
     Args:
-        target: value of `_target_`: a dotted name, or the bare name of a MONAI class.
+        target: value of `_target_`: a dotted name, or the bare name of a MONAI class. Names of `scripts` are found in
+            the installed package, if this module belongs to it.
 
     Example:
         >>> find_component("torch.nn.ReLU")
         <class 'torch.nn.modules.activation.ReLU'>
     """
+    target = own_name(target)
     module = _locator().get_component_module_name(target)
     module = module[0] if isinstance(module, list) else module
     try:

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -20,7 +21,11 @@ from .errors import RunError, UsageError, did_you_mean
 from .terminal import show
 
 HELP_WORDS = ("-h", "--help", "help")
+CALLED_AS: ContextVar[str] = ContextVar("CALLED_AS", default="original-unet")  # the program's name, for messages
 WORKFLOWS = {  # name: (module, line in the list). The module has a function of the same name.
+    "train": (f"{__package__}.workflows", "Train the network on images with labels."),
+    "evaluate": (f"{__package__}.workflows", "Measure weights on images with labels."),
+    "segment": (f"{__package__}.workflows", "Segment an image, a stack or a folder of images."),
     "run": (f"{__package__}.run", "Run a workflow like monai.bundle, but refuse unknown keys."),
 }
 
@@ -50,6 +55,7 @@ class Program:
         if not argv or argv[0] in HELP_WORDS:
             self._list_commands()
             return 0
+        CALLED_AS.set(self.name)
         name, words = argv[0], list(argv[1:])
         if name not in self.commands:
             _complain(f"unknown command '{name}'{did_you_mean(get_close_matches(name, self.commands, n=1))}")
@@ -101,8 +107,10 @@ class Program:
         def remember(*args: Any, **kwargs: Any) -> None:
             calls.append(functools.partial(function, *args, **kwargs))
 
+        remember.__doc__ = str(function.__doc__).replace("python -m bundle", self.name)
         if "-h" in words or "--help" in words:  # commands with free keys would accept --help as a key
             words = ["--", "--help"]
+        _check_repeats(words)
         fire.Fire(remember, command=words, name=name)
         if not calls:
             return None
@@ -115,6 +123,14 @@ class Program:
         for name, (_, line) in self.commands.items():
             show(line, heading=f"  {name:<11}", error=error)
         show(f"\nthe arguments of a command: {self.name} COMMAND --help", error=error)
+
+
+def _check_repeats(words: Sequence[str]) -> None:
+    """Refuse an option given twice, of which fire would silently use the last."""
+    options = [word.partition("=")[0].replace("-", "_") for word in words if word.startswith("--") and word != "--"]
+    for option in options:
+        if options.count(option) > 1:
+            raise UsageError(f"--{option.lstrip('_')} is given more than once; give it once, several values as a,b")
 
 
 def _check_switches(function: Callable[..., Any], call: functools.partial[Any]) -> None:
@@ -135,6 +151,10 @@ def _complain(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
 
 
-def installed() -> None:
-    """Run `original-unet`, the program of the installed package."""
-    sys.exit(Program("original-unet", WORKFLOWS)(sys.argv[1:]))
+def installed(name: str = "original-unet") -> None:
+    """Run the program of the installed package.
+
+    Args:
+        name: how users call the program, for messages.
+    """
+    sys.exit(Program(name, WORKFLOWS)(sys.argv[1:]))

@@ -20,6 +20,7 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from .errors import RunError, UsageError, did_you_mean
 from .failures import explain
 from .overrides import MARKS, check_overrides, close_ids
+from .package import INSTALLED, InstalledWorkflow
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents[1:3] if (folder / "configs").is_dir())
 RUN_ARGUMENTS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking")
@@ -68,18 +69,20 @@ def run(
             raise UsageError(f"unknown key '{key}'; + merges in config files only, give the whole value as --{key[1:]}")
     values = (run_id, init_id, final_id, meta_file, config_file, logging_file, tracking)
     given: dict[str, Any] = {**dict(zip(RUN_ARGUMENTS, values, strict=True)), **override}
-    merged = update_kwargs(_read("--args_file", args_file) if args_file else {}, True, **given)
+    merged = update_kwargs(read_file("--args_file", args_file) if args_file else {}, True, **given)
     merged |= {key: None for key, value in override.items() if value is None}  # update_kwargs drops them
 
     files = _files(merged.get("config_file"))
-    config = _merge("--config_file", files)
+    config = merge_files("--config_file", files)
     metadata = _metadata_files(merged.get("meta_file"), files[0])
     if metadata:
-        config["_meta_"] = _merge("--meta_file", metadata)
+        config["_meta_"] = merge_files("--meta_file", metadata)
     _check_file("--logging_file", merged.get("logging_file"))
     _check_run_ids(config, merged)
-    with _importable(_bundle_roots(config, merged, files[0])), _quiet(files, trace):
+    with _importable(_bundle_roots(config, merged, files[0]), _folders(files)), _quiet(files, trace):
         fixed = {key: merged[key] for key in FIXED if merged.get(key) is not None}
+        if INSTALLED and fixed.get("workflow_name", "ConfigWorkflow") == "ConfigWorkflow":
+            fixed["workflow_name"] = InstalledWorkflow
         fixed["config_file"] = files if len(files) > 1 else files[0]
         known = {**tracking_keys(merged.get("tracking")), **config}  # MONAI adds tracking keys that the config lacks
         changes = check_overrides(known, {key: value for key, value in merged.items() if key not in FIXED})
@@ -92,12 +95,16 @@ def run(
 
 
 def _files(given: Any) -> list[str]:
-    """List the config files from a name, a list, or names joined by commas; all must exist."""
+    """List the config files from a name, a list, or names joined by commas; all must exist.
+
+    Names such as configs/train.yaml, absent from the current folder, are those of this bundle.
+    """
     if given is None or given == []:
         raise UsageError("no --config_file given; give for example --config_file configs/train.yaml")
     if isinstance(given, str) and not Path(given).is_file():
         given = given.strip("[]").split(",")  # [a.yaml,b.yaml] without inner quotes arrives as text
-    files = [str(name).strip() for name in ([given] if isinstance(given, str) else given)]
+    names = [str(name).strip() for name in ([given] if isinstance(given, str) else given)]
+    files = [name if Path(name).is_file() or not (ROOT / name).is_file() else str(ROOT / name) for name in names]
     for name in files:
         _check_file("--config_file", name)
     return files
@@ -110,6 +117,8 @@ def _check_file(option: str, name: Any) -> None:
     path = Path(str(name))
     kinds = (".conf",) if option == "--logging_file" else (".yaml", ".yml", ".json")
     here = _neighbours(path.parent, kinds) or _neighbours(Path("configs"), kinds)
+    if not here and option == "--config_file":
+        here = [own.relative_to(ROOT) for own in _neighbours(ROOT / "configs", kinds)]
     near = get_close_matches(path.name, [other.name for other in here], n=2)
     matches = [str(other) for other in here if other.name in near] or [str(other) for other in here[:8]]
     hint = f"; there are {', '.join(matches)}" if matches else f"; {path.parent.resolve()} has none"
@@ -120,8 +129,20 @@ def _neighbours(folder: Path, kinds: tuple[str, ...]) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.suffix in kinds)
 
 
-def _read(option: str, name: str) -> dict[str, Any]:
-    """Read a YAML or JSON file; UsageError if the file cannot be read or gives a key twice."""
+def read_file(option: str, name: str) -> dict[str, Any]:
+    """Read a YAML or JSON file of keys and values.
+
+    Args:
+        option: the option with the file, for messages.
+        name: the file.
+
+    Raises:
+        UsageError: the file is missing, cannot be read, or gives a key twice.
+
+    Example:
+        >>> read_file("--config_file", str(ROOT / "configs/demo.yaml"))["max_epochs"]
+        200
+    """
     _check_file(option, name)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Duplicate key")
@@ -134,10 +155,26 @@ def _read(option: str, name: str) -> dict[str, Any]:
     return content
 
 
-def _merge(option: str, files: list[str]) -> dict[str, Any]:
-    """Merge config files as MONAI does; UsageError if a file changes a key missing in its base."""
+def merge_files(option: str, files: list[str]) -> dict[str, Any]:
+    """Merge config files as MONAI does.
+
+    Args:
+        option: the option with the files, for messages.
+        files: YAML or JSON files. Later files override earlier files.
+
+    Returns:
+        keys and values.
+
+    Raises:
+        UsageError: a file is missing, cannot be read, or changes a key missing in its base.
+
+    Example:
+        >>> files = [str(ROOT / "configs" / name) for name in ("train.yaml", "demo.yaml")]
+        >>> merge_files("--config_file", files)["max_epochs"]
+        200
+    """
     for name in files:
-        _read(option, name)
+        read_file(option, name)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Can't merge entry")
         try:
@@ -208,6 +245,8 @@ def tracking_keys(tracking: Any) -> dict[str, Any]:
 def _bundle_roots(config: Mapping[str, Any], merged: Mapping[str, Any], config_file: str) -> list[str]:
     """List possible folders of `scripts`: a literal bundle_root, then the bundle of the config."""
     folder = Path(config_file).resolve().parent
+    if INSTALLED and folder == ROOT / "configs":
+        return []  # its modules are those of a package
     roots = [str(folder.parent if folder.name == "configs" else folder)]
     named = merged.get("bundle_root", config.get("bundle_root"))
     if isinstance(named, str) and not named.startswith(MARKS) and (Path(named) / "scripts").is_dir():
@@ -215,11 +254,18 @@ def _bundle_roots(config: Mapping[str, Any], merged: Mapping[str, Any], config_f
     return roots
 
 
+def _folders(files: list[str]) -> list[str]:
+    """List the folders of overlays, which may name components in modules beside them."""
+    own = ROOT / "configs"
+    folders = (Path(name).resolve().parent for name in files[1:])
+    return list(dict.fromkeys(str(folder) for folder in folders if folder != own))
+
+
 @contextmanager
-def _importable(folders: list[str]) -> Iterator[None]:
-    """Put folders first on the import path. MONAI would do so only at `initialize`."""
+def _importable(first: list[str], last: list[str]) -> Iterator[None]:
+    """Put folders first and last on the import path. MONAI would add the first only at `initialize`."""
     before = list(sys.path)
-    sys.path[:0] = folders
+    sys.path[:] = [*first, *before, *last]
     try:
         yield
     finally:

@@ -1,0 +1,60 @@
+"""Read components `scripts.X` of configurations as `original_unet.X` in the installed package.
+
+In a checkout nothing changes. There the modules of `running` belong to `bundle`, and import nothing of `scripts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle.config_item import ConfigComponent, ConfigExpression
+
+HOME = str(__package__).rpartition(".")[0]
+INSTALLED = HOME != "bundle"
+
+
+def own_name(name: str) -> str:
+    """Rename a component of `scripts` to its name in the installed package; unchanged in a checkout.
+
+    Example:
+        >>> own_name("scripts.losses.WeightedCrossEntropyLoss")
+        'scripts.losses.WeightedCrossEntropyLoss'
+    """
+    return str(_components("own_name")(name)) if INSTALLED else name
+
+
+class InstalledWorkflow(ConfigWorkflow):
+    """Run a configuration with the components of the installed package. The configuration keeps its names.
+
+    Recorded configurations therefore run with `python -m monai.bundle`, too.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser = _InstalledParser(self.parser.get())
+
+    def run(self) -> list[Any]:
+        """Run, without MONAI's change of `sys.path`: the package's folder has modules such as `io`."""
+        return self._run_expr(id=self.run_id)
+
+
+class _InstalledParser(ConfigParser):
+    """Rename components and imports when a configuration is parsed."""
+
+    def parse(self, reset: bool = True) -> None:
+        super().parse(reset)
+        renamed = _components("renamed")
+        for item in self.ref_resolver.items.values():
+            config = item.get_config()
+            if isinstance(item, ConfigComponent):  # parts of a component are items themselves
+                item.update_config({**config, **renamed({"_target_": config["_target_"]})})
+            elif isinstance(item, ConfigExpression):
+                item.update_config(renamed(config))
+
+
+def _components(name: str) -> Callable[..., Any]:
+    """Get a function of the module `components` of the installed package."""
+    return getattr(import_module(f"{HOME}.components"), name)
