@@ -11,7 +11,7 @@ from pydoc import ErrorDuringImport, locate
 from typing import Any
 
 WRITTEN = "scripts"  # the package's name in configurations
-IMPORT = re.compile(rf"\$\s*(?P<how>from|import)\s+(?P<module>{WRITTEN}(\.\w+)*)(?P<rest>.*)", flags=re.DOTALL)
+IMPORT = re.compile(rf"\$\s*(?P<how>from|import)\s+(?P<module>{WRITTEN}(\.\w+)*)\b(?P<rest>.*)", flags=re.DOTALL)
 
 
 def renamed(config: Any, package: str | None = __package__) -> Any:

@@ -99,7 +99,7 @@ def evaluate(
     own = read_file("--config_file", EVALUATE)
     set_by_overlays = {name: value for name, value in set_by_overlays.items() if name in own and name != "run"}
     folder = _folder(output)
-    named = {"ckpt_path": ("--weights", weights), "evaluation_dir": ("--output", folder)}
+    named = {"ckpt_path": ("--weights", _text(weights)), "evaluation_dir": ("--output", folder)}
     changes = set_by_overlays | _given(key, {"dataset_dir": ("DATASET", data), **named})
     if not {"output_dir", "evaluation_dir"} & changes.keys():
         changes["evaluation_dir"] = str(Path("output") / "evaluation")
@@ -138,7 +138,7 @@ def segment(
     """
     data = _existing("PATH", path, "an image, a stack or a folder of images")
     files, set_by_overlays = _with_overlays(overlay, [INFERENCE], key)
-    named = {"ckpt_path": ("--weights", weights), "output_dir": ("--output", _folder(output))}
+    named = {"ckpt_path": ("--weights", _text(weights)), "output_dir": ("--output", _folder(output))}
     changes = _given(key, {"dataset_dir": ("PATH", data), **named})
     if "ckpt_path" not in set_by_overlays:
         changes.setdefault("ckpt_path", WEIGHTS)
@@ -150,7 +150,7 @@ def segment(
 
 def _existing(name: str, given: Any, expected: str) -> str:
     """Return a path as text for a configuration; UsageError if nothing exists there."""
-    text = _literal(given)
+    text = str(_text(given))
     path = Path(re.sub(r"#page=\d+$", "", text))
     if not path.exists():
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -163,11 +163,13 @@ def _folder(given: Any) -> str | None:
     """Return the folder for the results as text for a configuration, or None; UsageError if a file is there."""
     if given is not None and Path(str(given)).expanduser().is_file():
         raise UsageError(f"--output {given} is a file; give a folder")
-    return None if given is None else _literal(given)
+    return _text(given)
 
 
-def _literal(path: Any) -> str:
-    """Write a path as text that a configuration takes literally: not as expression, reference, number or null."""
+def _text(path: Any) -> str | None:
+    """Write a path so that a configuration takes it literally: not as an expression, a reference, a number or null."""
+    if path is None:
+        return None
     text = str(Path(str(path)).expanduser())
     special = text.startswith(MARKS) or text.lower() in WORDS or NUMBER.fullmatch(text)
     return os.path.join(os.curdir, text) if special else text
