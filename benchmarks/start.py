@@ -20,6 +20,7 @@ from benchmarks.measure import Goal, Row, Setup, Times, take_turns
 from benchmarks.training import training_data
 from bundle.running.run import ROOT
 from scripts.networks.unet import RonnebergerUNet
+from scripts.settings import ModelSettings
 
 SMALL = (8, 16, 32, 64, 128)
 CLOCK = "BENCHMARK_START_CLOCK"  # environment variable: the file for the time of the first call
@@ -28,6 +29,9 @@ IMPORT = f"import torch, monai, os, pathlib, time; pathlib.Path(os.environ['{CLO
 
 class FirstCall(RonnebergerUNet):
     """Write the time of the first call, and end the process."""
+
+    def __init__(self, settings: ModelSettings, features: Sequence[int], dropout: float | None = None) -> None:
+        super().__init__(features=features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Write the time and end the process, without a result."""

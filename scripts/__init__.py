@@ -17,6 +17,6 @@
 | `engines` | evaluator that continues after a failed image |
 | `losses`  | the weighted loss of the paper                |
 
-`scripts` is part of the published bundle and imports nothing from `bundle`. `checks`, `compiled` and
-`lazy` are helpers.
+`scripts` is part of the published bundle and imports nothing else of the project's repository. `checks`, `compiled`
+and `lazy` are helpers.
 """

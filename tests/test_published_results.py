@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from bundle.bench import BENCHMARKS, details, table
-from bundle.experiments.provenance import sha256_of
 from bundle.publishing.rules.basis import Bundle
 from bundle.publishing.rules.card import results
 from bundle.publishing.verify import check
+from scripts.io.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -84,17 +83,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def sha256_of(path: Path) -> str:
-    """Compute the checksum of a file, in hexadecimal.
-
-    Example:
-        >>> _ = Path("empty").write_bytes(b"")
-        >>> sha256_of(Path("empty"))[:12]
-        'e3b0c44298fc'
-    """
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 MACHINE = {"versions": versions, "hardware": hardware}  # keys of a result, and the functions for their values

@@ -19,14 +19,14 @@ from monai.bundle import ConfigParser
 
 from bundle.datasets.fetch import DATA_SETS
 from bundle.experiments.experiments import ABLATIONS, EXPERIMENTS, Experiment
-from bundle.experiments.provenance import MACHINE, sha256_of
+from bundle.experiments.provenance import MACHINE
 from bundle.experiments.report import RESULT, report
 from bundle.experiments.variants import variants
 from bundle.running.errors import UsageError, check_whole
 from bundle.running.overrides import check_overrides
 from bundle.running.run import ROOT, run
 from scripts.handlers.history import read_history
-from scripts.io.files import replacing, write_json
+from scripts.io.files import replacing, sha256_of, write_json
 
 CONFIG = "train.yaml"  # the merged configuration in the results folder
 REPORTS = {"classes": "metrics.json", "em": "em_metrics.json", "objects": "object_metrics.json"}

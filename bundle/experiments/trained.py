@@ -12,14 +12,15 @@ import torch
 from monai.bundle import ConfigParser
 
 from bundle.datasets.synthetic_em import synthetic_section
-from bundle.experiments.provenance import sha256_of
 from bundle.running.errors import RunError, UsageError
+from bundle.running.failures import explain
 from bundle.running.overrides import check_overrides
 from scripts.handlers.checkpoints import load_weights
+from scripts.io.files import sha256_of
 from scripts.networks.unet import RonnebergerUNet
 from scripts.transforms.intensity import normalize_image
 
-DESCRIBED = ("in_channels", "class_names", "intensity", "flatten")  # keys of the configuration, for exported files
+NOT_DESCRIBED = {"network", "sha256", "version"}  # settings that exported files describe in another way
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Trained:
     parser: ConfigParser  # the configuration with overrides
     network: RonnebergerUNet  # in eval mode, float32, on the CPU
     weights: Path  # file of the weights
-    info: dict[str, Any]  # for exported files: classes, grey values, geometry, version, checksum of the weights
+    info: dict[str, Any]  # for exported files: settings, geometry, version, checksum of the weights
 
     def image(self, path: str | None = None, size: tuple[int, int] = (512, 512)) -> torch.Tensor:
         """Prepare an image file, else a synthetic section of the given size, as input (1, C, H, W)."""
@@ -83,7 +84,10 @@ def load_trained(
         parser.read_meta(str(meta))
     changes = dict(overrides or {}) | ({} if ckpt_path is None else {"ckpt_path": str(ckpt_path)})
     parser.update(check_overrides(parser.get(), changes))
-    network = parser.get_parsed_content("network_def")
+    try:
+        network, settings = (parser.get_parsed_content(key) for key in ("network_def", "settings"))
+    except RuntimeError as error:  # MONAI's, around the error of a component
+        raise RunError(explain(error)) from error
     if not isinstance(network, RonnebergerUNet) or network.spatial_dims != 2:
         raise UsageError(f"network_def is {type(network).__name__}, expected a two-dimensional RonnebergerUNet")
     weights = Path(parser.get_parsed_content("ckpt_path"))
@@ -91,7 +95,7 @@ def load_trained(
         load_weights(network, weights)
     except ValueError as error:
         raise RunError(str(error)) from error
-    info = {key: parser.get_parsed_content(key) for key in DESCRIBED}
+    info: dict[str, Any] = settings.model_dump(exclude=NOT_DESCRIBED)
     info |= {"depth": network.depth, "margin": network.margin, "padding": network.padding}
     info |= {"retain_dim": network.retain_dim, "output": "scores before the softmax (sigmoid for one channel)"}
     info |= {"weights": weights.name, "weights_sha256": sha256_of(weights)}

@@ -48,25 +48,33 @@ def label(
         port: port to listen at.
         app: folder for the server's files, also for weights trained by clients. Made if absent.
         weights: weights to serve; the server gets a copy. Default: the weights in `app`, else models/model.pt.
-        inference: configuration, or a list: "['configs/inference.yaml','configs/demo_inference.yaml']".
-        training: configuration, or a list, with the same network.
+        inference: configuration, or a list: "['configs/inference.yaml','my.yaml']".
+        training: configuration, or a list.
         epistemic_dropout: dropout rate, e.g. 0.5. Adds the strategy epistemic: the least certain image first. The
             server scores images without labels in the background, by five inferences with dropout for each image.
         overwrite: let `weights` replace the weights in `app`.
         prepare_only: prepare the folder and print the command for the server, without starting the server.
         override: keys of the configurations and their new values.
     """
-    from bundle.labelling.label_folder import NAME, prepare_app, prepare_bundle, read_configs  # imports torch
+    from bundle.labelling.label_folder import (  # import torch
+        NAME,
+        prepare_app,
+        prepare_bundle,
+        read_configs,
+        served_weights,
+        settings_of,
+    )
 
     folder = _absolute(studies)
     if epistemic_dropout is not None and not 0 < epistemic_dropout < 1:
         raise UsageError(f"--epistemic_dropout is {epistemic_dropout}, expected a rate between 0 and 1")
     python = environment_python()
-    configs = read_configs(_listed(inference), _listed(training), override)
-    count, notes = check_images(folder, configs["inference"]["in_channels"])
+    source = served_weights(_absolute(app), None if weights is None else _absolute(weights))
+    configs = read_configs(_listed(inference), _listed(training), override, source)
+    count, notes = check_images(folder, settings_of(configs["inference"], source).in_channels)
     _check_port(host, port)
     app_folder = prepare_app(_absolute(app), python)
-    served = prepare_bundle(app_folder, configs, None if weights is None else _absolute(weights), overwrite)
+    served = prepare_bundle(app_folder, configs, source, overwrite)
 
     command = [str(python), "-m", "monailabel.main", "start_server", "--app", str(app_folder), "--studies", str(folder)]
     command += ["--host", host, "--port", str(port)]

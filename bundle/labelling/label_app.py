@@ -93,7 +93,8 @@ class LabelTraining(BundleTrainTask):
         from scripts.io.reader import plane_size
         from scripts.plot.overlays import fill
 
-        classes = [name.lower() for name in self.bundle_config["class_names"]]
+        settings = self.bundle_config.get_parsed_content("settings")
+        classes = [name.lower() for name in settings.class_names]
         polygons = []
         text = Path(item["label"]).read_text(encoding="utf-8")
         if "<!DOCTYPE" in text.upper():  # entities in a short file could fill the memory

@@ -4,7 +4,7 @@
         model/original_unet_segmentation/    MONAI Label reads the task from the name
             configs/                         inference.yaml and train.yaml (overlays merged), metadata.json
             scripts                          link to the bundle's scripts
-            models/model.pt                  copy of the weights; training replaces it
+            models/model.pt, model.json      copy of the weights and their settings; training replaces both
 
 MONAI Label loads the file with the shortest name in models/. The folder therefore holds a single file of weights.
 """
@@ -22,10 +22,12 @@ from monai.bundle import ConfigParser
 
 from bundle.publishing.layout import NAME, WEIGHTS
 from bundle.running.errors import RunError, UsageError
+from bundle.running.failures import explain
 from bundle.running.overrides import check_overrides
 from bundle.running.run import ROOT
 from scripts.handlers.checkpoints import load_weights
 from scripts.io.files import replacing
+from scripts.settings import ModelSettings, settings_path
 
 APP = "monaibundle"  # MONAI Label's app for bundles
 FILES = {"inference": "inference.yaml", "training": "train.yaml"}
@@ -36,9 +38,9 @@ IN_FOLDER = {  # stronger than overlays, because MONAI Label looks for weights h
 
 
 def read_configs(
-    inference: Sequence[str | Path], training: Sequence[str | Path], overrides: Mapping[str, Any]
+    inference: Sequence[str | Path], training: Sequence[str | Path], overrides: Mapping[str, Any], weights: Path
 ) -> dict[str, dict[str, Any]]:
-    """Merge the configurations to serve.
+    """Merge the configurations to serve. Network, classes and so on are those of the weights.
 
     Training expects the kind of labels that inference serves (`label_kind`). Training validates before the first epoch
     (`validate_first`), because only better weights may replace the served weights. Both keys can be overridden.
@@ -46,16 +48,17 @@ def read_configs(
     Args:
         inference, training: configuration files; later files override earlier ones.
         overrides: ID -> value. Every configuration with the ID is changed.
+        weights: file of the weights to serve.
 
     Returns:
         {"inference": configuration, "training": configuration}.
 
     Raises:
-        UsageError: a file does not exist, or both configurations lack an ID.
+        UsageError: a file does not exist, both configurations lack an ID, or a value contradicts the weights.
 
     Example:
         >>> inference, training = ROOT / "configs" / "inference.yaml", ROOT / "configs" / "train.yaml"
-        >>> configs = read_configs([inference], [training], {"orientations": 4})
+        >>> configs = read_configs([inference], [training], {"orientations": 4}, ROOT / "models" / "model.pt")
         >>> configs["inference"]["orientations"], configs["training"]["label_kind"]
         (4, 'binary')
     """
@@ -78,12 +81,33 @@ def read_configs(
         config.update({id: f"$@bundle_root + '/{place}'" for id, place in IN_FOLDER[kind].items()})
     # MONAI Label sets both lists. 3D Slicer starts a training with the empty run ID: MONAI evaluates all keys.
     configs["training"].update({"datalist": [], "split": {"training": [], "validation": []}})
+    configs["training"]["settings"]["weights"] = f"$@bundle_root + '/{WEIGHTS}'"  # training starts there
     if "validate_first" not in overrides:
         configs["training"]["validate_first"] = True
     if "label_kind" not in overrides:
-        classes = "binary" if len(configs["inference"]["class_names"]) == 2 else "classes"
+        settings = settings_of(configs["inference"], weights)
+        classes = "binary" if len(settings.class_names) == 2 else "classes"
         configs["training"]["label_kind"] = "instances" if configs["inference"]["served_instances"] else classes
     return configs
+
+
+def settings_of(inference: Mapping[str, Any], weights: Path) -> ModelSettings:
+    """Return the settings that a configuration for inference has with some weights.
+
+    Raises:
+        UsageError: the configuration contradicts the weights, or the file beside the weights is not theirs.
+
+    Example:
+        >>> inference = ConfigParser.load_config_file(ROOT / "configs" / "inference.yaml")
+        >>> settings_of(inference, ROOT / "models" / "model.pt").class_names
+        ['membrane', 'cell']
+    """
+    parser = ConfigParser({**inference, "ckpt_path": str(weights)})
+    try:
+        settings: ModelSettings = parser.get_parsed_content("settings")
+    except RuntimeError as error:  # MONAI's, around the cause
+        raise UsageError(explain(error)) from error
+    return settings
 
 
 def prepare_app(app: Path, python: Path) -> Path:
@@ -115,15 +139,24 @@ def prepare_app(app: Path, python: Path) -> Path:
     return folder
 
 
-def prepare_bundle(
-    folder: Path, configs: Mapping[str, Mapping[str, Any]], weights: Path | None, overwrite: bool
-) -> Path:
+def served_weights(app: Path, weights: Path | None) -> Path:
+    """Return the file of weights to serve: the given one, else the weights in the app, else models/model.pt.
+
+    Example:
+        >>> served_weights(Path("no_app"), None).name
+        'model.pt'
+    """
+    in_app = app / APP / "model" / NAME / WEIGHTS
+    return weights or (in_app if in_app.is_file() else ROOT / WEIGHTS)
+
+
+def prepare_bundle(folder: Path, configs: Mapping[str, Mapping[str, Any]], weights: Path, overwrite: bool) -> Path:
     """Make or renew the bundle inside the app.
 
     Args:
         folder: of the app.
         configs: from `read_configs`.
-        weights: file to serve. None: the weights in the app, else the project's models/model.pt.
+        weights: file to serve, see `served_weights`.
         overwrite: replace weights in the app, even if clients have trained them.
 
     Returns:
@@ -134,22 +167,28 @@ def prepare_bundle(
     """
     served = folder / "model" / NAME
     target = served / WEIGHTS
-    source = weights or (target if target.is_file() else ROOT / WEIGHTS)
     for kind in FILES:
-        _check_weights(configs[kind], source, kind)
-    if source != target:
-        if target.is_file() and not filecmp.cmp(source, target, shallow=False) and not overwrite:
+        _check_weights(configs[kind], weights, kind)
+    if weights != target:
+        if target.is_file() and not filecmp.cmp(weights, target, shallow=False) and not overwrite:
             raise UsageError(
-                f"{target} holds other weights than {source}, perhaps trained by clients: leave out --weights to serve "
-                "them, --overwrite to replace them, or choose another --app"
+                f"{target} holds other weights than {weights}, perhaps trained by clients: leave out --weights to "
+                "serve them, --overwrite to replace them, or choose another --app"
             )
         with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
+            shutil.copyfile(weights, temporary)
+        if settings_path(weights).is_file():
+            with replacing(settings_path(target)) as temporary:
+                shutil.copyfile(settings_path(weights), temporary)
+        else:
+            settings_path(target).unlink(missing_ok=True)
     for kind, name in FILES.items():
         with replacing(served / "configs" / name) as temporary:
             ConfigParser.export_config_file(dict(configs[kind]), str(temporary), fmt="yaml", sort_keys=False)
     with replacing(served / "configs" / "metadata.json") as temporary:
-        temporary.write_text(json.dumps(_metadata(configs["inference"]), indent=4), encoding="utf-8")
+        temporary.write_text(
+            json.dumps(_metadata(settings_of(configs["inference"], target)), indent=4), encoding="utf-8"
+        )
     shutil.copyfile(ROOT / "configs" / "logging.conf", served / "configs" / "logging.conf")
     _link(ROOT / "scripts", served / "scripts")
     return served
@@ -162,22 +201,24 @@ def _check_weights(config: Mapping[str, Any], weights: Path, kind: str) -> None:
             f"no weights at {weights}: train some (make demo writes demo/models/model.pt; python -m bundle run "
             "training --config_file configs/train.yaml writes models/model.pt), or say --weights FILE"
         )
+    parser = ConfigParser(dict(config))
+    parser["settings#weights"] = str(weights)
     try:
-        load_weights(ConfigParser(dict(config)).get_parsed_content("network_def"), weights)
-    except ValueError as error:
-        raise UsageError(f"{error} (--{kind} names the files of the {kind} configuration)") from error
+        load_weights(parser.get_parsed_content("network_def"), weights)
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(f"{explain(error)} (--{kind} names the files of the {kind} configuration)") from error
 
 
-def _metadata(inference: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(settings: ModelSettings) -> dict[str, Any]:
     """Return the bundle's metadata with the served classes.
 
     Class 0 is always named background. MONAI Label drops the class "background", and clients number the remaining
     classes from 1. If class 0 were named "membrane", clients would show cells as membrane.
     """
     metadata: dict[str, Any] = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    classes = ["background", *inference["class_names"][1:]]
+    classes = ["background", *settings.class_names[1:]]
     formats = metadata["network_data_format"]
-    formats["inputs"]["image"]["num_channels"] = inference["in_channels"]
+    formats["inputs"]["image"]["num_channels"] = settings.in_channels
     formats["outputs"]["pred"]["num_channels"] = len(classes)
     formats["outputs"]["pred"]["channel_def"] = {str(number): name for number, name in enumerate(classes)}
     return metadata

@@ -20,7 +20,6 @@ import yaml
 from PIL import Image
 
 from bundle.datasets.synthetic_em import synthetic_section
-from bundle.experiments.provenance import sha256_of
 from bundle.experiments.trained import Trained, load_trained
 from bundle.publishing.export import write_checked
 from bundle.publishing.exporters import FORMATS, check_installed, tile_sizes
@@ -28,7 +27,7 @@ from bundle.publishing.layout import write_archive
 from bundle.running.errors import UsageError
 from bundle.running.run import ROOT
 from scripts import checks
-from scripts.io.files import replacing
+from scripts.io.files import replacing, sha256_of
 from scripts.networks import geometry, unet
 from scripts.networks.unet import RonnebergerUNet
 
@@ -264,13 +263,12 @@ def _write_weights(
             packages = ["python >=3.11", f"pytorch=={torch_version}", "pip", {"pip": [monai]}]
             environment = {"name": "original-unet", "channels": ["conda-forge"], "dependencies": packages}
             _write_yaml(folder / "environment.yaml", environment)
-            keys = [key for key in trained.parser["network_def"] if not key.startswith("_")]
             entry |= {
                 "architecture": {
                     "source": "architecture.py",
                     "sha256": sha256_of(folder / "architecture.py"),
                     "callable": "RonnebergerUNet",
-                    "kwargs": {key: trained.parser.get_parsed_content(f"network_def#{key}") for key in keys},
+                    "kwargs": trained.network.definition,
                 },
                 "dependencies": {"source": "environment.yaml"},
             }

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 NAME = "original_unet_segmentation"  # MONAI Label reads the kind of task from the name
-FOLDERS = ("configs", "docs", "scripts")
-WEIGHTS, LARGE_FILES, LICENSE = "models/model.pt", "large_files.yml", "LICENSE"
+FOLDERS = ("configs", "scripts")
+WEIGHTS, SETTINGS, LARGE_FILES = "models/model.pt", "models/model.json", "large_files.yml"
+METADATA, LICENSE = "configs/metadata.json", "LICENSE"
+CARD, DATA_LICENCE = "docs/README.md", "docs/data_license.txt"  # the other documents are about the repository
 MEBIBYTE = 2**20
 ZOO_LIMIT = 25 * MEBIBYTE  # the zoo's contributing guide; larger files are linked in large_files.yml
 OWN_LIMIT = 95 * MEBIBYTE  # repository hosts refuse files of 100 MiB
@@ -34,7 +36,7 @@ def source_files(root: Path) -> list[str]:
 
 
 def travelling_files(root: Path) -> list[str]:
-    """List the files to publish: configs, docs, scripts and the licence. Weights are not in the list.
+    """List the files to publish: configs, scripts, licence, model card, terms of the data. The weights are added later.
 
     Example:
         >>> for name in ("LICENSE", "README.md"):
@@ -42,7 +44,8 @@ def travelling_files(root: Path) -> list[str]:
         >>> travelling_files(Path("."))
         ['LICENSE']
     """
-    return [name for name in source_files(root) if name == LICENSE or name.split("/")[0] in FOLDERS]
+    single = (LICENSE, CARD, DATA_LICENCE)
+    return [name for name in source_files(root) if name in single or name.split("/")[0] in FOLDERS]
 
 
 def write_archive(path: Path, files: Mapping[str, Path | bytes]) -> None:

@@ -6,22 +6,41 @@ The zip file holds a JSON twin of each main YAML configuration, because `monai.b
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 import yaml
 from monai.bundle import ConfigParser
 
-from bundle.experiments.provenance import commit_of, sha256_of
+from bundle.experiments.provenance import commit_of
 from bundle.publishing.bioimageio import write_bioimageio
+from bundle.publishing.describe import describe, name_network
 from bundle.publishing.exporters import check_installed
-from bundle.publishing.layout import LARGE_FILES, MEBIBYTE, NAME, WEIGHTS, ZOO_LIMIT, travelling_files, write_archive
+from bundle.publishing.layout import (
+    LARGE_FILES,
+    MEBIBYTE,
+    METADATA,
+    NAME,
+    SETTINGS,
+    WEIGHTS,
+    ZOO_LIMIT,
+    travelling_files,
+    write_archive,
+)
 from bundle.running.errors import RunError, UsageError
+from bundle.running.failures import explain
 from bundle.running.run import ROOT
 from scripts.handlers.checkpoints import load_weights
-from scripts.io.files import replacing
+from scripts.io.files import replacing, sha256_of
+from scripts.networks.unet import RonnebergerUNet
+from scripts.settings import ModelSettings, settings_path
 
+DESCRIBED = (METADATA, "configs/train.yaml", "configs/inference.yaml")  # files that describe the network
 TWINS = ("train", "inference", "evaluate", "multi_gpu_train")  # names in the zoo's bundles
 
 
@@ -64,12 +83,13 @@ def pack(
 ) -> None:
     """Write the zip file to publish, in the model zoo's layout.
 
-    Writes OUT/original_unet_segmentation_vX.Y.Z.zip with configs, scripts, docs, licence and weights. The same commit
-    and weights give the same bytes. The main YAML configurations have JSON twins, for monai.bundle.load.
+    Writes OUT/original_unet_segmentation_vX.Y.Z.zip with configs, scripts, licence, model card, terms of the data and
+    weights. The same commit and weights give the same bytes. The main YAML configurations have JSON twins, for
+    monai.bundle.load.
 
     Args:
         out: folder to write into; made if absent.
-        weights: weights for the network of configs/inference.yaml. Default: models/model.pt.
+        weights: weights to publish, with their model.json if there is one. Default: models/model.pt.
         large_files: address (URL) of the weights. The zip file then holds large_files.yml with address and checksum
             instead of the weights. The model zoo requires a link for files above 25 MiB.
         bioimageio: also write a model package of bioimage.io, for deepImageJ, ilastik and QuPath.
@@ -99,46 +119,82 @@ def write_package(root: Path, out: Path, weights: Path | None = None, address: s
 
     Raises:
         UsageError: neither weights nor a link to weights.
-        RunError: the file holds more than weights, or the weights do not fit the network of inference.yaml.
+        RunError: the file holds more than weights, or the weights do not fit their network.
     """
-    version = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
+    metadata = json.loads((root / METADATA).read_text(encoding="utf-8"))
     files: dict[str, Path | bytes] = {name: root / name for name in travelling_files(root)}
-    files |= {f"configs/{name}": content for name, content in json_twins(root / "configs").items()}
+    own = root / WEIGHTS
+    weights = weights or (own if own.is_file() else None)
+    with TemporaryDirectory() as folder:
+        configs = shutil.copytree(root / "configs", Path(folder) / "configs")
+        if weights is not None or (root / SETTINGS).is_file():
+            files |= _described(root, metadata, weights)
+            for name in DESCRIBED:
+                (configs / Path(name).name).write_bytes(_content(files[name]))
+        files |= {f"configs/{name}": content for name, content in json_twins(configs).items()}
     files |= _weights(root, weights, address)
+    version = metadata["version"]
     path = out / f"{NAME}_v{version}.zip"
     with replacing(path) as temporary:
         write_archive(temporary, {f"{NAME}/{name}": content for name, content in files.items()})
     return path
 
 
+def _described(root: Path, metadata: Mapping[str, Any], weights: Path | None) -> dict[str, Path | bytes]:
+    """Write the network of the weights into metadata and configurations. For linked weights, model.json names it."""
+    network, settings = _checked(root, weights or root / WEIGHTS)
+    described = describe(metadata, network, settings)
+    files: dict[str, Path | bytes] = {name: root / name for name in DESCRIBED}
+    if described != metadata:
+        files[METADATA] = f"{json.dumps(described, indent=4, ensure_ascii=False)}\n".encode()
+    for name in DESCRIBED[1:]:
+        text = (root / name).read_text(encoding="utf-8")
+        files[name] = name_network(text, network, settings).encode()
+    return files
+
+
+def _content(file: Path | bytes) -> bytes:
+    return file if isinstance(file, bytes) else file.read_bytes()
+
+
 def _weights(root: Path, weights: Path | None, address: str | None) -> dict[str, Path | bytes]:
     """Return the entry of the weights, or of large_files.yml with a link to them."""
-    own = root / WEIGHTS
-    weights = weights or (own if own.is_file() else None)
     if weights is None:
         if address:
             raise UsageError("--large_files needs the weights for their checksum; give them with --weights FILE")
         if not (root / LARGE_FILES).is_file():
             raise UsageError(f"no weights: neither {WEIGHTS} nor {LARGE_FILES} exists; train, or give --weights FILE")
-        return {LARGE_FILES: root / LARGE_FILES}
-    _check_fit(root, weights)
+        return {name: root / name for name in (LARGE_FILES, SETTINGS) if (root / name).is_file()}
+    settings = settings_path(weights)
+    beside: dict[str, Path | bytes] = {SETTINGS: settings} if settings.is_file() else {}
     if address:
         entry = {"path": WEIGHTS, "url": str(address), "hash_val": sha256_of(weights), "hash_type": "sha256"}
-        return {LARGE_FILES: yaml.safe_dump({"large_files": [entry]}, sort_keys=False).encode()}
+        return {LARGE_FILES: yaml.safe_dump({"large_files": [entry]}, sort_keys=False).encode(), **beside}
     size = weights.stat().st_size
     if size > ZOO_LIMIT:
         sizes = f"the weights have {size / MEBIBYTE:.0f} MiB, the model zoo accepts files of {ZOO_LIMIT // MEBIBYTE}"
         print(f"note: {sizes}; --large_files URL links them instead", file=sys.stderr)
-    return {WEIGHTS: weights}
+    return {WEIGHTS: weights, **beside}
 
 
-def _check_fit(root: Path, weights: Path) -> None:
-    """Refuse weights for another network than inference.yaml's."""
-    parser = ConfigParser(ConfigParser.load_config_file(root / "configs" / "inference.yaml"))
+def _is_training_state(weights: Path) -> bool:
     try:
-        load_weights(parser.get_parsed_content("network_def"), weights)
-    except ValueError as error:
-        raise RunError(str(error)) from error
-    state = torch.load(weights, map_location="meta", weights_only=True)
-    if not all(isinstance(value, torch.Tensor) for value in state.values()):
+        state = torch.load(weights, map_location="meta", weights_only=True)
+    except Exception:  # `load_weights` explains what is wrong
+        return False
+    return not all(isinstance(value, torch.Tensor) for value in state.values())
+
+
+def _checked(root: Path, weights: Path) -> tuple[RonnebergerUNet, ModelSettings]:
+    """Build the network of weights, and refuse files of anything else."""
+    if _is_training_state(weights):
         raise RunError(f"{weights} holds more than weights, such as a training's state; give the model.pt beside it")
+    parser = ConfigParser(ConfigParser.load_config_file(root / "configs" / "inference.yaml"))
+    parser["ckpt_path"] = str(weights)
+    try:
+        network = parser.get_parsed_content("network_def")
+        if weights.is_file():
+            load_weights(network, weights)
+    except (ValueError, RuntimeError) as error:
+        raise RunError(explain(error)) from error
+    return network, parser.get_parsed_content("settings")

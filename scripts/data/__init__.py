@@ -9,6 +9,7 @@
 | `split_cell_tracking`                      | splits a data set of the Cell Tracking Challenge                  |
 | `TolerantDataset`                          | data set that reports damaged files instead of stopping           |
 | `ReadAheadLoader`, `processes_for`         | data loader that prepares the next batch; number of its processes |
+| `pixel_size_of`, `describe_training`       | read the pixel size of images; describe the images of a training  |
 | `annotated_pixels`                         | finds the annotated pixels                                        |
 | `mark_border`, `mark_unannotated`          | mark background as not annotated                                  |
 | `source_of`, `file_of`, `describe_failure` | name the file of an item, for messages                            |
@@ -20,6 +21,7 @@ from .datalist import find_images, find_pairs, natural_order
 from .datasets import ReadAheadLoader, TolerantDataset, processes_for
 from .items import describe_failure, file_of, source_of
 from .pairs import check_pairs
+from .pixel_size import describe_training, pixel_size_of
 from .splits import save_split, split_datalist
 
 __all__ = [
@@ -28,12 +30,14 @@ __all__ = [
     "annotated_pixels",
     "check_pairs",
     "describe_failure",
+    "describe_training",
     "file_of",
     "find_images",
     "find_pairs",
     "mark_border",
     "mark_unannotated",
     "natural_order",
+    "pixel_size_of",
     "processes_for",
     "save_split",
     "source_of",

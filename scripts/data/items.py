@@ -1,9 +1,13 @@
-"""Name an item in errors and results by the image file."""
+"""Name an item in errors and results by the image file, and get the pixel size from the metadata."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from typing import Any
+
+import numpy as np
+
+from ..io.arrays import as_array
 
 
 def source_of(item: Mapping[Any, Any], key: Hashable = "image") -> str:
@@ -28,6 +32,25 @@ def file_of(item: Mapping[Any, Any], *keys: Hashable) -> str:
         "'label' (no file name known)"
     """
     return next(filter(None, (source_of(item, key) for key in keys)), f"{keys[0]!r} (no file name known)")
+
+
+def spacing_of(image: Any) -> tuple[tuple[float, float] | None, str | None]:
+    """Get height and width of a pixel and their unit from the metadata of `PlaneReader`.
+
+    Returns:
+        ((height, width), unit), or (None, None) if unknown.
+
+    Example:
+        >>> from monai.data import MetaTensor
+        >>> spacing_of(MetaTensor(torch.zeros(1, 2, 2), meta={"spacing": [0.5, 0.25], "unit": "um"}))
+        ((0.5, 0.25), 'um')
+    """
+    meta = getattr(image, "meta", {})
+    unit = str(meta.get("unit", "pixel"))
+    if unit == "pixel" or "spacing" not in meta:
+        return None, None
+    height, width = (float(value) for value in np.ravel(as_array(meta["spacing"]))[:2])
+    return (height, width), unit
 
 
 def describe_failure(name: str, error: BaseException) -> str:

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, DiskSaver
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
+from ..settings import ModelSettings, Training, write_weights
 from .time_limit import TimeLimit
 
 
@@ -26,13 +28,25 @@ class BestWeights:
         network: the network to save.
         evaluator: its key metric decides; larger is better.
         patience: number of validations without gain before the training stops. 0: never stop.
+        settings: written beside the weights, in models/model.json. None: the defaults.
+        data: facts about the training data, from `scripts.data.describe_training`, for models/model.json.
     """
 
-    def __init__(self, path: str | Path, network: nn.Module, evaluator: Evaluator, patience: int = 0) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        network: nn.Module,
+        evaluator: Evaluator,
+        patience: int = 0,
+        settings: ModelSettings | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = Path(path)
         self.network = network
         self.evaluator = evaluator
         self.patience = patience
+        self.settings = settings
+        self.data = dict(data or {})
 
     def attach(self, trainer: Trainer) -> None:
         """Compare after each validation of the training."""
@@ -45,7 +59,7 @@ class BestWeights:
     def _keep_last(self, trainer: Trainer) -> None:
         state: Any = trainer.state
         if state.best_key_metric == float("-inf") and state.validations_without_gain == 0:
-            save_weights(self.network, self.path)
+            save_weights(self.network, self.path, self.settings, Training(**self.data, epoch=state.epoch))
             trainer.logger.warning(f"no validation took place: the weights of the last epoch are in {self.path}")
 
     def __call__(self, evaluator: Engine, trainer: Trainer) -> None:
@@ -55,7 +69,8 @@ class BestWeights:
         state: Any = trainer.state
         if score > state.best_key_metric:
             state.best_key_metric, state.validations_without_gain = score, 0
-            save_weights(self.network, self.path)
+            facts = Training(**self.data, key_metric=name.removeprefix("val_"), best=score, epoch=state.epoch)
+            save_weights(self.network, self.path, self.settings, facts)
             trainer.logger.info(f"best {name} so far: {score:.4f} in epoch {state.epoch}; weights in {self.path}")
             return
         state.validations_without_gain += 1
@@ -186,13 +201,23 @@ class LoadWeights:
         engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path))
 
 
-def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a flat state_dict atomically, from the first process only.
+def save_weights(
+    network: nn.Module, path: Path, settings: ModelSettings | None = None, training: Training | None = None
+) -> None:
+    """Write a flat state_dict and its settings (model.json beside model.pt), from the first process only.
+
+    Args:
+        network: any module, also if wrapped for several processes or GPUs.
+        path: file of the weights. An existing file is replaced as a whole.
+        settings: of the training. None: the defaults. The network's arguments are taken from the network.
+        training: facts about the training.
 
     Example:
         >>> save_weights(nn.Linear(2, 1), Path("model.pt"))
     """
-    DiskSaver(str(path.parent), create_dir=True, require_empty=False)(_bare(network).state_dict(), path.name)
+    if idist.get_rank() == 0:
+        bare = _bare(network)
+        write_weights(bare.state_dict(), path, bare, settings or ModelSettings(), training or Training())
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
-from ..data.items import source_of
+from ..data.items import source_of, spacing_of
 from ..engines import OF_ONE_IMAGE, FolderEvaluator, engine_items
 from ..io.arrays import as_array
 from ..io.files import write_csv
@@ -215,22 +215,3 @@ class SegmentationSaver:
         """Remove unfinished files when the run stops (Ctrl-C, a full disk). Complete results stay."""
         self._cleanup.close()
         raise error  # ignite leaves raising to the handlers
-
-
-def spacing_of(image: Any) -> tuple[tuple[float, float] | None, str | None]:
-    """Get height and width of a pixel and their unit from the metadata of `PlaneReader`.
-
-    Returns:
-        ((height, width), unit), or (None, None) if unknown.
-
-    Example:
-        >>> from monai.data import MetaTensor
-        >>> spacing_of(MetaTensor(torch.zeros(1, 2, 2), meta={"spacing": [0.5, 0.25], "unit": "um"}))
-        ((0.5, 0.25), 'um')
-    """
-    meta = getattr(image, "meta", {})
-    unit = str(meta.get("unit", "pixel"))
-    if unit == "pixel" or "spacing" not in meta:
-        return None, None
-    height, width = (float(value) for value in np.ravel(as_array(meta["spacing"]))[:2])
-    return (height, width), unit

@@ -69,7 +69,8 @@ def settings_of(config: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[
     Args:
         config: result of `ConfigParser.get()`.
         resolved: id -> value, with "::" in nested ids (`ConfigParser.ref_resolver.resolved_content`). Replaces
-            expressions whose value is a number, a word, or a list of numbers and words.
+            expressions whose value is a number, a word, or a list of numbers and words. "settings", if present, has the
+            values of keys that are null.
 
     Returns:
         name -> value as text. Nested names are joined by ".". Components in a list have the name of their class.
@@ -79,8 +80,11 @@ def settings_of(config: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[
         {'rate': '0.1', 'nets.Linear._target_': 'Linear', 'nets.Linear.size': '2'}
     """
     table: dict[str, str] = {}
+    used = resolved.get("settings")
     for key, value in config.items():
-        if key not in NO_SETTINGS:
+        if value is None and hasattr(used, key):
+            table[key] = str(getattr(used, key))
+        elif key not in NO_SETTINGS:
             _add_settings(table, key, key, value, resolved)
     return table
 

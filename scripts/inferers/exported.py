@@ -1,6 +1,7 @@
 """Run exported networks: ONNX by onnxruntime or OpenVINO, TorchScript, and torch.export's pt2.
 
-`python -m bundle export` writes these files. TorchScript and pt2 files are programs: run only trusted files.
+The command `export` of the project's repository writes these files. TorchScript and pt2 files are programs: run only
+trusted files.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -37,37 +38,34 @@ class ExportedNetwork(nn.Module):
     Args:
         path: a file with the suffix .onnx, .ts (TorchScript, also with TensorRT engines) or .pt2.
         device: device of the computation. ONNX runs on a GPU only with `onnxruntime-gpu`, else on the CPU.
-        expected: required values of the file's description, e.g. {"intensity": "z_score"}. Keys missing in the
-            description are not checked. Files for different classes or grey values would give wrong results unnoticed.
         onnx_engine: program for .onnx files: "onnxruntime", or "openvino" (always on the CPU).
         amp_dtype: for OpenVINO only. "bfloat16" computes the convolutions of a float32 file in bfloat16; "auto": the
             same on CPUs with instructions for bfloat16; None: as in the file.
 
     Attributes:
-        info: the file's description. Empty for files of foreign programs; then the geometry is the paper's.
+        info: the file's description: settings and geometry. Empty for files of foreign programs; then the geometry is
+            the paper's.
 
     Shape:
         (B, C, H, W) -> (B, K, ...), raw scores, as from the original network.
 
     Raises:
         FileNotFoundError: no file at `path`.
-        ValueError: unknown suffix or engine, the wrong engine for the file, a damaged file, a description that differs
-            from `expected`. In a call: tiles of the wrong size, for files with a fixed tile size.
+        ValueError: unknown suffix or engine, the wrong engine for the file, a damaged file. In a call: tiles of the
+            wrong size, for files with a fixed tile size.
         ImportError: the program for the file is not installed.
 
     Example, in a configuration::
 
         network:
           _target_: scripts.inferers.ExportedNetwork
-          path: models/model.onnx
-          expected: {intensity: z_score}
+          path: my/model.onnx
     """
 
     def __init__(
         self,
         path: str | Path,
         device: torch.device | str = "cpu",
-        expected: Mapping[str, Any] | None = None,
         onnx_engine: str = "onnxruntime",
         amp_dtype: str | None = None,
     ) -> None:
@@ -77,7 +75,7 @@ class ExportedNetwork(nn.Module):
         if suffix not in LOADERS:
             raise ValueError(
                 f"backend: {self.path} has the suffix {suffix or 'none'}, expected one of {', '.join(LOADERS)}. Make "
-                "such a file with python -m bundle export, or give plain weights as ckpt_path"
+                "such a file with the command `export` of the project's repository, or give plain weights as ckpt_path"
             )
         check_choice("onnx_engine", onnx_engine, ONNX_ENGINES)
         load = LOADERS[suffix]
@@ -86,7 +84,10 @@ class ExportedNetwork(nn.Module):
                 raise ValueError(f"onnx_engine: openvino runs .onnx files, not {self.path}. Make one, or leave it out")
             load = partial(_load_openvino, dtype=amp_dtype_of(amp_dtype, torch.device("cpu")))
         if not self.path.is_file():
-            raise FileNotFoundError(f"backend: no file at {self.path}. Make it with python -m bundle export")
+            raise FileNotFoundError(
+                f"backend: no file at {self.path}. Make it with the command `export` of the project's repository, or "
+                "leave backend out and give plain weights as ckpt_path"
+            )
         try:
             self._run, text = load(self.path, torch.device(device))
         except ImportError:
@@ -95,12 +96,6 @@ class ExportedNetwork(nn.Module):
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ValueError(f"backend: {self.path} cannot be read: {reason}") from error
         self.info: dict[str, Any] = json.loads(text) if text else {}
-        for key, value in (expected or {}).items():
-            if key in self.info and self.info[key] != value:
-                raise ValueError(
-                    f"backend: {self.path} was exported with {key} {self.info[key]!r}, but the configuration says "
-                    f"{value!r}. Use the configuration of the export, or export again"
-                )
         self.depth = int(self.info.get("depth", 4))
         self.padding = str(self.info.get("padding", "valid"))
         self.retain_dim = bool(self.info.get("retain_dim", False))

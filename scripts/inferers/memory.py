@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 # padded and of both memory layouts, rounded up: 1811, 993, 1876 and 6442. Convolutions without a native kernel unfold
 # or convert their input: float64 takes more than twice as much as float32, and float16 more than bfloat16. A pass
 # takes another 90 MB at any tile size. This matters for limits of a few hundred MB.
-# Measure again with `python -m benchmarks.memory --tables pixels`
+# The table `pixels` of benchmarks.memory, a module of the project's repository, measures the values again.
 BYTES_PER_PIXEL = {torch.float32: 1856, torch.bfloat16: 1024, torch.float16: 1920, torch.float64: 6656}
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h

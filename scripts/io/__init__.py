@@ -10,6 +10,7 @@
 | `write_csv`, `read_csv`, `write_json`, `six_digits` | tables and numbers                                          |
 | `replacing`, `temporary_path`                       | write a file completely or not at all                       |
 | `as_array`                                          | converts a tensor to a numpy array                          |
+| `micrometres`                                       | converts a pixel size to micrometres                        |
 | `ImageFile`, `ImageHeader`, `ImageFileError`        | interface for reading a format, and its error               |
 | `ResultFile`                                        | interface for writing a format                              |
 | `TiffPlanes`, `NiftiFile`, `ItkFile`, `PillowFile`  | read a format                                               |
@@ -26,6 +27,7 @@ from .nifti import NiftiFile, NiftiResult
 from .png import PillowFile, PngResult
 from .reader import PlaneReader, plane_size, read_header
 from .tiff import TiffPlanes, TiffResult
+from .units import micrometres
 from .writer import SegmentationStore
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "as_array",
     "image_name",
     "image_suffix",
+    "micrometres",
     "plane_address",
     "plane_size",
     "read_csv",

@@ -6,6 +6,7 @@ A file is written under a temporary name in the same folder, then renamed.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,6 +118,17 @@ def write_json(path: str | Path, content: Any) -> None:
     plain = json.loads(json.dumps(content), parse_constant=lambda name: None if name == "NaN" else float(name))
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def sha256_of(path: str | Path) -> str:
+    """Compute the checksum of a file, in hexadecimal.
+
+    Example:
+        >>> _ = Path("empty").write_bytes(b"")
+        >>> sha256_of("empty")[:12]
+        'e3b0c44298fc'
+    """
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def six_digits(value: float) -> float:

@@ -29,14 +29,12 @@ import tifffile
 
 from .files import temporary_path
 from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
+from .units import COARSEST_UM, UM_PER, unit_name
 
 logger = logging.getLogger(__name__)
 
-COARSEST_UM = 20.0  # 72 to 1200 dpi (353 to 21 um) are print settings, not pixel sizes
 _CHANNEL_AXES = "CS"
 _IN_PLANE = _CHANNEL_AXES + "YX"
-_UM_PER = {"um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "pm": 1e-6, "inch": 25400.0}
-_UNIT_NAMES = dict.fromkeys(("µm", "\u03bcm", "\\u00b5m", "micron", "microns", "micrometer"), "um") | {"in": "inch"}
 
 
 class TiffPlanes(ImageFile):
@@ -131,8 +129,7 @@ def _pixel_size(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tupl
     if not (0 < per_x < math.inf and 0 < per_y < math.inf):
         return unknown
     if tif.imagej_metadata:
-        unit = str(tif.imagej_metadata.get("unit", "pixel"))
-        unit = _UNIT_NAMES.get(unit.lower(), unit)
+        unit = unit_name(str(tif.imagej_metadata.get("unit", "pixel")))
         if unit.startswith("pixel"):
             return unknown
         return (1 / per_y, 1 / per_x), float(tif.imagej_metadata.get("spacing", 1.0)), unit
@@ -145,7 +142,7 @@ def _pixel_size(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tupl
 def _length(pixels: ElementTree.Element, axis: str) -> float | None:
     """OME's PhysicalSize of an axis in micrometres (OME's default unit), or None."""
     value, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
-    factor = _UM_PER.get(_UNIT_NAMES.get(unit, unit))
+    factor = UM_PER.get(unit_name(unit))
     return float(value) * factor if value and factor else None
 
 

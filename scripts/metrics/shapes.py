@@ -15,8 +15,7 @@ from scipy.ndimage import find_objects, mean
 from skimage.measure import perimeter
 
 from ..io.files import replacing, six_digits, temporary_path
-
-_UNITS = {"um": "um", "µm": "um", "μm": "um", "micron": "um", "micrometer": "um", "micrometre": "um"}
+from ..io.units import unit_name
 
 
 def object_table(
@@ -60,7 +59,7 @@ def object_table(
         height, width = (float(s) for s in spacing)
         if not (height > 0 and width > 0):
             raise ValueError(f"spacing must be two positive numbers (height, width of a pixel), got {spacing}")
-        in_units = _columns(objects, (height, width), _UNITS.get(unit or "units", unit or "units"))
+        in_units = _columns(objects, (height, width), unit_name(unit or "units"))
         table |= {name: column for name, column in in_units.items() if name not in table}
     if image is not None:
         channels = image[None] if image.ndim == 2 else image

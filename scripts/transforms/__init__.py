@@ -4,6 +4,7 @@ Names that end in d are for dictionaries, as in MONAI.
 
 | name                                          | what it does                                                  |
 |-----------------------------------------------|---------------------------------------------------------------|
+| `MatchPixelSized`, `RestoreSized`             | rescale images to the training's pixel size; results back     |
 | `NormalizeImaged`                             | scales the grey values                                        |
 | `InstanceLabelsd`                             | makes a class map and an instance map from a label image      |
 | `WeightMapd`                                  | adds the weight map of the paper's Eq. 2                      |
@@ -42,6 +43,7 @@ from .elastic import (
 from .instance_labels import InstanceLabelsd, instances_from_mask
 from .intensity import NormalizeImaged, RandNoised, normalize_image
 from .objects import InstancesFromScoresd
+from .pixel_size import MatchPixelSized, RestoreSized
 from .resampling import DrawnTile, affine_matrix, apply_displacements, extract_tile
 from .weight_maps import WeightMapd, weight_map
 
@@ -52,6 +54,7 @@ __all__ = [
     "InstanceLabelsd",
     "InstancesFromScoresd",
     "LikeliestClassd",
+    "MatchPixelSized",
     "NormalizeImaged",
     "ProbabilitiesFromScoresd",
     "Rand2DElasticCoarse",
@@ -62,6 +65,7 @@ __all__ = [
     "Rand2DElasticSimardd",
     "Rand2DElasticTiled",
     "RandNoised",
+    "RestoreSized",
     "SimardField",
     "WeightMapd",
     "affine_matrix",

@@ -145,7 +145,7 @@ class Rand2DElasticCoarse(Rand2DElasticField):
     - It interpolates absolute coordinates. The image moves even without displacement, by up to 4.8 % of the spacing:
       12.3 pixels at spacing 256 and magnitude 0 (a test measures it). Here displacements are interpolated.
     - Its reflection repeats the edge pixel. The authors' mirroring does not.
-    - It is slower, because it resamples in float64 (`python -m bundle bench`).
+    - It is slower, because it resamples in float64.
     - Its parts get the same seed and draw equal random numbers.
 
     Args:

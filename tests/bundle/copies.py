@@ -14,7 +14,7 @@ IGNORED = shutil.ignore_patterns("__pycache__", "*.png")
 
 def copy_of_bundle(target: Path) -> Path:
     """Copy the bundle and the files of the repository for `verify`, without PNG images."""
-    for name in FOLDERS:
+    for name in (*FOLDERS, "docs"):
         shutil.copytree(ROOT / name, target / name, ignore=IGNORED)
     for name in (LICENSE, *OF_THE_REPOSITORY):
         shutil.copy(ROOT / name, target / name)

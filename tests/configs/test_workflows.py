@@ -37,7 +37,7 @@ def test_weight_maps_are_computed_once_per_image_and_kept(tiny_dataset, tmp_path
 
 
 def test_training_leaves_weights_state_history_split_and_figures(trained):
-    assert {p.name for p in (trained / "models").iterdir()} == {"model.pt", "training_state.pt"}
+    assert {p.name for p in (trained / "models").iterdir()} == {"model.pt", "model.json", "training_state.pt"}
     outputs = {p.name for p in (trained / "out").iterdir()}
     assert {"history.csv", "split.json", "curves.png", "panel.png"} <= outputs
     assert any(name.startswith("events.out.tfevents") for name in outputs)

@@ -12,6 +12,7 @@ from scripts.transforms.activations import LikeliestClassd, ProbabilitiesFromSco
 from scripts.transforms.elastic import Rand2DElasticTiled
 from scripts.transforms.instance_labels import InstanceLabelsd
 from scripts.transforms.intensity import NormalizeImaged
+from scripts.transforms.pixel_size import MatchPixelSized, RestoreSized
 from scripts.transforms.weight_maps import WeightMapd
 
 
@@ -77,3 +78,24 @@ def test_scores_become_classes_and_probabilities_where_they_lie(device):
         got = transform({"pred": scores.to(device)})["pred"]
         assert got.device.type == device.type
         assert torch.allclose(got.cpu().float(), transform({"pred": scores})["pred"].float(), atol=1e-6)
+
+
+@pytest.mark.parametrize("pixel_size", [0.0013, 0.006])
+def test_images_are_rescaled_and_results_restored_where_they_lie(device, pixel_size):
+    match = MatchPixelSized(trained=0.004, pixel_size=pixel_size)
+    got, expected = both(match, device)
+    assert got["image"].device.type == device.type
+    assert torch.allclose(got["image"].cpu(), expected["image"], atol=0.1)  # of 255
+    labels = torch.arange(expected["image"].numel(), dtype=torch.int32).reshape(expected["image"].shape) // 50
+    for mode, result in (("linear", expected["image"] / 255), ("nearest", labels), ("instances", labels)):
+        there, here = (
+            RestoreSized("pred", mode)({"image": data["image"], "pred": result.to(data["image"].device)})["pred"]
+            for data in (got, expected)
+        )
+        assert there.device.type == device.type
+        assert there.shape == (1, 96, 80)
+        assert there.dtype == result.dtype
+        if mode == "linear":
+            assert torch.allclose(there.cpu(), here, atol=1e-4)
+        else:  # in the middle between two pixels, either may be taken
+            assert (there.cpu() == here).float().mean() > 0.99

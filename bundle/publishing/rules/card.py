@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from bundle.experiments.experiments import EXPERIMENTS
 from bundle.experiments.report import RESULT, TABLE, read_results, results_table
+from bundle.publishing.layout import CARD
 from bundle.publishing.rules.basis import Bundle, Finding, NotChecked
 from bundle.running.errors import RunError
 
-CARD, RESULTS = "docs/README.md", "docs/results"
+RESULTS = "docs/results"
 SECTIONS = (  # names and order of most bundles in the zoo; the zoo's template differs
     *("# Model Overview", "## Data", "## Training configuration", "### Input", "### Output", "## Performance"),
     *("## MONAI Bundle Commands", "# Disclaimer", "# References", "# License"),

@@ -10,6 +10,8 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from bundle.publishing.layout import (
+    CARD,
+    DATA_LICENCE,
     LARGE_FILES,
     MEBIBYTE,
     OWN_LIMIT,
@@ -20,7 +22,6 @@ from bundle.publishing.layout import (
 )
 from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding
 
-CARD, DATA_LICENCE = "docs/README.md", "docs/data_license.txt"
 REQUIRED = (
     *("LICENSE", "configs/metadata.json", "configs/logging.conf", *(f"configs/{name}" for name in STANDALONE)),
     *(CARD, DATA_LICENCE, "scripts/__init__.py"),

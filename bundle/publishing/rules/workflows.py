@@ -14,32 +14,27 @@ from monai.utils import BundleProperty, BundlePropertyConfig, get_equivalent_dty
 
 from bundle.datasets.sample import sample
 from bundle.datasets.synthetic_em import SMALLEST_SIDE
+from bundle.publishing.describe import describe
+from bundle.publishing.layout import SETTINGS
 from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding
+from bundle.running.failures import explain
 
-SHARED = ("in_channels", "out_channels", "class_names", "intensity", "flatten", "amp_dtype")
-PREPARATION = ("load", "channel_first", "normalize")  # steps before the network, as train.yaml names them
+PREPARATION = ("load", "channel_first", "normalize")  # steps before the network
 KEYS = ("keys", "allow_missing_keys")  # these differ: inference has no labels
-NETWORK_ALONE = ("dropout", "_disabled_")  # these may differ: inference has no dropout, but exported networks
-OBJECTS = ("class_names", "threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border")
 SMALL = {"network_def#features": [1, 2, 3, 4, 5], "device": "cpu"}  # properties do not depend on the network's width
 COMPUTED = (1, 2)  # n of "16*n + 172": 188 and 204 pixels, with real numbers
 TRACED = (1, 2, 25)  # 188, 204 and the paper's 572 pixels, where torch computes only shapes
 
 
 def agreement(bundle: Bundle) -> Iterator[Finding]:
-    """train.yaml, inference.yaml and the metadata agree on the network, image preparation and classes."""
+    """train.yaml and inference.yaml prepare images alike. The metadata describes the network of the weights."""
     train, inference = bundle.workflows["train.yaml"], bundle.workflows["inference.yaml"]
-    yield from _differences(SHARED, train, inference, "train.yaml", "inference.yaml")
-    one, other = (_without(config.get("network_def", {}), NETWORK_ALONE) for config in (train, inference))
-    if one != other:
-        yield _differ("network_def", one, other, "train.yaml", "inference.yaml")
     yield from _preparation(train, inference)
-    yield from _metadata(bundle, inference)
-    for name in bundle.overlays:
-        data = name.replace("inference_", "data_", 1)
-        if name.startswith("inference_") and data in bundle.workflows:
-            validation, prediction = train | bundle.workflows[data], inference | bundle.workflows[name]
-            yield from _differences(OBJECTS, validation, prediction, data, name)
+    parser = ConfigParser({**inference, "bundle_root": str(bundle.root)})
+    described = describe(
+        bundle.metadata, parser.get_parsed_content("network_def"), parser.get_parsed_content("settings")
+    )
+    yield from _metadata(bundle.metadata["network_data_format"], described["network_data_format"])
 
 
 def properties(bundle: Bundle) -> Iterator[Finding]:
@@ -48,12 +43,12 @@ def properties(bundle: Bundle) -> Iterator[Finding]:
         sample(f"{folder}/data", size=SMALLEST_SIDE, train=2, test=0)
         data = f"{folder}/data/train"
         training = {"dataset_dir": data, "model_dir": folder, "num_workers": 0}
-        inference = {"dataset_dir": f"{data}/images"}
+        inference = {"dataset_dir": f"{data}/images", "ckpt_path": f"{folder}/absent.pt"}
         for name, kind, places in (("train.yaml", "train", training), ("inference.yaml", "infer", inference)):
             try:
                 yield from _wrong_properties(bundle, name, kind, {**SMALL, **places, "output_dir": folder})
             except Exception as error:  # a configuration may raise any error
-                what = f"its parts cannot be made: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                what = f"its parts cannot be made: {explain(error)[:300]}"
                 remedy = "run it on a small data set: python -m bundle run --trace shows where the error arose"
                 yield Finding(what, f"configs/{name}", remedy)
             finally:
@@ -93,7 +88,8 @@ def network_in_and_out(bundle: Bundle) -> Iterator[Finding]:
     ):
         where = f"configs/metadata.json, network_data_format, against configs/{name}"
         with torch.device(device):
-            network = ConfigParser(bundle.workflows[name]).get_parsed_content("network_def").eval()
+            parser = ConfigParser({**bundle.workflows[name], "bundle_root": str(bundle.root)})
+            network = parser.get_parsed_content("network_def").eval()
         for n in ns:
             size, expected = (_get_fake_spatial_shape(part["spatial_shape"], n=n) for part in (image, pred))
             dtype = get_equivalent_dtype(image["dtype"], torch.Tensor)
@@ -115,33 +111,19 @@ def network_in_and_out(bundle: Bundle) -> Iterator[Finding]:
 
 def _preparation(train: Mapping[str, Any], inference: Mapping[str, Any]) -> Iterator[Finding]:
     """Compare the steps for reading and scaling an image: components and arguments."""
-    steps = [_without(step, KEYS) for step in inference.get("preprocessing", {}).get("transforms", [])]
     for key in PREPARATION:
-        step = _without(train.get(key, {}), KEYS)
-        if step not in steps:
-            same = [other for other in steps if other.get("_target_") == step.get("_target_")]
-            yield _differ(key, step, same[0] if same else None, "train.yaml", "inference.yaml, preprocessing")
+        step, other = (_without(config.get(key, {}), KEYS) for config in (train, inference))
+        if step != other:
+            yield _differ(key, step, other, "train.yaml", "inference.yaml")
 
 
-def _metadata(bundle: Bundle, inference: Mapping[str, Any]) -> Iterator[Finding]:
-    """Compare the metadata's channels with the configuration's, and the names of output channels with the classes."""
-    form = bundle.metadata["network_data_format"]
-    image, pred = form["inputs"]["image"], form["outputs"]["pred"]
-    named = [pred["channel_def"][key] for key in sorted(pred["channel_def"], key=int)]
-    for key, stated, configured in (
-        ("inputs#image#num_channels", image["num_channels"], inference.get("in_channels")),
-        ("outputs#pred#num_channels", pred["num_channels"], len(inference.get("class_names", []))),
-        ("outputs#pred#channel_def", named, inference.get("class_names")),
-    ):
-        if stated != configured:
-            yield _differ(f"network_data_format#{key}", stated, configured, "metadata.json", "inference.yaml")
-
-
-def _differences(keys: tuple[str, ...], one: Any, other: Any, here: str, there: str) -> Iterator[Finding]:
-    """Compare two configurations at some keys."""
-    for key in keys:
-        if one.get(key) != other.get(key):
-            yield _differ(key, one.get(key), other.get(key), here, there)
+def _metadata(stated: Mapping[str, Any], described: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare the stated input and output of the network with the described ones, key by key."""
+    for side, name in (("inputs", "image"), ("outputs", "pred")):
+        for key, value in described[side][name].items():
+            found = stated[side][name].get(key)
+            if found != value:
+                yield _differ(f"network_data_format#{side}#{name}#{key}", found, value, "metadata.json", SETTINGS)
 
 
 def _without(component: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
+from scripts.handlers.checkpoints import save_weights
 from scripts.networks.unet import RonnebergerUNet
 from tests.bundle.labelling import FEATURES
 
@@ -14,5 +14,5 @@ from tests.bundle.labelling import FEATURES
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     path = tmp_path / "weights.pt"
-    torch.save(RonnebergerUNet(features=FEATURES).state_dict(), path)
+    save_weights(RonnebergerUNet(features=FEATURES), path)
     return path

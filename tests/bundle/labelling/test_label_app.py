@@ -339,4 +339,8 @@ def test_training_replaces_the_weights_and_what_is_served(
     after = read(server.infer("d"))
     assert not np.array_equal(after, label)
     assert np.array_equal(after, own()["d"])
-    assert {path.name for path in (server.bundle / "models").iterdir()} == {"model.pt", "training_state.pt"}
+    assert {path.name for path in (server.bundle / "models").iterdir()} == {
+        "model.pt",
+        "model.json",
+        "training_state.pt",
+    }

@@ -6,36 +6,45 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from bundle.labelling.label_folder import prepare_app, prepare_bundle, read_configs
 from bundle.running.errors import UsageError
+from scripts.handlers.checkpoints import save_weights
 from scripts.networks.unet import RonnebergerUNet
 from tests.bundle.labelling import FEATURES
 
 ROOT = Path(__file__).resolve().parents[3]
+ABSENT = Path("absent.pt")  # the configurations decide
 INFERENCE, TRAINING = ROOT / "configs" / "inference.yaml", ROOT / "configs" / "train.yaml"
 
 
-def small(features: list[int] = FEATURES) -> dict[str, dict]:
-    return read_configs([INFERENCE], [TRAINING], {"network_def#features": features})
+def small(weights: Path, **overrides: object) -> dict[str, dict]:
+    return read_configs([INFERENCE], [TRAINING], overrides, weights)
 
 
 @pytest.fixture
 def served(weights: Path, tmp_path: Path) -> Path:
-    return prepare_bundle(tmp_path / "app", small(), weights, overwrite=False)
+    return prepare_bundle(tmp_path / "app", small(weights), weights, overwrite=False)
 
 
 def test_weights_that_are_missing_or_do_not_fit_are_refused(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no weights at .*nowhere\.pt: train some .*make demo.*--weights"):
-        prepare_bundle(tmp_path / "app", small(), tmp_path / "nowhere.pt", overwrite=False)
-    wider = small([2, 4, 8, 16, 30])
-    with pytest.raises(UsageError, match=r"does not fit the network.*--inference"):
+        prepare_bundle(tmp_path / "app", small(weights), tmp_path / "nowhere.pt", overwrite=False)
+    wider = small(weights, **{"network_def#features": [2, 4, 8, 16, 30]})
+    with pytest.raises(UsageError, match=r"network_def#features is .*model\.json|weights\.json.*--inference"):
         prepare_bundle(tmp_path / "app", wider, weights, overwrite=False)
-    with pytest.raises(UsageError, match=r"does not fit the network.*--training"):
-        prepare_bundle(tmp_path / "app", {**small(), "training": wider["training"]}, weights, overwrite=False)
+    with pytest.raises(UsageError, match=r"network_def#features is .*--training"):
+        prepare_bundle(tmp_path / "app", {**small(weights), "training": wider["training"]}, weights, overwrite=False)
     assert not (tmp_path / "app").exists()
+
+
+def test_weights_without_settings_need_the_network_and_must_fit(weights: Path, tmp_path: Path) -> None:
+    weights.with_suffix(".json").unlink()
+    with pytest.raises(UsageError, match=r"does not fit the network.*--inference"):
+        prepare_bundle(tmp_path / "app", small(weights), weights, overwrite=False)
+    configs = small(weights, **{"network_def#features": FEATURES})
+    assert (prepare_bundle(tmp_path / "app", configs, weights, overwrite=False) / "models" / "model.pt").is_file()
 
 
 def test_the_prepared_folder_holds_one_configuration_each_and_one_file_of_weights(served: Path, weights: Path) -> None:
@@ -44,7 +53,7 @@ def test_the_prepared_folder_holds_one_configuration_each_and_one_file_of_weight
         str(path.relative_to(served)) for folder in ("configs", "models") for path in (served / folder).iterdir()
     )
     configs = ["inference.yaml", "logging.conf", "metadata.json", "train.yaml"]
-    assert files == [*(f"configs/{name}" for name in configs), "models/model.pt"]
+    assert files == [*(f"configs/{name}" for name in configs), "models/model.json", "models/model.pt"]
     assert (served / "models" / "model.pt").read_bytes() == weights.read_bytes()
     assert (served / "scripts" / "losses.py").samefile(ROOT / "scripts" / "losses.py")
 
@@ -58,21 +67,21 @@ def test_the_background_has_the_name_that_clients_leave_out(served: Path) -> Non
 def test_weights_that_clients_have_trained_are_kept_unless_overwrite_is_set(
     served: Path, weights: Path, tmp_path: Path
 ) -> None:
-    prepare_bundle(tmp_path / "app", small(), weights, overwrite=False)  # the same weights: no loss
+    prepare_bundle(tmp_path / "app", small(weights), weights, overwrite=False)  # the same weights: no loss
     trained = served / "models" / "model.pt"
-    torch.save(RonnebergerUNet(features=FEATURES).state_dict(), trained)
+    save_weights(RonnebergerUNet(features=FEATURES), trained)
     content = trained.read_bytes()
-    prepare_bundle(tmp_path / "app", small(), None, overwrite=False)
+    prepare_bundle(tmp_path / "app", small(trained), trained, overwrite=False)
     with pytest.raises(UsageError, match=r"model\.pt holds other weights than .*weights\.pt.*--overwrite"):
-        prepare_bundle(tmp_path / "app", small(), weights, overwrite=False)
+        prepare_bundle(tmp_path / "app", small(weights), weights, overwrite=False)
     assert trained.read_bytes() == content
-    prepare_bundle(tmp_path / "app", small(), weights, overwrite=True)
+    prepare_bundle(tmp_path / "app", small(weights), weights, overwrite=True)
     assert trained.read_bytes() == weights.read_bytes()
 
 
 def test_keys_change_every_configuration_that_has_them_and_overlays_keep_the_folder() -> None:
     demo = [TRAINING, ROOT / "configs" / "variant_adam.yaml", ROOT / "configs" / "demo.yaml"]
-    configs = read_configs([INFERENCE], demo, {"orientations": 4, "max_epochs": 7, "flatten": 20})
+    configs = read_configs([INFERENCE], demo, {"orientations": 4, "max_epochs": 7, "flatten": 20}, ABSENT)
     inference, training = configs["inference"], configs["training"]
     assert (inference["orientations"], training["max_epochs"]) == (4, 7)
     assert inference["flatten"] == training["flatten"] == 20
@@ -91,12 +100,12 @@ def test_keys_change_every_configuration_that_has_them_and_overlays_keep_the_fol
     ],
 )
 def test_training_expects_the_kind_of_label_that_is_served(overrides: dict, kind: str) -> None:
-    assert read_configs([INFERENCE], [TRAINING], overrides)["training"]["label_kind"] == kind
+    assert read_configs([INFERENCE], [TRAINING], overrides, ABSENT)["training"]["label_kind"] == kind
 
 
 @pytest.mark.parametrize("overrides, expected", [({}, True), ({"validate_first": False}, False)])
 def test_a_served_training_validates_first_unless_told_otherwise(overrides: dict, expected: bool) -> None:
-    assert read_configs([INFERENCE], [TRAINING], overrides)["training"]["validate_first"] is expected
+    assert read_configs([INFERENCE], [TRAINING], overrides, ABSENT)["training"]["validate_first"] is expected
 
 
 def test_every_key_of_the_served_training_can_be_evaluated_without_its_own_data(served: Path) -> None:

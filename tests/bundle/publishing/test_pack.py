@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -14,24 +16,26 @@ import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from monai.bundle import download_large_files
 from monai.bundle.scripts import _add_model_card_metadata
+from PIL import Image
 
 from bundle.__main__ import main
 from bundle.datasets.sample import sample
-from bundle.publishing.layout import LARGE_FILES, NAME, WEIGHTS
+from bundle.publishing.layout import LARGE_FILES, NAME, SETTINGS, WEIGHTS
 from bundle.publishing.pack import TWINS, json_twins, write_package
 from bundle.running.errors import RunError, UsageError
+from scripts.handlers.checkpoints import save_weights
 from scripts.networks.unet import RonnebergerUNet
-from tests.bundle.copies import ROOT, copy_of_bundle, replace_in
+from tests.bundle.copies import ROOT, copy_of_bundle
 from tests.bundle.publishing.hub import REPOSITORY, Hub
 from tests.optional import needs_onnx
 
 FEATURES = [2, 4, 8, 16, 32]
-SMALL = f'  out_channels: "@out_channels"\n  features: {FEATURES}\n'
 VERSION = json.loads((ROOT / "configs" / "metadata.json").read_text())["version"]
 
 
@@ -39,11 +43,8 @@ VERSION = json.loads((ROOT / "configs" / "metadata.json").read_text())["version"
 def small(tmp_path: Path) -> Path:
     """A copy of the bundle with a small network and weights."""
     root = copy_of_bundle(tmp_path / "source")
-    for name in ("train", "inference"):
-        replace_in(root / "configs" / f"{name}.yaml", '  out_channels: "@out_channels"\n', SMALL)
     torch.manual_seed(0)
-    (root / "models").mkdir()
-    torch.save(RonnebergerUNet(features=FEATURES).state_dict(), root / WEIGHTS)
+    save_weights(RonnebergerUNet(features=FEATURES), root / WEIGHTS)
     return root
 
 
@@ -85,7 +86,8 @@ def test_it_holds_what_the_zoo_s_bundles_hold_and_nothing_else(small: Path, tmp_
     assert {name.split("/")[0] for name in inner} == {"LICENSE", "configs", "docs", "models", "scripts"}
     assert {"LICENSE", WEIGHTS, "configs/metadata.json", "configs/logging.conf", "docs/data_license.txt"} <= inner
     assert {"configs/train.json", "configs/inference.json", "configs/train.yaml", "configs/inference.yaml"} <= inner
-    assert {name for name in inner if name.startswith("models/")} == {WEIGHTS}
+    assert {name for name in inner if name.startswith("models/")} == {WEIGHTS, SETTINGS}
+    assert {name for name in inner if name.startswith("docs/")} == {"docs/README.md", "docs/data_license.txt"}
 
 
 def test_of_a_checkout_only_what_is_under_version_control_travels(small: Path, tmp_path: Path) -> None:
@@ -116,6 +118,7 @@ def test_what_json_cannot_say_is_refused(line: str, tmp_path: Path) -> None:
 
 def test_large_weights_are_linked_and_monai_brings_them(small: Path, tmp_path: Path) -> None:
     weights = shutil.move(small / WEIGHTS, tmp_path / "release.pt")
+    settings = shutil.move(small / SETTINGS, tmp_path / "release.json")
     path = write_package(small, tmp_path, weights, weights.as_uri())
     assert f"{NAME}/{WEIGHTS}" not in names_in(path)
     with zipfile.ZipFile(path) as archive:
@@ -125,10 +128,10 @@ def test_large_weights_are_linked_and_monai_brings_them(small: Path, tmp_path: P
     assert link == {"path": WEIGHTS, "url": weights.as_uri(), "hash_val": digest, "hash_type": "sha256"}
     download_large_files(str(tmp_path / NAME))
     assert (tmp_path / NAME / WEIGHTS).read_bytes() == weights.read_bytes()
+    assert (tmp_path / NAME / SETTINGS).read_bytes() == settings.read_bytes()
 
-    (small / LARGE_FILES).write_bytes(
-        (tmp_path / NAME / LARGE_FILES).read_bytes()
-    )  # a committed link works in the same way
+    for name in (LARGE_FILES, SETTINGS):  # a committed link works in the same way
+        (small / name).write_bytes((tmp_path / NAME / name).read_bytes())
     assert write_package(small, tmp_path / "again").read_bytes() == path.read_bytes()
 
 
@@ -255,6 +258,47 @@ def test_unpacked_elsewhere_it_trains_evaluates_and_segments(small: Path, tmp_pa
     assert left == {Path(name).name for name in names_in(package)}, (
         "runs write where they are told to, not into the bundle"
     )
+
+
+def run_as_in_the_card(bundle: Path, ending: str, *options: str) -> None:
+    """Run the command of the bundle's card with this ending, in the bundle's folder and without the repository."""
+    section = (bundle / "docs" / "README.md").read_text().split("## MONAI Bundle Commands")[1].split("\n## ")[0]
+    [line] = [line for line in section.splitlines() if line.startswith("    python -m") and line.endswith(ending)]
+    run_in(bundle, *shlex.split(line)[1:], *options)
+
+
+def run_in(folder: Path, *words: str) -> None:
+    """Run Python in a folder, without the repository."""
+    alone = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    alone |= {"OMP_NUM_THREADS": "1", "NUMBA_DISABLE_JIT": "1"}  # compiling takes longer than a few small images
+    done = subprocess.run([sys.executable, *words], cwd=folder, env=alone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_in_the_unpacked_bundle_the_card_s_command_segments(unpacked: Path, tmp_path: Path) -> None:
+    sample(str(tmp_path / "data"), size=96, train=1, test=1)
+    shutil.copytree(tmp_path / "data" / "test" / "images", unpacked / "my" / "images")
+    run_in(unpacked, "-c", "import scripts; from importlib.util import find_spec; assert find_spec('bundle') is None")
+    run_as_in_the_card(unpacked, "--dataset_dir my/images --output_dir my/segmentation")
+    [classes] = (unpacked / "my" / "segmentation" / "classes").iterdir()
+    assert np.asarray(Image.open(classes)).shape == (96, 96)
+
+
+@pytest.mark.slow
+def test_in_the_unpacked_bundle_the_card_s_commands_train_and_evaluate(unpacked: Path) -> None:
+    sample(str(unpacked / "data" / "isbi2012"), size=96, train=5, test=1)
+    named = re.findall(r"`(data/isbi2012/\S+)`", (unpacked / "docs" / "README.md").read_text())
+    assert [name for name in named if (unpacked / name).is_file()] == named != []
+    quick = ("--device", "cpu", "--input_size", "188", "--num_workers", "0")
+    history, weights = unpacked / "output" / "train" / "history.csv", (unpacked / WEIGHTS).read_bytes()
+    run_as_in_the_card(unpacked, "data_isbi2012.yaml']\"", *quick, "--max_epochs", "1")
+    assert (unpacked / WEIGHTS).read_bytes() != weights
+    assert history.read_text().count("\n") == 2
+    run_as_in_the_card(unpacked, "--resume true", *quick, "--max_epochs", "2")
+    assert history.read_text().count("\n") == 3
+    run_as_in_the_card(unpacked, "'configs/evaluate.yaml']\"", *quick)
+    report = json.loads((unpacked / "output" / "train" / "evaluation" / "metrics.json").read_text())
+    assert report["images"] == 1
 
 
 def split_card(text: str) -> tuple[dict, str]:

@@ -106,12 +106,10 @@ BROKEN = [  # rule, change of the copy, expected part of the message
     (configs.logging, edit("configs/logging.conf", "(sys.stdout,)", "(open('log', 'w'),)"), "logging.conf"),
     (configs.absolute_paths, add_line(TRAIN, "model_dir: /home/someone/models"), "/home/someone/models"),
     (configs.absolute_paths, add_line(TRAIN, "model_dir: \"$'/scratch' + '/models'\""), "'/scratch'"),
-    (workflows.agreement, edit(INFERENCE, "intensity: z_score", "intensity: percentile"), "intensity is"),
-    (workflows.agreement, edit(INFERENCE, "[membrane, cell]", "[membrane, cells]"), "class_names"),
-    (workflows.agreement, edit(INFERENCE, '    method: "@intensity"', "    method: percentile"), "normalize"),
+    (workflows.agreement, edit(INFERENCE, '  method: "$@settings.intensity"', "  method: percentile"), "normalize"),
     (workflows.agreement, edit(INFERENCE, "scripts.io.PlaneReader", "PILReader"), "load is"),
-    (workflows.agreement, edit(TRAIN, '  dropout: "@dropout"', "  norm: batch"), "network_def"),
-    (workflows.agreement, edit("configs/inference_dic_hela.yaml", "min_area: 1000", "min_area: 999"), "min_area"),
+    (workflows.agreement, meta(lambda m: size(m, "outputs", "16*n")), "outputs#pred#spatial_shape"),
+    (workflows.agreement, meta(lambda m: shape(m, "outputs").update(channel_def={"0": "a", "1": "b"})), "channel_def"),
     (workflows.agreement, meta(lambda m: shape(m, "inputs").update(num_channels=3)), "inputs#image#num_channels"),
     (workflows.properties, edit(TRAIN, "\ntrain:", "\ntraining_part:"), "train#trainer"),
     (workflows.properties, edit(TRAIN, '"@train#postprocessing"', '"@load"'), "trainer#postprocessing is not"),
@@ -181,14 +179,14 @@ def test_large_files_are_found_unless_they_are_linked(copy: Path) -> None:
     (copy / "models").mkdir()
     with (copy / layout.WEIGHTS).open("wb") as file:
         file.truncate(layout.ZOO_LIMIT + 1)  # a sparse file: no space on the disk
-    with (copy / "docs" / "film.mp4").open("wb") as file:
+    with (copy / "scripts" / "film.mp4").open("wb") as file:
         file.truncate(layout.OWN_LIMIT + 1)
     names = {
         zoo: {finding.where for finding in check(files.file_sizes, Bundle(copy, zoo=zoo))} for zoo in (False, True)
     }
-    assert names == {False: {"docs/film.mp4"}, True: {"docs/film.mp4", layout.WEIGHTS}}
+    assert names == {False: {"scripts/film.mp4"}, True: {"scripts/film.mp4", layout.WEIGHTS}}
     (copy / layout.LARGE_FILES).write_text("large_files:\n- {path: models/model.pt}\n")
-    assert {finding.where for finding in check(files.file_sizes, Bundle(copy, zoo=True))} == {"docs/film.mp4"}
+    assert {finding.where for finding in check(files.file_sizes, Bundle(copy, zoo=True))} == {"scripts/film.mp4"}
 
 
 def test_the_zoo_wants_weights_and_versions_that_sort_as_text(copy: Path) -> None:
@@ -220,10 +218,10 @@ def test_the_command_lists_every_rule_and_fails_where_one_does(monkeypatch, copy
     assert capsys.readouterr().out.endswith(f"{len(quick)} rules: {len(quick) - 1} hold, 1 not checked\n")
     monkeypatch.undo()
     monkeypatch.setattr("bundle.publishing.verify.RULES", quick)
-    edit(INFERENCE, "intensity: z_score", "intensity: percentile")(copy)
+    edit(INFERENCE, '  method: "$@settings.intensity"', "  method: percentile")(copy)
     monkeypatch.setattr("bundle.publishing.verify.ROOT", copy)
     assert main(["verify", "--schema", str(schema)]) == 1
     captured = capsys.readouterr()
-    assert "agreement           BROKEN\n  configs/train.yaml: intensity is 'z_score' in train.yaml" in captured.out
+    assert "agreement           BROKEN\n  configs/train.yaml: normalize is" in captured.out
     assert f"1 of {len(quick)} rules do not hold" in captured.err
     assert main(["verify", "--schema", "nowhere.json"]) == 2

@@ -1,0 +1,138 @@
+"""Segment arrays with trained weights, exactly as `configs/inference.yaml` segments files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+
+from .components import renamed
+from .handlers.checkpoints import load_weights
+from .handlers.segmentation import spacing_of
+from .inferers.exported import LOADERS
+from .io.arrays import as_array
+from .metrics.shapes import object_table
+from .settings import ModelSettings
+
+ROOT = next(folder for folder in Path(__file__).resolve().parents[:2] if (folder / "configs").is_dir())
+WEIGHTS = ROOT / "models" / "model.pt"
+NO_SETTINGS = ("bundle_root", "dataset_dir", "output_dir", "ckpt_path", "backend", "device", "tiff_axes")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Hold the results of an image with H rows, W columns and K classes.
+
+    Args:
+        classes: class of each pixel, uint8 (H, W).
+        probabilities: float32 (K, H, W), or (1, H, W) for a network with a single sigmoid output.
+        instances: ID of the object at each pixel, int32 (H, W). 0 is background.
+        objects: table of the objects: column name -> array with a value for each object, as in `objects.csv`.
+    """
+
+    classes: np.ndarray
+    probabilities: np.ndarray
+    instances: np.ndarray
+    objects: dict[str, np.ndarray]
+
+
+class Segmenter:
+    """Segment images of any size. Network, grey values and objects follow the weights' `model.json`.
+
+    Args:
+        weights: a file of weights (`.pt`), or an exported network (`.onnx`, `.ts`, `.pt2`). None: the weights that come
+            with this package, for membranes in electron micrographs.
+        device: "cpu", "cuda", ... None: a GPU if there is one.
+        settings: other keys of `configs/inference.yaml` and their values, such as `orientations=8` or `min_area=20`.
+
+    Attributes:
+        settings: the settings of the weights, with the given ones.
+
+    Raises:
+        FileNotFoundError: no file of weights.
+        TypeError: a setting that `configs/inference.yaml` does not have.
+        ValueError: the weights do not fit, or a setting contradicts the weights.
+
+    Example:
+        >>> from original_unet import Segmenter
+        >>> segmenter = Segmenter(min_area=20)
+        >>> image = np.random.default_rng(0).normal(size=(60, 80))
+        >>> result = segmenter(image)
+        >>> result.classes.shape, result.probabilities.shape
+        ((60, 80), (2, 60, 80))
+    """
+
+    def __init__(self, weights: str | Path | None = None, device: str | torch.device | None = None, **settings: Any):
+        config: dict[str, Any] = renamed(ConfigParser.load_config_file(ROOT / "configs" / "inference.yaml"))
+        known = [key for key, value in config.items() if not isinstance(value, (dict, list)) and key not in NO_SETTINGS]
+        for name in settings:
+            if name not in known:
+                raise TypeError(f"Segmenter has no setting {name!r}. Expected one of {', '.join(known)}")
+        path = WEIGHTS if weights is None else Path(weights)
+        changes = {"backend" if path.suffix.lower() in LOADERS else "ckpt_path": str(path), **settings}
+        if device is not None:
+            changes["device"] = torch.device(device)
+        parser = ConfigParser({**config, **changes})
+        try:
+            self.settings: ModelSettings = parser.get_parsed_content("settings")
+            self.device = torch.device(parser.get_parsed_content("device"))
+            self.network: torch.nn.Module = parser.get_parsed_content("network").eval()
+            self._prepare = parser.get_parsed_content("prepare")
+            self._infer = parser.get_parsed_content("inferer")
+            self._finish = parser.get_parsed_content("postprocessing")
+        except RuntimeError as error:  # MONAI's, around the error of a component
+            raise _cause(error) from None
+        if "ckpt_path" in changes:
+            load_weights(self.network, path)
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray, pixel_size: float | None = None) -> Segmentation:
+        """Segment an image.
+
+        Args:
+            image: (H, W), or (H, W, C) with the channels of the network; any real dtype.
+            pixel_size: height and width of a pixel in micrometres, for the table of objects. None: unknown.
+
+        Raises:
+            ValueError: a shape, number of channels or dtype that the network does not take; NaN or infinite pixels.
+        """
+        item = self._prepare({"image": self._tensor(image, pixel_size)})
+        item["pred"] = self._infer(item["image"][None].to(self.device), self.network)[0]
+        item = self._finish(item)
+        instances = as_array(item["instances"])[0]
+        source = as_array(item["source"])
+        channels = source[0] if len(source) == 1 else source
+        return Segmentation(
+            classes=as_array(item["pred"])[0].astype(np.uint8),
+            probabilities=as_array(item["prob"]).astype(np.float32),
+            instances=instances,
+            objects=object_table(instances, channels, *spacing_of(item["source"])),
+        )
+
+    def _tensor(self, image: np.ndarray, pixel_size: float | None) -> MetaTensor:
+        """Convert an image to (C, H, W), float32, with the metadata of a file."""
+        array = np.asarray(image)
+        expected = self.settings.in_channels
+        if array.ndim == 2:
+            array = array[..., None]
+        if array.ndim != 3 or array.shape[2] != expected or array.dtype.kind not in "biuf" or not array.size:
+            shape = "(H, W)" if expected == 1 else f"(H, W, {expected})"
+            raise ValueError(f"image: expected {shape} of real numbers, got {image.dtype} {np.shape(image)}")
+        array = np.moveaxis(array, 2, 0).astype(np.float32)
+        if not np.isfinite(array).all():
+            raise ValueError(f"image: {np.count_nonzero(~np.isfinite(array))} pixels are NaN or infinite. Replace them")
+        spacing = 1.0 if pixel_size is None else float(pixel_size)
+        meta = {"spacing": np.array([spacing, spacing]), "unit": "pixel" if pixel_size is None else "um"}
+        return MetaTensor(torch.from_numpy(array), affine=torch.diag(torch.tensor([spacing, spacing, 1, 1])), meta=meta)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the error of a component, around which MONAI raises its own."""
+    while error.__cause__ is not None and str(error).startswith(("Failed to instantiate", "Failed to evaluate")):
+        error = error.__cause__
+    return error

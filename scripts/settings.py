@@ -1,0 +1,355 @@
+"""Keep the settings of weights in a file beside the weights: `model.json` beside `model.pt`.
+
+| in `model.json`                          | content                                                         |
+|------------------------------------------|-----------------------------------------------------------------|
+| `network`, `in_channels`, `out_channels` | arguments of `scripts.networks.RonnebergerUNet`                 |
+| `class_names`                            | name of each class, class 0 first                               |
+| `intensity`, `flatten`                   | how grey values are scaled                                      |
+| `threshold`, `min_area`, ...             | how scores become objects                                       |
+| `training`                               | data set, images, pixel size, key metric and its best value     |
+| `version`, `sha256`                      | version of this project; checksum of the weights                |
+
+Training writes the file. Every workflow that uses the weights reads the file, so that no setting is typed again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from .io.files import replacing, sha256_of, write_json
+from .networks.unet import RonnebergerUNet
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1  # of model.json
+FIXED = ("in_channels", "out_channels", "class_names")  # weights fit no other values
+OBJECTS = ("threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border")
+CHOICES = ("intensity", "flatten", *OBJECTS)  # weights give results with other values, too
+Pixels = Annotated[int, Field(ge=0)]
+
+
+class Training(BaseModel):
+    """Facts about the training of weights. None: unknown.
+
+    Example:
+        >>> Training(dataset="isbi2012", images=20).images
+        20
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str | None = None  # name of the folder
+    images: int | None = None  # number of images trained with
+    pixel_size: Annotated[float, Field(gt=0)] | None = None  # micrometres
+    key_metric: str | None = None
+    best: float | None = None  # the metric's best value in validation
+    epoch: int | None = None  # of the best value
+
+
+class ModelSettings(BaseModel):
+    """Settings that belong to weights. The defaults are the paper's network and values.
+
+    Args:
+        network: arguments of `scripts.networks.RonnebergerUNet` without channels. Missing ones are the
+            network's defaults. None: a network of another class.
+        in_channels: channels of the images.
+        out_channels: channels of the scores: one for each class, or 1 for a single sigmoid output of two classes.
+        class_names: class 0 is the background.
+        intensity, flatten: as in `scripts.transforms.NormalizeImaged`.
+        threshold, min_area, fill_holes, split_necks, close_gaps, field_border: as in
+            `scripts.transforms.InstancesFromScoresd`.
+        training: facts about the training.
+        version: of this project, when the weights were written.
+        sha256: checksum of the file of weights. None: no such file.
+
+    Raises:
+        pydantic.ValidationError (a ValueError): an unknown name, or a value of the wrong type or range.
+
+    Example:
+        >>> settings = ModelSettings(class_names=["background", "cell"], min_area=20)
+        >>> settings.min_area, settings.threshold, settings.out_channels
+        (20, 0.5, 2)
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: dict[str, Any] | None = Field(default_factory=dict)
+    in_channels: Annotated[int, Field(ge=1)] = 1
+    out_channels: Annotated[int, Field(ge=1)] = 2
+    class_names: Annotated[list[str], Field(min_length=2)] = ["membrane", "cell"]
+    intensity: Literal["z_score", "percentile"] = "z_score"
+    flatten: Annotated[float, Field(ge=0)] = 0
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    min_area: Pixels = 0
+    fill_holes: Pixels = 0
+    split_necks: Annotated[float, Field(ge=0)] = 0
+    close_gaps: Pixels = 0
+    field_border: Pixels = 0
+    training: Training = Training()
+    version: str | None = None
+    sha256: str | None = None
+    _source: str | None = PrivateAttr(None)
+
+    @property
+    def source(self) -> str | None:
+        """The file of these settings. None: no file, the defaults."""
+        return self._source
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> ModelSettings:
+        if self.out_channels not in {len(self.class_names), 1 if len(self.class_names) == 2 else len(self.class_names)}:
+            raise ValueError(
+                f"out_channels is {self.out_channels}, but class_names has {len(self.class_names)}: "
+                f"{', '.join(self.class_names)}. Expected a channel for each class, or 1 for two classes"
+            )
+        return self
+
+
+def settings_path(weights: str | Path) -> Path:
+    """Return the path of the settings beside a file of weights.
+
+    Example:
+        >>> settings_path("models/model.pt").name
+        'model.json'
+    """
+    return Path(weights).with_suffix(".json")
+
+
+def read_settings(weights: str | Path) -> ModelSettings | None:
+    """Read the settings beside a file of weights, and check that both belong together.
+
+    Args:
+        weights: the file of weights. A missing file is not checked.
+
+    Returns:
+        the settings; None if the weights have no file of settings.
+
+    Raises:
+        ValueError: the file is no JSON, has an unknown name or a wrong value, or belongs to other weights.
+
+    Example:
+        >>> read_settings("from_elsewhere.pt") is None
+        True
+    """
+    path, weights = settings_path(weights), Path(weights)
+    if path == weights or not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] > FORMAT:
+            raise ValueError(f"format {content['format']}, of a newer version of this project")
+        found = sha256_of(weights) if weights.is_file() else content["sha256"]
+        # between two renames of a save, the settings are those of the new weights, and `previous` those of the old
+        known = next((c for c in (content, content.get("previous")) if c and c["sha256"] == found), None)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} cannot be read as settings of weights ({type(error).__name__}: {error}). Put back the file that "
+            f"was written with {weights.name}, or move it away"
+        ) from error
+    if known is None:
+        raise ValueError(
+            f"{path} belongs to other weights: {weights} has the sha256 {found[:12]}..., {path.name} names "
+            f"{str(content['sha256'])[:12]}.... Put back both files of one training, or move {path.name} away"
+        )
+    settings = _validated({key: value for key, value in known.items() if key not in ("format", "previous")}, str(path))
+    settings._source = str(path)
+    return settings
+
+
+def model_settings(
+    weights: str | Path | None = None, exported: Any = None, new_classes: bool = False, **given: Any
+) -> ModelSettings:
+    """Combine the settings of weights with given settings.
+
+    The weights fix channels and classes: other given values are refused. The other settings are choices. A warning
+    lists choices that differ from the settings of the weights. For weights without a file of settings, given values and
+    defaults are used. A warning lists them.
+
+    Args:
+        weights: file of weights to use, or to start a training from. None: new weights.
+        exported: a `scripts.inferers.ExportedNetwork` in place of `weights`. None: not used.
+        new_classes: for trainings: the weights may learn classes with other names.
+        given: fields of `ModelSettings`. None: not given.
+
+    Raises:
+        ValueError: as `read_settings`; an unknown name, a wrong type or range; channels or classes other than those of
+            the weights. The message names the setting and both values.
+
+    Example, in a configuration::
+
+        settings: {_target_: scripts.settings.model_settings, weights: models/model.pt, threshold: 0.4}
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    known = (
+        _settings_of_export(exported) if exported is not None else None if weights is None else read_settings(weights)
+    )
+    if known is None and "class_names" in given:
+        given.setdefault("out_channels", len(given["class_names"]))
+    if known is not None:
+        _refuse_other(known, given, new_classes)
+    base = known or ModelSettings()
+    settings = _validated(base.model_dump() | given, "settings")
+    settings._source = base.source
+    file = weights if exported is None else exported.path
+    if known is not None:
+        _report_deviations(known, settings)
+    elif file is not None and Path(file).is_file():
+        listed = ", ".join(f"{name} {getattr(settings, name)}" for name in CHOICES + FIXED)
+        logger.warning(
+            f"{file} comes without the settings of its training (no {settings_path(file).name}). Assumed: {listed}, "
+            "and the network of network_def. Wrong settings give wrong results: set those that differ"
+        )
+    return settings
+
+
+def build_network(settings: ModelSettings, **given: Any) -> RonnebergerUNet:
+    """Build the network of settings.
+
+    Args:
+        settings: of weights, or the defaults for new weights.
+        given: arguments of `RonnebergerUNet` that replace those of `settings`. None: not given. For weights with a file
+            of settings, only `dropout` may differ.
+
+    Raises:
+        ValueError: an argument differs from that of the weights, or the weights are of a network of another class.
+
+    Example:
+        >>> build_network(ModelSettings(in_channels=3), features=[4, 8]).in_channels
+        3
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    if settings.network is None:
+        raise ValueError(
+            f"{settings.source} names no network: the weights are of a class other than RonnebergerUNet. "
+            "Give the network's class and arguments as network_def"
+        )
+    channels = {"in_channels": settings.in_channels, "out_channels": settings.out_channels}
+    definition = {**settings.network, **channels}
+    if settings.source is not None:
+        for name, value in given.items():
+            asked = RonnebergerUNet.complete({**definition, name: value})[name]
+            if name != "dropout" and asked != definition.get(name):
+                raise _contradiction(f"network_def#{name}", asked, definition.get(name), settings.source)
+    return RonnebergerUNet(**{**definition, **given})
+
+
+_ARGUMENTS = list(inspect.signature(RonnebergerUNet).parameters.values())
+build_network.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # the arguments, for checks of misspelt keys
+    [
+        *list(inspect.signature(build_network).parameters.values())[:1],
+        *(argument.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=None) for argument in _ARGUMENTS),
+    ]
+)
+
+
+def write_weights(
+    state: Mapping[str, torch.Tensor], path: Path, network: object, settings: ModelSettings, training: Training
+) -> None:
+    """Write a file of weights and the settings beside the weights.
+
+    At any moment, also after a crash, both files belong together: the settings of the earlier weights stay in the file
+    until the new weights are in place.
+
+    Args:
+        state: flat state_dict.
+        path: the file of weights. An existing file is replaced.
+        network: the trained network. A `RonnebergerUNet` describes itself.
+        settings: of the training.
+        training: facts about the training.
+
+    Raises:
+        OSError: the folder cannot be written to.
+
+    Example:
+        >>> network = torch.nn.Linear(2, 1)
+        >>> write_weights(network.state_dict(), Path("model.pt"), network, ModelSettings(), Training(images=20))
+        >>> read_settings("model.pt").training.images
+        20
+    """
+    changes: dict[str, Any] = {"training": training, "version": _version(), "network": None}
+    if isinstance(network, RonnebergerUNet):
+        channels = {"in_channels": network.in_channels, "out_channels": network.out_channels}
+        own = {name: value for name, value in network.definition.items() if name not in channels}
+        changes |= {"network": own, **channels}
+    target = settings_path(path)
+    with replacing(path) as temporary:
+        with temporary.open("wb") as file:  # given a path, torch would write the temporary name into the file
+            torch.save(dict(state), file)
+        content = {
+            "format": FORMAT,
+            **settings.model_copy(update={**changes, "sha256": sha256_of(temporary)}).model_dump(),
+        }
+        write_json(target, content | {"previous": _content_of(path)})
+    write_json(target, content)
+
+
+def _validated(values: Mapping[str, Any], where: str) -> ModelSettings:
+    """Check names, types and ranges. The message names each wrong setting."""
+    try:
+        return ModelSettings.model_validate(values)
+    except ValidationError as error:
+        wrong = [(".".join(map(str, one["loc"])), one["input"], one["msg"]) for one in error.errors()]
+        told = [f"{name} is {value!r}: {message}" if name else message for name, value, message in wrong]
+        raise ValueError(f"{where}: {'; '.join(told)}") from None
+
+
+def _settings_of_export(exported: Any) -> ModelSettings | None:
+    """Read the settings in an exported file. Files of foreign programs have none."""
+    named = {name: exported.info[name] for name in ModelSettings.model_fields if name in exported.info}
+    if "class_names" in named:
+        named.setdefault("out_channels", len(named["class_names"]))
+    if not named:
+        return None
+    settings = _validated({**named, "network": None}, str(exported.path))
+    settings._source = str(exported.path)
+    return settings
+
+
+def _refuse_other(known: ModelSettings, given: Mapping[str, Any], new_classes: bool) -> None:
+    """Raise ValueError if given channels or classes differ from those of the weights."""
+    for name in FIXED:
+        value, own = given.get(name), getattr(known, name)
+        value = list(value) if isinstance(value, tuple) else value
+        if value is None or value == own or (new_classes and name == "class_names" and len(value) == len(own)):
+            continue
+        raise _contradiction(name, value, own, known.source)
+
+
+def _contradiction(name: str, given: Any, own: Any, source: str | None) -> ValueError:
+    return ValueError(
+        f"{name} is {given!r}, but the weights were trained with {own!r} ({source}). Leave {name} out, or use weights "
+        "trained with it"
+    )
+
+
+def _report_deviations(known: ModelSettings, settings: ModelSettings) -> None:
+    names = [name for name in ModelSettings.model_fields if getattr(settings, name) != getattr(known, name)]
+    if names:
+        listed = ", ".join(f"{name} {getattr(settings, name)} (there {getattr(known, name)})" for name in names)
+        logger.warning(f"settings other than in {known.source}: {listed}")
+
+
+def _content_of(weights: Path) -> dict[str, Any] | None:
+    """Read the settings of weights that are about to be replaced. None: no valid settings."""
+    try:
+        known = read_settings(weights) if weights.is_file() else None
+    except ValueError:
+        return None
+    return None if known is None else {"format": FORMAT, **known.model_dump()}
+
+
+def _version() -> str | None:
+    """Return the version of this project from `configs/metadata.json`. None: the file is missing."""
+    for folder in Path(__file__).resolve().parents[:2]:  # of the installed package, else of the bundle
+        metadata = folder / "configs" / "metadata.json"
+        if metadata.is_file():
+            return str(json.loads(metadata.read_text(encoding="utf-8"))["version"])
+    return None
