@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import itertools
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -132,7 +133,7 @@ class Program:
 def _check_options(words: Sequence[str], texts: Sequence[str]) -> None:
     """Refuse an option given twice, of which fire would use the last, and an option for text without its value."""
     seen = set()
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in itertools.pairwise([*words, "--"]):
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word == "--" or not word.startswith("--"):
             continue

@@ -106,6 +106,12 @@ def test_names_of_folders_arrive_as_given(name: str, tmp_path: Path, monkeypatch
     assert (tmp_path / name / "train").is_dir()
 
 
+@pytest.mark.parametrize("words", [["sample"], ["segment"]])
+def test_a_missing_argument_is_explained(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert f"python -m bundle {words[0]} --help" in capsys.readouterr().err
+
+
 def test_as_a_program_it_ends_with_the_exit_code(bundle_root: Path) -> None:
     words = [sys.executable, "-m", "bundle", "sample", "ignored", "--size", "3"]
     done = subprocess.run(words, cwd=bundle_root, capture_output=True, text=True, timeout=60)

@@ -28,11 +28,12 @@ SETUPTOOLS = 77  # the oldest that reads this pyproject.toml
 
 pytestmark = pytest.mark.slow
 
-TINY = {"network_def#features": [2, 4, 8, 16, 32], "device": "cpu", "amp_dtype": "float32"}
+CPU = {"device": "cpu", "amp_dtype": "float32"}
 OVERLAY = {  # names of `scripts` in a user's file
     "+imports": ["$from scripts.losses import WeightedCrossEntropyLoss as Loss", "$import scripts.losses as losses"],
     "same": "$Loss is losses.WeightedCrossEntropyLoss",
     "loss": {"_target_": "scripts.losses.WeightedCrossEntropyLoss", "_disabled_": "$not @same"},
+    "network_def#features": [2, 4, 8, 16, 32],
     "max_epochs": 1,
     "input_size": 188,
     "num_workers": 0,
@@ -151,14 +152,14 @@ class Results:
 
 
 def words(**keys: object) -> list[str]:
-    return [f"--{key}={value}" for key, value in {**TINY, **keys}.items()]
+    return [f"--{key}={value}" for key, value in {**CPU, **keys}.items()]
 
 
 @pytest.fixture(scope="module")
 def both(environment: Environment, data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
     """Results of train, evaluate and segment by the installed program and by `python -m bundle`."""
     found = {}
-    measured = words(overlay="mine.yaml", weights="output/train/model.pt")
+    measured = words(overlay="mine.yaml", weights="output/train/model.pt")  # the network is known from model.json
     commands = [
         ["train", str(data / "train"), *words(overlay="mine.yaml")],
         ["evaluate", str(data / "test"), *measured],
