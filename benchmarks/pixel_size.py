@@ -11,51 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
-from monai.transforms import Compose
 from skimage.transform import resize
 
 from benchmarks.em_slice import em_slice
 from bundle.running.run import ROOT
-from scripts.handlers.checkpoints import load_weights
-from scripts.inferers.overlap_tile import OverlapTileInferer
 from scripts.metrics.membranes import thinned_curves
-from scripts.networks.unet import RonnebergerUNet
-from scripts.transforms.activations import ProbabilitiesFromScoresd
-from scripts.transforms.intensity import NormalizeImaged
-from scripts.transforms.pixel_size import MatchPixelSized, RestoreSized
+from scripts.segmenter import Segmenter
 
 SLICES = ("20", "21", "22", "23", "24")
 TRAINED = 0.004  # um
 FACTORS = (1.0, 1.5, 2.0, 1 / 1.5, 0.5)  # pixels of a resampled slice in a pixel of the original
-
-
-def probability(image: np.ndarray, pixel_size: float, network: torch.nn.Module, rescale: bool) -> np.ndarray:
-    """Segment an image as configs/inference.yaml does.
-
-    Args:
-        image: (H, W).
-        pixel_size: of the image in um.
-        network: with trained weights.
-        rescale: rescale to the pixel size of the training, and the result back.
-
-    Returns:
-        float32 (H, W), probability of a cell.
-
-    Example:
-        >>> network = RonnebergerUNet(features=(2, 4, 8)).eval()
-        >>> probability(np.zeros((31, 45)), 0.006, network, rescale=True).shape
-        (31, 45)
-    """
-    meta = {"spacing": (pixel_size, pixel_size), "unit": "um"}
-    item = {"image": MetaTensor(torch.tensor(image, dtype=torch.float32)[None], meta=meta)}
-    match = [MatchPixelSized(trained=TRAINED, pixel_size="auto")] if rescale else []
-    item = Compose([*match, NormalizeImaged("image")])(item)
-    with torch.no_grad():
-        item["pred"] = OverlapTileInferer(amp_dtype="auto")(item["image"][None], network)[0]
-    restore = Compose([ProbabilitiesFromScoresd("pred"), RestoreSized("pred", "linear")])
-    return np.asarray(restore(item)["pred"][1])
 
 
 def rows(data: Path, weights: Path) -> Iterator[tuple[float, float, float]]:
@@ -64,21 +29,19 @@ def rows(data: Path, weights: Path) -> Iterator[tuple[float, float, float]]:
     Yields:
         Factor, V_Rand without rescaling, V_Rand with rescaling.
     """
-    network = RonnebergerUNet()
-    load_weights(network, weights)
-    network.eval()
+    segmenters = Segmenter(weights), Segmenter(weights, pixel_size="auto")
     slices = [em_slice(data, name) for name in SLICES]
     for factor in FACTORS:
-        curves: dict[bool, list[np.ndarray]] = {False: [], True: []}
+        curves: tuple[list[np.ndarray], ...] = ([], [])
         for image, truth in slices:
             size = tuple(round(n * factor) for n in image.shape)
             resampled = resize(image, size, order=3, anti_aliasing=factor < 1, preserve_range=True)
             pixels = resampled.round().clip(0, 255).astype(np.uint8)
-            for rescale, found in curves.items():
-                cells = probability(pixels, TRAINED / factor, network, rescale)
+            for segmenter, found in zip(segmenters, curves, strict=True):
+                cells = segmenter(pixels, pixel_size=TRAINED / factor).probabilities[1]
                 cells = resize(cells, truth.shape, order=1, anti_aliasing=factor > 1)
                 found.append(thinned_curves(cells, truth)[0].f)
-        without, with_it = (float(np.mean(found, axis=0).max()) for found in curves.values())
+        without, with_it = (float(np.mean(found, axis=0).max()) for found in curves)
         yield factor, without, with_it
 
 

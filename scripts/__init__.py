@@ -1,4 +1,24 @@
-"""The paper's U-Net system: all classes and functions that a configuration of this bundle may name.
+"""The paper's U-Net system, as a library and as the components of a MONAI bundle.
+
+| name                                        | what it is                                                          |
+|---------------------------------------------|---------------------------------------------------------------------|
+| `Segmenter`                                 | segments images in memory with trained weights                      |
+| `RonnebergerUNet`                           | the network of the paper                                            |
+| `OverlapTileInferer`                        | runs any network on images of any size, without seams               |
+| `WeightedCrossEntropyLoss`                  | the loss of the paper's Eq. 1                                       |
+| `weight_map`                                | the weight map of Eq. 2                                             |
+
+Installed, the package has the name `original_unet`. Beside the configurations of a bundle, the name is `scripts`.
+
+Example:
+    >>> from original_unet import RonnebergerUNet, Segmenter
+    >>> result = Segmenter()(np.zeros((60, 80)))
+    >>> result.classes.shape, len(result.objects["label"])
+    ((60, 80), 1)
+    >>> sum(parameter.numel() for parameter in RonnebergerUNet().parameters())
+    31030658
+
+The packages hold everything that a configuration of the bundle may name.
 
 | package      | content                                                       |
 |--------------|---------------------------------------------------------------|
@@ -20,3 +40,15 @@
 `scripts` is part of the published bundle and imports nothing else of the project's repository. `checks`, `compiled`
 and `lazy` are helpers.
 """
+
+from .lazy import lazy
+
+_NAMES = {
+    "inferers.overlap_tile": ["OverlapTileInferer"],
+    "losses": ["WeightedCrossEntropyLoss"],
+    "networks.unet": ["RonnebergerUNet"],
+    "segmenter": ["Segmenter"],
+    "transforms.weight_maps": ["weight_map"],
+}
+__all__ = ["OverlapTileInferer", "RonnebergerUNet", "Segmenter", "WeightedCrossEntropyLoss", "weight_map"]
+__getattr__, __dir__ = lazy(__name__, _NAMES)

@@ -12,8 +12,8 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
 from .components import renamed
+from .data.items import spacing_of
 from .handlers.checkpoints import load_weights
-from .handlers.segmentation import spacing_of
 from .inferers.exported import LOADERS
 from .io.arrays import as_array
 from .metrics.shapes import object_table

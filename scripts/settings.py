@@ -222,6 +222,7 @@ def build_network(settings: ModelSettings, **given: Any) -> RonnebergerUNet:
         ValueError: an argument differs from that of the weights, or the weights are of a network of another class.
 
     Example:
+        >>> from scripts.settings import ModelSettings
         >>> build_network(ModelSettings(in_channels=3), features=[4, 8]).in_channels
         3
     """
@@ -251,7 +252,7 @@ build_network.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  
 
 
 def write_weights(
-    state: Mapping[str, torch.Tensor], path: Path, network: object, settings: ModelSettings, training: Training
+    state: Mapping[str, torch.Tensor], path: str | Path, network: object, settings: ModelSettings, training: Training
 ) -> None:
     """Write a file of weights and the settings beside the weights.
 
@@ -269,8 +270,9 @@ def write_weights(
         OSError: the folder cannot be written to.
 
     Example:
+        >>> from scripts.settings import ModelSettings, Training, read_settings
         >>> network = torch.nn.Linear(2, 1)
-        >>> write_weights(network.state_dict(), Path("model.pt"), network, ModelSettings(), Training(images=20))
+        >>> write_weights(network.state_dict(), "model.pt", network, ModelSettings(), Training(images=20))
         >>> read_settings("model.pt").training.images
         20
     """
@@ -279,7 +281,7 @@ def write_weights(
         channels = {"in_channels": network.in_channels, "out_channels": network.out_channels}
         own = {name: value for name, value in network.definition.items() if name not in channels}
         changes |= {"network": own, **channels}
-    target = settings_path(path)
+    path, target = Path(path), settings_path(path)
     with replacing(path) as temporary:
         with temporary.open("wb") as file:  # given a path, torch would write the temporary name into the file
             torch.save(dict(state), file)

@@ -9,33 +9,19 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from monai.bundle import ConfigParser
 from PIL import Image
 from skimage.transform import resize
 
 from bundle.datasets.synthetic_em import synthetic_section
 from bundle.running.failures import explain
+from scripts.handlers.checkpoints import save_weights
 from scripts.io.files import read_csv
 from scripts.metrics.membranes import thinned_curves
 from scripts.networks.unet import RonnebergerUNet
-from tests.configs.conftest import CONFIGS, SMALL, settings
+from scripts.settings import Training
+from tests.configs.conftest import SMALL, settings
 
 TRAINED = 0.004  # um
-MATCH, RESTORE = "scripts.transforms.MatchPixelSized", "scripts.transforms.RestoreSized"
-
-
-def lists(pixel_size: Any) -> dict[str, Any]:
-    """Add the two transforms to the lists of inference.yaml."""
-    config = ConfigParser.load_config_file(CONFIGS / "inference.yaml")
-    before, after = (
-        [part for part in config[name]["transforms"] if part["_target_"] not in (MATCH, RESTORE)]
-        for name in ("preprocessing", "postprocessing")
-    )
-    (normalize,) = (k for k, part in enumerate(before) if part["_target_"].endswith("NormalizeImaged"))
-    before.insert(normalize, {"_target_": MATCH, "keys": "image", "trained": TRAINED, "pixel_size": pixel_size})
-    keys, modes = ["image", "prob", "pred", "instances"], ["linear", "linear", "nearest", "instances"]
-    after.insert(-1, {"_target_": RESTORE, "keys": keys, "mode": modes})
-    return {"preprocessing#transforms": before, "postprocessing#transforms": after}
 
 
 def write(path: Path, pixels: np.ndarray, nm: float) -> None:
@@ -47,26 +33,19 @@ def write(path: Path, pixels: np.ndarray, nm: float) -> None:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """Random weights of a small network."""
+    """Random weights of a small network, with the pixel size of the training."""
     torch.manual_seed(0)
     path: Path = tmp_path_factory.mktemp("weights") / "model.pt"
-    torch.save(RonnebergerUNet(features=SMALL["network_def#features"]).state_dict(), path)
+    network = RonnebergerUNet(features=SMALL["network_def#features"])
+    save_weights(network, path, training=Training(pixel_size=TRAINED))
     return path
 
 
 @pytest.fixture
 def segment(tmp_path, weights, run_bundle):
     def run(images: Path, pixel_size: Any = None, name: str = "out", **more: Any) -> Path:
-        options = {
-            "network_def#features": SMALL["network_def#features"],
-            "ckpt_path": str(weights),
-            "device": "cpu",
-            "dataset_dir": str(images),
-            "output_dir": str(tmp_path / name),
-            **lists(pixel_size),
-            **more,
-        }
-        run_bundle("inference.yaml", **{key: value for key, value in options.items() if value is not None})
+        places = {"dataset_dir": str(images), "output_dir": str(tmp_path / name), "ckpt_path": str(weights)}
+        run_bundle("inference.yaml", **{**places, "device": "cpu", "pixel_size": pixel_size, **more})
         return tmp_path / name
 
     return run
@@ -103,10 +82,8 @@ def test_results_have_the_size_of_the_image_and_its_grey_values(segment, tmp_pat
 
 def test_an_image_with_the_pixels_of_the_training_gives_the_same_files_as_without_rescaling(segment, tmp_path):
     write(tmp_path / "in" / "cells.tif", synthetic_section(np.random.default_rng(0), (63, 85))[0], nm=4)
-    without = dict.fromkeys(lists(None))
-    expected = contents(segment(tmp_path / "in", name="without", **without))
+    expected = contents(segment(tmp_path / "in", None, name="off"))
     assert contents(segment(tmp_path / "in", "auto", name="auto")) == expected
-    assert contents(segment(tmp_path / "in", None, name="off")) == expected
 
 
 def test_a_rescaled_image_gives_the_scores_of_an_image_rescaled_before(segment, tmp_path):
@@ -149,20 +126,13 @@ def test_a_file_without_a_pixel_size_fails_alone_with_the_remedy(segment, tmp_pa
     assert tifffile.imread(tmp_path / "out" / "instances" / "b.tif").shape == (40, 50)
 
 
-def test_an_evaluation_measures_results_of_the_size_of_the_labels(trained, tmp_path, run_bundle):
+def test_an_evaluation_measures_results_of_the_size_of_the_labels(weights, tmp_path, run_bundle):
     data = tmp_path / "data"
     for kind, pixels in zip(("images", "labels"), synthetic_section(np.random.default_rng(0), (96, 81)), strict=True):
         write(data / kind / "00.tif", pixels, nm=6)
-    part = {"_target_": MATCH, "keys": "image", "trained": TRAINED, "pixel_size": "auto"}
-    keys, modes = ["image", "pred", "pred_instances"], ["linear", "linear", "instances"]
-    config = ConfigParser.load_config_file(CONFIGS / "train.yaml")["validate"]
-    before, after = config["preprocessing"]["transforms"], config["postprocessing"]["transforms"]
-    changes = {
-        "validate#preprocessing#transforms": [*before[:2], part, *before[2:]],
-        "validate#postprocessing#transforms": [*after, {"_target_": RESTORE, "keys": keys, "mode": modes}],
-    }
-    options = settings(data, trained, evaluation_dir=str(tmp_path / "out"), split_rule="all", save_results=True)
-    run_bundle("train.yaml", "evaluate.yaml", run_id="evaluating", **options, **changes)
+    options = settings(data, tmp_path, evaluation_dir=str(tmp_path / "out"), split_rule="all", save_results=True)
+    options |= {"ckpt_path": str(weights), "pixel_size": "auto"}
+    run_bundle("train.yaml", "evaluate.yaml", run_id="evaluating", **options)
     assert 0 <= float(read_csv(tmp_path / "out" / "metrics_per_image.csv")[0]["pixel_error"]) <= 1
     assert tifffile.imread(tmp_path / "out" / "instances" / "00.tif").shape == (96, 81)
     assert (tmp_path / "out" / "panels" / "00.png").is_file()
@@ -177,8 +147,7 @@ def test_an_em_slice_of_finer_pixels_scores_as_the_original_slice(segment, tmp_p
     write(tmp_path / "fine" / "22.tif", fine, nm=4 / 1.5)
 
     def v_rand(images: str, pixel_size: Any) -> float:
-        model = {"ckpt_path": str(bundle_root / "models" / "model.pt"), "network_def#features": None}
-        out = segment(tmp_path / images, pixel_size, **model)
+        out = segment(tmp_path / images, pixel_size, ckpt_path=str(bundle_root / "models" / "model.pt"))
         scores = tifffile.imread(out / "probabilities" / "22.tif")[1]
         return thinned_curves(resize(scores, truth.shape, order=1, anti_aliasing=True), truth)[0].score
 
