@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 import yaml
+from PIL import Image
 
 from bundle.datasets.sample import sample
 from bundle.publishing.layout import source_files
@@ -63,8 +66,18 @@ print(json.dumps({"codes": codes, "twice": twice, "files": list(files)}))
 API = """
 import json
 import original_unet
-names = {name: getattr(original_unet, name).__module__ for name in getattr(original_unet, "__all__", ())}
+from original_unet import OverlapTileInferer, RonnebergerUNet, Segmenter, WeightedCrossEntropyLoss, weight_map
+names = {name: getattr(original_unet, name).__module__ for name in original_unet.__all__}
 print(json.dumps({"file": original_unet.__file__, "names": names}))
+"""
+SEGMENT = """
+import sys
+import numpy as np
+from original_unet import Segmenter
+from PIL import Image
+image, weights = sys.argv[1:]
+result = Segmenter(weights, device="cpu", amp_dtype="float32", threshold=0.4)(np.asarray(Image.open(image)))
+np.savez("result.npz", **{name: getattr(result, name) for name in ("classes", "instances", "probabilities")})
 """
 
 
@@ -239,6 +252,18 @@ def contents(folder: Path) -> dict[str, Any]:
         elif path.is_file() and "tfevents" not in path.name:
             found[path.relative_to(folder).as_posix()] = path.read_bytes()
     return found
+
+
+def test_the_segmenter_gives_what_the_command_writes(
+    both: dict[str, Results], environment: Environment, data: Path, beside_decoy: Path
+) -> None:
+    image, folder = data / "test" / "images" / "01.png", both["installed"].folder
+    words = [str(environment.python), "-c", SEGMENT, str(image), str(folder / "train" / "model.pt")]
+    done(words, beside_decoy, PYTHONPATH=str(beside_decoy))
+    result, written = np.load(beside_decoy / "result.npz"), folder / "segmentation"
+    np.testing.assert_array_equal(result["classes"], np.asarray(Image.open(written / "classes" / "01.png")))
+    np.testing.assert_array_equal(result["instances"], tifffile.imread(written / "instances" / "01.tif"))
+    np.testing.assert_array_equal(result["probabilities"], tifffile.imread(written / "probabilities" / "01.tif"))
 
 
 def test_messages_differ_in_the_program_s_name_only(both: dict[str, Results]) -> None:
