@@ -82,10 +82,10 @@ def evaluate(
     """Measure weights on images with labels.
 
     Runs configs/train.yaml and configs/evaluate.yaml. Measures all images of DATASET; with --split_file only the images
-    held out by a training. Give label_kind and key_metric as in the training.
+    held out by a training. Labels are read as in the training.
 
     Examples:
-        python -m bundle evaluate data/test --weights output/cells/model.pt --label_kind instances
+        python -m bundle evaluate data/test --weights output/cells/model.pt
         python -m bundle evaluate data/cells --weights output/cells/model.pt --split_file output/cells/split.json
 
     Args:
