@@ -33,9 +33,14 @@ pytestmark = pytest.mark.slow
 
 CPU = {"device": "cpu", "amp_dtype": "float32"}
 OVERLAY = {  # names of `scripts` in a user's file
-    "+imports": ["$from scripts.losses import WeightedCrossEntropyLoss as Loss", "$import scripts.losses as losses"],
+    "+imports": [
+        "$from scripts.losses import WeightedCrossEntropyLoss as Loss",
+        "$import scripts.losses as losses",
+        "$import sys",
+    ],
     "same": "$Loss is losses.WeightedCrossEntropyLoss",
-    "loss": {"_target_": "scripts.losses.WeightedCrossEntropyLoss", "_disabled_": "$not @same"},
+    "apart": "$not any(path.endswith('original_unet') for path in sys.path)",  # its modules are not importable as `io`
+    "loss": {"_target_": "scripts.losses.WeightedCrossEntropyLoss", "_disabled_": "$not (@same and @apart)"},
     "network_def#features": [2, 4, 8, 16, 32],
     "max_epochs": 1,
     "input_size": 188,
