@@ -105,7 +105,7 @@ def test_an_evaluation_measures_the_whole_folder_unless_told_otherwise(
     split = weights.parent / "split.json"
     held_out = set(json.loads(split.read_text(encoding="utf-8"))["validation"])
     given = [word.replace("SPLIT", str(split)) for word in words]
-    options = ["--weights", str(weights), "--label_kind=instances", "--save_panels=false", CPU]
+    options = ["--weights", str(weights), "--save_panels=false", CPU]
     assert main(["evaluate", str(data / "cells.v2"), *given, *options]) == 0
     rows = read_csv(Path("output/evaluation/metrics_per_image.csv"))
     assert {f"{Path(str(row['image'])).stem}.png" for row in rows} == (
@@ -115,7 +115,7 @@ def test_an_evaluation_measures_the_whole_folder_unless_told_otherwise(
 
 def test_an_evaluation_takes_the_keys_of_evaluate_yaml_from_an_overlay(data: Path, weights: Path) -> None:
     Path("mine.yaml").write_text(f"save_panels: false\nckpt_path: {weights}\nwarping_error: false\n", encoding="utf-8")
-    given = ["--overlay", "mine.yaml", "--output", "there", "--label_kind=instances", CPU]
+    given = ["--overlay", "mine.yaml", "--output", "there", CPU]
     assert main(["evaluate", str(data / "test"), *given]) == 0
     assert not Path("there/panels").exists()
     assert not Path("output").exists()
