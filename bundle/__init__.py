@@ -3,7 +3,7 @@
 | package or module | commands                                          |
 |-------------------|---------------------------------------------------|
 | `datasets`        | `fetch`, `sample`: download and make data sets    |
-| `running`         | `run`: run a workflow and explain failures        |
+| `running`         | `train`, `evaluate`, `segment`, `run`             |
 | `experiments`     | `reproduce`, `report`: the paper's experiments    |
 | `publishing`      | `verify`, `pack`, `export`: prepare a publication |
 | `labelling`       | `label`: serve the bundle with MONAI Label        |

@@ -1,4 +1,4 @@
-"""`python -m original_unet COMMAND`: the program `original-unet`, also where its folder is not on the search path."""
+"""Run the program of the installed package as a module, where the program's folder is not on the search path."""
 
 from __future__ import annotations
 

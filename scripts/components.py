@@ -11,7 +11,7 @@ from pydoc import ErrorDuringImport, locate
 from typing import Any
 
 WRITTEN = "scripts"  # the package's name in configurations
-IMPORT = re.compile(rf"\$\s*(?P<how>from|import)\s+(?P<module>{WRITTEN}(\.\w+)*)(?P<rest>.*)", flags=re.DOTALL)
+IMPORT = re.compile(rf"\$\s*(?P<how>from|import)\s+(?P<module>{WRITTEN}(\.\w+)*)\b(?P<rest>.*)", flags=re.DOTALL)
 
 
 def renamed(config: Any, package: str | None = __package__) -> Any:
@@ -22,8 +22,8 @@ def renamed(config: Any, package: str | None = __package__) -> Any:
         package: name of the package with the components. Default: the package of this module.
 
     Returns:
-        a copy with other values of `_target_`, and with other modules in expressions such as `$import scripts.losses`;
-        `config` itself in the package `scripts`.
+        a copy with new names under `_target_` and in imports (`$import scripts.losses as losses`). In the package
+        `scripts`, `config` unchanged.
 
     Example:
         >>> renamed({"loss": {"_target_": "scripts.losses.WeightedCrossEntropyLoss"}})
@@ -49,7 +49,7 @@ def own_name(name: str, package: str | None = __package__) -> str:
         package: name of the package with the components. Default: the package of this module.
 
     Returns:
-        the new name; `name` itself for other packages' components, and for components that this package lacks.
+        the new name; unchanged if `name` belongs to another package, or is missing in this package.
 
     Example:
         >>> own_name("torch.nn.ReLU")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from .handlers.checkpoints import load_weights
 from .inferers.exported import LOADERS
 from .io.arrays import as_array
 from .metrics.shapes import object_table
-from .settings import ModelSettings
+from .settings import CHOICES, FIXED, ModelSettings
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents[:2] if (folder / "configs").is_dir())
 WEIGHTS = ROOT / "models" / "model.pt"
-NO_SETTINGS = ("bundle_root", "dataset_dir", "output_dir", "ckpt_path", "backend", "device", "tiff_axes")
+INFERENCE = ("orientations", "tile_size", "memory_limit", "amp_dtype", "tile_progress", "onnx_engine", "pixel_size")
+SETTINGS = (*FIXED, *CHOICES, *INFERENCE)  # keys of configs/inference.yaml that concern a single image
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Segmenter:
         weights: a file of weights (`.pt`), or an exported network (`.onnx`, `.ts`, `.pt2`). None: the weights that come
             with this package, for membranes in electron micrographs.
         device: "cpu", "cuda", ... None: a GPU if there is one.
+        network_def: arguments of `RonnebergerUNet`, for weights without `model.json`.
         settings: other keys of `configs/inference.yaml` and their values, such as `orientations=8` or `min_area=20`.
 
     Attributes:
@@ -67,12 +70,18 @@ class Segmenter:
         ((60, 80), (2, 60, 80))
     """
 
-    def __init__(self, weights: str | Path | None = None, device: str | torch.device | None = None, **settings: Any):
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        device: str | torch.device | None = None,
+        network_def: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
         config: dict[str, Any] = renamed(ConfigParser.load_config_file(ROOT / "configs" / "inference.yaml"))
-        known = [key for key, value in config.items() if not isinstance(value, (dict, list)) and key not in NO_SETTINGS]
         for name in settings:
-            if name not in known:
-                raise TypeError(f"Segmenter has no setting {name!r}. Expected one of {', '.join(known)}")
+            if name not in SETTINGS:
+                raise TypeError(f"Segmenter has no setting {name!r}. Expected one of {', '.join(SETTINGS)}")
+        config["network_def"] |= network_def or {}
         path = WEIGHTS if weights is None else Path(weights)
         changes = {"backend" if path.suffix.lower() in LOADERS else "ckpt_path": str(path), **settings}
         if device is not None:
@@ -122,7 +131,7 @@ class Segmenter:
             array = array[..., None]
         if array.ndim != 3 or array.shape[2] != expected or array.dtype.kind not in "biuf" or not array.size:
             shape = "(H, W)" if expected == 1 else f"(H, W, {expected})"
-            raise ValueError(f"image: expected {shape} of real numbers, got {image.dtype} {np.shape(image)}")
+            raise ValueError(f"image: expected {shape} of real numbers, got {array.dtype} {np.shape(image)}")
         array = np.moveaxis(array, 2, 0).astype(np.float32)
         if not np.isfinite(array).all():
             raise ValueError(f"image: {np.count_nonzero(~np.isfinite(array))} pixels are NaN or infinite. Replace them")

@@ -6,6 +6,7 @@
 | `class_names`                            | name of each class, class 0 first                               |
 | `intensity`, `flatten`                   | how grey values are scaled                                      |
 | `threshold`, `min_area`, ...             | how scores become objects                                       |
+| `label_kind`, `separation_gap`           | how labels are read, for evaluations                            |
 | `training`                               | data set, images, pixel size, key metric and its best value     |
 | `version`, `sha256`                      | version of this project; checksum of the weights                |
 
@@ -66,6 +67,8 @@ class ModelSettings(BaseModel):
         intensity, flatten: as in `scripts.transforms.NormalizeImaged`.
         threshold, min_area, fill_holes, split_necks, close_gaps, field_border: as in
             `scripts.transforms.InstancesFromScoresd`.
+        label_kind, separation_gap: how labels are read, as in `scripts.transforms.InstanceLabelsd`.
+        key_metric: score of the best weights, as in `scripts.metrics.key_metric`.
         training: facts about the training.
         version: of this project, when the weights were written.
         sha256: checksum of the file of weights. None: no such file.
@@ -93,6 +96,9 @@ class ModelSettings(BaseModel):
     split_necks: Annotated[float, Field(ge=0)] = 0
     close_gaps: Pixels = 0
     field_border: Pixels = 0
+    label_kind: Literal["binary", "instances", "classes"] = "binary"
+    separation_gap: Pixels = 1
+    key_metric: str = "mean_dice"
     training: Training = Training()
     version: str | None = None
     sha256: str | None = None
@@ -239,7 +245,12 @@ def build_network(settings: ModelSettings, **given: Any) -> RonnebergerUNet:
             asked = RonnebergerUNet.complete({**definition, name: value})[name]
             if name != "dropout" and asked != definition.get(name):
                 raise _contradiction(f"network_def#{name}", asked, definition.get(name), settings.source)
-    return RonnebergerUNet(**{**definition, **given})
+    try:
+        return RonnebergerUNet(**{**definition, **given})
+    except TypeError as error:
+        raise ValueError(
+            f"{settings.source or 'network_def'}: arguments that the network does not take: {error}"
+        ) from error
 
 
 _ARGUMENTS = list(inspect.signature(RonnebergerUNet).parameters.values())

@@ -38,7 +38,7 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
 
     Returns:
         the overrides for MONAI: same ids, values converted. None and "null" become the expression "$None", since MONAI
-        drops None without a warning.
+        drops None without a warning. Text with # becomes an expression, since MONAI turns # into ::, also in paths.
 
     Raises:
         UsageError: unknown id, or text for a number or a switch. The message names similar ids.
@@ -53,7 +53,7 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         _check_id(parser, id)
         value = _as_yaml(given)
         _check_kind(id, parser.get(id), value)
-        checked[id] = "$None" if value is None else value
+        checked[id] = "$None" if value is None else _with_hashes(value)
     return checked
 
 
@@ -169,6 +169,14 @@ def _as_yaml(value: Any) -> Any:
         if NUMBER.fullmatch(value):
             return float(value)
     return value
+
+
+def _with_hashes(value: Any) -> Any:
+    """Write plain text with # as an expression without #; return other values unchanged."""
+    if not isinstance(value, str) or value.startswith(MARKS) or "#" not in value:
+        return value
+    escaped = re.sub("[#@]", "%c", value.replace("%", "%%"))
+    return f"${escaped!r} % {tuple(ord(mark) for mark in re.findall('[#@]', value))}"
 
 
 def _check_kind(id: str, old: Any, new: Any) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import itertools
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -20,6 +22,7 @@ from typing import Any
 from .errors import RunError, UsageError, did_you_mean
 from .terminal import show
 
+TEXT = ("str", "str | None")  # annotations of arguments whose words stay as they are
 HELP_WORDS = ("-h", "--help", "help")
 CALLED_AS: ContextVar[str] = ContextVar("CALLED_AS", default="original-unet")  # the program's name, for messages
 WORKFLOWS = {  # name: (module, line in the list). The module has a function of the same name.
@@ -91,7 +94,7 @@ class Program:
             the call; None after help.
 
         Raises:
-            UsageError: a switch has a value other than True or False.
+            UsageError: an option is given twice or without its value; a switch has a value other than True or False.
             RunError: fire is not installed.
             SystemExit: by fire, after help or after unfit words.
         """
@@ -110,7 +113,9 @@ class Program:
         remember.__doc__ = str(function.__doc__).replace("python -m bundle", self.name)
         if "-h" in words or "--help" in words:  # commands with free keys would accept --help as a key
             words = ["--", "--help"]
-        _check_repeats(words)
+        texts = [key for key, value in inspect.signature(function).parameters.items() if value.annotation in TEXT]
+        _check_options(words, texts)
+        fire.decorators.SetParseFns(**dict.fromkeys(texts, str))(remember)  # else a#1 is read as a, and 1e3 as 1000.0
         fire.Fire(remember, command=words, name=name)
         if not calls:
             return None
@@ -125,12 +130,18 @@ class Program:
         show(f"\nthe arguments of a command: {self.name} COMMAND --help", error=error)
 
 
-def _check_repeats(words: Sequence[str]) -> None:
-    """Refuse an option given twice, of which fire would silently use the last."""
-    options = [word.partition("=")[0].replace("-", "_") for word in words if word.startswith("--") and word != "--"]
-    for option in options:
-        if options.count(option) > 1:
-            raise UsageError(f"--{option.lstrip('_')} is given more than once; give it once, several values as a,b")
+def _check_options(words: Sequence[str], texts: Sequence[str]) -> None:
+    """Refuse an option given twice, of which fire would use the last, and an option for text without its value."""
+    seen = set()
+    for word, following in itertools.pairwise([*words, "--"]):
+        name = word.partition("=")[0].removeprefix("--").replace("-", "_")
+        if word == "--" or not word.startswith("--"):
+            continue
+        if name in seen:
+            raise UsageError(f"--{name} is given more than once; give it once, several values as a,b")
+        seen.add(name)
+        if name in texts and "=" not in word and re.match("--|-[a-zA-Z]", following):
+            raise UsageError(f"--{name} needs a value")
 
 
 def _check_switches(function: Callable[..., Any], call: functools.partial[Any]) -> None:

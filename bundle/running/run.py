@@ -97,7 +97,7 @@ def run(
 def _files(given: Any) -> list[str]:
     """List the config files from a name, a list, or names joined by commas; all must exist.
 
-    Names such as configs/train.yaml, absent from the current folder, are those of this bundle.
+    The file configs/train.yaml is the bundle's if the current folder has no such file.
     """
     if given is None or given == []:
         raise UsageError("no --config_file given; give for example --config_file configs/train.yaml")

@@ -43,6 +43,7 @@ def train(
         python -m bundle train data/cells --label_kind instances
         python -m bundle train data/cells --label_kind instances --overlay variant_fast --max_minutes 30
         python -m bundle train data/cells --label_kind instances --resume true
+        python -m bundle train data/cells --label_kind instances --finetune models/model.pt
 
     Args:
         dataset: folder with images/ and labels/ of equal names, a folder with a pair like train-volume.tif and
@@ -53,7 +54,7 @@ def train(
         key: keys of the configuration and their new values.
     """
     if "weights" in key:  # in train.yaml, the key of the weight map
-        raise UsageError("train takes no --weights; --resume true continues a training. Weight map: --weights#w0 5")
+        raise UsageError("train takes no --weights; start from weights with --finetune, or continue with --resume true")
     data = _existing("DATASET", dataset, LABELLED)
     files, set_by_overlays = _with_overlays(overlay, [TRAIN], key)
     changes = _given(key, {"dataset_dir": ("DATASET", data), "output_dir": ("--output", _folder(output))})
@@ -62,6 +63,7 @@ def train(
     name = Path(data).resolve()
     folder = str(Path("output") / (name.name if name.is_dir() else name.stem))
     changes = {name: folder for name in ("output_dir", "model_dir") if name not in set_by_overlays} | changes
+    _find_weights("finetune", changes)
     run("training", config_file=files, trace=trace, **changes)
     weights = str(Path(_value("model_dir", files, changes)) / "model.pt")
     _tell(f"weights: {weights}")
@@ -79,11 +81,11 @@ def evaluate(
 ) -> None:
     """Measure weights on images with labels.
 
-    Runs configs/train.yaml and configs/evaluate.yaml. Measures all images of DATASET. --split_file measures only those
-    that a training held out. Give label_kind and key_metric as in the training.
+    Runs configs/train.yaml and configs/evaluate.yaml. Measures all images of DATASET; with --split_file only the images
+    held out by a training. Labels are read as in the training.
 
     Examples:
-        python -m bundle evaluate data/test --weights output/cells/model.pt --label_kind instances
+        python -m bundle evaluate data/test --weights output/cells/model.pt
         python -m bundle evaluate data/cells --weights output/cells/model.pt --split_file output/cells/split.json
 
     Args:
@@ -99,14 +101,14 @@ def evaluate(
     own = read_file("--config_file", EVALUATE)
     set_by_overlays = {name: value for name, value in set_by_overlays.items() if name in own and name != "run"}
     folder = _folder(output)
-    named = {"ckpt_path": ("--weights", weights), "evaluation_dir": ("--output", folder)}
+    named = {"ckpt_path": ("--weights", _text(weights)), "evaluation_dir": ("--output", folder)}
     changes = set_by_overlays | _given(key, {"dataset_dir": ("DATASET", data), **named})
     if not {"output_dir", "evaluation_dir"} & changes.keys():
         changes["evaluation_dir"] = str(Path("output") / "evaluation")
     if "evaluation_dir" in changes:
         changes.setdefault("output_dir", changes["evaluation_dir"])
     changes = {"ckpt_path": WEIGHTS, "split_rule": "all"} | changes
-    _check_weights(changes)
+    _find_weights("ckpt_path", changes)
     run("evaluating", config_file=files, trace=trace, **changes)
     _tell(f"results: {Path(_value('evaluation_dir', files, changes))}")
 
@@ -138,19 +140,19 @@ def segment(
     """
     data = _existing("PATH", path, "an image, a stack or a folder of images")
     files, set_by_overlays = _with_overlays(overlay, [INFERENCE], key)
-    named = {"ckpt_path": ("--weights", weights), "output_dir": ("--output", _folder(output))}
+    named = {"ckpt_path": ("--weights", _text(weights)), "output_dir": ("--output", _folder(output))}
     changes = _given(key, {"dataset_dir": ("PATH", data), **named})
     if "ckpt_path" not in set_by_overlays:
         changes.setdefault("ckpt_path", WEIGHTS)
     if "backend" not in {**set_by_overlays, **changes}:
-        _check_weights(changes)
+        _find_weights("ckpt_path", changes)
     run(config_file=files, trace=trace, **changes)
     _tell(f"results: {Path(_value('output_dir', files, changes))}")
 
 
 def _existing(name: str, given: Any, expected: str) -> str:
     """Return a path as text for a configuration; UsageError if nothing exists there."""
-    text = _literal(given)
+    text = str(_text(given))
     path = Path(re.sub(r"#page=\d+$", "", text))
     if not path.exists():
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -163,11 +165,13 @@ def _folder(given: Any) -> str | None:
     """Return the folder for the results as text for a configuration, or None; UsageError if a file is there."""
     if given is not None and Path(str(given)).expanduser().is_file():
         raise UsageError(f"--output {given} is a file; give a folder")
-    return None if given is None else _literal(given)
+    return _text(given)
 
 
-def _literal(path: Any) -> str:
-    """Write a path as text that a configuration takes literally: not as expression, reference, number or null."""
+def _text(path: Any) -> str | None:
+    """Write a path for a configuration, never to be read as an expression, a reference, a number or null."""
+    if path is None:
+        return None
     text = str(Path(str(path)).expanduser())
     special = text.startswith(MARKS) or text.lower() in WORDS or NUMBER.fullmatch(text)
     return os.path.join(os.curdir, text) if special else text
@@ -191,16 +195,24 @@ def _given(key: Mapping[str, Any], named: Mapping[str, tuple[str, Any]]) -> dict
     return {**key, **{name: value for name, (_, value) in named.items()}}
 
 
-def _check_weights(changes: Mapping[str, Any]) -> None:
-    """Raise UsageError if the file of weights is missing. Expressions pass."""
-    given = changes.get("ckpt_path")
-    if not isinstance(given, str) or given.startswith(MARKS) or Path(given).is_file():
+def _find_weights(key: str, changes: dict[str, Any]) -> None:
+    """Check that the file of weights under a key exists. models/model.pt may also be this bundle's file.
+
+    Raises:
+        UsageError: there is no such file. Expressions pass.
+    """
+    given = changes.get(key)
+    if not isinstance(given, str) or given.startswith(MARKS) or given.lower() in WORDS or Path(given).is_file():
+        return
+    if (ROOT / given).is_file():
+        changes[key] = str(ROOT / given)
         return
     path = Path(given)
     folder = path if path.is_dir() else path.parent
     near = [str(other) for other in sorted(folder.glob("*.pt")) if other.name != "training_state.pt"]
+    option = "--weights" if key == "ckpt_path" else f"--{key}"
     what = "is a folder" if path.is_dir() else "does not exist"
-    raise UsageError(f"--weights {path} {what}{did_you_mean(near[:3]) or '; give a file of weights, such as model.pt'}")
+    raise UsageError(f"{option} {path} {what}{did_you_mean(near[:3]) or '; give a file of weights, such as model.pt'}")
 
 
 def _with_overlays(

@@ -85,6 +85,33 @@ def test_an_option_without_its_value_is_refused(words: list[str], capsys: pytest
     assert words[-1] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sample", "folder", "--size", "64", "--size", "128"],
+        ["run", "--max_epochs=1", "--max-epochs=2"],
+        ["train", "folder", "--overlay", "a", "--overlay=b"],
+    ],
+)
+def test_an_option_given_twice_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    option = words[-1].partition("=")[0] if "=" in words[-1] else words[-2]
+    assert f"error: {option.replace('max-', 'max_')} is given more than once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["1e3", "2024", "a#1", "007", "[x]"])
+def test_names_of_folders_arrive_as_given(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", name, "--size", "64", "--train", "1", "--test", "0"]) == 0
+    assert (tmp_path / name / "train").is_dir()
+
+
+@pytest.mark.parametrize("words", [["sample"], ["segment"]])
+def test_a_missing_argument_is_explained(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert f"python -m bundle {words[0]} --help" in capsys.readouterr().err
+
+
 def test_as_a_program_it_ends_with_the_exit_code(bundle_root: Path) -> None:
     words = [sys.executable, "-m", "bundle", "sample", "ignored", "--size", "3"]
     done = subprocess.run(words, cwd=bundle_root, capture_output=True, text=True, timeout=60)

@@ -27,6 +27,9 @@ UNLIKE_THE_DEFAULTS = {
     "threshold": 0.45,
     "min_area": 7,
     "close_gaps": 2,
+    "label_kind": "instances",
+    "separation_gap": 2,
+    "key_metric": "mean_iou",
     "input_size": 64,
     "output_size": 64,
 }
@@ -68,7 +71,8 @@ def test_training_writes_the_settings_beside_the_weights(weights, tiny_dataset):
     assert (known.class_names, known.intensity, known.flatten) == (["background", "nucleus"], "percentile", 20)
     assert (known.threshold, known.min_area, known.close_gaps) == (0.45, 7, 2)
     facts = known.training
-    assert (facts.dataset, facts.images, facts.key_metric) == (tiny_dataset.name, 3, "mean_dice")
+    assert (facts.dataset, facts.images, facts.key_metric) == (tiny_dataset.name, 3, "mean_iou")
+    assert (known.label_kind, known.separation_gap, known.key_metric) == ("instances", 2, "mean_iou")
     assert 0 <= facts.best <= 1
     assert facts.epoch in (1, 2)
     assert known.version == json.loads((CONFIGS / "metadata.json").read_text())["version"]
@@ -81,7 +85,8 @@ def test_inference_needs_no_setting(weights, segment):
     shutil.rmtree(own)
     bare = weights.with_name("bare.pt")  # weights from elsewhere, with every setting typed
     shutil.copy(weights, bare)
-    typed = {key: value for key, value in UNLIKE_THE_DEFAULTS.items() if key not in ("input_size", "output_size")}
+    of_training = ("label_kind", "separation_gap", "key_metric", "input_size", "output_size")
+    typed = {key: value for key, value in UNLIKE_THE_DEFAULTS.items() if key not in of_training}
     code, retyped = segment(bare, **typed)
     assert code == 0
     for one, other in zip(found, (maps(retyped, "probabilities"), maps(retyped, "instances")), strict=True):
@@ -168,16 +173,17 @@ def test_settings_of_other_weights_are_refused(weights, trained, segment, tmp_pa
 
 def test_evaluation_measures_as_in_training(weights, tiny_dataset, tmp_path):
     """The score of the whole workflow without a retyped setting is the score of the best validation."""
-    places = {"dataset_dir": tiny_dataset, "output_dir": tmp_path, "ckpt_path": weights, "label_kind": "instances"}
+    places = {"dataset_dir": tiny_dataset, "output_dir": tmp_path, "ckpt_path": weights}
     assert run("train.yaml", "evaluate.yaml", run_id="evaluating", **places) == 0
     measured = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
-    assert measured["mean"]["mean_dice"] == pytest.approx(read_settings(weights).training.best, abs=1e-6)
+    assert measured["mean"]["mean_iou"] == pytest.approx(read_settings(weights).training.best, abs=1e-6)
+    assert (tmp_path / "evaluation" / "object_metrics.json").is_file()  # the labels are read as instances
 
 
 def test_a_fine_tuning_starts_with_weights_and_settings(weights, tiny_dataset, tmp_path):
     more = {"finetune": weights, "max_epochs": 1, "learning_rate": 0.0, "class_names": ["background", "cell"]}
     sizes = {key: UNLIKE_THE_DEFAULTS[key] for key in ("input_size", "output_size")}
-    places = {"dataset_dir": tiny_dataset, "output_dir": tmp_path, "model_dir": tmp_path, "label_kind": "instances"}
+    places = {"dataset_dir": tiny_dataset, "output_dir": tmp_path, "model_dir": tmp_path}
     assert run("train.yaml", run_id="training", **places, **sizes, **more, num_workers=0) == 0
     before, after = (torch.load(path, weights_only=True) for path in (weights, tmp_path / "model.pt"))
     assert all(torch.equal(before[name], after[name]) for name in before)  # a learning rate of 0

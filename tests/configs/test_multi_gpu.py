@@ -57,7 +57,7 @@ def test_two_processes_train_on_different_images_to_equal_weights_and_write_once
     assert seen[0]["tiles"] != seen[1]["tiles"]
     history = read_history(trained_together / "out" / "history.csv")
     assert [row["epoch"] for row in history] == [1, 2]
-    assert {p.name for p in (trained_together / "models").iterdir()} == {"model.pt", "training_state.pt"}
+    assert {p.name for p in (trained_together / "models").iterdir()} == {"model.pt", "model.json", "training_state.pt"}
     weights = torch.load(trained_together / "models" / "model.pt", weights_only=True)
     assert not any(name.startswith("module.") for name in weights)
     assert len(list((trained_together / "out").glob("events.out.tfevents.*"))) == 1  # of one process

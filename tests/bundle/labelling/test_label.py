@@ -15,7 +15,6 @@ from PIL import Image
 from bundle.__main__ import main
 from bundle.labelling.label import ENVIRONMENT, check_images, server_environment
 from bundle.running.errors import UsageError
-from tests.bundle.labelling import FEATURES
 
 Refused = Callable[..., str]
 
@@ -52,8 +51,6 @@ def refused(images: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureF
             str(tmp_path / "app"),
             "--weights",
             str(weights),
-            "--network_def#features",
-            str(FEATURES),
         ]
         assert main([*given, *map(str, words)]) == 2
         assert not (tmp_path / "app").exists()

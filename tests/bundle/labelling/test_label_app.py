@@ -23,6 +23,7 @@ from scipy.ndimage import binary_fill_holes
 from bundle.datasets.synthetic_em import synthetic_section
 from bundle.labelling.label import ENVIRONMENT, environment_python
 from bundle.running.errors import UsageError
+from scripts.handlers.checkpoints import save_weights
 from scripts.inferers.overlap_tile import OverlapTileInferer
 from scripts.io.reader import PlaneReader
 from scripts.networks.unet import RonnebergerUNet
@@ -79,7 +80,7 @@ def weights(sections: dict[str, tuple[Path, np.ndarray]]) -> Path:
         scores = OverlapTileInferer()(((image - image.mean()) / image.std())[None, None], network)
         network.scores.bias[0] += (scores[:, 1] - scores[:, 0]).median()
     path = sections["a.png"][0].parents[1] / "weights.pt"
-    torch.save(network.state_dict(), path)
+    save_weights(network, path)
     return path
 
 
@@ -89,7 +90,7 @@ def server(sections: dict[str, tuple[Path, np.ndarray]], weights: Path) -> Itera
         environment_python()
     except UsageError as error:
         pytest.skip(f"{ENVIRONMENT}: {error}")
-    words = ["--weights", str(weights), "--network_def#features", str(FEATURES), *TRAINING]
+    words = ["--weights", str(weights), *TRAINING]
     # score only on request: automatic scoring would start a process after every call
     with serving(
         weights.parent / "studies",
@@ -114,7 +115,8 @@ def own(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Own:
             meta_file=str(CONFIGS / "metadata.json"),
             logging_file=str(CONFIGS / "logging.conf"),
             workflow_type="infer",
-            **{"network_def#features": FEATURES, "dataset_dir": str(server.studies), "output_dir": str(out)},
+            dataset_dir=str(server.studies),
+            output_dir=str(out),
             **{"ckpt_path": str(server.weights), "device": "cpu", "dataloader#num_workers": 0, **overrides},
         )
         workflow.initialize()

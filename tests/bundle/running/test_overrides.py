@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from monai.bundle import ConfigParser
 
 from bundle.running.errors import UsageError
 from bundle.running.overrides import accepted_arguments, check_overrides, close_ids
@@ -28,6 +29,14 @@ def test_accepted_arguments() -> None:
 def test_overrides_are_returned_under_the_ids_given() -> None:
     config = {"a": {"b": 1}, "c": None}
     assert check_overrides(config, {"a#b": 2, "a::b": "3e0", "c": None}) == {"a#b": 2, "a::b": 3.0, "c": "$None"}
+
+
+@pytest.mark.parametrize("text", ["stack.tif#page=1", "100%/#a@b's", '"#', "plain", "@c", "$[@c, 3]"])
+def test_text_arrives_as_given_with_marks_that_monai_would_change(text: str) -> None:
+    parser = ConfigParser({"path": "", "c": 1})
+    parser.update(check_overrides(parser.get(), {"path": text}))
+    expected = {"@c": 1, "$[@c, 3]": [1, 3]}.get(text, text)
+    assert parser.get_parsed_content("path") == expected
 
 
 @pytest.mark.parametrize("key", ["", " max_epochs", "max_epochs ", "names#-1", "names#2"])

@@ -1,0 +1,100 @@
+"""Images in memory are segmented; wrong images, settings and weights are refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundle.publishing.exporters import FORMATS
+from scripts.handlers.checkpoints import save_weights
+from scripts.networks.unet import RonnebergerUNet
+from scripts.segmenter import Segmenter
+from scripts.settings import ModelSettings
+
+GREY = np.random.default_rng(0).integers(0, 255, (61, 83), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    path: Path = tmp_path_factory.mktemp("weights") / "model.pt"
+    settings = ModelSettings(class_names=["background", "cell"], intensity="percentile")
+    save_weights(RonnebergerUNet(features=(2, 4, 8)), path, settings)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64])
+def test_an_image_of_any_dtype_gives_maps_of_its_size(dtype, weights):
+    result = Segmenter(weights, device="cpu", amp_dtype="float32")(GREY.astype(dtype))
+    assert result.classes.shape == result.instances.shape == GREY.shape
+    assert result.probabilities.shape == (2, *GREY.shape)
+    np.testing.assert_array_equal(result.classes, result.probabilities.argmax(axis=0))
+    assert len(result.objects["label"]) == result.instances.max()
+    expected = Segmenter(weights, device="cpu", amp_dtype="float32")(GREY)
+    np.testing.assert_array_equal(result.probabilities, expected.probabilities)
+
+
+def test_channels_are_the_last_axis(tmp_path):
+    save_weights(RonnebergerUNet(in_channels=3, features=(2, 4, 8)), tmp_path / "model.pt")
+    segmenter = Segmenter(tmp_path / "model.pt", device="cpu")
+    assert segmenter(np.stack([GREY] * 3, axis=-1)).classes.shape == GREY.shape
+    with pytest.raises(ValueError, match=r"\(H, W, 3\).*\(61, 83\)"):
+        segmenter(GREY)
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((9, 9, 3)), np.zeros(5), np.array([["a"]]), np.zeros((0, 3)), np.zeros((4, 4), complex), "a.png"]
+)
+def test_what_is_no_image_of_the_network_is_refused_with_its_shape(image, weights):
+    with pytest.raises(ValueError, match=r"expected \(H, W\)"):
+        Segmenter(weights)(image)
+
+
+def test_pixels_that_are_no_numbers_are_refused(weights):
+    with pytest.raises(ValueError, match="2 pixels are NaN"):
+        Segmenter(weights)(np.array([[np.nan, 1.0], [np.inf, 2.0]]))
+
+
+def test_a_pixel_size_adds_columns_in_its_unit(weights):
+    objects = Segmenter(weights, threshold=0.0)(GREY, pixel_size=0.5).objects
+    np.testing.assert_allclose(objects["area_um2"], objects["area_px"] / 4)
+
+
+def test_an_exported_network_gives_the_same_with_the_settings_inside(weights, tmp_path):
+    network = RonnebergerUNet(features=(2, 4, 8)).eval()
+    save_weights(network, tmp_path / "model.pt")
+    info = {"depth": 2, "padding": "valid", "class_names": ["background", "cell"], "threshold": 0.3}
+    FORMATS["torchscript"].write(network, tmp_path / "model.ts", info)
+    exported = Segmenter(tmp_path / "model.ts", device="cpu")
+    assert exported.settings.threshold == 0.3
+    eager = Segmenter(tmp_path / "model.pt", device="cpu", amp_dtype="float32")
+    np.testing.assert_allclose(exported(GREY).probabilities, eager(GREY).probabilities, atol=1e-6)
+
+
+def test_weights_without_settings_take_the_network_as_an_argument(weights, tmp_path):
+    bare = Path(shutil.copy(weights, tmp_path / "bare.pt"))
+    given = {"class_names": ["background", "cell"], "intensity": "percentile"}
+    result = Segmenter(bare, network_def={"features": [2, 4, 8]}, **given)(GREY)
+    np.testing.assert_array_equal(result.classes, Segmenter(weights)(GREY).classes)
+
+
+@pytest.mark.parametrize(
+    "given, error, parts",
+    [
+        ({"treshold": 0.3}, TypeError, ["treshold", "threshold"]),
+        ({"threshold": 3}, ValueError, ["threshold", "3"]),
+        ({"class_names": ["x", "y", "z"]}, ValueError, ["class_names", "'cell'", "model.json"]),
+        ({"network_def": {"concat": "up_first"}}, ValueError, ["concat", "up_first", "skip_first", "model.json"]),
+    ],
+)
+def test_wrong_settings_are_refused_with_their_names(given, error, parts, weights):
+    with pytest.raises(error) as raised:
+        Segmenter(weights, **given)
+    assert all(part in str(raised.value) for part in parts)
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pt"):
+        Segmenter(tmp_path / "nowhere.pt")
