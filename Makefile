@@ -38,7 +38,7 @@ $(LABEL_VENV)/.ready: requirements-label.txt
 demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minutes on two cores
 	$(BUNDLE) sample demo/data --overwrite
 	$(BUNDLE) train demo/data/train --overlay variant_adam,demo
-	$(BUNDLE) evaluate demo/data/test --weights demo/models/model.pt --label_kind instances --output demo/evaluation
+	$(BUNDLE) evaluate demo/data/test --weights demo/models/model.pt --output demo/evaluation
 	$(BUNDLE) segment demo/data/test/images --weights demo/models/model.pt --output demo/segmentation
 	@echo
 	@echo "Look at"
