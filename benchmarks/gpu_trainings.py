@@ -179,7 +179,7 @@ def pack(weights: Path, packed: Path, piece: int = PIECE) -> dict[str, Any]:
 
     Args:
         weights: file with a flat state_dict.
-        packed: file to write, with its settings beside. The pieces are `<name>.00`, `<name>.01`, ... in the same folder.
+        packed: file to write, with its settings. The pieces are `<name>.00`, `<name>.01`, ... in the same folder.
         piece: bytes of the largest piece.
 
     Returns:
