@@ -8,7 +8,7 @@ the weights in pieces. The exit code is 0 if no step failed.
 
 Without a GPU, small networks and synthetic images show that everything runs.
 
-Requirements: torch 2.8, MONAI 1.6, pytorch-ignite and their requirements, scikit-image, tifffile, matplotlib,
+Requirements: torch 2.8, MONAI 1.6, pytorch-ignite, pydantic and their requirements, scikit-image, tifffile, matplotlib,
 tensorboard, psutil, tqdm; pytest for the tests. Internet, a compiler and a writable checkout are not needed.
 """
 

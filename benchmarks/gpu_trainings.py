@@ -27,6 +27,7 @@ from bundle.running.errors import RunError
 from bundle.running.run import ROOT, run
 from scripts.inferers.precision import can_compile
 from scripts.io.files import write_json
+from scripts.settings import ModelSettings, read_settings, write_weights
 
 RECIPE = "variant_fast.yaml"
 PIECE = 14_900_000  # bytes; small enough for mail and other transfers from a computing centre
@@ -178,7 +179,7 @@ def pack(weights: Path, packed: Path, piece: int = PIECE) -> dict[str, Any]:
 
     Args:
         weights: file with a flat state_dict.
-        packed: file to write. The pieces are `<name>.00`, `<name>.01`, ... in the same folder.
+        packed: file to write, with its settings. The pieces are `<name>.00`, `<name>.01`, ... in the same folder.
         piece: bytes of the largest piece.
 
     Returns:
@@ -186,7 +187,7 @@ def pack(weights: Path, packed: Path, piece: int = PIECE) -> dict[str, Any]:
     """
     state = torch.load(weights, map_location="cpu", weights_only=True)
     rounded = {key: value.bfloat16() if value.is_floating_point() else value for key, value in state.items()}
-    torch.save(rounded, packed)
+    write_weights(rounded, packed, read_settings(weights) or ModelSettings())
     content = packed.read_bytes()
     names = []
     for number, first in enumerate(range(0, len(content), piece)):

@@ -118,6 +118,22 @@ class ModelSettings(BaseModel):
             )
         return self
 
+    def of(self, network: object, training: Training) -> ModelSettings:
+        """Return the settings with a trained network, which describes itself, and facts about its training.
+
+        Example:
+            >>> from scripts import RonnebergerUNet
+            >>> from scripts.settings import Training
+            >>> ModelSettings().of(RonnebergerUNet(features=(4, 8)), Training()).network["features"]
+            [4, 8]
+        """
+        changes: dict[str, Any] = {"training": training, "network": None}
+        if isinstance(network, RonnebergerUNet):
+            channels = {"in_channels": network.in_channels, "out_channels": network.out_channels}
+            own = {name: value for name, value in network.definition.items() if name not in channels}
+            changes |= {"network": own, **channels}
+        return self.model_copy(update=changes)
+
 
 def settings_path(weights: str | Path) -> Path:
     """Return the path of the settings beside a file of weights.
@@ -262,9 +278,7 @@ build_network.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  
 )
 
 
-def write_weights(
-    state: Mapping[str, torch.Tensor], path: str | Path, network: object, settings: ModelSettings, training: Training
-) -> None:
+def write_weights(state: Mapping[str, torch.Tensor], path: str | Path, settings: ModelSettings) -> None:
     """Write a file of weights and the settings beside the weights.
 
     At any moment, also after a crash, both files belong together: the settings of the earlier weights stay in the file
@@ -273,32 +287,26 @@ def write_weights(
     Args:
         state: flat state_dict.
         path: the file of weights. An existing file is replaced.
-        network: the trained network. A `RonnebergerUNet` describes itself.
-        settings: of the training.
-        training: facts about the training.
+        settings: of the weights. Checksum and version are filled in.
 
     Raises:
         OSError: the folder cannot be written to.
 
     Example:
-        >>> from scripts.settings import ModelSettings, Training, read_settings
-        >>> network = torch.nn.Linear(2, 1)
-        >>> write_weights(network.state_dict(), "model.pt", network, ModelSettings(), Training(images=20))
-        >>> read_settings("model.pt").training.images
-        20
+        >>> from scripts.settings import ModelSettings, read_settings
+        >>> write_weights(torch.nn.Linear(2, 1).state_dict(), "model.pt", ModelSettings(threshold=0.4))
+        >>> read_settings("model.pt").threshold
+        0.4
     """
-    changes: dict[str, Any] = {"training": training, "version": _version(), "network": None}
-    if isinstance(network, RonnebergerUNet):
-        channels = {"in_channels": network.in_channels, "out_channels": network.out_channels}
-        own = {name: value for name, value in network.definition.items() if name not in channels}
-        changes |= {"network": own, **channels}
     path, target = Path(path), settings_path(path)
     with replacing(path) as temporary:
         with temporary.open("wb") as file:  # given a path, torch would write the temporary name into the file
             torch.save(dict(state), file)
         content = {
             "format": FORMAT,
-            **settings.model_copy(update={**changes, "sha256": sha256_of(temporary)}).model_dump(),
+            **settings.model_dump(),
+            "version": _version(),
+            "sha256": sha256_of(temporary),
         }
         write_json(target, content | {"previous": _content_of(path)})
     write_json(target, content)

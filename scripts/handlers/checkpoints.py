@@ -217,7 +217,8 @@ def save_weights(
     """
     if idist.get_rank() == 0:
         bare = _bare(network)
-        write_weights(bare.state_dict(), path, bare, settings or ModelSettings(), training or Training())
+        known = (settings or ModelSettings()).of(bare, training or Training())
+        write_weights(bare.state_dict(), path, known)
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:

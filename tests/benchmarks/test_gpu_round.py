@@ -16,9 +16,8 @@ from benchmarks import gpu_trainings
 from benchmarks.gpu_round import LEAST, SHARES, Round, Step, main, run_round
 from benchmarks.gpu_trainings import TRAININGS, pack, train_and_measure
 from bundle.datasets.sample import sample
-from bundle.experiments.experiments import network_of
 from scripts.handlers.checkpoints import load_weights
-from scripts.networks.unet import RonnebergerUNet
+from scripts.settings import build_network, read_settings
 
 STEPS = ["tests", "bench waiting", "bench gpu", *(f"train {name}" for name in TRAININGS)]
 
@@ -50,7 +49,7 @@ def test_a_training_writes_figures_and_weights_in_pieces(tmp_path, monkeypatch):
     assert 0 <= result["1 views"]["SEG"] <= 1
     (tmp_path / "em.pt").unlink()
     subprocess.run(result["weights"]["join"], shell=True, cwd=tmp_path, check=True)
-    load_weights(RonnebergerUNet(features=network_of(4)["network_def#features"]), tmp_path / "em.pt")
+    load_weights(build_network(read_settings(tmp_path / "em.pt")), tmp_path / "em.pt")
 
 
 def test_pieces_joined_are_the_rounded_weights(tmp_path):
