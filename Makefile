@@ -1,4 +1,4 @@
-# The same commands here, in a hosted CI and in the README. Everything runs from the checkout, in the environment .venv.
+# The same commands here and in a hosted CI. Everything runs from the checkout, in the environment .venv.
 PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python

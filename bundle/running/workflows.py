@@ -299,8 +299,9 @@ def _texts(value: Any) -> Iterator[str]:
 def _value(id: str, files: list[str], changes: Mapping[str, Any]) -> Any:
     """Compute the value of a key in a changed configuration."""
     parser = ConfigParser(merge_files("--config_file", files))
+    known = {**tracking_keys(changes.get("tracking")), **parser.get()}
     changes = {name: value for name, value in changes.items() if name not in FIXED}
-    parser.update(check_overrides(parser.get(), changes))
+    parser.update(check_overrides(known, changes))
     return parser.get_parsed_content(id)
 
 
