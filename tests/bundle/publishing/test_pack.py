@@ -162,6 +162,16 @@ def test_the_command_says_where_and_which(monkeypatch, small: Path, tmp_path: Pa
 
 
 @needs_onnx
+def test_of_a_link_to_weights_weights_and_settings_are_packed(monkeypatch, small: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr("bundle.publishing.pack.ROOT", small)
+    (tmp_path / "best.pt").symlink_to(small / WEIGHTS)
+    assert main(["pack", "--out", str(tmp_path / "out"), "--weights", str(tmp_path / "best.pt")]) == 0
+    (path,) = (tmp_path / "out").glob("*.zip")
+    with zipfile.ZipFile(path) as archive:
+        for name in (WEIGHTS, SETTINGS):
+            assert archive.read(f"{NAME}/{name}") == (small / name).read_bytes()
+
+
 def test_the_package_of_bioimage_io_is_written_beside_it(monkeypatch, small: Path, tmp_path: Path) -> None:
     monkeypatch.setattr("bundle.publishing.pack.ROOT", small)
     monkeypatch.chdir(tmp_path)

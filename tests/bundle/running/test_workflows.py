@@ -158,7 +158,7 @@ def test_a_training_may_start_from_weights_and_those_of_the_bundle_are_found_fro
     assert "features" in capsys.readouterr().err  # the file was read: its network is another
 
 
-@pytest.mark.parametrize("name", ["null", "$x", "@x", "1e3", "2024", "a#1", "[1]", "a,b"])
+@pytest.mark.parametrize("name", ["null", "$x", "@x", "1e3", "2024", "a#1", "a #1", "[1]", "a,b"])
 def test_folders_may_have_any_name(name: str, data: Path, weights: Path) -> None:
     shutil.copytree(data / "test" / "images", name)
     for suffix in (".pt", ".json"):
