@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from tests.absent import COMMAND_LINE, HEAVY
 
@@ -49,6 +49,12 @@ def test_no_configuration_names_the_tooling():
         assert "_target_: bundle" not in path.read_text()
 
 
+@pytest.mark.parametrize("name", ["Makefile", "CONTRIBUTING.md"])
+def test_configurations_named_in_a_file_are_there(name):
+    named = set(re.findall(r"configs/[\w*]+\.\w+", (ROOT / name).read_text()))
+    assert [path for path in named if not list(ROOT.glob(path))] == []
+
+
 @pytest.mark.parametrize("folder", ["scripts", "bundle/running"])
 def test_installed_modules_import_one_another_relatively(folder):
     """The wheel holds them under another name, beside which `scripts` may be another bundle's."""
@@ -57,6 +63,7 @@ def test_installed_modules_import_one_another_relatively(folder):
 
 
 def test_the_wheel_holds_every_package():
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     packages = {f"original_unet.{path.parent.name}" for path in (ROOT / "scripts").glob("*/__init__.py")}
     others = set(settings["package-dir"])  # configs, models, running
