@@ -38,10 +38,9 @@ $(LABEL_VENV)/.ready: requirements-label.txt
 demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minutes on two cores
 	$(PY) -m bundle sample demo/data --overwrite
 	$(BUNDLE) training --config_file "['configs/train.yaml','configs/variant_adam.yaml','configs/demo.yaml']"
-	$(BUNDLE) evaluating --config_file "['configs/train.yaml','configs/evaluate.yaml']" \
-		--dataset_dir demo/data/test --split_rule all --ckpt_path demo/models/model.pt --output_dir demo/train
-	$(BUNDLE) --config_file configs/inference.yaml \
-		--dataset_dir demo/data/test/images --ckpt_path demo/models/model.pt --output_dir demo/segmentation
+	$(BUNDLE) evaluating --config_file "['configs/train.yaml','configs/variant_adam.yaml','configs/demo.yaml','configs/evaluate.yaml']" \
+		--dataset_dir demo/data/test --split_rule all
+	$(BUNDLE) --config_file "['configs/inference.yaml','configs/demo_inference.yaml']"
 	@echo
 	@echo "Look at"
 	@echo "  demo/train/curves.png, demo/train/panel.png   how the training went"

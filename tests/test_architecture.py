@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -47,12 +46,6 @@ def test_no_module_loads_a_library_for_some_files_or_commands_at_once(folder):
 def test_no_configuration_names_the_tooling():
     for path in (ROOT / "configs").glob("*.yaml"):
         assert "_target_: bundle" not in path.read_text()
-
-
-@pytest.mark.parametrize("name", ["Makefile", "CONTRIBUTING.md"])
-def test_configurations_named_in_a_file_are_there(name):
-    named = set(re.findall(r"configs/[\w*]+\.\w+", (ROOT / name).read_text()))
-    assert [path for path in named if not list(ROOT.glob(path))] == []
 
 
 @pytest.mark.parametrize("folder", ["scripts", "bundle/running"])
