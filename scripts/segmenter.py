@@ -83,7 +83,7 @@ class Segmenter:
                 raise TypeError(f"Segmenter has no setting {name!r}. Expected one of {', '.join(SETTINGS)}")
         config["network_def"] |= network_def or {}
         path = WEIGHTS if weights is None else Path(weights)
-        # as a Path: in text, MONAI would read # as :: and $ as an expression
+        # no text: MONAI would replace # and evaluate $ in the names of folders
         changes = {"backend" if path.suffix.lower() in LOADERS else "ckpt_path": path, **settings}
         if device is not None:
             changes["device"] = torch.device(device)
