@@ -242,7 +242,8 @@ def _run(run_id: str, files: list[str], changes: Mapping[str, Any], trace: bool,
     """Run a workflow. Return the folder under the key `results`."""
     run(run_id, config_file=files, trace=trace, **changes)
     parser = ConfigParser(merge_files("--config_file", files))
-    parser.update(check_overrides(parser.get(), {name: changes[name] for name in changes if name not in FIXED}))
+    known = {**tracking_keys(changes.get("tracking")), **parser.get()}
+    parser.update(check_overrides(known, {name: changes[name] for name in changes if name not in FIXED}))
     return Path(parser.get_parsed_content(results))
 
 

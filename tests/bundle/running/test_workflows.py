@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +141,19 @@ def test_without_weights_those_of_the_bundle_are_measured_and_segment(data: Path
     assert main(["evaluate", "one", "--device=cpu", "--save_results=true"]) == 0
     scores = (tifffile.imread(folder / "probabilities/00.tif") for folder in (Path("short"), Path("output/evaluation")))
     np.testing.assert_allclose(*scores, atol=0.02)  # bfloat16 on some processors
+
+
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="needs mlflow")
+def test_runs_can_be_tracked_in_a_store_and_under_a_name_of_their_own(data: Path, weights: Path) -> None:
+    store = ["--tracking", "mlflow", "--tracking_uri", "sqlite:///all.db", "--run_name"]
+    assert main(["train", str(data / "cells.v2"), *store, "first", "--max_epochs=1", *TINY]) == 0
+    given = ["--weights", str(weights), CPU]
+    assert main(["evaluate", str(data / "test"), *store, "second", "--save_panels=false", *given]) == 0
+    assert main(["segment", str(data / "test" / "images"), *store, "third", *given]) == 0
+    with sqlite3.connect("all.db") as connection:
+        names = {name for (name,) in connection.execute("select name from runs")}
+    connection.close()
+    assert {"first", "second", "third"} <= names
 
 
 def test_a_plane_of_a_stack_with_a_relative_path(weights: Path) -> None:
