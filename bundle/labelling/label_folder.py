@@ -198,8 +198,8 @@ def _check_weights(config: Mapping[str, Any], weights: Path, kind: str) -> None:
     """Load weights into the configuration's network. MONAI Label would continue with random weights."""
     if not weights.is_file():
         raise UsageError(
-            f"no weights at {weights}: train some (make demo writes demo/models/model.pt; python -m bundle run "
-            "training --config_file configs/train.yaml writes models/model.pt), or say --weights FILE"
+            f"no weights at {weights}: train some (python -m bundle train my/data writes "
+            "output/data/model.pt), or say --weights FILE"
         )
     parser = ConfigParser({**config, "settings": {**config["settings"], "weights": weights}})  # `config` is served
     try:

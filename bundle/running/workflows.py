@@ -28,6 +28,11 @@ LABELLED = "a folder with images/ and labels/"
 OF_RUN = {*FIXED, "args_file"} - {"meta_file", "logging_file", "tracking"}  # arguments that only `run` takes
 READ_BY_MONAI = ("imports", "initialize", "run", "finalize", "_meta_")
 OPTIONS = ("output", "overlay", "weights", "trace")
+EXPORTED = "an exported network; segment takes it as --backend, other commands need the weights (.pt) themselves"
+NO_WEIGHTS = {  # by suffix
+    **dict.fromkeys((".onnx", ".ts", ".pt2"), EXPORTED),
+    ".json": "the settings of weights; give the file of weights beside it (.pt)",
+}
 
 
 def train(
@@ -181,6 +186,10 @@ def _find_weights(key: str, changes: dict[str, Any]) -> None:
         UsageError: there is no such file. Expressions pass.
     """
     given = changes.get(key)
+    if isinstance(given, str) and Path(given).suffix.lower() in NO_WEIGHTS:
+        raise UsageError(
+            f"--{'weights' if key == 'ckpt_path' else key} {given}: {NO_WEIGHTS[Path(given).suffix.lower()]}"
+        )
     if not isinstance(given, str) or given.startswith(MARKS) or given.lower() in WORDS or Path(given).is_file():
         return
     if (ROOT / given).is_file():
