@@ -29,7 +29,7 @@ def served(weights: Path, tmp_path: Path) -> Path:
 
 
 def test_weights_that_are_missing_or_do_not_fit_are_refused(weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no weights at .*nowhere\.pt: train some .*make demo.*--weights"):
+    with pytest.raises(UsageError, match=r"no weights at .*nowhere\.pt.*--weights"):
         prepare_bundle(tmp_path / "app", small(weights), tmp_path / "nowhere.pt", overwrite=False)
     wider = small(weights, **{"network_def#features": [2, 4, 8, 16, 30]})
     with pytest.raises(UsageError, match=r"network_def#features is .*weights\.json.*--inference"):
