@@ -218,9 +218,11 @@ def model_settings(
         settings: {_target_: scripts.settings.model_settings, weights: models/model.pt, threshold: 0.4}
     """
     given = {name: value for name, value in given.items() if value is not None}
-    known = (
-        _settings_of_export(exported) if exported is not None else None if weights is None else read_settings(weights)
-    )
+    file = weights if exported is None else exported.path
+    if exported is not None:
+        known = _settings_of_export(exported)
+    else:
+        known = None if weights is None else read_settings(weights)
     if known is None and "class_names" in given:
         given.setdefault("out_channels", len(given["class_names"]))
     if known is not None:
@@ -228,7 +230,6 @@ def model_settings(
     base = known or ModelSettings()
     settings = _validated(base.model_dump() | given, "settings")
     settings._source = base.source
-    file = weights if exported is None else exported.path
     if known is not None:
         _report_deviations(known, settings)
     elif file is not None and Path(file).is_file():
