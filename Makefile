@@ -1,8 +1,8 @@
-# The same commands here, in a hosted CI and in the README. Everything runs from the checkout, in the environment .venv.
+# The same commands here and in a hosted CI. Everything runs from the checkout, in the environment .venv.
 PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
-BUNDLE := $(PY) -m monai.bundle run
+BUNDLE := $(PY) -m bundle
 
 .PHONY: help venv label-env bioimageio-env demo test test-avx2 test-fast check format clean
 
@@ -36,15 +36,14 @@ $(LABEL_VENV)/.ready: requirements-label.txt
 	@touch $@
 
 demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minutes on two cores
-	$(PY) -m bundle sample demo/data --overwrite
-	$(BUNDLE) training --config_file "['configs/train.yaml','configs/variant_adam.yaml','configs/demo.yaml']"
-	$(BUNDLE) evaluating --config_file "['configs/train.yaml','configs/variant_adam.yaml','configs/demo.yaml','configs/evaluate.yaml']" \
-		--dataset_dir demo/data/test --split_rule all
-	$(BUNDLE) --config_file "['configs/inference.yaml','configs/demo_inference.yaml']"
+	$(BUNDLE) sample demo/data --overwrite
+	$(BUNDLE) train demo/data/train --overlay variant_adam,demo
+	$(BUNDLE) evaluate demo/data/test --weights demo/models/model.pt --output demo/evaluation
+	$(BUNDLE) segment demo/data/test/images --weights demo/models/model.pt --output demo/segmentation
 	@echo
 	@echo "Look at"
 	@echo "  demo/train/curves.png, demo/train/panel.png   how the training went"
-	@echo "  demo/train/evaluation/                        pixel error, Dice and IoU on images it has not seen"
+	@echo "  demo/evaluation/                              pixel error, Dice and IoU on images it has not seen"
 	@echo "  demo/segmentation/overlays/                   what it finds in them"
 	@echo "  demo/segmentation/objects.csv                 a row for every cell"
 

@@ -33,8 +33,10 @@ logger = logging.getLogger(__name__)
 FORMAT = 1  # of model.json
 IN_STATE = "settings"  # key of the settings in a training's state
 FIXED = ("in_channels", "out_channels", "class_names")  # weights fit no other values
-OBJECTS = ("threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border")
-CHOICES = ("intensity", "flatten", *OBJECTS)  # weights give results with other values, too
+CHOICES = (  # weights give results with other values, too
+    *("intensity", "flatten"),
+    *("threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border"),
+)
 Pixels = Annotated[int, Field(ge=0)]
 
 
@@ -112,9 +114,10 @@ class ModelSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_classes(self) -> ModelSettings:
-        if self.out_channels not in {len(self.class_names), 1 if len(self.class_names) == 2 else len(self.class_names)}:
+        classes = len(self.class_names)
+        if self.out_channels != classes and (self.out_channels, classes) != (1, 2):
             raise ValueError(
-                f"out_channels is {self.out_channels}, but class_names has {len(self.class_names)}: "
+                f"out_channels is {self.out_channels}, but class_names has {classes}: "
                 f"{', '.join(self.class_names)}. Expected a channel for each class, or 1 for two classes"
             )
         if len(set(self.class_names)) < len(self.class_names):
@@ -215,9 +218,11 @@ def model_settings(
         settings: {_target_: scripts.settings.model_settings, weights: models/model.pt, threshold: 0.4}
     """
     given = {name: value for name, value in given.items() if value is not None}
-    known = (
-        _settings_of_export(exported) if exported is not None else None if weights is None else read_settings(weights)
-    )
+    file = weights if exported is None else exported.path
+    if exported is not None:
+        known = _settings_of_export(exported)
+    else:
+        known = None if weights is None else read_settings(weights)
     if known is None and "class_names" in given:
         given.setdefault("out_channels", len(given["class_names"]))
     if known is not None:
@@ -225,7 +230,6 @@ def model_settings(
     base = known or ModelSettings()
     settings = _validated(base.model_dump() | given, "settings")
     settings._source = base.source
-    file = weights if exported is None else exported.path
     if known is not None:
         _report_deviations(known, settings)
     elif file is not None and Path(file).is_file():
@@ -259,15 +263,15 @@ def build_network(settings: ModelSettings, **given: Any) -> RonnebergerUNet:
             f"{settings.source} names no network: the weights are of a class other than RonnebergerUNet. "
             "Give the network's class and arguments as network_def"
         )
-    channels = {"in_channels": settings.in_channels, "out_channels": settings.out_channels}
-    definition = {**settings.network, **channels}
-    if settings.source is not None:
-        for name, value in given.items():
-            asked = RonnebergerUNet.complete({**definition, name: value})[name]
-            if name != "dropout" and asked != definition.get(name):
-                raise _contradiction(f"network_def#{name}", asked, definition.get(name), settings.source)
+    own = {**settings.network, "in_channels": settings.in_channels, "out_channels": settings.out_channels}
     try:
-        return RonnebergerUNet(**{**definition, **given})
+        if settings.source is not None:
+            own = RonnebergerUNet.complete(own)
+            asked = RonnebergerUNet.complete({**own, **given})
+            for name in own.keys() - {"dropout"}:
+                if asked[name] != own[name]:
+                    raise _contradiction(f"network_def#{name}", asked[name], own[name], settings.source)
+        return RonnebergerUNet(**{**own, **given})
     except TypeError as error:
         raise ValueError(
             f"{settings.source or 'network_def'}: arguments that the network does not take: {error}"

@@ -46,7 +46,6 @@ class DataSet:
     layout: Collection[str]  # folders of an earlier copy. A target without one of them is not examined
     check: Callable[[Path, str], Checked]
     terms: str  # conditions of use and citations
-    dataset_dir: str = ""  # folder below `folder` for the key `dataset_dir` of the configuration; "" for `folder`
 
 
 def known_digests(name: str) -> dict[str, Any]:

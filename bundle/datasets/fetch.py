@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -63,10 +63,7 @@ def fetch_set(data_set: DataSet, folder: str | None, source: str | None, overwri
     for note in checked.notes:
         print(note)
     print(data_set.terms)
-    configs = f"['configs/train.yaml','configs/data_{data_set.name}.yaml']"
-    where = f" --dataset_dir {shlex.quote(str(target / data_set.dataset_dir))}"
-    where = "" if target == Path(data_set.folder) else where
-    print(f'next: python -m bundle run training --config_file "{configs}"{where}')
+    print(f"next: python -m bundle train {subprocess.list2cmdline([str(target)])} --overlay data_{data_set.name}")
 
 
 def _complete(data_set: DataSet, target: Path) -> Checked | None:
@@ -95,5 +92,5 @@ def _fetch_from(data_set: DataSet, sources: tuple[str, ...], target: Path, overw
     raise RunError(
         f"{data_set.name} could not be fetched. Tried:\n" + "\n".join(failures) + "\n"
         f"By hand: {data_set.by_hand}, then\n"
-        f"  python -m bundle fetch {data_set.name} {shlex.quote(str(target))} --source FOLDER_OR_ZIP"
+        f"  python -m bundle fetch {data_set.name} {subprocess.list2cmdline([str(target)])} --source FOLDER_OR_ZIP"
     )

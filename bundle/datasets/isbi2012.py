@@ -123,5 +123,4 @@ DATA_SET = DataSet(
     layout=tuple(VOLUMES),
     check=check_slices,
     terms=TERMS,
-    dataset_dir="train",
 )

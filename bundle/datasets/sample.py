@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -47,5 +47,4 @@ def sample(folder: str, size: int = 512, train: int = 8, test: int = 4, seed: in
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
     print(f"{target}: {train} images to train with, {test} to test with, {size} x {size} pixels, with instance labels")
-    print("next: python -m bundle run training --config_file configs/train.yaml \\")
-    print(f"          --dataset_dir {shlex.quote(str(target / 'train'))} --label_kind instances")
+    print(f"next: python -m bundle train {subprocess.list2cmdline([str(target / 'train')])} --label_kind instances")

@@ -39,8 +39,8 @@ def label(
     The server writes into STUDIES: datastore_v2.json (a list of images and labels), labels/original (proposed labels)
     and labels/final (submitted labels). The server has no password: stay on 127.0.0.1 unless you own the network.
 
-    Any key of the two configurations can be set, as with `run`: --orientations 8, --min_area 40, --class_names ...,
-    --num_workers 0, --served_instances true (labels are numbered objects).
+    Any key of the two configurations can be set, as with `run`: --orientations 8, --min_area 40, --num_workers 0,
+    --served_instances true (labels are numbered objects). Network and classes are those of the weights.
 
     Args:
         studies: folder of 2-D images, one plane per file.

@@ -31,7 +31,7 @@ def export(
     204, ...), 572 for TensorRT. The file is read back and compared with the network, on an image and on tiles of
     several sizes. If the difference exceeds the tolerance, no file is kept.
 
-    Segment with the file: python -m monai.bundle run --config_file configs/inference.yaml --backend FILE
+    Segment with the file: python -m bundle segment PATH --backend FILE
 
     Args:
         format: onnx, torchscript, pt2 or tensorrt.
@@ -41,7 +41,8 @@ def export(
         image: image to compare on. Default: a synthetic section, or the last image of --calibration.
         calibration: folder or file with images similar to the images to segment; ten images are enough. The ONNX
             file is then in int8, a quarter of the size and faster on a CPU. The difference from the network is printed.
-        override: keys of the configuration and their new values, e.g. --network_def#features "[16,32,64,128,256]".
+        override: keys of the configuration and their new values, e.g. --intensity percentile. Network and
+            classes are those of model.json beside the weights.
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format '{format}'; there are {', '.join(FORMATS)}")

@@ -190,7 +190,7 @@ def _checked(root: Path, weights: Path) -> tuple[RonnebergerUNet, ModelSettings]
     if _is_training_state(weights):
         raise RunError(f"{weights} holds more than weights, such as a training's state; give the model.pt beside it")
     parser = ConfigParser(ConfigParser.load_config_file(root / "configs" / "inference.yaml"))
-    parser["ckpt_path"] = str(weights)
+    parser["ckpt_path"] = weights
     try:
         network = parser.get_parsed_content("network_def")
         if weights.is_file():

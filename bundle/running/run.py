@@ -228,7 +228,7 @@ def tracking_keys(tracking: Any) -> dict[str, Any]:
     settings, where = tracking, ""
     if isinstance(tracking, str):
         if tracking == "mlflow" and find_spec("mlflow") is None:
-            raise UsageError("--tracking mlflow: not installed; run: pip install -c constraints.txt '.[tracking]'")
+            raise UsageError('--tracking mlflow: not installed; run: pip install mlflow "sqlalchemy<2.1"')
         if tracking not in DEFAULT_EXP_MGMT_SETTINGS and not Path(tracking).is_file():
             trackers = sorted(DEFAULT_EXP_MGMT_SETTINGS)
             near = get_close_matches(tracking.lower(), trackers, n=1, cutoff=0.5)

@@ -62,6 +62,13 @@ def test_a_pixel_size_adds_columns_in_its_unit(weights):
     np.testing.assert_allclose(objects["area_um2"], objects["area_px"] / 4)
 
 
+@pytest.mark.parametrize("name", ["a#1", "$x", "@x", "%x"])
+def test_a_folder_of_weights_may_have_any_name(name, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(weights.parent, name)
+    assert Segmenter(f"{name}/model.pt", device="cpu").settings.intensity == "percentile"
+
+
 def test_an_exported_network_gives_the_same_with_the_settings_inside(weights, tmp_path):
     network = RonnebergerUNet(features=(2, 4, 8)).eval()
     save_weights(network, tmp_path / "model.pt")

@@ -176,6 +176,14 @@ def test_a_fine_tuning_may_rename_classes_but_not_change_their_number(weights):
         model_settings(weights, new_classes=True, class_names=["x", "y", "z"])
 
 
+def test_arguments_missing_in_the_file_are_the_network_s_defaults(weights):
+    change(weights, network=SMALL)
+    settings = read_settings(weights)
+    assert build_network(settings, padding="valid", up_features=(2, 4)).definition["features"] == [2, 4, 8]
+    with pytest.raises(ValueError, match=r"padding is 'same'.*'valid'.*model\.json"):
+        build_network(settings, padding="same")
+
+
 def test_weights_of_another_class_of_network_name_none(tmp_path):
     save_weights(torch.nn.Conv2d(1, 2, 3), tmp_path / "model.pt")
     settings = read_settings(tmp_path / "model.pt")

@@ -146,10 +146,7 @@ def test_it_says_what_there_is_and_what_could_not_be_verified(
     )
     for text in ("10.1038/s41592-023-01879-y", "10.1038/nmeth.4473", "permission", "redistributes neither"):
         assert text in "\n".join(shown)
-    assert shown[-1] == (
-        "next: python -m bundle run training --config_file \"['configs/train.yaml','configs/data_tiny.yaml']\" "
-        f"--dataset_dir '{target}'"
-    )
+    assert shown[-1] == f'next: python -m bundle train "{target}" --overlay data_tiny'
 
 
 def test_a_set_of_one_sequence_will_do_and_the_other_is_named(
@@ -330,10 +327,10 @@ def test_the_real_files_are_those_of_the_list(
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [sequence, f"{sequence}_GT", f"{sequence}_ST"]
 
 
-def test_the_next_command_names_no_folder_where_the_configuration_looks_there(
+def test_without_a_folder_the_data_are_written_where_the_configuration_looks(
     tiny: DataSet, challenge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     fetch_set(tiny, None, str(challenge), overwrite=False)
     assert (tmp_path / "data" / TITLE / "01/t000.tif").is_file()
-    assert capsys.readouterr().out.endswith("'configs/data_tiny.yaml']\"\n")
+    assert f"train {Path('data') / TITLE} --overlay data_tiny" in capsys.readouterr().out

@@ -133,7 +133,7 @@ def test_folders_of_slices(slices: Path, tmp_path: Path, capsys: pytest.CaptureF
     shown = capsys.readouterr().out
     assert "10.1371/journal.pbio.1000502" in shown
     assert "10.3389/fnana.2015.00142" in shown
-    assert f"--dataset_dir {target / 'train'}" in shown
+    assert f"train {target} --overlay data_isbi2012" in shown
 
 
 @pytest.mark.parametrize("form", ["folder", "zip", "web zip", "web folder"])

@@ -126,12 +126,12 @@ def test_writes_the_folder_layout_and_names_a_next_command_that_exists(
     assert np.array_equal(image, expected[0])
     assert np.array_equal(labels, expected[1])
     assert labels.dtype == np.uint16
-    shown = capsys.readouterr().out.replace("\\\n", " ")
+    shown = capsys.readouterr().out
     words = shlex.split(shown[shown.index("next: ") + len("next: ") :])
-    assert words[:5] == ["python", "-m", "bundle", "run", "training"]
-    config = yaml.safe_load((bundle_root / words[6]).read_text(encoding="utf-8"))
-    assert all(word[2:] in config for word in words[7:] if word.startswith("--"))
-    assert Path(words[words.index("--dataset_dir") + 1]) == target / "train"
+    assert words[:4] == ["python", "-m", "bundle", "train"]
+    assert Path(words[4]) == target / "train"
+    config = yaml.safe_load((bundle_root / "configs" / "train.yaml").read_text(encoding="utf-8"))
+    assert all(word[2:] in config for word in words[5:] if word.startswith("--"))
 
 
 def test_a_folder_in_use_is_refused_until_overwrite_is_said(tmp_path: Path) -> None:

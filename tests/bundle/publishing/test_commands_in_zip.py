@@ -27,6 +27,7 @@ from bundle.__main__ import COMMANDS
 from bundle.publishing.layout import NAME, source_files
 from bundle.publishing.pack import write_package
 from tests.bundle.copies import ROOT
+from tests.documents import anchors
 
 TRACKED = source_files(ROOT)
 FOLDERS = "|".join(sorted({re.escape(name.split("/")[0]) for name in TRACKED if "/" in name}))
@@ -116,12 +117,6 @@ def wrong_commands(text: str, names: set[str], packages: set[str]) -> Iterator[s
     for name in re.findall(rf"(?<![\w/.-])(?:{ROOT_FILES})(?!\w)", text):
         if not is_in(names, name) and not is_in(names, f"*/{name}"):
             yield name
-
-
-def anchors(markdown: str) -> set[str]:
-    """The anchors of a document's headings, as repository hosts make them."""
-    headings = re.findall(r"^#+ (.+)$", markdown, re.M)
-    return {re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 
 
 def dead_links(name: str, texts: dict[str, str]) -> Iterator[str]:

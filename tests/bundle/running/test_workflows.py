@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +143,19 @@ def test_without_weights_those_of_the_bundle_are_measured_and_segment(data: Path
     np.testing.assert_allclose(*scores, atol=0.02)  # bfloat16 on some processors
 
 
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="needs mlflow")
+def test_runs_can_be_tracked_in_a_store_and_under_a_name_of_their_own(data: Path, weights: Path) -> None:
+    store = ["--tracking", "mlflow", "--tracking_uri", "sqlite:///all.db", "--run_name"]
+    assert main(["train", str(data / "cells.v2"), *store, "first", "--max_epochs=1", *TINY]) == 0
+    given = ["--weights", str(weights), CPU]
+    assert main(["evaluate", str(data / "test"), *store, "second", "--save_panels=false", *given]) == 0
+    assert main(["segment", str(data / "test" / "images"), *store, "third", *given]) == 0
+    with sqlite3.connect("all.db") as connection:
+        names = {name for (name,) in connection.execute("select name from runs")}
+    connection.close()
+    assert {"first", "second", "third"} <= names
+
+
 def test_a_plane_of_a_stack_with_a_relative_path(weights: Path) -> None:
     stack = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
     tifffile.imwrite("stack.tif", stack, photometric="minisblack")
@@ -224,7 +239,7 @@ def test_each_overlay_fits_the_commands_that_it_was_written_for(
         (["segment", "nowhere.tif#page=2"], ["nowhere.tif"]),
         (["segment", "DATA/test/images", "--weights", "nowhere.pt"], ["--weights", "nowhere.pt"]),
         (["segment", "DATA/test/images", "--ckpt_path", "nowhere.pt"], ["--weights", "nowhere.pt"]),
-        (["segment", "DATA/test/images", "--weights", "FOLDER"], ["--weights", "FOLDER", "folder", "FOLDER/model.pt"]),
+        (["segment", "DATA/test/images", "--weights", "FOLDER"], ["--weights", "FOLDER", "FOLDER/model.pt"]),
         (["evaluate", "DATA/test", "--weights", "FOLDER/modl.pt"], ["--weights", "FOLDER/model.pt"]),
         (["segment", "DATA/test/images", "--weights", "FOLDER/model.json"], ["--weights", "FOLDER/model.json", ".pt"]),
         (["segment", "DATA/test/images", "--weights", "a.onnx"], ["--weights", "a.onnx", "--backend"]),
@@ -243,7 +258,7 @@ def test_each_overlay_fits_the_commands_that_it_was_written_for(
         (["train", "DATA/test", "--overlay", "train"], ["train", "variant_fast"]),
         (["train", "DATA/test", "--overlay", "mine/variant_fast.yaml"], ["mine/variant_fast.yaml", "'variant_fast'"]),
         (["train", "DATA/test", "--overlay", "typo.yaml"], ["typo.yaml", "'max_epoch'", "'max_epochs'"]),
-        (["train", "DATA/test", "--overlay", "unread.yaml"], ["unread.yaml", "'mine'", "configs/train.yaml"]),
+        (["train", "DATA/test", "--overlay", "unread.yaml"], ["unread.yaml", "'theirs'", "configs/train.yaml"]),
         (["segment", "DATA/test", "--overlay", "variant_fast"], ["variant_fast", "configs/inference.yaml"]),
         (["segment", "DATA/test", "--outptu", "a"], ["'outptu'", "'--output'"]),
         (["evaluate", "DATA/test", "--overlays", "a"], ["'overlays'", "'--overlay'"]),
