@@ -191,6 +191,13 @@ def test_weights_of_another_class_of_network_name_none(tmp_path):
         build_network(settings)
 
 
+def test_text_for_a_switch_of_the_network_is_refused(weights):
+    network = json.loads(weights.with_suffix(".json").read_text())["network"]
+    change(weights, network={**network, "retain_dim": "false"})
+    with pytest.raises(ValueError, match="retain_dim .*'false'"):
+        build_network(read_settings(weights))
+
+
 def test_code_in_the_file_is_not_run(weights, tmp_path):
     """Only names and numbers reach the network's constructor."""
     trap = tmp_path / "trap"
