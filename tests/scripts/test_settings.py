@@ -194,7 +194,7 @@ def test_weights_of_another_class_of_network_name_none(tmp_path):
 def test_text_for_a_switch_of_the_network_is_refused(weights):
     network = json.loads(weights.with_suffix(".json").read_text())["network"]
     change(weights, network={**network, "retain_dim": "false"})
-    with pytest.raises(ValueError, match="retain_dim .*'false'"):
+    with pytest.raises(ValueError, match=r"retain_dim .*'false'"):
         build_network(read_settings(weights))
 
 
