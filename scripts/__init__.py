@@ -32,13 +32,14 @@ The packages hold everything that a configuration of the bundle may name.
 | `serving`    | answers to MONAI Label                                        |
 | `transforms` | weight map, elastic deformation, intensity, objects           |
 
-| module    | content                                       |
-|-----------|-----------------------------------------------|
-| `engines` | evaluator that continues after a failed image |
-| `losses`  | the weighted loss of the paper                |
+| module     | content                                                    |
+|------------|------------------------------------------------------------|
+| `engines`  | evaluator that continues after a failed image              |
+| `losses`   | the weighted loss of the paper                             |
+| `settings` | settings of a training, in `model.json` beside the weights |
 
-`scripts` is part of the published bundle and imports nothing else of the project's repository. `checks`, `compiled`
-and `lazy` are helpers.
+`scripts` is part of the published bundle and imports nothing else of the project's repository. `checks`, `compiled`,
+`components` and `lazy` are helpers.
 """
 
 from .lazy import lazy

@@ -70,5 +70,6 @@ def _renamed_import(text: str, package: str | None) -> str:
     if match is None:
         return text
     own = own_name(match["module"], package)
-    alias = f" as {match['module']}" if match["how"] == "import" and not match["rest"].strip() else ""
+    plain = match["how"] == "import" and not match["rest"].strip() and match["module"] == WRITTEN  # names have no dots
+    alias = f" as {WRITTEN}" if plain else ""
     return f"${match['how']} {own}{match['rest']}{alias if own != match['module'] else ''}"

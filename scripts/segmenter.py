@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 
 from .components import renamed
 from .data.items import spacing_of
+from .data.pixel_size import check_pixel_size
 from .handlers.checkpoints import load_weights
 from .inferers.exported import LOADERS
 from .io.arrays import as_array
@@ -24,6 +25,7 @@ ROOT = next(folder for folder in Path(__file__).resolve().parents[:2] if (folder
 WEIGHTS = ROOT / "models" / "model.pt"
 INFERENCE = ("orientations", "tile_size", "memory_limit", "amp_dtype", "tile_progress", "onnx_engine", "pixel_size")
 SETTINGS = (*FIXED, *CHOICES, *INFERENCE)  # keys of configs/inference.yaml that concern a single image
+WRAPPERS = ("Failed to instantiate", "Failed to evaluate", "applying transform")  # MONAI's messages around a cause
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class Segmenter:
                 raise TypeError(f"Segmenter has no setting {name!r}. Expected one of {', '.join(SETTINGS)}")
         config["network_def"] |= network_def or {}
         path = WEIGHTS if weights is None else Path(weights)
-        changes = {"backend" if path.suffix.lower() in LOADERS else "ckpt_path": str(path), **settings}
+        # no text: MONAI would replace # and evaluate $ in the names of folders
+        changes = {"backend" if path.suffix.lower() in LOADERS else "ckpt_path": path, **settings}
         if device is not None:
             changes["device"] = torch.device(device)
         parser = ConfigParser({**config, **changes})
@@ -108,9 +111,13 @@ class Segmenter:
             pixel_size: height and width of a pixel in micrometres, for the table of objects. None: unknown.
 
         Raises:
-            ValueError: a shape, number of channels or dtype that the network does not take; NaN or infinite pixels.
+            ValueError: a shape, number of channels or dtype that the network does not take; NaN or infinite pixels; a
+                pixel size that is no positive number, or too far from that of the training.
         """
-        item = self._prepare({"image": self._tensor(image, pixel_size)})
+        try:
+            item = self._prepare({"image": self._tensor(image, pixel_size)})
+        except RuntimeError as error:  # MONAI's, around the error of a transform
+            raise _cause(error) from None
         item["pred"] = self._infer(item["image"][None].to(self.device), self.network)[0]
         item = self._finish(item)
         instances = as_array(item["instances"])[0]
@@ -135,6 +142,8 @@ class Segmenter:
         array = np.moveaxis(array, 2, 0).astype(np.float32)
         if not np.isfinite(array).all():
             raise ValueError(f"image: {np.count_nonzero(~np.isfinite(array))} pixels are NaN or infinite. Replace them")
+        if pixel_size is not None:
+            check_pixel_size("pixel_size", pixel_size)
         spacing = 1.0 if pixel_size is None else float(pixel_size)
         meta = {"spacing": np.array([spacing, spacing]), "unit": "pixel" if pixel_size is None else "um"}
         return MetaTensor(torch.from_numpy(array), affine=torch.diag(torch.tensor([spacing, spacing, 1, 1])), meta=meta)
@@ -142,6 +151,6 @@ class Segmenter:
 
 def _cause(error: BaseException) -> BaseException:
     """Return the error of a component, around which MONAI raises its own."""
-    while error.__cause__ is not None and str(error).startswith(("Failed to instantiate", "Failed to evaluate")):
+    while error.__cause__ is not None and str(error).startswith(WRAPPERS):
         error = error.__cause__
     return error

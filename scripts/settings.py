@@ -31,9 +31,12 @@ from .networks.unet import RonnebergerUNet
 logger = logging.getLogger(__name__)
 
 FORMAT = 1  # of model.json
+IN_STATE = "settings"  # key of the settings in a training's state
 FIXED = ("in_channels", "out_channels", "class_names")  # weights fit no other values
-OBJECTS = ("threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border")
-CHOICES = ("intensity", "flatten", *OBJECTS)  # weights give results with other values, too
+CHOICES = (  # weights give results with other values, too
+    *("intensity", "flatten"),
+    *("threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border"),
+)
 Pixels = Annotated[int, Field(ge=0)]
 
 
@@ -49,7 +52,7 @@ class Training(BaseModel):
 
     dataset: str | None = None  # name of the folder
     images: int | None = None  # number of images trained with
-    pixel_size: Annotated[float, Field(gt=0)] | None = None  # micrometres
+    pixel_size: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # micrometres
     key_metric: str | None = None
     best: float | None = None  # the metric's best value in validation
     epoch: int | None = None  # of the best value
@@ -89,11 +92,11 @@ class ModelSettings(BaseModel):
     out_channels: Annotated[int, Field(ge=1)] = 2
     class_names: Annotated[list[str], Field(min_length=2)] = ["membrane", "cell"]
     intensity: Literal["z_score", "percentile"] = "z_score"
-    flatten: Annotated[float, Field(ge=0)] = 0
+    flatten: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     min_area: Pixels = 0
     fill_holes: Pixels = 0
-    split_necks: Annotated[float, Field(ge=0)] = 0
+    split_necks: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     close_gaps: Pixels = 0
     field_border: Pixels = 0
     label_kind: Literal["binary", "instances", "classes"] = "binary"
@@ -111,11 +114,14 @@ class ModelSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_classes(self) -> ModelSettings:
-        if self.out_channels not in {len(self.class_names), 1 if len(self.class_names) == 2 else len(self.class_names)}:
+        classes = len(self.class_names)
+        if self.out_channels != classes and (self.out_channels, classes) != (1, 2):
             raise ValueError(
-                f"out_channels is {self.out_channels}, but class_names has {len(self.class_names)}: "
+                f"out_channels is {self.out_channels}, but class_names has {classes}: "
                 f"{', '.join(self.class_names)}. Expected a channel for each class, or 1 for two classes"
             )
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError(f"class_names has a name twice: {', '.join(self.class_names)}. Reports name each class")
         return self
 
     def of(self, network: object, training: Training) -> ModelSettings:
@@ -149,29 +155,33 @@ def read_settings(weights: str | Path) -> ModelSettings | None:
     """Read the settings beside a file of weights, and check that both belong together.
 
     Args:
-        weights: the file of weights. A missing file is not checked.
+        weights: the file of weights, or a link to the file. A missing file is not checked. A training's state
+            (training_state.pt) has its settings inside.
 
     Returns:
-        the settings; None if the weights have no file of settings.
+        the settings; None if the weights have no settings. A warning lists settings that the file lacks.
 
     Raises:
-        ValueError: the file is no JSON, has an unknown name or a wrong value, or belongs to other weights.
+        ValueError: the file is no JSON, has an unknown name, a name twice or a wrong value, or belongs to other
+            weights.
 
     Example:
         >>> read_settings("from_elsewhere.pt") is None
         True
     """
-    path, weights = settings_path(weights), Path(weights)
-    if path == weights or not path.is_file():
-        return None
+    weights = Path(weights)
+    named = (settings_path(weights), settings_path(weights.resolve()))  # the second for links
+    path = next((path for path in named if path != weights and path.is_file()), None)
+    if path is None:
+        return _settings_of_state(weights)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)  # editors add a mark
         if content["format"] > FORMAT:
             raise ValueError(f"format {content['format']}, of a newer version of this project")
         found = sha256_of(weights) if weights.is_file() else content["sha256"]
         # between two renames of a save, the settings are those of the new weights, and `previous` those of the old
         known = next((c for c in (content, content.get("previous")) if c and c["sha256"] == found), None)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} cannot be read as settings of weights ({type(error).__name__}: {error}). Put back the file that "
             f"was written with {weights.name}, or move it away"
@@ -181,9 +191,7 @@ def read_settings(weights: str | Path) -> ModelSettings | None:
             f"{path} belongs to other weights: {weights} has the sha256 {found[:12]}..., {path.name} names "
             f"{str(content['sha256'])[:12]}.... Put back both files of one training, or move {path.name} away"
         )
-    settings = _validated({key: value for key, value in known.items() if key not in ("format", "previous")}, str(path))
-    settings._source = str(path)
-    return settings
+    return _known({key: value for key, value in known.items() if key not in ("format", "previous")}, str(path))
 
 
 def model_settings(
@@ -210,9 +218,11 @@ def model_settings(
         settings: {_target_: scripts.settings.model_settings, weights: models/model.pt, threshold: 0.4}
     """
     given = {name: value for name, value in given.items() if value is not None}
-    known = (
-        _settings_of_export(exported) if exported is not None else None if weights is None else read_settings(weights)
-    )
+    file = weights if exported is None else exported.path
+    if exported is not None:
+        known = _settings_of_export(exported)
+    else:
+        known = None if weights is None else read_settings(weights)
     if known is None and "class_names" in given:
         given.setdefault("out_channels", len(given["class_names"]))
     if known is not None:
@@ -220,7 +230,6 @@ def model_settings(
     base = known or ModelSettings()
     settings = _validated(base.model_dump() | given, "settings")
     settings._source = base.source
-    file = weights if exported is None else exported.path
     if known is not None:
         _report_deviations(known, settings)
     elif file is not None and Path(file).is_file():
@@ -254,15 +263,15 @@ def build_network(settings: ModelSettings, **given: Any) -> RonnebergerUNet:
             f"{settings.source} names no network: the weights are of a class other than RonnebergerUNet. "
             "Give the network's class and arguments as network_def"
         )
-    channels = {"in_channels": settings.in_channels, "out_channels": settings.out_channels}
-    definition = {**settings.network, **channels}
-    if settings.source is not None:
-        for name, value in given.items():
-            asked = RonnebergerUNet.complete({**definition, name: value})[name]
-            if name != "dropout" and asked != definition.get(name):
-                raise _contradiction(f"network_def#{name}", asked, definition.get(name), settings.source)
+    own = {**settings.network, "in_channels": settings.in_channels, "out_channels": settings.out_channels}
     try:
-        return RonnebergerUNet(**{**definition, **given})
+        if settings.source is not None:
+            own = RonnebergerUNet.complete(own)
+            asked = RonnebergerUNet.complete({**own, **given})
+            for name in own.keys() - {"dropout"}:
+                if asked[name] != own[name]:
+                    raise _contradiction(f"network_def#{name}", asked[name], own[name], settings.source)
+        return RonnebergerUNet(**{**own, **given})
     except TypeError as error:
         raise ValueError(
             f"{settings.source or 'network_def'}: arguments that the network does not take: {error}"
@@ -329,9 +338,36 @@ def _settings_of_export(exported: Any) -> ModelSettings | None:
         named.setdefault("out_channels", len(named["class_names"]))
     if not named:
         return None
-    settings = _validated({**named, "network": None}, str(exported.path))
-    settings._source = str(exported.path)
+    return _known({**named, "network": None}, str(exported.path))
+
+
+def _settings_of_state(weights: Path) -> ModelSettings | None:
+    """Read the settings in a training's state. None: another kind of file, which `load_weights` explains."""
+    try:
+        content = torch.load(weights, map_location="meta", mmap=True, weights_only=True)[IN_STATE]
+    except Exception:  # torch raises pickle, zip, runtime and end-of-file errors here
+        return None
+    return _known(content, str(weights)) if isinstance(content, dict) else None
+
+
+def _known(content: Mapping[str, Any], source: str) -> ModelSettings:
+    """Check settings of weights, and warn about missing ones, for which the defaults are taken."""
+    settings = _validated(content, source)
+    settings._source = source
+    missing = [name for name in ("network", *FIXED, *CHOICES) if name not in content]
+    if missing:
+        listed = ", ".join(f"{name} {getattr(settings, name)}" for name in missing)
+        logger.warning(f"{source} lacks settings of the training. Assumed: {listed}. Set those that differ")
     return settings
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dictionary of JSON's names and values. Of a name given twice, JSON would take the last value."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is given twice")
+    return content
 
 
 def _refuse_other(known: ModelSettings, given: Mapping[str, Any], new_classes: bool) -> None:

@@ -102,7 +102,7 @@ def settings_of(inference: Mapping[str, Any], weights: Path) -> ModelSettings:
         >>> settings_of(inference, ROOT / "models" / "model.pt").class_names
         ['membrane', 'cell']
     """
-    parser = ConfigParser({**inference, "ckpt_path": str(weights)})
+    parser = ConfigParser({**inference, "ckpt_path": weights})
     try:
         settings: ModelSettings = parser.get_parsed_content("settings")
     except RuntimeError as error:  # MONAI's, around the cause
@@ -201,8 +201,7 @@ def _check_weights(config: Mapping[str, Any], weights: Path, kind: str) -> None:
             f"no weights at {weights}: train some (python -m bundle train my/data writes "
             "output/data/model.pt), or say --weights FILE"
         )
-    parser = ConfigParser(dict(config))
-    parser["settings#weights"] = str(weights)
+    parser = ConfigParser({**config, "settings": {**config["settings"], "weights": weights}})  # `config` is served
     try:
         load_weights(parser.get_parsed_content("network_def"), weights)
     except (ValueError, RuntimeError) as error:

@@ -94,7 +94,7 @@ def pack(
             instead of the weights. The model zoo requires a link for files above 25 MiB.
         bioimageio: also write a model package of bioimage.io, for deepImageJ, ilastik and QuPath.
     """
-    given = Path(str(weights)).expanduser() if weights else None
+    given = Path(str(weights)).expanduser().resolve() if weights else None  # model.json is beside the file of a link
     if given is not None and not given.is_file():
         raise UsageError(f"--weights {given} does not exist, expected a file of weights")
     if bioimageio:
@@ -190,7 +190,7 @@ def _checked(root: Path, weights: Path) -> tuple[RonnebergerUNet, ModelSettings]
     if _is_training_state(weights):
         raise RunError(f"{weights} holds more than weights, such as a training's state; give the model.pt beside it")
     parser = ConfigParser(ConfigParser.load_config_file(root / "configs" / "inference.yaml"))
-    parser["ckpt_path"] = str(weights)
+    parser["ckpt_path"] = weights
     try:
         network = parser.get_parsed_content("network_def")
         if weights.is_file():

@@ -115,7 +115,8 @@ class Program:
             words = ["--", "--help"]
         texts = [key for key, value in inspect.signature(function).parameters.items() if value.annotation in TEXT]
         _check_options(words, texts)
-        fire.decorators.SetParseFns(**dict.fromkeys(texts, str))(remember)  # else a#1 is read as a, and 1e3 as 1000.0
+        fire.decorators.SetParseFns(**dict.fromkeys(texts, str))(remember)  # else 1e3 is read as 1000.0
+        fire.decorators.SetParseFn(_with_comments)(remember)
         fire.Fire(remember, command=words, name=name)
         if not calls:
             return None
@@ -128,6 +129,13 @@ class Program:
         for name, (_, line) in self.commands.items():
             show(line, heading=f"  {name:<11}", error=error)
         show(f"\nthe arguments of a command: {self.name} COMMAND --help", error=error)
+
+
+def _with_comments(word: str) -> Any:
+    """Read a value as fire does, but text with # whole: fire takes `a #1` for `a` and a comment of Python."""
+    from fire.parser import DefaultParseValue
+
+    return word if "#" in word and re.match(r"\s*[^\s\[{('\"]", word) else DefaultParseValue(word)
 
 
 def _check_options(words: Sequence[str], texts: Sequence[str]) -> None:

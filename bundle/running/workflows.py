@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from .errors import UsageError, did_you_mean
-from .overrides import MARKS, NUMBER, WORDS, check_overrides, close_ids
+from .overrides import MARKS, WORDS, check_overrides, close_ids
 from .program import CALLED_AS
 from .run import FIXED, ROOT, merge_files, read_file, run, tracking_keys
 
@@ -28,7 +28,11 @@ LABELLED = "a folder with images/ and labels/"
 OF_RUN = {*FIXED, "args_file"} - {"meta_file", "logging_file", "tracking"}  # arguments that only `run` takes
 READ_BY_MONAI = ("imports", "initialize", "run", "finalize", "_meta_")
 OPTIONS = ("output", "overlay", "weights", "trace")
-REFERENCE = re.compile(r"[@%](\w+)")
+EXPORTED = "an exported network; segment takes it as --backend, other commands need the weights (.pt) themselves"
+NO_WEIGHTS = {  # by suffix
+    **dict.fromkeys((".onnx", ".ts", ".pt2"), EXPORTED),
+    ".json": "the settings of weights; give the file of weights beside it (.pt)",
+}
 
 
 def train(
@@ -55,17 +59,16 @@ def train(
     """
     if "weights" in key:  # in train.yaml, the key of the weight map
         raise UsageError("train takes no --weights; start from weights with --finetune, or continue with --resume true")
-    data = _existing("DATASET", dataset, LABELLED)
-    files, set_by_overlays = _with_overlays(overlay, [TRAIN], key)
-    changes = _given(key, {"dataset_dir": ("DATASET", data), "output_dir": ("--output", _folder(output))})
+    _check_exists("DATASET", dataset, LABELLED)
+    files, overlaid = _with_overlays(overlay, [TRAIN], key)
+    changes = _changes(key, dataset_dir=("DATASET", dataset), output_dir=("--output", output))
     if "output_dir" in changes:
         changes.setdefault("model_dir", changes["output_dir"])
-    name = Path(data).resolve()
-    folder = str(Path("output") / (name.name if name.is_dir() else name.stem))
-    changes = {name: folder for name in ("output_dir", "model_dir") if name not in set_by_overlays} | changes
+    data = Path(dataset).expanduser().resolve()
+    folder = str(Path("output") / (data.name if data.is_dir() else data.stem))
+    changes = {name: folder for name in ("output_dir", "model_dir") if name not in overlaid} | changes
     _find_weights("finetune", changes)
-    run("training", config_file=files, trace=trace, **changes)
-    weights = str(Path(_value("model_dir", files, changes)) / "model.pt")
+    weights = str(_run("training", files, changes, trace, "model_dir") / "model.pt")
     _tell(f"weights: {weights}")
     _tell(f"next: {CALLED_AS.get()} segment my/images --weights {subprocess.list2cmdline([weights])}")
 
@@ -96,21 +99,19 @@ def evaluate(
         trace: show the full trace of an error.
         key: keys of the configuration and their new values.
     """
-    data = _existing("DATASET", dataset, LABELLED)
-    files, set_by_overlays = _with_overlays(overlay, [TRAIN, EVALUATE], key)
-    own = read_file("--config_file", EVALUATE)
-    set_by_overlays = {name: value for name, value in set_by_overlays.items() if name in own and name != "run"}
-    folder = _folder(output)
-    named = {"ckpt_path": ("--weights", _text(weights)), "evaluation_dir": ("--output", folder)}
-    changes = set_by_overlays | _given(key, {"dataset_dir": ("DATASET", data), **named})
+    _check_exists("DATASET", dataset, LABELLED)
+    files, overlaid = _with_overlays(overlay, [TRAIN, EVALUATE], key)
+    own = read_file("--config_file", EVALUATE).keys() - {"run"}  # evaluate.yaml comes after the overlays
+    paths = {"dataset_dir": ("DATASET", dataset), "ckpt_path": ("--weights", weights)}
+    changes = {name: overlaid[name] for name in own & overlaid.keys()}
+    changes |= _changes(key, **paths, evaluation_dir=("--output", output))
     if not {"output_dir", "evaluation_dir"} & changes.keys():
         changes["evaluation_dir"] = str(Path("output") / "evaluation")
     if "evaluation_dir" in changes:
         changes.setdefault("output_dir", changes["evaluation_dir"])
     changes = {"ckpt_path": WEIGHTS, "split_rule": "all"} | changes
     _find_weights("ckpt_path", changes)
-    run("evaluating", config_file=files, trace=trace, **changes)
-    _tell(f"results: {Path(_value('evaluation_dir', files, changes))}")
+    _tell(f"results: {_run('evaluating', files, changes, trace, 'evaluation_dir')}")
 
 
 def segment(
@@ -138,61 +139,44 @@ def segment(
         trace: show the full trace of an error.
         key: keys of the configuration and their new values.
     """
-    data = _existing("PATH", path, "an image, a stack or a folder of images")
-    files, set_by_overlays = _with_overlays(overlay, [INFERENCE], key)
-    named = {"ckpt_path": ("--weights", _text(weights)), "output_dir": ("--output", _folder(output))}
-    changes = _given(key, {"dataset_dir": ("PATH", data), **named})
-    if "ckpt_path" not in set_by_overlays:
+    _check_exists("PATH", path, "an image, a stack or a folder of images")
+    files, overlaid = _with_overlays(overlay, [INFERENCE], key)
+    paths = {"dataset_dir": ("PATH", path), "ckpt_path": ("--weights", weights)}
+    changes = _changes(key, **paths, output_dir=("--output", output))
+    if "ckpt_path" not in overlaid:
         changes.setdefault("ckpt_path", WEIGHTS)
-    if "backend" not in {**set_by_overlays, **changes}:
+    if "backend" not in {**overlaid, **changes}:
         _find_weights("ckpt_path", changes)
-    run(config_file=files, trace=trace, **changes)
-    _tell(f"results: {Path(_value('output_dir', files, changes))}")
+    _tell(f"results: {_run('inference', files, changes, trace, 'output_dir')}")
 
 
-def _existing(name: str, given: Any, expected: str) -> str:
-    """Return a path as text for a configuration; UsageError if nothing exists there."""
-    text = str(_text(given))
-    path = Path(re.sub(r"#page=\d+$", "", text))
+def _check_exists(name: str, given: str, expected: str) -> None:
+    """Raise UsageError, with similar names, if nothing exists at a path."""
+    path = Path(re.sub(r"#page=\d+$", "", given)).expanduser()
     if not path.exists():
-        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = [str(path.parent / other) for other in get_close_matches(path.name, siblings, n=2)]
-        raise UsageError(f"{name} {path} does not exist{did_you_mean(near) or f'; expected {expected}'}")
-    return text
+        near = get_close_matches(path.name, [other.name for other in path.parent.glob("*")], n=2)
+        hint = did_you_mean(str(path.parent / other) for other in near) or f"; expected {expected}"
+        raise UsageError(f"{name} {path} does not exist{hint}")
 
 
-def _folder(given: Any) -> str | None:
-    """Return the folder for the results as text for a configuration, or None; UsageError if a file is there."""
-    if given is not None and Path(str(given)).expanduser().is_file():
-        raise UsageError(f"--output {given} is a file; give a folder")
-    return _text(given)
-
-
-def _text(path: Any) -> str | None:
-    """Write a path for a configuration, never to be read as an expression, a reference, a number or null."""
-    if path is None:
-        return None
-    text = str(Path(str(path)).expanduser())
-    special = text.startswith(MARKS) or text.lower() in WORDS or NUMBER.fullmatch(text)
-    return os.path.join(os.curdir, text) if special else text
-
-
-def _given(key: Mapping[str, Any], named: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
-    """Join keys of the command line and values with an option of their own.
-
-    Args:
-        key: keys and values.
-        named: key -> (option, value). None: not given.
+def _changes(key: Mapping[str, Any], **paths: tuple[str, str | None]) -> dict[str, Any]:
+    """Join keys of the command line with paths, each (option, path), under their keys.
 
     Raises:
-        UsageError: an argument of `run`, or a key given twice.
+        UsageError: an argument of `run`, a key given twice, or a file as folder for the results.
     """
     for name in OF_RUN & key.keys():
         raise UsageError(f"--{name} cannot be changed; give --overlay, or use {CALLED_AS.get()} run")
-    named = {name: (option, value) for name, (option, value) in named.items() if value is not None}
-    for name in named.keys() & key.keys():
-        raise UsageError(f"--{name} and {named[name][0]} are the same; give only {named[name][0]}")
-    return {**key, **{name: value for name, (_, value) in named.items()}}
+    changes = dict(key)
+    for name, (option, path) in paths.items():
+        if path is None:
+            continue
+        if name in key:
+            raise UsageError(f"--{name} and {option} are the same; give only {option}")
+        if option == "--output" and Path(path).expanduser().is_file():
+            raise UsageError(f"--output {path} is a file; give a folder")
+        changes[name] = os.path.join(os.curdir, Path(path).expanduser())  # ./$x and ./null are no expressions
+    return changes
 
 
 def _find_weights(key: str, changes: dict[str, Any]) -> None:
@@ -202,70 +186,60 @@ def _find_weights(key: str, changes: dict[str, Any]) -> None:
         UsageError: there is no such file. Expressions pass.
     """
     given = changes.get(key)
+    if isinstance(given, str) and Path(given).suffix.lower() in NO_WEIGHTS:
+        raise UsageError(
+            f"--{'weights' if key == 'ckpt_path' else key} {given}: {NO_WEIGHTS[Path(given).suffix.lower()]}"
+        )
     if not isinstance(given, str) or given.startswith(MARKS) or given.lower() in WORDS or Path(given).is_file():
         return
     if (ROOT / given).is_file():
         changes[key] = str(ROOT / given)
         return
-    path = Path(given)
+    path, option = Path(given), "--weights" if key == "ckpt_path" else f"--{key}"
     folder = path if path.is_dir() else path.parent
     near = [str(other) for other in sorted(folder.glob("*.pt")) if other.name != "training_state.pt"]
-    option = "--weights" if key == "ckpt_path" else f"--{key}"
-    what = "is a folder" if path.is_dir() else "does not exist"
-    raise UsageError(f"{option} {path} {what}{did_you_mean(near[:3]) or '; give a file of weights, such as model.pt'}")
+    hint = did_you_mean(near[:3]) or "; give a file of weights, such as model.pt"
+    raise UsageError(f"{option} {path} is no file{hint}")
 
 
-def _with_overlays(
-    given: str | list[str] | None, bases: Sequence[str], key: Mapping[str, Any]
-) -> tuple[list[str], dict[str, Any]]:
-    """Find the overlays, and put them after the first base.
-
-    Args:
-        given: names or files.
-        bases: files of the workflow.
-        key: keys of the command line.
+def _with_overlays(given: str | list[str] | None, bases: list[str], key: Mapping[str, Any]) -> tuple[list[str], Any]:
+    """Put overlays, names or files, after the first file of the workflow.
 
     Returns:
-        all files in order; keys and values of all overlays, merged.
+        all files in order; keys and values of the overlays.
 
     Raises:
-        UsageError: an overlay does not exist, cannot be read, or sets a key that the workflow never reads.
+        UsageError: an overlay does not exist, cannot be read, or sets a key that the workflow never reads; a misspelt
+            option of these commands, which arrives as a key.
     """
     names = given.strip("[]").split(",") if isinstance(given, str) else given or []
-    overlays = [_overlay_file(str(name).strip()) for name in names]
-    files = [bases[0], *overlays, *bases[1:]]
-    contents = {file: read_file("--overlay", file) for file in files}
-    known = {*tracking_keys(key.get("tracking")), *(_top(name) for base in bases for name in contents[base])}
-    _check_options(key, known)
-    read = _read_keys(contents.values(), known)
-    for file in overlays:
-        for name in contents[file]:
+    overlays = {file: read_file("--overlay", file) for file in map(_overlay_file, names)}
+    known = {_top(name) for base in bases for name in read_file("--config_file", base)}
+    known.update(tracking_keys(key.get("tracking")))
+    for name in key.keys() - known:
+        near = get_close_matches(name, OPTIONS, n=1, cutoff=0.7)
+        if near:
+            raise UsageError(f"unknown key '{name}'{did_you_mean(f'--{option}' for option in near)}")
+    read = {*known, *READ_BY_MONAI, *re.findall(r"[@%](\w+)", repr(overlays))}
+    for file, content in overlays.items():
+        for name in content:
             if _top(name) not in read:
-                near = did_you_mean(close_ids(_top(name), known))
-                where = " and ".join(f"configs/{Path(base).name}" for base in bases)
-                shown = Path(file).stem if Path(file).parent == CONFIGS else file
-                raise UsageError(f"--overlay {shown}: unknown key '{name}', not used by {where}{near}")
-    return files, {name: value for file in overlays for name, value in contents[file].items()}
-
-
-def _check_options(key: Mapping[str, Any], known: Collection[str]) -> None:
-    """Raise UsageError for a misspelt option of these commands, which arrives as an unknown key."""
-    for name in key:
-        near = [f"--{option}" for option in get_close_matches(name, OPTIONS, n=1, cutoff=0.7)]
-        if near and name not in known:
-            raise UsageError(f"unknown key '{name}'{did_you_mean(near)}")
+                near, where = close_ids(_top(name), known), " and ".join(f"configs/{Path(base).name}" for base in bases)
+                raise UsageError(f"--overlay {file}: unknown key '{name}', not used by {where}{did_you_mean(near)}")
+    return [bases[0], *overlays, *bases[1:]], {name: content[name] for content in overlays.values() for name in content}
 
 
 def _overlay_file(name: str) -> str:
     """Find an overlay: a file, or a name in `configs`; UsageError if there is none."""
-    path = Path(name).expanduser()
+    path = Path(str(name).strip()).expanduser()
     if path.is_file() and path.suffix:
         return str(path)
-    own = {file.stem: file for file in sorted(CONFIGS.glob("*.yaml")) if file.stem not in WORKFLOWS}
-    if path.name.removesuffix(".yaml") in own and path.parent in (Path(), Path("configs")):
-        return str(own[path.name.removesuffix(".yaml")])
+    own = {file.stem: str(file) for file in sorted(CONFIGS.glob("*.yaml")) if file.stem not in WORKFLOWS}
+    stem = path.name.removesuffix(".yaml")
+    if stem in own and path.parent in (Path(), Path("configs")):
+        return own[stem]
     hint = did_you_mean(get_close_matches(path.stem, own, n=2)) or f"; give a file, or {', '.join(own)}"
-    raise UsageError(f"--overlay {name} does not exist{hint}")
+    raise UsageError(f"--overlay {path} does not exist{hint}")
 
 
 def _top(name: str) -> str:
@@ -273,36 +247,13 @@ def _top(name: str) -> str:
     return re.split("#|::", name.lstrip("+"))[0]
 
 
-def _read_keys(contents: Iterable[Mapping[str, Any]], start: Collection[str]) -> set[str]:
-    """Follow references from the keys `start` through the contents of files; return all keys on the way."""
-    references: dict[str, set[str]] = {}
-    for name, value in (entry for content in contents for entry in content.items()):
-        found = {reference for text in _texts(value) for reference in REFERENCE.findall(text)}
-        references.setdefault(_top(name), set()).update(found)
-    read, waiting = set(READ_BY_MONAI), set(start)
-    while waiting:
-        name = waiting.pop()
-        read.add(name)
-        waiting |= references.get(name, set()) - read
-    return read
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield all texts in nested dicts and lists."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list)):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
-
-
-def _value(id: str, files: list[str], changes: Mapping[str, Any]) -> Any:
-    """Compute the value of a key in a changed configuration."""
+def _run(run_id: str, files: list[str], changes: Mapping[str, Any], trace: bool, results: str) -> Path:
+    """Run a workflow. Return the folder under the key `results`."""
+    run(run_id, config_file=files, trace=trace, **changes)
     parser = ConfigParser(merge_files("--config_file", files))
     known = {**tracking_keys(changes.get("tracking")), **parser.get()}
-    changes = {name: value for name, value in changes.items() if name not in FIXED}
-    parser.update(check_overrides(known, changes))
-    return parser.get_parsed_content(id)
+    parser.update(check_overrides(known, {name: changes[name] for name in changes if name not in FIXED}))
+    return Path(parser.get_parsed_content(results))
 
 
 def _tell(line: str) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint, DiskSaver
+from ignite.handlers import Checkpoint
+from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
-from ..settings import ModelSettings, Training, write_weights
+from ..io.files import replacing
+from ..settings import IN_STATE, ModelSettings, Training, write_weights
 from .time_limit import TimeLimit
 
 
@@ -79,11 +81,30 @@ class BestWeights:
             trainer.terminate()
 
 
-class _ReplacingSaver(DiskSaver):
-    """Save files of one name. ignite would remove the earlier file before each save: an error then leaves no file."""
+class _Saver(BaseSaveHandler):
+    """Write a file whole or not at all. After a failure, ignite's `DiskSaver` would leave a part of the new file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, checkpoint: Mapping[str, Any], filename: str, metadata: Mapping[str, Any] | None = None) -> None:
+        """Save the file, from the first process only."""
+        if idist.get_rank() == 0:
+            with replacing(self.path) as temporary, temporary.open("wb") as file:
+                torch.save(checkpoint, file)  # given a path, torch would not say that the disk is full
 
     def remove(self, filename: str) -> None:
         """Keep the earlier file. The save replaces it atomically."""
+
+
+class _Constant:
+    """Add a fixed value to a saved state."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def state_dict(self) -> Any:
+        return self.value
 
 
 class TrainingState:
@@ -97,6 +118,7 @@ class TrainingState:
         interval: epochs between two saves. The last epoch and an interruption (Ctrl-C) are always saved.
         resume: load `path` at the start, and continue with the next epoch.
         time_limit: with a limit, save at each tenth of the time instead of at intervals.
+        settings: saved with the state, so that a resumed training has the same. None: not saved.
 
     Raises:
         FileNotFoundError: `resume`, but no file at `path`.
@@ -110,9 +132,11 @@ class TrainingState:
         interval: int = 1,
         resume: bool = False,
         time_limit: TimeLimit | None = None,
+        settings: ModelSettings | None = None,
     ) -> None:
         self.path = Path(path)
         self.objects = dict(objects)
+        self.settings = settings
         self.interval = interval
         self.resume = resume
         self.time_limit = time_limit
@@ -123,8 +147,10 @@ class TrainingState:
         objects = {**self.objects, "trainer": trainer}
         if self.resume:
             trainer.add_event_handler(Events.STARTED, self._load, objects)
-        saver = _ReplacingSaver(str(self.path.parent), create_dir=True, require_empty=False)
-        save = Checkpoint(objects, saver, filename_pattern=self.path.name, n_saved=None)
+        saved: dict[str, Any] = dict(objects)
+        if self.settings is not None:
+            saved[IN_STATE] = _Constant(self.settings.of(_bare(self.objects["model"]), Training()).model_dump())
+        save = Checkpoint(saved, _Saver(self.path), filename_pattern=self.path.name, n_saved=None)
         trainer.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self._is_due) | Events.COMPLETED, save)
         trainer.add_event_handler(Events.INTERRUPT, save)
         trainer.add_event_handler(Events.EXCEPTION_RAISED, self._save_and_raise, save)
@@ -166,7 +192,7 @@ class TrainingState:
     def _check_configuration(self, state: Mapping[str, Any]) -> None:
         """Refuse a state with another optimiser or other objects than the configuration, such as a moving average."""
         now = {name: self.objects[name].state_dict() for name in {"optimizer"} & set(self.objects)}
-        found, expected = _parts(state) - {"trainer"}, {*self.objects, *_parts(now)}
+        found, expected = _parts(state) - {"trainer", IN_STATE}, {*self.objects, *_parts(now)}
         if found != expected:
             raise ValueError(
                 f"resume: {self.path} holds {', '.join(sorted(found))}; this configuration has "
@@ -230,7 +256,8 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: no file at `path`.
-        ValueError: the file holds anything but tensors, or names and shapes differ from the network's.
+        ValueError: the file holds anything but tensors, or names and shapes differ from the network's; NaN or infinite
+            numbers.
 
     Example:
         >>> network = torch.nn.Linear(2, 1)
@@ -251,13 +278,22 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             f"weights: {path} is not a file of plain tensors ({reason}). Expected a state_dict, such as a training's "
             "models/model.pt"
         ) from error
+    tensors = state.get("model", state) if isinstance(state, Mapping) else None
+    if not isinstance(tensors, Mapping):
+        raise ValueError(f"weights: {path} holds {type(state).__name__}, expected a state_dict: names and tensors")
     try:
-        _bare(network).load_state_dict(state.get("model", state))
+        _bare(network).load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(
             f"weights: {path} does not fit the network. Use the configuration of its training (features, "
             f"out_channels, variant). {' '.join(str(error).split())[:400]}"
         ) from error
+    broken = [name for name, values in _bare(network).state_dict().items() if not bool(torch.isfinite(values).all())]
+    if broken:
+        raise ValueError(
+            f"weights: {path} has NaN or infinite numbers in {len(broken)} tensors, first in {broken[0]}. The training "
+            "went wrong, or the file is damaged: use other weights"
+        )
 
 
 def _bare(network: nn.Module) -> nn.Module:

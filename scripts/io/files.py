@@ -48,7 +48,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         path: file to write. An existing file is replaced, missing folders are created.
 
     Raises:
-        OSError: the folder cannot be created or written to.
+        OSError: the folder cannot be created or written to, or the disk is full. The message names the file.
 
     Example:
         >>> from pathlib import Path
@@ -62,6 +62,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk, for example
     finally:
         temporary.unlink(missing_ok=True)
 

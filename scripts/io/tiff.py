@@ -140,10 +140,13 @@ def _pixel_size(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tupl
 
 
 def _length(pixels: ElementTree.Element, axis: str) -> float | None:
-    """OME's PhysicalSize of an axis in micrometres (OME's default unit), or None."""
-    value, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
-    factor = UM_PER.get(unit_name(unit))
-    return float(value) * factor if value and factor else None
+    """OME's PhysicalSize of an axis in micrometres (OME's default unit), or None for a value that is no length."""
+    value, unit = pixels.get(f"PhysicalSize{axis}", "nan"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
+    try:
+        length = float(value) * UM_PER.get(unit_name(unit), math.nan)
+    except ValueError:
+        return None
+    return length if 0 < length < math.inf else None
 
 
 @contextmanager

@@ -88,6 +88,8 @@ class RonnebergerUNet(nn.Module):
         check_choice("dropout_at", dropout_at, ("contracting_end", "stages"))
         check_choice("up_kernel_size", up_kernel_size, (2, 3))
         check_choice("concat", concat, ("skip_first", "up_first"))
+        check_choice("up_activation", up_activation, (False, True))
+        check_choice("retain_dim", retain_dim, (False, True))
         if len(features) < 2 or min(features) < 1:
             raise ValueError(f"features must name at least two levels of at least one channel each, got {features}")
         if len(up_features) != len(features) - 1 or min(up_features) < 1:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Mapping, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ class MatchPixelSized(MapTransform):
             )
         self.trained = trained
         self.pixel_size = pixel_size
-        self._told: dict[tuple[str, ...], object] = {}
+        self._told: set[tuple[Path, str]] = set()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Rescale the images in a copy of `data`."""
@@ -152,8 +153,9 @@ class MatchPixelSized(MapTransform):
 
     def _tell(self, name: str, text: str) -> None:
         """Log a warning once for each folder and text."""
-        this = object()
-        if self._told.setdefault((str(split_address(name)[0].parent), text), this) is this:  # one thread sets the entry
+        folder = split_address(name)[0].parent
+        if (folder, text) not in self._told:
+            self._told.add((folder, text))
             logger.warning("%s %s. More images of this folder may be concerned", name, text)
 
 

@@ -209,3 +209,40 @@ def test_the_python_class_gives_what_inference_writes(weights, segment, tiny_dat
         own = [row for row in rows if row["image"] == path.name]
         assert len(own) == len(result.objects["area_px"])
         assert [float(row["area_px"]) for row in own] == list(result.objects["area_px"])
+
+
+@pytest.fixture
+def interrupted(weights, tmp_path) -> Path:
+    """A folder with a training to resume."""
+    return Path(shutil.copytree(weights.parents[1], tmp_path / "copy"))
+
+
+def resumed(tiny_dataset, folder: Path, **overrides: object) -> int:
+    again = settings(tiny_dataset, folder, input_size=64, output_size=64, resume=True, max_epochs=3, **overrides)
+    del again["network_def#features"], again["label_kind"]
+    return run("train.yaml", run_id="training", **again)
+
+
+def test_a_resumed_training_keeps_its_settings(interrupted, tiny_dataset):
+    state = interrupted / "models" / "training_state.pt"
+    before = read_settings(state)
+    (interrupted / "models" / "model.pt").unlink()  # resumed before the first validation
+    (interrupted / "models" / "model.json").unlink()
+    assert before.intensity == "percentile"
+    assert resumed(tiny_dataset, interrupted) == 0
+    assert read_settings(state) == before
+
+
+def test_a_resumed_training_refuses_another_network_and_warns_of_other_settings(interrupted, tiny_dataset, capsys):
+    assert resumed(tiny_dataset, interrupted, **{"network_def#concat": "skip_first"}) == 1
+    told = capsys.readouterr().err
+    assert all(text in told for text in ("training_state.pt", "concat", "skip_first", "up_first"))
+    assert resumed(tiny_dataset, interrupted, intensity="z_score") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "WARNING" in line and "intensity" in line]
+    assert all(part in line for part in ("training_state.pt", "z_score", "percentile"))
+
+
+def test_the_state_of_a_training_segments_as_its_network_was_trained(weights, segment):
+    code, out = segment(weights.with_name("training_state.pt"))
+    assert code == 0
+    assert maps(out, "probabilities")

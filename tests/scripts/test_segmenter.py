@@ -12,7 +12,7 @@ from bundle.publishing.exporters import FORMATS
 from scripts.handlers.checkpoints import save_weights
 from scripts.networks.unet import RonnebergerUNet
 from scripts.segmenter import Segmenter
-from scripts.settings import ModelSettings
+from scripts.settings import ModelSettings, Training
 
 GREY = np.random.default_rng(0).integers(0, 255, (61, 83), np.uint8)
 
@@ -62,6 +62,13 @@ def test_a_pixel_size_adds_columns_in_its_unit(weights):
     np.testing.assert_allclose(objects["area_um2"], objects["area_px"] / 4)
 
 
+@pytest.mark.parametrize("name", ["a#1", "$x", "@x", "%x"])
+def test_a_folder_of_weights_may_have_any_name(name, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(weights.parent, name)
+    assert Segmenter(f"{name}/model.pt", device="cpu").settings.intensity == "percentile"
+
+
 def test_an_exported_network_gives_the_same_with_the_settings_inside(weights, tmp_path):
     network = RonnebergerUNet(features=(2, 4, 8)).eval()
     save_weights(network, tmp_path / "model.pt")
@@ -98,3 +105,39 @@ def test_wrong_settings_are_refused_with_their_names(given, error, parts, weight
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pt"):
         Segmenter(tmp_path / "nowhere.pt")
+
+
+@pytest.mark.parametrize("name", ["run #3", "$run", "%run", "@run", "a::b", "größer"])
+def test_folders_may_have_any_name(name, weights, tmp_path, monkeypatch):
+    folder = tmp_path / name
+    shutil.copytree(weights.parent, folder)
+    monkeypatch.chdir(tmp_path)
+    assert Segmenter(Path(name) / "model.pt", device="cpu").settings.intensity == "percentile"
+
+
+@pytest.mark.parametrize("pixel_size", [0, -1.0, float("nan"), "auto"])
+def test_a_pixel_size_that_is_no_length_is_refused_with_its_value(pixel_size, weights):
+    with pytest.raises(ValueError, match=f"pixel_size.*{pixel_size}"):
+        Segmenter(weights, device="cpu")(GREY, pixel_size=pixel_size)
+
+
+def test_an_image_without_a_pixel_size_is_refused_where_it_is_needed(tmp_path):
+    known = Training(pixel_size=0.5)
+    save_weights(RonnebergerUNet(features=(2, 4, 8)), tmp_path / "model.pt", training=known)
+    with pytest.raises(ValueError, match="pixel_size auto"):
+        Segmenter(tmp_path / "model.pt", device="cpu", pixel_size="auto")(GREY)
+
+
+def test_settings_that_an_exported_network_lacks_are_warned_about(weights, tmp_path, caplog):
+    """Files of earlier versions name classes and grey values, but no settings for objects."""
+    exported = tmp_path / "model.ts"
+    known = {
+        "in_channels": 1,
+        "class_names": ["background", "cell"],
+        "intensity": "percentile",
+        "flatten": 0,
+        "depth": 2,
+    }
+    FORMATS["torchscript"].write(RonnebergerUNet(features=(2, 4, 8)).eval(), exported, known)
+    assert Segmenter(exported, device="cpu").settings.intensity == "percentile"
+    assert all(text in caplog.text for text in ("model.ts", "min_area 0", "threshold 0.5"))

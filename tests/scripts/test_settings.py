@@ -97,6 +97,8 @@ def test_settings_of_other_weights_are_refused(weights):
         ({"intensity": "minmax"}, ["intensity", "minmax", "percentile"]),
         ({"format": 2}, ["format 2"]),
         ({"sha256": None}, ["sha256"]),
+        ({"split_necks": float("inf")}, ["split_necks", "inf"]),
+        ({"class_names": ["cell", "cell"]}, ["class_names", "cell"]),
     ],
 )
 def test_a_damaged_file_is_refused_with_the_name_that_is_wrong(entries, parts, weights):
@@ -106,7 +108,37 @@ def test_a_damaged_file_is_refused_with_the_name_that_is_wrong(entries, parts, w
     assert all(part in str(raised.value) for part in parts)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"format": 1}'])
+def test_a_setting_given_twice_is_refused(weights):
+    path = weights.with_suffix(".json")
+    path.write_text(path.read_text().replace('"threshold": 0.4', '"threshold": 0.4, "threshold": 0.9'))
+    with pytest.raises(ValueError, match=r"model\.json.*threshold.*twice"):
+        read_settings(weights)
+
+
+@pytest.mark.parametrize("name", ["network", "in_channels", "intensity", "min_area"])
+def test_a_missing_setting_is_warned_about_with_the_assumed_value(name, weights, caplog):
+    path = weights.with_suffix(".json")
+    content = json.loads(path.read_text())
+    del content[name]
+    path.write_text(json.dumps(content))
+    assumed = getattr(read_settings(weights), name)
+    assert all(text in caplog.text for text in ("model.json", f"{name} {assumed}"))
+
+
+def test_a_file_saved_by_an_editor_with_a_byte_order_mark_is_read(weights):
+    path = weights.with_suffix(".json")
+    path.write_text(path.read_text().replace("\n", "\r\n"), encoding="utf-8-sig", newline="")
+    assert read_settings(weights).threshold == 0.4
+
+
+def test_a_link_to_weights_has_their_settings(weights, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "best.pt"
+    link.symlink_to(weights)
+    assert read_settings(link).threshold == 0.4
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"format": 1}', "[" * 100_000])
 def test_a_file_that_is_no_settings_is_refused(text, weights):
     weights.with_suffix(".json").write_text(text)
     with pytest.raises(ValueError, match=r"model\.json"):
@@ -144,11 +176,26 @@ def test_a_fine_tuning_may_rename_classes_but_not_change_their_number(weights):
         model_settings(weights, new_classes=True, class_names=["x", "y", "z"])
 
 
+def test_arguments_missing_in_the_file_are_the_network_s_defaults(weights):
+    change(weights, network=SMALL)
+    settings = read_settings(weights)
+    assert build_network(settings, padding="valid", up_features=(2, 4)).definition["features"] == [2, 4, 8]
+    with pytest.raises(ValueError, match=r"padding is 'same'.*'valid'.*model\.json"):
+        build_network(settings, padding="same")
+
+
 def test_weights_of_another_class_of_network_name_none(tmp_path):
     save_weights(torch.nn.Conv2d(1, 2, 3), tmp_path / "model.pt")
     settings = read_settings(tmp_path / "model.pt")
     with pytest.raises(ValueError, match=r"model\.json.*network_def"):
         build_network(settings)
+
+
+def test_text_for_a_switch_of_the_network_is_refused(weights):
+    network = json.loads(weights.with_suffix(".json").read_text())["network"]
+    change(weights, network={**network, "retain_dim": "false"})
+    with pytest.raises(ValueError, match=r"retain_dim .*'false'"):
+        build_network(read_settings(weights))
 
 
 def test_code_in_the_file_is_not_run(weights, tmp_path):

@@ -30,7 +30,6 @@ from tests.optional import needs_onnx
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = str(ROOT / "configs" / "inference.yaml")
 FEATURES = (3, 4, 5, 6, 7)
-SMALL = {"network_def#features": list(FEATURES)}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def weights(tmp_path_factory) -> Path:
 def package(weights, tmp_path_factory) -> Path:
     """A package with TorchScript weights, the fastest format to write."""
     path = tmp_path_factory.mktemp("package") / "model.zip"
-    write_bioimageio(weights, path, CONFIG, ("torchscript",), overrides=SMALL)
+    write_bioimageio(weights, path, CONFIG, ("torchscript",))
     return path
 
 
@@ -156,7 +155,7 @@ def test_the_documentation_has_the_section_that_the_format_wants(content):
 
 def test_the_same_weights_give_the_same_package(package, weights, tmp_path):
     again = tmp_path / "again.zip"
-    write_bioimageio(weights, again, CONFIG, ("torchscript",), overrides=SMALL)
+    write_bioimageio(weights, again, CONFIG, ("torchscript",))
     assert again.read_bytes() == package.read_bytes()
 
 
@@ -182,7 +181,7 @@ def test_the_network_s_source_stands_alone(weights):
     ],
 )
 def test_wrong_arguments_are_refused(changes, message, weights, tmp_path):
-    arguments = {"weights": weights, "out": tmp_path / "model.zip", "config_file": CONFIG, "overrides": SMALL}
+    arguments = {"weights": weights, "out": tmp_path / "model.zip", "config_file": CONFIG}
     with pytest.raises(UsageError, match=message):
         write_bioimageio(**{"weight_formats": ("torchscript",), **arguments, **changes})
     assert not list(tmp_path.iterdir())
@@ -203,7 +202,7 @@ def validator() -> str:
 def test_the_format_s_own_validator_passes_every_kind_of_weights(validator, weights, tmp_path):
     path, summary = tmp_path / "model.zip", tmp_path / "summary.json"
     formats = ("pytorch_state_dict", "torchscript", "onnx")
-    write_bioimageio(weights, path, CONFIG, formats, overrides=SMALL)
+    write_bioimageio(weights, path, CONFIG, formats)
     environment = {**os.environ, "BIOIMAGEIO_CACHE_PATH": str(tmp_path / "cache"), "NO_COLOR": "1"}
     words = [validator, "test", str(path), "--summary", str(summary)]
     done = subprocess.run(

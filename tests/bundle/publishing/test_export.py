@@ -22,12 +22,13 @@ from scripts.inferers.exported import INFO, ExportedNetwork
 from scripts.inferers.overlap_tile import OverlapTileInferer
 from scripts.io.files import sha256_of
 from scripts.networks.unet import RonnebergerUNet
+from scripts.settings import ModelSettings
 from scripts.transforms.intensity import normalize_image
 from tests.optional import needs_onnx, needs_openvino
 
 FREE = ("onnx", "torchscript", "pt2")  # formats for any batch and size, without a GPU
 FEATURES = (4, 6, 8, 10, 12)  # the paper's depth
-SMALL = ["--network_def#features", str(list(FEATURES))]
+SETTINGS = ModelSettings(class_names=["background", "cell"], intensity="percentile", threshold=0.45, min_area=3)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning"),
@@ -41,7 +42,7 @@ def weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("models") / "model.pt"
     network = RonnebergerUNet(features=FEATURES)
     network.scores.bias.data[0] = 0.2  # chooses a class even where all features are 0
-    save_weights(network, path)
+    save_weights(network, path, SETTINGS)
     return path
 
 
@@ -59,7 +60,7 @@ def exported(weights, image, bundle_root) -> dict[str, Path]:
     config = str(bundle_root / "configs" / "inference.yaml")
     files = {}
     for name in FREE:
-        words = ["export", name, "--ckpt_path", str(weights), "--config_file", config, "--image", str(image), *SMALL]
+        words = ["export", name, "--ckpt_path", str(weights), "--config_file", config, "--image", str(image)]
         assert main(words) == 0
         files[name] = weights.with_suffix(FORMATS[name].suffix)
     return files
@@ -110,7 +111,8 @@ def test_the_file_describes_itself(name, runs, weights, bundle_root):
     info = runs[name].info
     version = json.loads((bundle_root / "configs" / "metadata.json").read_text())["version"]
     assert info["weights_sha256"] == sha256_of(weights)
-    assert (info["class_names"], info["intensity"], info["flatten"]) == (["membrane", "cell"], "z_score", 0)
+    assert (info["class_names"], info["intensity"], info["flatten"]) == (["background", "cell"], "percentile", 0)
+    assert (info["threshold"], info["min_area"]) == (0.45, 3)
     assert (info["depth"], info["margin"], info["padding"], info["version"]) == (4, 92, "valid", version)
 
 
@@ -133,7 +135,7 @@ def test_the_onnx_file_is_valid_whole_and_names_its_axes(exported):
 def eager(weights, image, tmp_path_factory, bundle_root) -> dict[str, np.ndarray]:
     """Results of `configs/inference.yaml` with the network in float32."""
     folder = tmp_path_factory.mktemp("eager")
-    return segmented(bundle_root, image, folder, "--ckpt_path", str(weights), "--amp_dtype", "null", *SMALL)
+    return segmented(bundle_root, image, folder, "--ckpt_path", str(weights), "--amp_dtype", "null")
 
 
 def segmented(root: Path, image: Path, folder: Path, *words: str) -> dict[str, np.ndarray]:
@@ -192,23 +194,22 @@ def test_an_export_that_is_not_possible_ends_with_one_message(
     words, code, message, weights, capsys, monkeypatch, bundle_root
 ):
     monkeypatch.chdir(bundle_root)
-    small = [] if any("network_def" in word for word in words) else SMALL
     given = [] if "--ckpt_path" in words else ["--ckpt_path", str(weights)]
-    assert main(["export", *words, *given, *small]) == code
+    assert main(["export", *words, *given]) == code
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_tensorrt_without_its_package_or_a_gpu_is_refused(weights, capsys, monkeypatch, bundle_root):
     monkeypatch.chdir(bundle_root)
-    assert main(["export", "tensorrt", "--ckpt_path", str(weights), *SMALL]) == 2
+    assert main(["export", "tensorrt", "--ckpt_path", str(weights)]) == 2
     shown = capsys.readouterr().err
     assert "tensorrt needs torch_tensorrt" in shown or "none is found here" in shown
 
 
 def test_a_file_that_differs_from_the_network_is_not_kept(weights, tmp_path, bundle_root):
     config = str(bundle_root / "configs" / "inference.yaml")
-    trained = load_trained(config, str(weights), {"network_def#features": list(FEATURES)})
+    trained = load_trained(config, str(weights))
     other = RonnebergerUNet(features=FEATURES).eval()
     script = FORMATS["torchscript"]
     wrong = script._replace(write=lambda network, path, info: script.write(other, path, info))

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from monai.bundle import download_large_files
+from monai.bundle import ConfigParser, download_large_files
 from monai.bundle.scripts import _add_model_card_metadata
 from PIL import Image
 
@@ -31,6 +31,7 @@ from bundle.publishing.pack import TWINS, json_twins, write_package
 from bundle.running.errors import RunError, UsageError
 from scripts.handlers.checkpoints import save_weights
 from scripts.networks.unet import RonnebergerUNet
+from scripts.settings import ModelSettings
 from tests.bundle.copies import ROOT, copy_of_bundle
 from tests.bundle.publishing.hub import REPOSITORY, Hub
 from tests.optional import needs_onnx
@@ -88,6 +89,24 @@ def test_it_holds_what_the_zoo_s_bundles_hold_and_nothing_else(small: Path, tmp_
     assert {"configs/train.json", "configs/inference.json", "configs/train.yaml", "configs/inference.yaml"} <= inner
     assert {name for name in inner if name.startswith("models/")} == {WEIGHTS, SETTINGS}
     assert {name for name in inner if name.startswith("docs/")} == {"docs/README.md", "docs/data_license.txt"}
+
+
+def test_settings_unlike_the_defaults_travel_without_being_typed(small: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "a#1" / "cells.pt"
+    network = RonnebergerUNet(in_channels=3, features=[2, 4, 8], padding="same")
+    given = ModelSettings(in_channels=3, class_names=["background", "cell"], intensity="percentile", min_area=7)
+    save_weights(network, weights, given)
+    with zipfile.ZipFile(write_package(small, tmp_path, weights)) as archive:
+        archive.extractall(tmp_path)
+    bundle = tmp_path / NAME
+    for suffix in ("yaml", "json"):
+        config = ConfigParser.load_config_file(bundle / "configs" / f"inference.{suffix}")
+        parser = ConfigParser({**config, "bundle_root": str(bundle)})
+        settings = parser.get_parsed_content("settings")
+        assert (settings.class_names, settings.intensity, settings.min_area) == (given.class_names, "percentile", 7)
+        packed = parser.get_parsed_content("network_def")
+        packed.load_state_dict(torch.load(bundle / WEIGHTS, weights_only=True))
+        assert packed.definition == network.definition
 
 
 def test_of_a_checkout_only_what_is_under_version_control_travels(small: Path, tmp_path: Path) -> None:
@@ -162,6 +181,16 @@ def test_the_command_says_where_and_which(monkeypatch, small: Path, tmp_path: Pa
 
 
 @needs_onnx
+def test_of_a_link_to_weights_weights_and_settings_are_packed(monkeypatch, small: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr("bundle.publishing.pack.ROOT", small)
+    (tmp_path / "best.pt").symlink_to(small / WEIGHTS)
+    assert main(["pack", "--out", str(tmp_path / "out"), "--weights", str(tmp_path / "best.pt")]) == 0
+    (path,) = (tmp_path / "out").glob("*.zip")
+    with zipfile.ZipFile(path) as archive:
+        for name in (WEIGHTS, SETTINGS):
+            assert archive.read(f"{NAME}/{name}") == (small / name).read_bytes()
+
+
 def test_the_package_of_bioimage_io_is_written_beside_it(monkeypatch, small: Path, tmp_path: Path) -> None:
     monkeypatch.setattr("bundle.publishing.pack.ROOT", small)
     monkeypatch.chdir(tmp_path)

@@ -85,6 +85,7 @@ def test_it_runs_what_monai_runs(config: Path) -> None:
         (["--max_epochs", "None"], 0, None),
         (["--mode", "null"], 4, None),
         (["--mode", "same"], 4, "same"),
+        (["--mode", "my run #3"], 4, "my run #3"),
         (["--sizes", "[188]"], 5, [188]),
         (["--sizes#1", "204"], 5, [572, 204]),
         (["--sizes::0", "204"], 5, [204, 700]),

@@ -173,7 +173,7 @@ def test_a_training_may_start_from_weights_and_those_of_the_bundle_are_found_fro
     assert "features" in capsys.readouterr().err  # the file was read: its network is another
 
 
-@pytest.mark.parametrize("name", ["null", "$x", "@x", "1e3", "2024", "a#1", "[1]", "a,b"])
+@pytest.mark.parametrize("name", ["null", "$x", "@x", "1e3", "2024", "a#1", "a #1", "[1]", "a,b"])
 def test_folders_may_have_any_name(name: str, data: Path, weights: Path) -> None:
     shutil.copytree(data / "test" / "images", name)
     for suffix in (".pt", ".json"):
@@ -239,8 +239,11 @@ def test_each_overlay_fits_the_commands_that_it_was_written_for(
         (["segment", "nowhere.tif#page=2"], ["nowhere.tif"]),
         (["segment", "DATA/test/images", "--weights", "nowhere.pt"], ["--weights", "nowhere.pt"]),
         (["segment", "DATA/test/images", "--ckpt_path", "nowhere.pt"], ["--weights", "nowhere.pt"]),
-        (["segment", "DATA/test/images", "--weights", "FOLDER"], ["--weights", "FOLDER", "folder", "FOLDER/model.pt"]),
+        (["segment", "DATA/test/images", "--weights", "FOLDER"], ["--weights", "FOLDER", "FOLDER/model.pt"]),
         (["evaluate", "DATA/test", "--weights", "FOLDER/modl.pt"], ["--weights", "FOLDER/model.pt"]),
+        (["segment", "DATA/test/images", "--weights", "FOLDER/model.json"], ["--weights", "FOLDER/model.json", ".pt"]),
+        (["segment", "DATA/test/images", "--weights", "a.onnx"], ["--weights", "a.onnx", "--backend"]),
+        (["train", "DATA/test", "--finetune", "a.ts"], ["--finetune", "a.ts", ".pt"]),
         (["segment", "DATA/test/images", "--output", "FOLDER/model.pt"], ["--output", "FOLDER/model.pt", "file"]),
         (["segment", "DATA/test/images", "--weights", "a.pt", "--ckpt_path", "a.pt"], ["--weights", "--ckpt_path"]),
         (["segment", "DATA/test/images", "--dataset_dir", "DATA"], ["PATH", "--dataset_dir"]),
@@ -255,7 +258,7 @@ def test_each_overlay_fits_the_commands_that_it_was_written_for(
         (["train", "DATA/test", "--overlay", "train"], ["train", "variant_fast"]),
         (["train", "DATA/test", "--overlay", "mine/variant_fast.yaml"], ["mine/variant_fast.yaml", "'variant_fast'"]),
         (["train", "DATA/test", "--overlay", "typo.yaml"], ["typo.yaml", "'max_epoch'", "'max_epochs'"]),
-        (["train", "DATA/test", "--overlay", "unread.yaml"], ["unread.yaml", "'mine'", "configs/train.yaml"]),
+        (["train", "DATA/test", "--overlay", "unread.yaml"], ["unread.yaml", "'theirs'", "configs/train.yaml"]),
         (["segment", "DATA/test", "--overlay", "variant_fast"], ["variant_fast", "configs/inference.yaml"]),
         (["segment", "DATA/test", "--outptu", "a"], ["'outptu'", "'--output'"]),
         (["evaluate", "DATA/test", "--overlays", "a"], ["'overlays'", "'--overlay'"]),

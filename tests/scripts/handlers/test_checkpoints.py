@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from monai.metrics import CumulativeIterationMetric
 from torch import nn
 
 from scripts.handlers.checkpoints import BestWeights, LoadWeights, TrainingState, load_weights, save_weights
+
+resource = pytest.importorskip("resource", reason="limits the size of files; not on Windows")
 
 
 class Scripted(CumulativeIterationMetric):
@@ -225,3 +229,38 @@ def test_a_failed_save_keeps_the_state_of_the_epoch_before(tmp_path):
     with pytest.raises((AttributeError, pickle.PicklingError)):
         trainer.run([0, 0], max_epochs=2)
     assert torch.load(path, weights_only=True)["trainer"]["iteration"] == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_with_the_name_of_a_tensor(value, tmp_path):
+    network = nn.Linear(2, 1)
+    torch.save({**network.state_dict(), "bias": torch.tensor([value])}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"model\.pt.*bias"):
+        load_weights(network, tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("content", [[1, 2], torch.ones(3), {"model": 3}])
+def test_a_file_of_anything_but_a_state_dict_is_refused(content, tmp_path):
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"model\.pt.*state_dict"):
+        load_weights(nn.Linear(2, 1), tmp_path / "model.pt")
+
+
+def test_a_save_on_a_full_disk_keeps_the_earlier_state_and_leaves_nothing_else(tmp_path):
+    training(tmp_path, [0.1] * 2, epochs=2)[0].run()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    trainer, _ = training(tmp_path, [0.1] * 2, epochs=4, resume=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(
+        signal.SIGXFSZ, signal.SIG_IGN
+    )  # writing beyond the limit raises OSError, as on a full disk
+    logging.disable()  # pytest keeps the log in a file, too
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match=r"too large.*training_state\.pt"):
+            trainer.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+        logging.disable(logging.NOTSET)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -114,5 +114,5 @@ def test_only_changed_files_that_fit_the_patterns_are_found(tmp_path):
 def test_asking_for_a_missing_mlflow_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)  # an import fails, as if it were not installed
     assert tracking_keys(None) == {}
-    with pytest.raises(UsageError, match=r"pip install -c constraints\.txt '\.\[tracking\]'"):
+    with pytest.raises(UsageError, match=r"mlflow.*pip install"):
         tracking_keys("mlflow")

@@ -189,3 +189,16 @@ def test_an_unknown_pixel_size_is_not_written(tmp_path: Path):
     with tifffile.TiffFile(path) as tif:
         assert "unit" not in (tif.imagej_metadata or {})
         assert tif.pages[0].get_resolution() == (1, 1)
+
+
+@pytest.mark.parametrize("length", ["-0.25", "0", "NaN", "INF", "unknown"])
+def test_a_pixel_size_in_ome_that_is_no_length_is_unknown(length, tmp_path: Path):
+    text = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        'DimensionOrder="XYCZT" Type="uint8" SizeX="7" SizeY="5" SizeC="1" SizeZ="1" SizeT="1" '
+        f'PhysicalSizeX="{length}" PhysicalSizeY="0.25"><TiffData/></Pixels></Image></OME>'
+    )
+    path = tmp_path / "cells.ome.tif"
+    tifffile.imwrite(path, np.zeros((5, 7), np.uint8), description=text, metadata=None)
+    header = read_header(path)
+    assert (header.spacing, header.unit) == ((1.0, 1.0), "pixel")
