@@ -99,6 +99,8 @@ def evaluate(
         trace: show the full trace of an error.
         key: keys of the configuration and their new values.
     """
+    if "finetune" in key:
+        raise UsageError("evaluate takes no --finetune; name the weights to measure with --weights")
     _check_exists("DATASET", dataset, LABELLED)
     files, overlaid = _with_overlays(overlay, [TRAIN, EVALUATE], key)
     own = read_file("--config_file", EVALUATE).keys() - {"run"}  # evaluate.yaml comes after the overlays

@@ -180,7 +180,13 @@ class TrainingState:
         self._check_configuration(state)
         for key in trainer.state_dict_user_keys:  # the saved training may have had no time limit
             state.get("trainer", {}).setdefault(key, getattr(trainer.state, key))
-        Checkpoint.load_objects(objects, state)
+        try:
+            Checkpoint.load_objects(objects, state)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"resume: {self.path} does not fit this network or optimiser. Give the settings of the first run "
+                f"(network_def, overlays). {' '.join(str(error).split())[:300]}"
+            ) from error
         if trainer.state.epoch >= max_epochs:
             raise ValueError(
                 f"resume: {self.path} was saved after epoch {trainer.state.epoch}, and max_epochs is {max_epochs}. "

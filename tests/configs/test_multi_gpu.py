@@ -24,7 +24,6 @@ pytestmark = pytest.mark.slow
 def training_command(files: list[Path], overrides: dict[str, Any], *options: str) -> list[str]:
     """Write the words of a training on several devices after `monai.bundle`. Files are added to train.yaml."""
     names = ",".join(f"'{path}'" for path in (CONFIGS / "train.yaml", CONFIGS / "multi_gpu_train.yaml", *files))
-    overrides = {key: value for key, value in overrides.items() if key != "device"}
     return ["run", "training", "--config_file", f"[{names}]", *options, *words(overrides)]
 
 

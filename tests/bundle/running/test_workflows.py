@@ -249,6 +249,7 @@ def test_each_overlay_fits_the_commands_that_it_was_written_for(
         (["segment", "DATA/test/images", "--dataset_dir", "DATA"], ["PATH", "--dataset_dir"]),
         (["train", "DATA/test", "--output", "a", "--output_dir", "b"], ["--output", "--output_dir"]),
         (["train", "DATA/test", "--weights", "FOLDER/model.pt"], ["--weights", "--finetune", "--resume"]),
+        (["evaluate", "DATA/test", "--finetune", "FOLDER/model.pt"], ["--finetune", "--weights"]),
         (["train", "DATA/test", "--finetune", "FOLDER"], ["--finetune", "FOLDER/model.pt"]),
         (["train", "DATA/test", "--finetune", "models/nowhere.pt"], ["--finetune", "models/nowhere.pt"]),
         (["train", "DATA/test", "--config_file", "a.yaml"], ["--config_file", "--overlay", "python -m bundle run"]),

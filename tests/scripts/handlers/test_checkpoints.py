@@ -153,6 +153,14 @@ def test_resuming_says_what_is_missing_or_already_done(tmp_path):
         training(tmp_path, [0.5], epochs=1, resume=True)[0].run()
 
 
+def test_a_state_of_another_network_is_refused_with_the_file(tmp_path):
+    training(tmp_path, [0.5], epochs=1)[0].run()
+    state = torch.load(tmp_path / "training_state.pt", weights_only=True)
+    torch.save({**state, "model": nn.Conv2d(1, 2, 1).state_dict()}, tmp_path / "training_state.pt")
+    with pytest.raises(ValueError, match=r"training_state\.pt does not fit.*network_def.*size mismatch"):
+        training(tmp_path, [0.5, 0.6], epochs=2, resume=True)[0].run()
+
+
 def test_saved_weights_load_back_from_either_file(tmp_path):
     trainer, network = training(tmp_path, [0.5], epochs=1)
     trainer.run()
