@@ -34,7 +34,7 @@ class Segmentation:
 
     Args:
         classes: class of each pixel, uint8 (H, W).
-        probabilities: float32 (K, H, W), or (1, H, W) for a network with a single sigmoid output.
+        probabilities: float32 (K, H, W), also for a network with a single sigmoid output (K = 2).
         instances: ID of the object at each pixel, int32 (H, W). 0 is background.
         objects: table of the objects: column name -> array with a value for each object, as in `objects.csv`.
     """

@@ -228,7 +228,7 @@ def model_settings(
     if known is not None:
         _refuse_other(known, given, new_classes)
     base = known or ModelSettings()
-    settings = _validated(base.model_dump() | given, "settings")
+    settings = _validated(base.model_dump() | given)
     settings._source = base.source
     if known is not None:
         _report_deviations(known, settings)
@@ -321,14 +321,14 @@ def write_weights(state: Mapping[str, torch.Tensor], path: str | Path, settings:
     write_json(target, content)
 
 
-def _validated(values: Mapping[str, Any], where: str) -> ModelSettings:
-    """Check names, types and ranges. The message names each wrong setting."""
+def _validated(values: Mapping[str, Any], source: str | None = None) -> ModelSettings:
+    """Check names, types and ranges. The message names each wrong setting, and the file of the settings."""
     try:
         return ModelSettings.model_validate(values)
     except ValidationError as error:
         wrong = [(".".join(map(str, one["loc"])), one["input"], one["msg"]) for one in error.errors()]
         told = [f"{name} is {value!r}: {message}" if name else message for name, value, message in wrong]
-        raise ValueError(f"{where}: {'; '.join(told)}") from None
+        raise ValueError(": ".join([*([source] if source else []), "; ".join(told)])) from None
 
 
 def _settings_of_export(exported: Any) -> ModelSettings | None:

@@ -148,6 +148,16 @@ def test_a_choice_is_taken_and_named_with_both_values(key, given, own, weights, 
     assert all(part in line for part in ("WARNING", key, str(given), str(own)))
 
 
+@pytest.mark.parametrize(
+    "key, given, own", [("intensity", "z_score", "percentile"), ("label_kind", "binary", "instances")]
+)
+def test_an_evaluation_names_a_choice_with_both_values(key, given, own, weights, tiny_dataset, tmp_path, capsys):
+    places = {"dataset_dir": tiny_dataset, "output_dir": tmp_path, "ckpt_path": weights}
+    assert run("train.yaml", "evaluate.yaml", run_id="evaluating", **places, **{key: given}) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "model.json" in line]
+    assert all(part in line for part in ("WARNING", key, given, own))
+
+
 def test_nothing_is_said_if_nothing_differs(weights, segment, capsys):
     assert segment(weights, threshold=0.45, class_names=["background", "nucleus"])[0] == 0
     assert "model.json" not in capsys.readouterr().out

@@ -36,6 +36,14 @@ def test_an_image_of_any_dtype_gives_maps_of_its_size(dtype, weights):
     np.testing.assert_array_equal(result.probabilities, expected.probabilities)
 
 
+def test_a_single_sigmoid_output_gives_the_probabilities_of_both_classes(tmp_path):
+    save_weights(RonnebergerUNet(out_channels=1, features=(2, 4, 8)), tmp_path / "model.pt")
+    result = Segmenter(tmp_path / "model.pt", device="cpu", amp_dtype="float32")(GREY)
+    assert result.probabilities.shape == (2, *GREY.shape)
+    np.testing.assert_allclose(result.probabilities.sum(axis=0), 1, atol=1e-6)
+    np.testing.assert_array_equal(result.classes, result.probabilities[1] > 0.5)
+
+
 def test_channels_are_the_last_axis(tmp_path):
     save_weights(RonnebergerUNet(in_channels=3, features=(2, 4, 8)), tmp_path / "model.pt")
     segmenter = Segmenter(tmp_path / "model.pt", device="cpu")

@@ -322,6 +322,17 @@ def test_the_weights_that_come_with_the_program_segment_from_the_root_folder(
     assert (output / "classes" / "00.png").is_file()
 
 
+def test_trainings_and_evaluations_run_from_the_root_folder(
+    environment: Environment, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(OVERLAY), encoding="utf-8")
+    own = ["--overlay", str(tmp_path / "mine.yaml"), "--output", str(tmp_path / "train"), "--device", "cpu"]
+    done([str(environment.program), "train", str(data / "train"), *own], "/")
+    own = ["--weights", str(tmp_path / "train" / "model.pt"), "--output", str(tmp_path / "measured"), "--device", "cpu"]
+    done([str(environment.program), "evaluate", str(data / "test"), *own], "/")
+    assert (tmp_path / "measured" / "object_metrics.json").is_file()
+
+
 def test_a_run_finds_the_configurations_of_the_package(environment: Environment, data: Path, tmp_path: Path) -> None:
     """Config files of the user, in a folder without `scripts`, give the same results."""
     shutil.copy(ROOT / "configs" / "inference.yaml", tmp_path / "mine.yaml")
