@@ -10,7 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -56,6 +56,9 @@ class ImageHeader:
     spacing: tuple[float, float] = (1.0, 1.0)  # pixel size (rows, columns) in `unit`; (1, 1) if unknown
     plane_distance: float = 1.0  # distance between neighbouring planes in `unit`; 1 if unknown
     unit: str = "pixel"  # "um", "mm", ..., or "pixel" if the pixel size is unknown
+    # place in space: world @ (row, column, plane, 1) is (x, y, z, 1) in mm, x to the patient's left, y to the back, z
+    # to the head (LPS, as in DICOM). None: the file states no place
+    world: np.ndarray | None = field(default=None, compare=False)
 
 
 class ImageFile(ABC):

@@ -53,7 +53,17 @@ class ItkFile(ImageFile):
         x, y, z = (*sizes, 1)[:3]
         unit = "pixel" if set(spacing) == {1.0} else "mm"
         distance = spacing[2] if rank == 3 else 1.0
-        return ImageHeader(z, y, x, int(self.io.GetNumberOfComponents()), (spacing[1], spacing[0]), distance, unit)
+        channels = int(self.io.GetNumberOfComponents())
+        return ImageHeader(z, y, x, channels, (spacing[1], spacing[0]), distance, unit, self._world())
+
+    def _world(self) -> np.ndarray:
+        """The place in space, for (row, column, plane). Without direction and origin in the file: identity, 0."""
+        io, world = self.io, np.eye(4)
+        rank = io.GetNumberOfDimensions()
+        for column, axis in zip((1, 0, 2), range(rank), strict=False):  # axes of ITK are x, y, z
+            world[:rank, column] = np.array(io.GetDirection(axis)) * io.GetSpacing(axis)
+        world[:rank, 3] = [io.GetOrigin(axis) for axis in range(rank)]
+        return world
 
     @cached_property
     def _volume(self) -> np.ndarray:

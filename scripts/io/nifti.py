@@ -10,6 +10,7 @@ import numpy as np
 
 from .files import replacing
 from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
+from .units import UM_PER
 
 
 class NiftiFile(ImageFile):
@@ -44,7 +45,16 @@ class NiftiFile(ImageFile):
         unit = {"micron": "um", "meter": "m", "mm": "mm"}.get(unit) or ("pixel" if set(zooms) == {1.0} else "mm")
         names = self.image.header.get_data_dtype().names  # RGB is a record per pixel
         channels = len(names) if names else channels
-        return ImageHeader(z, y, x, channels, (zooms[1], zooms[0]), zooms[2], unit)
+        return ImageHeader(z, y, x, channels, (zooms[1], zooms[0]), zooms[2], unit, self._world(unit))
+
+    def _world(self, unit: str) -> np.ndarray | None:
+        """The place in space, for (row, column, plane). NIfTI's x points right and y to the front."""
+        header = self.image.header
+        if not header["sform_code"] and not header["qform_code"]:
+            return None
+        to_mm = UM_PER.get(unit, 1000.0) / 1000.0
+        world = np.diag([-to_mm, -to_mm, to_mm, 1.0]) @ np.asarray(self.image.affine, float)
+        return world[:, [1, 0, 2, 3]]
 
     @cached_property
     def _pixels(self) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import itk
 import nibabel
 import numpy as np
 import pytest
@@ -35,3 +36,30 @@ def test_pixel_size_and_unit_are_read(tmp_path: Path):
     assert read_header(tmp_path / "b.nii").unit == "um"
     nibabel.save(nibabel.Nifti1Image(numbered(7, 5), np.eye(4)), tmp_path / "c.nii")
     assert read_header(tmp_path / "c.nii").unit == "pixel"
+
+
+def test_the_place_in_space_is_the_one_itk_reads(tmp_path: Path):
+    turned = np.array([[0.0, -0.4, 0.6, 3], [0.5, 0.3, 0.1, -4], [0.2, 0.7, -0.9, 5], [0, 0, 0, 1]])
+    orthogonal = np.linalg.qr(turned[:3, :3])[0] * [0.2, 0.3, 2.0]
+    nibabel.save(
+        nibabel.Nifti1Image(numbered(7, 5, 2), np.vstack([np.c_[orthogonal, [3, -4, 5]], [0, 0, 0, 1]])),
+        tmp_path / "a.nii",
+    )
+    volume = itk.imread(str(tmp_path / "a.nii"))
+    itk.imwrite(volume, str(tmp_path / "a.mha"))
+    itk.imwrite(volume, str(tmp_path / "a.nrrd"))
+    point = list(volume.TransformIndexToPhysicalPoint([6, 3, 1]))  # x, y, z
+    for name in ("a.nii", "a.mha", "a.nrrd"):
+        np.testing.assert_allclose((read_header(tmp_path / name).world @ (3, 6, 1, 1))[:3], point, atol=1e-5)
+
+
+def test_without_a_stated_place_there_is_none(tmp_path: Path):
+    image = nibabel.Nifti1Image(numbered(7, 5, 2), None)
+    image.header.set_sform(None, 0)
+    image.header.set_qform(None, 0)
+    nibabel.save(image, tmp_path / "a.nii")
+    assert read_header(tmp_path / "a.nii").world is None
+    image.header.set_xyzt_units("micron")
+    image.set_sform(np.diag([2.0, 3.0, 4.0, 1.0]), 1)
+    nibabel.save(image, tmp_path / "c.nii")
+    np.testing.assert_allclose(read_header(tmp_path / "c.nii").world @ (1, 0, 0, 0), (0, -3e-3, 0, 0), atol=1e-9)
