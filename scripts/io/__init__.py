@@ -9,6 +9,7 @@
 | `image_name`, `image_suffix`, `ResultNames`         | names of images and of result files                         |
 | `write_csv`, `read_csv`, `write_json`, `six_digits` | tables and numbers                                          |
 | `replacing`, `temporary_path`                       | write a file completely or not at all                       |
+| `FolderLock`                                        | reserves a folder for one process                           |
 | `as_array`                                          | converts a tensor to a numpy array                          |
 | `micrometres`                                       | converts a pixel size to micrometres                        |
 | `ImageFile`, `ImageHeader`, `ImageFileError`        | interface for reading a format, and its error               |
@@ -22,6 +23,7 @@ from .arrays import as_array
 from .files import read_csv, replacing, six_digits, temporary_path, write_csv, write_json
 from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile
 from .itk import ItkFile, ItkResult
+from .locks import FolderInUseError, FolderLock
 from .names import ResultNames, image_name, image_suffix, plane_address, split_address
 from .nifti import NiftiFile, NiftiResult
 from .png import PillowFile, PngResult
@@ -31,6 +33,8 @@ from .units import micrometres
 from .writer import SegmentationStore
 
 __all__ = [
+    "FolderInUseError",
+    "FolderLock",
     "ImageFile",
     "ImageFileError",
     "ImageHeader",

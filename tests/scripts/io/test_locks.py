@@ -1,0 +1,104 @@
+"""Locks of folders, with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.io.locks import FolderInUseError, FolderLock
+
+ROOT = Path(__file__).resolve().parents[3]
+HOLDING = "import sys, time; from scripts.io.locks import FolderLock; FolderLock(sys.argv[1]).acquire(); {then}"
+
+
+def process(folder: Path, then: str) -> subprocess.Popen[str]:
+    """Start a process that locks a folder and goes on with `then`. Return after its first line of output."""
+    command = [sys.executable, "-c", HOLDING.format(then=then), str(folder)]
+    started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    with started.stdout as lines:
+        assert lines.readline() == "locked\n"
+    return started
+
+
+def write_lock(folder: Path, **content: object) -> Path:
+    path = folder / ".lock"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def ended_process() -> int:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    return ended.pid
+
+
+def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
+    first = process(tmp_path, "print('locked', flush=True); time.sleep(600)")
+    with pytest.raises(FolderInUseError, match=rf"{tmp_path}.*process {first.pid}.*since.*model_dir"):
+        FolderLock(tmp_path, key="model_dir").acquire()
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    with FolderLock(tmp_path):
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("end", ["", "raise ValueError"])
+def test_a_process_frees_its_folders_at_its_end(end, tmp_path):
+    process(tmp_path, f"print('locked', flush=True); sys.stderr = open('/dev/null', 'w'); {end}").wait()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_locks_of_one_process_share_a_folder_until_the_last_is_released(tmp_path):
+    first, second = FolderLock(tmp_path).acquire(), FolderLock(tmp_path / ".").acquire()
+    first.release()
+    first.release()
+    assert (tmp_path / ".lock").is_file()
+    second.release()
+    assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"pid": ended_process(), "host": socket.gethostname()},
+        {"pid": os.getppid(), "created": 1.0, "host": socket.gethostname()},  # the number was used again
+        {"pid": -1, "host": socket.gethostname()},
+        {},
+        [1],
+    ],
+)
+def test_a_lock_of_no_living_process_is_taken_over(content, tmp_path):
+    (tmp_path / ".lock").write_text(json.dumps(content))
+    with FolderLock(tmp_path):
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\xff{"])
+def test_a_damaged_lock_is_taken_over(content, tmp_path):
+    (tmp_path / ".lock").write_bytes(content)
+    with FolderLock(tmp_path):
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+
+
+def test_a_lock_of_another_computer_is_refused_with_the_file_to_delete(tmp_path):
+    path = write_lock(tmp_path, pid=7, host="elsewhere", started="today", command="train\x1b[2J")
+    with pytest.raises(FolderInUseError, match=rf"process 7.*elsewhere.*delete {path}") as refused:
+        FolderLock(tmp_path).acquire()
+    assert "\x1b" not in str(refused.value)
+    assert json.loads(path.read_text())["pid"] == 7
+
+
+def test_a_lock_of_another_process_is_never_deleted(tmp_path):
+    lock = FolderLock(tmp_path).acquire()
+    path = write_lock(tmp_path, pid=7, host="elsewhere")
+    lock.release()
+    assert path.is_file()
