@@ -18,7 +18,7 @@
 from .annotation import annotated_pixels, mark_border, mark_unannotated
 from .cell_tracking import split_cell_tracking
 from .datalist import find_images, find_pairs, natural_order
-from .datasets import ReadAheadLoader, TolerantDataset, processes_for
+from .datasets import ReadAheadLoader, ThreadCacheDataset, TolerantDataset, processes_for
 from .items import describe_failure, file_of, source_of
 from .pairs import check_pairs
 from .pixel_size import describe_training, pixel_size_of
@@ -26,6 +26,7 @@ from .splits import save_split, split_datalist
 
 __all__ = [
     "ReadAheadLoader",
+    "ThreadCacheDataset",
     "TolerantDataset",
     "annotated_pixels",
     "check_pairs",

@@ -1,16 +1,41 @@
-"""Load images in spite of damaged files, and read ahead in a thread."""
+"""Cache images, load images in spite of damaged files, and read ahead in a thread."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from monai.data import DataLoader, Dataset
+from monai.data import CacheDataset, DataLoader, Dataset
+from tqdm import tqdm
 
 from .items import describe_failure
+
+
+class ThreadCacheDataset(CacheDataset):
+    """MONAI's `CacheDataset`, but no thread outlives an error.
+
+    After an error in one image, MONAI's threads go on with the other images. When Python exits meanwhile, C++ code in
+    such a thread aborts the process: "terminate called without an active exception", exit code 134. Here the images in
+    work are finished and the waiting ones are dropped before the error is raised.
+
+    Args:
+        args, kwargs: as for `CacheDataset`, such as `data`, `transform` and `num_workers`, the number of threads.
+
+    Example:
+        >>> from monai.transforms import Lambda
+        >>> ThreadCacheDataset([-1, 2], Lambda(abs), num_workers=2, progress=False)[0]
+        1
+    """
+
+    def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
+        """Load the images of the cache, in the order of `indices`. None: the first `cache_num`."""
+        wanted = range(self.cache_num) if indices is None else indices
+        with ThreadPoolExecutor(self.num_workers, thread_name_prefix="caching") as threads:
+            items = threads.map(self._load_cache_item, wanted)  # its end, also by an error, drops what waits
+            return list(tqdm(items, total=len(wanted), desc="Loading dataset") if self.progress else items)
 
 
 class TolerantDataset(Dataset):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import torch
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset
 from monai.engines import Trainer
-from monai.transforms import Compose, EnsureChannelFirstd, Lambdad, LoadImaged
+from monai.transforms import Compose, EnsureChannelFirstd, Lambda, Lambdad, LoadImaged
 from PIL import Image
 
-from scripts.data.datasets import ReadAheadLoader, TolerantDataset, processes_for
+from scripts.data.datasets import ReadAheadLoader, ThreadCacheDataset, TolerantDataset, processes_for
 from scripts.handlers.training import EndProcesses
 from scripts.io.reader import PlaneReader
 
@@ -138,3 +139,24 @@ def test_a_cpu_has_two_processes_and_a_gpu_no_more_than_its_share_of_the_process
     assert 1 <= alone <= 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
     assert processes_for(torch.device("cuda")) == 1
+
+
+def load_slowly(item: str) -> str:
+    """Fail at once for "bad"; else take a while, as a weight map does."""
+    if item == "bad":
+        raise ValueError("label of bad.png")
+    time.sleep(0.2)
+    return item
+
+
+def test_after_an_error_no_thread_of_the_cache_goes_on():
+    before = set(threading.enumerate())
+    with pytest.raises(RuntimeError):
+        ThreadCacheDataset(["slow", "bad", *["slow"] * 50], Lambda(load_slowly), num_workers=2, progress=False)
+    assert set(threading.enumerate()) == before
+
+
+def test_the_cache_keeps_the_order_of_the_items():
+    items = [f"{i}" for i in range(5)]
+    cached = ThreadCacheDataset(items, Lambda(load_slowly), num_workers=3, progress=False)
+    assert [cached[i] for i in range(5)] == items
