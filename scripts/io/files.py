@@ -1,27 +1,59 @@
 """Write files completely or not at all. Read and write tables as CSV, write numbers as JSON.
 
-A file is written under a temporary name in the same folder, then renamed.
+A file is written under a temporary name in the same folder, then renamed. The first file of a process in a folder
+removes the temporary files of processes that have died.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import os
+import platform
+import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from .names import shown
+
+TEMPORARY = re.compile(r"\.tmp-(?P<pid>\d+)-(?:(?P<host>[0-9a-f]{8})-)?.")  # earlier versions wrote no host
+LONGEST_ENDING = 16  # characters of a temporary name's ending
+ABANDONED = 7 * 24 * 3600  # seconds after which the temporary file of another machine is a leftover
+FOR_ALL = {  # errors that concern all files, not a single one
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENFILE, errno.EMFILE, errno.ENODEV, errno.EIO),
+    *(getattr(errno, name) for name in ("ESTALE", "ENOTCONN", "ENXIO") if hasattr(errno, name)),
+}
+
+
+class FolderError(OSError):
+    """A folder cannot be written to, or has vanished. Concerns all files of the folder."""
+
+
+def concerns_all_files(error: BaseException) -> bool:
+    """Tell an error of the disk or folder (full, read-only, gone) from an error of a single file.
+
+    Example:
+        >>> concerns_all_files(OSError(errno.ENOSPC, "No space left")), concerns_all_files(FileNotFoundError("a.png"))
+        (True, False)
+    """
+    return isinstance(error, FolderError) or (isinstance(error, OSError) and error.errno in FOR_ALL)
 
 
 def temporary_path(path: Path) -> Path:
     """Return a temporary name for a file: hidden, in the same folder, with the same ending. Create the folder.
 
-    The process ID in the name lets several processes write the same file. The last process to finish wins.
+    The name holds process ID and machine: several processes may write the same file, and the last process to finish
+    wins. A checksum replaces the file's name, since names may be as long as a file system allows. The first call for a
+    folder removes leftovers, see `remove_leftovers`.
 
     Raises:
-        OSError: the folder cannot be created or written to.
+        FolderError: the folder cannot be created or written to.
 
     Example:
         >>> from pathlib import Path
@@ -32,10 +64,71 @@ def temporary_path(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         reason = "" if os.access(path.parent, os.W_OK) else "no permission"
     except OSError as error:
+        if error.errno in FOR_ALL:
+            raise  # a full disk, for example
         reason = error.strerror or str(error)
     if reason:
-        raise OSError(f"cannot write into the folder {path.parent} ({reason}); set output_dir or model_dir to another")
-    return path.with_name(f".tmp-{os.getpid()}-{path.name}")
+        raise FolderError(
+            f"cannot write into the folder {shown(path.parent)} ({reason}); set output_dir or model_dir to another"
+        )
+    _tidy_once(path.parent.absolute(), os.getpid())
+    ending = path.suffix if len(path.suffix) <= LONGEST_ENDING else ""
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    return path.with_name(f".tmp-{os.getpid()}-{_machine()}-{name}{ending}")
+
+
+@cache
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+@cache
+def _tidy_once(folder: Path, pid: int) -> None:
+    """Remove leftovers at the first file of a process in a folder. `pid` tells a forked process from its parent."""
+    with suppress(OSError):
+        remove_leftovers(folder)
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove temporary files of this program whose process has died. Other files stay.
+
+    Temporary files of another machine are removed after a week, since processes of other machines cannot be seen.
+
+    Returns:
+        the removed files.
+
+    Example:
+        >>> from pathlib import Path
+        >>> Path(".tmp-999999999-cells.tif").touch()
+        >>> [path.name for path in remove_leftovers(Path("."))]
+        ['.tmp-999999999-cells.tif']
+    """
+    removed = []
+    for path in folder.iterdir():
+        match = TEMPORARY.match(path.name)
+        if match is None or path.is_dir():
+            continue
+        if match["host"] in (None, _machine()):
+            dead = not _alive(int(match["pid"]))
+        else:
+            dead = time.time() - path.lstat().st_mtime > ABANDONED
+        if dead:
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _alive(pid: int) -> bool:
+    """Check whether a process of this machine runs. On Windows, signals cannot tell."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)  # signal 0 only checks
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 @contextmanager
@@ -70,6 +163,30 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def text_cell(value: Any) -> Any:
+    """Make a cell of a table safe: text that a spreadsheet would run as a formula, and control characters.
+
+    Numbers stay numbers. Other text that begins with = + - or @ gets a leading ', as OWASP advises
+    (https://owasp.org/www-community/attacks/CSV_Injection). Control characters become escapes, see `shown`.
+
+    Example:
+        >>> text_cell("=HYPERLINK(1)"), text_cell(-0.5), text_cell("-0.5")
+        ("'=HYPERLINK(1)", -0.5, '-0.5')
+    """
+    if not isinstance(value, str):
+        return value
+    text = shown(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
     """Write rows as CSV. The file appears completely or not at all.
 
@@ -86,9 +203,9 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequ
     """
     names = list(columns) if columns is not None else list(dict.fromkeys(name for row in rows for name in row))
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerow(map(text_cell, names))
         writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: text_cell(value) for name, value in row.items()} for row in rows)
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:

@@ -17,9 +17,14 @@ from types import ModuleType
 
 import numpy as np
 
+from .names import shown
+
 
 class ImageFileError(ValueError):
-    """A file cannot be read as an image. The message names the file and the remedy."""
+    """A file cannot be read as an image. The message names the file and the remedy, without control characters."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message))
 
 
 def require(package: str, kind: str, path: str | os.PathLike[str]) -> ModuleType:

@@ -26,6 +26,27 @@ ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr", ".dcm", ".dicom")
 IMAGE_SUFFIXES = PILLOW_SUFFIXES + TIFF_SUFFIXES + NIFTI_SUFFIXES + ITK_SUFFIXES
 
 
+def shown(name: PathLike) -> str:
+    """Return a name for terminal, log or table: control characters and bytes that are no UTF-8 become escapes.
+
+    A name with the escape sequences of a terminal could otherwise clear the screen or forge a line of a log.
+
+    Example:
+        >>> print(shown("cells\\x1b[2J\\n.png"))
+        cells\\x1b[2J\\n.png
+    """
+    text = os.fspath(name) if not isinstance(name, str) else name
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is no UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
 def split_address(address: PathLike) -> tuple[Path, int | None]:
     """Split the address of a plane into file and page.
 

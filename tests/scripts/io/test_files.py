@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
-from scripts.io.files import read_csv, write_csv, write_json
+import pytest
+
+from scripts.io.files import (
+    FolderError,
+    concerns_all_files,
+    read_csv,
+    remove_leftovers,
+    temporary_path,
+    write_csv,
+    write_json,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_tables_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -17,3 +34,75 @@ def test_tables_come_back_as_they_were_written(tmp_path: Path) -> None:
 def test_nan_becomes_null_in_json(tmp_path: Path) -> None:
     write_json(tmp_path / "t.json", {"a": [float("nan"), 1.5], "b": {"c": (float("nan"),)}})
     assert json.loads((tmp_path / "t.json").read_text()) == {"a": [None, 1.5], "b": {"c": [None]}}
+
+
+# Temporary files
+
+
+def test_temporary_files_of_dead_processes_are_removed_and_no_others(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    leftovers = [
+        f".tmp-{dead.pid}-cells.tif",
+        temporary_path(tmp_path / "a.png").name.replace(f"{os.getpid()}", f"{dead.pid}"),
+    ]
+    others = [f".tmp-{os.getpid()}-cells.tif", ".tmp-1-0123abcd-other-machine.tif", ".tmp-notes.txt", "cells.tif"]
+    for name in (*leftovers, *others):
+        (tmp_path / name).write_text("half")
+    assert sorted(path.name for path in remove_leftovers(tmp_path)) == sorted(leftovers)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+    os.utime(tmp_path / others[1], (0, 0))  # another machine's, of years ago
+    assert [path.name for path in remove_leftovers(tmp_path)] == [others[1]]
+
+
+def test_the_first_file_of_a_process_removes_the_leftovers_of_a_killed_process(tmp_path: Path) -> None:
+    write = "import os, sys; from scripts.io.files import replacing\nwith replacing(sys.argv[1]) as t: "
+    target = str(tmp_path / "table.csv")
+    killed = subprocess.run([sys.executable, "-c", write + "t.touch(); os.kill(os.getpid(), 9)", target], cwd=ROOT)
+    assert killed.returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".tmp-")
+    write_csv(target, [{"a": 1}])
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".csv", "ü" * 125 + ".csv", "n." + "x" * 253])
+def test_names_of_the_greatest_length_are_written(name: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / name, [{"a": 1}])
+    assert read_csv(tmp_path / name) == [{"a": "1"}]
+
+
+# What a table or a terminal may do
+
+
+@pytest.mark.parametrize(
+    "cell, written",
+    [
+        ("=1+1", "'=1+1"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-a", "'-a"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("a=b", "a=b"),
+        ("-0.5", "-0.5"),
+        (-0.5, "-0.5"),
+        ("\t=1", r"\t=1"),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("a\udcff.png", r"a\xff.png"),
+        ("a\u202egnp.png", r"a\u202egnp.png"),
+        ("zellen ü 細胞.png", "zellen ü 細胞.png"),
+    ],
+)
+def test_text_in_tables_is_neither_formula_nor_control_characters(cell: Any, written: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", [{"image": cell}])
+    assert read_csv(tmp_path / "t.csv") == [{"image": written}]
+
+
+def test_a_full_disk_concerns_all_files_and_a_missing_file_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError) as not_a_folder:
+        temporary_path(tmp_path / "file" / "a.png")
+    assert concerns_all_files(not_a_folder.value)
+    assert concerns_all_files(OSError(errno.ENOSPC, "No space left on device"))
+    assert not concerns_all_files(OSError(errno.ENAMETOOLONG, "File name too long"))
+    assert not concerns_all_files(IsADirectoryError(errno.EISDIR, "Is a directory"))
+    assert not concerns_all_files(ValueError("bad"))
