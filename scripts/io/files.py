@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from .names import shown
 
 TEMPORARY = re.compile(r"\.tmp-(?P<pid>\d+)-(?:(?P<host>[0-9a-f]{8})-)?.")  # earlier versions wrote no host
@@ -109,26 +111,13 @@ def remove_leftovers(folder: Path) -> list[Path]:
         if match is None or path.is_dir():
             continue
         if match["host"] in (None, _machine()):
-            dead = not _alive(int(match["pid"]))
+            dead = not psutil.pid_exists(int(match["pid"]))
         else:
             dead = time.time() - path.lstat().st_mtime > ABANDONED
         if dead:
             path.unlink(missing_ok=True)
             removed.append(path)
     return removed
-
-
-def _alive(pid: int) -> bool:
-    """Check whether a process of this machine runs. On Windows, signals cannot tell."""
-    if os.name == "nt":
-        return True
-    try:
-        os.kill(pid, 0)  # signal 0 only checks
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return True
 
 
 @contextmanager
