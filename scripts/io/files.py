@@ -14,7 +14,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -35,6 +35,10 @@ FOR_ALL = {  # errors that concern all files, not a single one
 
 class FolderError(OSError):
     """A folder cannot be written to, or has vanished. Concerns all files of the folder."""
+
+
+class SameFileError(ValueError):
+    """A result would replace its source."""
 
 
 def concerns_all_files(error: BaseException) -> bool:
@@ -150,6 +154,42 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk, for example
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def refuse_overwriting(results: Iterable[Path], sources: Iterable[str | os.PathLike[str]], remedy: str) -> None:
+    """Refuse results that are the sources themselves, also by links or on file systems that ignore case.
+
+    Args:
+        results: files to be written.
+        sources: files that must stay.
+        remedy: end of the message: "set output_dir to another folder".
+
+    Raises:
+        SameFileError: a result is a source. The message names both.
+
+    Example:
+        >>> from pathlib import Path
+        >>> Path("cells.png").touch()
+        >>> refuse_overwriting([Path("./cells.png")], ["cells.png"], "set output_dir to another folder")
+        Traceback (most recent call last):
+        scripts.io.files.SameFileError: the result cells.png would replace its source cells.png; set output_dir to ...
+    """
+    known = {identity: source for source in sources if (identity := _identity(source)) is not None}
+    same = [(result, known[identity]) for result in results if (identity := _identity(result)) in known]
+    if same:
+        more = f", and {len(same) - 1} more" if len(same) > 1 else ""
+        raise SameFileError(
+            f"the result {shown(same[0][0])} would replace its source {shown(same[0][1])}{more}; {remedy}"
+        )
+
+
+def _identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Identify an existing file: equal for all its names and links."""
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return state.st_dev, state.st_ino
 
 
 def text_cell(value: Any) -> Any:

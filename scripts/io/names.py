@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 PathLike = str | os.PathLike[str]
@@ -122,14 +124,20 @@ class ResultNames:
 
     Images of different folders may have the same name. The second image then gets its folder's name as a prefix.
 
+    Args:
+        sources: all images of the run, or addresses of planes. Several processes with the same list give equal names.
+
     Example:
-        >>> names = ResultNames()
-        >>> names.of("01/t000.tif"), names.of("02/t000.tif"), names.of("stack.tif#page=3")
-        ('t000', '02_t000', 'stack_0003')
+        >>> names = ResultNames(["01/t000.tif", "02/t000.tif"])
+        >>> names.of("02/t000.tif"), names.of("01/t000.tif"), names.of("stack.tif#page=3")
+        ('02_t000', 't000', 'stack_0003')
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Iterable[PathLike] = ()) -> None:
         self._owners: dict[str, Path] = {}
+        for source in sources:
+            with suppress(ValueError):  # raised again when the image is written
+                self.of_file(source)
 
     def of_file(self, source: PathLike) -> str:
         """Name a whole file, from the address of an image or a plane. The same file gets the same name at each call.
@@ -144,13 +152,26 @@ class ResultNames:
             name = f"{path.parent.name}_{name}"
             owner = self._owners.setdefault(name, path)
         if owner != path:
-            raise ValueError(f"the results of {owner} and {path} would both be named {name}; rename one of the images")
+            raise ValueError(
+                f"the results of {shown(owner)} and {shown(path)} would both be named {shown(name)}; "
+                "rename one of the images"
+            )
         return name
 
     def of(self, source: PathLike) -> str:
         """Name one plane. Raises ValueError as `of_file`."""
-        _, page = split_address(source)
-        return self.of_file(source) + ("" if page is None else f"_{page:04d}")
+        path, page = split_address(source)
+        name = self.of_file(source)
+        if page is None:
+            return name
+        plane = f"{name}_{page:04d}"
+        return f"{name}{image_suffix(path)}_{page:04d}" if plane in self._owners else plane
+
+    def in_table(self, source: PathLike) -> str:
+        """Name an image or a plane in a table: the file's name, with its folder if two files have the same name."""
+        path, page = split_address(source)
+        name = path.name if self.of_file(path) == image_name(path) else f"{path.parent.name}/{path.name}"
+        return shown(name if page is None else plane_address(name, page))
 
 
 # MHD and NHDR keep header and pixels in two files. Two files cannot be renamed in one step.

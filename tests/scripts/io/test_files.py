@@ -14,8 +14,10 @@ import pytest
 
 from scripts.io.files import (
     FolderError,
+    SameFileError,
     concerns_all_files,
     read_csv,
+    refuse_overwriting,
     remove_leftovers,
     temporary_path,
     write_csv,
@@ -106,3 +108,27 @@ def test_a_full_disk_concerns_all_files_and_a_missing_file_one(tmp_path: Path) -
     assert not concerns_all_files(OSError(errno.ENAMETOOLONG, "File name too long"))
     assert not concerns_all_files(IsADirectoryError(errno.EISDIR, "Is a directory"))
     assert not concerns_all_files(ValueError("bad"))
+
+
+# Results and their sources
+
+
+@pytest.mark.parametrize("link", ["same", "symbolic", "hard", "folder"])
+def test_a_result_that_is_its_source_is_refused_however_it_is_named(link: str, tmp_path: Path) -> None:
+    source = tmp_path / "in" / "a.png"
+    source.parent.mkdir()
+    source.write_text("pixels")
+    result = tmp_path / "out" / "a.png"
+    if link == "folder":
+        result.parent.symlink_to(source.parent)
+    else:
+        result.parent.mkdir()
+    if link == "same":
+        result = tmp_path / "out" / ".." / "in" / "a.png"
+    if link == "symbolic":
+        result.symlink_to(source)
+    if link == "hard":
+        result.hardlink_to(source)
+    with pytest.raises(SameFileError, match=r"a\.png.*choose another"):
+        refuse_overwriting([tmp_path / "new.png", result], ["absent.png", source], "choose another")
+    refuse_overwriting([tmp_path / "new.png", tmp_path / "out" / "b.png"], [source], "choose another")

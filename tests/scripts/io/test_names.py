@@ -75,3 +75,16 @@ def test_format_of_the_result_follows_the_image(name: str, classes: str, others:
     assert store.path_of("classes", f"in/{name}") == Path("out/classes") / classes
     assert store.path_of("instances", f"in/{name}#page=3") == Path("out/instances") / others
     assert store.path_of("probabilities", f"in/{name}") == Path("out/probabilities") / others
+
+
+def test_a_plane_and_an_image_never_share_a_name():
+    names = ResultNames(["in/s.tif#page=3", "in/s_0003.tif"])
+    assert names.of("in/s_0003.tif") == "s_0003"
+    assert names.of("in/s.tif#page=3") == "s.tif_0003"
+
+
+def test_the_whole_list_decides_whatever_the_order_of_the_calls():
+    listed = ["01/t000.tif", "02/t000.tif"]
+    names = ResultNames(listed)
+    assert [names.of(address) for address in reversed(listed)] == ["02_t000", "t000"]
+    assert [names.in_table(address) for address in reversed(listed)] == ["02/t000.tif", "t000.tif"]
