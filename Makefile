@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 BUNDLE := $(PY) -m bundle
 
-.PHONY: help venv label-env bioimageio-env demo test test-avx2 test-fast check format clean
+.PHONY: help venv label-env bioimageio-env demo test test-avx2 test-fast test-hostile check format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -67,6 +67,10 @@ test-avx2: venv  ## the whole test suite as on a processor with AVX2 alone, whic
 
 test-fast: venv  ## without the tests marked slow
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow"
+
+# as root also with full disks, which are small file systems in memory. CHECKOUT=../old tries another checkout
+test-hostile: venv  ## kills, full disks, damaged files, wrong settings and labels: a table of tried and held cases
+	ORIGINAL_UNET_ROOT=$(CHECKOUT) OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile tests/hostile
 
 check: venv  ## ruff, mypy, and what must hold before the bundle is published
 	$(PY) -m ruff check .
