@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 from ignite.engine import Engine
@@ -9,22 +10,42 @@ from monai.engines import SupervisedEvaluator
 from monai.utils import CommonKeys, ensure_tuple
 
 from .data.items import describe_failure
+from .io.files import concerns_all_files
+from .io.names import shown
 
 SHOWN = 5
-OF_ONE_IMAGE = (RuntimeError, ValueError)  # errors that concern a single image
 
 
 class FolderErrors(RuntimeError):
     """Report the failed images of a folder, after all images were tried."""
 
 
+def concerns_all_images(error: BaseException) -> bool:
+    """Tell an error of disk, folder or GPU, after which no image can succeed, from an error of a single image.
+
+    Too little memory concerns a single image: the others may be smaller.
+
+    Example:
+        >>> concerns_all_images(ValueError("too small")), concerns_all_images(RuntimeError("CUDA error: misaligned"))
+        (False, True)
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        text = str(cause)
+        device = isinstance(cause, RuntimeError) and any(f"{name} error" in text for name in ("CUDA", "cuDNN", "HIP"))
+        if concerns_all_files(cause) or (device and "out of memory" not in text):
+            return True
+        cause = cause.__cause__
+    return not isinstance(error, Exception)  # Ctrl-C, for example
+
+
 class FolderEvaluator(SupervisedEvaluator):
     """Segment a folder with MONAI's `SupervisedEvaluator`, in batches of one image. Failed images are skipped.
 
     An image fails if `TolerantDataset` cannot read it, or if network, inferer, postprocessing or a handler of
-    MODEL_COMPLETED raises RuntimeError or ValueError. After the handlers of COMPLETED, `run` logs all failures and
-    raises a single `FolderErrors`: the command ends with an exit code other than 0. Errors of other kinds (a full disk,
-    a mistake in the configuration) stop the run at once.
+    MODEL_COMPLETED raises an error of any type. After the handlers of COMPLETED, `run` logs all failures and raises a
+    single `FolderErrors`: the command ends with an exit code other than 0. Errors that surely concern all images (a
+    full disk, a broken GPU, see `concerns_all_images`) stop the run at once.
 
     For authors of handlers: save results at MODEL_COMPLETED. Images with an earlier failure do not fire this event. At
     ITERATION_COMPLETED, a failed image has empty lists as `engine.state.output` and `engine.state.batch`. Report
@@ -51,35 +72,49 @@ class FolderEvaluator(SupervisedEvaluator):
                 f"FolderEvaluator needs batches of one image, because sizes differ. Set batch_size to 1, got {size}"
             )
         self.failures: list[str] = []
+        self._reasons: set[str] = set()
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]  # as MONAI overrides ignite's
-        """Segment all images, then report the failures."""
-        self.failures = []
+        """Segment all images, then report the failures. Without images, nothing happens."""
+        self.failures, self._reasons = [], set()
+        if isinstance(self.data_loader, Sized) and len(self.data_loader) == 0:
+            return
         super().run(global_epoch)
         if not self.failures:
             return
+        count, images = len(self.failures), self.state.iteration
+        if count > 1 and count >= images and len(self._reasons) == 1:
+            raise FolderErrors(f"all {images} images failed, for the same reason. The first: {self.failures[0]}")
         for failure in self.failures:
             self.logger.error("failed: %s", failure)
-        more = [f"... and {len(self.failures) - SHOWN} more, see the log"] if len(self.failures) > SHOWN else []
-        others = ", the others were segmented" if len(self.failures) < self.state.iteration else ""
-        head = f"{len(self.failures)} of {self.state.iteration} images failed{others}:"
+        more = [f"... and {count - SHOWN} more, see the log"] if count > SHOWN else []
+        others = ", the others were segmented" if count < images else ""
+        head = f"{count} of {images} images failed{others}:"
         raise FolderErrors("\n  ".join([head, *self.failures[:SHOWN], *more]))
 
     def note_failure(self, name: str, error: BaseException) -> None:
         """Record a failed image. A handler may do so during later images, and no later than at COMPLETED."""
-        self.failures.append(describe_failure(name, error))
+        self._note(name, describe_failure(name, error))
+
+    def _note(self, name: str, failure: str) -> None:
+        self.failures.append(failure)
+        self._reasons.add(failure.replace(shown(name), "").replace(shown(name.split("#page=")[0]), ""))
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: Any) -> Any:
         if "failure" in batchdata:
-            return self._skip(engine, str(ensure_tuple(batchdata["failure"])[0]))
+            failure, name = (str(ensure_tuple(batchdata.get(key, ""))[0]) for key in ("failure", "failed"))
+            self._note(name or "image", failure)
+            return self._skip(engine)
         try:
             return super()._iteration(engine, batchdata)
-        except OF_ONE_IMAGE as error:
-            name = getattr(batchdata.get(CommonKeys.IMAGE), "meta", {}).get("filename_or_obj", "image")
-            return self._skip(engine, describe_failure(str(ensure_tuple(name)[0]), error))
+        except Exception as error:  # whatever an image makes network, transforms or libraries raise
+            if concerns_all_images(error):
+                raise
+            meta = getattr(batchdata.get(CommonKeys.IMAGE), "meta", {})
+            self.note_failure(str(ensure_tuple(meta.get("filename_or_obj", "image"))[0]), error)
+            return self._skip(engine)
 
-    def _skip(self, engine: SupervisedEvaluator, failure: str) -> list[Any]:
-        self.failures.append(failure)
+    def _skip(self, engine: SupervisedEvaluator) -> list[Any]:
         engine.state.batch, engine.state.output = [], []
         return []
 

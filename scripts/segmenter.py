@@ -112,14 +112,14 @@ class Segmenter:
 
         Raises:
             ValueError: a shape, number of channels or dtype that the network does not take; NaN or infinite pixels; a
-                pixel size that is no positive number, or too far from that of the training.
+                pixel size that is no positive number, or too far from that of the training; NaN or infinite scores.
         """
         try:
             item = self._prepare({"image": self._tensor(image, pixel_size)})
+            item["pred"] = self._infer(item["image"][None].to(self.device), self.network)[0]
+            item = self._finish(item)
         except RuntimeError as error:  # MONAI's, around the error of a transform
             raise _cause(error) from None
-        item["pred"] = self._infer(item["image"][None].to(self.device), self.network)[0]
-        item = self._finish(item)
         instances = as_array(item["instances"])[0]
         source = as_array(item["source"])
         channels = source[0] if len(source) == 1 else source

@@ -39,14 +39,14 @@ class ThreadCacheDataset(CacheDataset):
 
 
 class TolerantDataset(Dataset):
-    """MONAI's `Dataset`, but a damaged file gives {"failure": "path: reason"} instead of an error.
+    """MONAI's `Dataset`, but a damaged file gives {"failure": "path: reason", "failed": "path"} instead of an error.
 
     For inference with batches of 1: a damaged file must not stop the segmentation of a folder. `FolderEvaluator` skips
     failed items and reports them at the end.
 
     Example:
         >>> TolerantDataset([{"image": "none.png"}], transform=lambda item: item["label"])[0]
-        {'failure': "none.png: no entry 'label'"}
+        {'failure': "none.png: no entry 'label'", 'failed': 'none.png'}
     """
 
     def _transform(self, index: int) -> Any:
@@ -55,7 +55,7 @@ class TolerantDataset(Dataset):
         except Exception as error:  # whatever a damaged file raises
             item = self.data[index]
             name = item.get("image", index) if isinstance(item, Mapping) else index
-            return {"failure": describe_failure(str(name), error)}
+            return {"failure": describe_failure(str(name), error), "failed": str(name)}
 
 
 class ReadAheadLoader(DataLoader):

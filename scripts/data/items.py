@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..io.arrays import as_array
+from ..io.names import shown
 
 
 def source_of(item: Mapping[Any, Any], key: Hashable = "image") -> str:
@@ -31,7 +32,7 @@ def file_of(item: Mapping[Any, Any], *keys: Hashable) -> str:
         >>> file_of({"label": torch.zeros(1)}, "label", "image")
         "'label' (no file name known)"
     """
-    return next(filter(None, (source_of(item, key) for key in keys)), f"{keys[0]!r} (no file name known)")
+    return shown(next(filter(None, (source_of(item, key) for key in keys)), f"{keys[0]!r} (no file name known)"))
 
 
 def spacing_of(image: Any) -> tuple[tuple[float, float] | None, str | None]:
@@ -56,7 +57,7 @@ def spacing_of(image: Any) -> tuple[tuple[float, float] | None, str | None]:
 def describe_failure(name: str, error: BaseException) -> str:
     """Describe an error in a line that starts with the image's address: `name: reason`.
 
-    MONAI's outer errors ("applying transform ...") are left out.
+    MONAI's outer errors ("applying transform ...") are left out. Control characters become escapes.
 
     Example:
         >>> describe_failure("cells.png", MemoryError())
@@ -67,4 +68,5 @@ def describe_failure(name: str, error: BaseException) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, KeyError):
         reason = f"no entry {reason}"
+    name, reason = shown(name), shown(reason)
     return reason if reason.startswith(name.split("#page=")[0]) else f"{name}: {reason}"

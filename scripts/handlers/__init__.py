@@ -32,6 +32,7 @@ Other names, for Python and for other keys of a configuration:
 | `ImageReport`          | base class of the reports: measures every image, writes files at the end |
 | `ImageResults`         | results of one image, as `SegmentationSaver` writes them                 |
 | `Background`           | runs one job at a time in a second thread                                |
+| `result_settings`      | lists what decides the results of a run, for `skip_finished`             |
 | `load_weights`         | loads all weights of a network from a file                               |
 | `read_history`         | reads `history.csv` as numbers                                           |
 | `loss_of`              | gets the loss from the output of a trainer                               |
@@ -49,7 +50,7 @@ _NAMES = {
     "reports": ["ImageReport", "MetricsReport"],
     "segmentation": ["Background", "ImageResults", "SegmentationSaver"],
     "time_limit": ["TimeLimit"],
-    "tracking": ["RunFiles", "RunSettings"],
+    "tracking": ["RunFiles", "RunSettings", "result_settings"],
     "training": [
         "Attached",
         "ClipGradients",

@@ -1,8 +1,12 @@
-"""Save the results of segmentation in a second thread: label images, probabilities, overlays, a table of objects."""
+"""Save the results of segmentation in a second thread: label images, probabilities, overlays, a table of objects.
+
+`SegmentationSaver` also keeps the record of the run, with which an interrupted run goes on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,13 +18,17 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
 from ..data.items import source_of, spacing_of
-from ..engines import OF_ONE_IMAGE, FolderEvaluator, engine_items
+from ..engines import FolderEvaluator, concerns_all_images, engine_items
 from ..io.arrays import as_array
-from ..io.files import write_csv
-from ..io.names import ResultNames
+from ..io.files import FolderError, write_csv
+from ..io.locks import FolderLock
+from ..io.names import shown, split_address
+from ..io.results import ResultFolder
 from ..io.writer import SegmentationStore
 from ..metrics.shapes import ObjectsCSV, object_table
 from ..plot.overlays import class_key, overlay_image, save_image
+
+logger = logging.getLogger(__name__)
 
 BESIDE_BYTES = 2**28  # larger results (above 3600 x 3600 pixels) are written before the next image is computed
 
@@ -87,9 +95,12 @@ class SegmentationSaver:
     - `classes/`, `probabilities/`, `instances/`: maps, as written by `scripts.io.SegmentationStore`.
     - `overlays/<name>.png`, for plane 3 of a stack `<name>_0003.png`: instances on the image. Classes instead, without
       instances or with more than two classes.
-    - `objects.csv`: table of objects (`scripts.metrics.object_table`). It grows in a hidden file and appears at the end
-      of the run, with the objects of all processes.
+    - `objects.csv`: table of objects (`scripts.metrics.object_table`). Rows are written as images are done. The file is
+      whole at any moment.
     - `classes.csv`: value, name and colour of each class.
+    - `results.jsonl`: record of the run, see `scripts.io.RunRecord`.
+
+    The folder is locked during the run. Results never replace the images, nor files of unknown origin.
 
     Args:
         output_dir: folder of the results.
@@ -101,6 +112,10 @@ class SegmentationSaver:
         class_values: grey value of each class in the class maps. None: the class's number.
         class_names: names of all classes for `classes.csv`. None: no `classes.csv`.
         tiff_axes: axes of TIFF images, as for the reader.
+        skip_finished: leave out images whose results are complete. Needs `unfinished` between the list of images and
+            the data set.
+        settings: settings that decide the results, name -> text, see `result_settings`. For `skip_finished`, they must
+            be those of the earlier run.
         image_key: image for overlays and mean intensities, with file name and pixel size in its metadata. Mean
             intensities are in original units if the image is not normalised.
         pred_key: class map (1, H, W).
@@ -108,10 +123,13 @@ class SegmentationSaver:
         instances_key: instance map (1, H, W), 0 = background, may be missing.
 
     Raises:
-        ValueError: during the run, if an image has no file name in its metadata, or two images give one result name.
+        ValueError: during the run: an image has no file name in its metadata, two images give one result name, a result
+            would replace an image or a file of unknown origin, or `skip_finished` meets results of other settings.
+        FolderInUseError: another process writes into the folder.
     """
 
     _store: SegmentationStore
+    _folder: ResultFolder
     _background: Background
 
     def __init__(
@@ -125,6 +143,8 @@ class SegmentationSaver:
         class_values: Sequence[int] | None = None,
         class_names: Sequence[str] | None = None,
         tiff_axes: str | None = None,
+        skip_finished: bool = False,
+        settings: Mapping[str, str] | None = None,
         image_key: str = "image",
         pred_key: str = "pred",
         prob_key: str = "prob",
@@ -138,12 +158,39 @@ class SegmentationSaver:
         self.class_values = class_values
         self.class_names = class_names if classes else None
         self.tiff_axes = tiff_axes
+        self.skip_finished = skip_finished
+        self.settings = dict(settings or {})
         self.image_key = image_key
         self.keys = {"classes": pred_key, "probabilities": prob_key, "instances": instances_key}
-        self._names = ResultNames()
+        self._asked = [*self.kinds, *(["overlays"] if overlays else []), *(["objects"] if objects else [])]
+        self._listed: list[str] | None = None  # addresses of all images, with the finished ones
         self._table: ObjectsCSV | None = None
         self._cleanup = ExitStack()
         self._at_work = ""  # source of the image in the second thread
+
+    def unfinished(self, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """List the images to be segmented: with `skip_finished` those without complete results, else all.
+
+        Args:
+            items: list of images for the data set, {"image": address}.
+
+        Raises:
+            ValueError: the results are of other settings.
+        """
+        self._listed = [str(item["image"]) for item in items]
+        if not self.skip_finished:
+            return list(items)
+        folder = self._folder_of(self._listed)[0]
+        finished, images = folder.finished(), len(folder.planes)
+        logger.info(
+            "skip_finished: %d of %d images are finished in %s, %d are left",
+            *(len(finished), images, shown(self.output_dir), images - len(finished)),
+        )
+        return [item for item in items if split_address(item["image"])[0] not in finished]
+
+    def _folder_of(self, images: Sequence[str]) -> tuple[ResultFolder, SegmentationStore]:
+        store = SegmentationStore(self.output_dir, self.kinds, self.class_values, self.tiff_axes, images)
+        return ResultFolder(store, self._asked, images, self.settings), store
 
     def attach(self, evaluator: Engine) -> None:
         """Follow an evaluator."""
@@ -152,12 +199,25 @@ class SegmentationSaver:
         evaluator.add_event_handler(Events.COMPLETED, self._finish)
         evaluator.add_event_handler(Events.EXCEPTION_RAISED, self._give_up)
 
-    def _start(self, _: Engine) -> None:
+    def _start(self, evaluator: Engine) -> None:
         self._cleanup = ExitStack()  # runs its callbacks in reverse order
-        self._store = SegmentationStore(self.output_dir, self.kinds, self.class_values, self.tiff_axes)
+        first = idist.get_rank() == 0
+        if first:
+            self._cleanup.enter_context(FolderLock(self.output_dir))
+        listed, files = _data_of(evaluator)
+        images = self._listed if self._listed is not None else listed
+        self._folder, self._store = self._folder_of(images)
         self._cleanup.callback(self._store.discard)
+        self._folder.check([*files, *(split_address(image)[0] for image in images)])
+        finished = self._folder.finished() if self.skip_finished else {}
+        idist.barrier()  # all processes have read the record
+        if first:
+            self._folder.begin(finished)
+            self._write_classes()
+        idist.barrier()
+        self._table = None
         if self.objects:
-            self._table = ObjectsCSV(self.output_dir / "objects.csv")
+            self._table = ObjectsCSV(self.output_dir / "objects.csv", list(finished.values()))
             self._cleanup.callback(self._table.discard)
         self._background = Background()
         self._cleanup.callback(self._background.close)
@@ -179,12 +239,14 @@ class SegmentationSaver:
         """Wait until the previous image is written. A `FolderEvaluator` notes errors of a single image."""
         try:
             self._background.wait()
-        except OF_ONE_IMAGE as error:
-            if not isinstance(evaluator, FolderEvaluator):
+        except Exception as error:
+            if concerns_all_images(error) or not isinstance(evaluator, FolderEvaluator):
                 raise
             evaluator.note_failure(self._at_work, error)
 
     def _write(self, results: ImageResults) -> None:
+        if not self.output_dir.is_dir():
+            raise FolderError(f"the folder {shown(self.output_dir)} has vanished during the run")
         image, maps = results.image, results.maps
         for kind, result in maps.items():
             self._store.add(kind, results.source, result)
@@ -192,26 +254,45 @@ class SegmentationSaver:
         if self.overlays:
             several = "probabilities" in maps and len(maps["probabilities"]) > 2
             labels = maps["classes"][0] if several or instances is None else instances
-            path = self.output_dir / "overlays" / f"{self._names.of(results.source)}.png"
+            path = self.output_dir / "overlays" / f"{self._store.names.of(results.source)}.png"
             save_image(overlay_image(image, labels.astype(np.int32, copy=False)), path)
         if self._table is not None and instances is not None:
             channels = image[0] if image.shape[0] == 1 else image
-            self._table.add(Path(results.source).name, object_table(instances, channels, results.spacing, results.unit))
+            table = object_table(instances, channels, results.spacing, results.unit)
+            self._table.add(self._folder.name(results.source), table)
+        self._folder.add(results.source, [*maps, "overlays", "objects"])
 
-    def _finish(self, evaluator: Engine) -> None:
-        self._wait(evaluator)
-        if self.class_names is not None and idist.get_rank() == 0:
+    def _write_classes(self) -> None:
+        if self.class_names is not None:
             values = range(len(self.class_names)) if self.class_values is None else self.class_values
             colours = ["", *(colour for _, colour in class_key(self.class_names))]
             rows = zip(values, self.class_names, colours, strict=True)
             columns = ("value", "class", "overlay_colour")
             write_csv(self.output_dir / "classes.csv", [dict(zip(columns, row, strict=True)) for row in rows])
-        self._store.close()
+
+    def _finish(self, evaluator: Engine) -> None:
+        self._wait(evaluator)
+        try:
+            self._store.close()
+            self._folder.record_finished()
+        except Exception as error:  # of a stack with missing planes
+            if concerns_all_images(error) or not isinstance(evaluator, FolderEvaluator):
+                raise
+            evaluator.note_failure(str(getattr(error, "filename", None) or self.output_dir), error)
         if self._table is not None:
-            self._table.close()
-        self._background.close()
+            self._table.close(self._folder.order() if self.skip_finished else [])
+        self._cleanup.close()
 
     def _give_up(self, _: Engine, error: BaseException) -> None:
         """Remove unfinished files when the run stops (Ctrl-C, a full disk). Complete results stay."""
         self._cleanup.close()
         raise error  # ignite leaves raising to the handlers
+
+
+def _data_of(evaluator: Engine) -> tuple[list[str], list[str]]:
+    """List the images of an evaluator's data set, and all its files (labels). []: the data set is no list of items."""
+    data = getattr(getattr(getattr(evaluator, "data_loader", None), "dataset", None), "data", None)
+    items = [item for item in data if isinstance(item, Mapping)] if isinstance(data, Sequence) else []
+    images = [item["image"] for item in items if isinstance(item.get("image"), str)]
+    texts = [value for item in items for value in item.values() if isinstance(value, str)]
+    return images, [str(split_address(text)[0]) for text in texts]

@@ -27,9 +27,16 @@ from monai.handlers import MLFlowHandler
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from ..io.files import sha256_of
+
 PLAIN = (str, int, float, bool, type(None))
 SHOWN = (*PLAIN, torch.device, torch.dtype, Path)  # values short enough for a table
 NO_SETTINGS = (ConfigParser.meta_key, "imports", "initialize", "run", "training", "evaluating", "inference", "finalize")
+NOT_IN_RESULTS = (  # settings without effect on the results
+    r"(bundle_root|dataset_dir|output_dir|device|memory_limit|tile_size|tile_progress|ckpt_path|backend|skip_finished|"
+    r"save_\w+|served_instances|displayable_configs|datalist|dataset|dataloader|saver|handlers|evaluator|network|"
+    r"exported|settings|key_metric|tracking_uri|experiment_name|run_name|is_not_rank0|\w*execute_config)(\.|$)"
+)
 PARAMETERS_AT_ONCE = 100  # MLflow's limit for one request
 NOT_ALLOWED = re.compile(r"[^\w.\- ]")  # in MLflow's names
 PATTERNS = ("*.json", "*.csv", "*.png", "panels/*.png")  # files of an evaluation
@@ -87,6 +94,30 @@ def settings_of(config: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[
         elif key not in NO_SETTINGS:
             _add_settings(table, key, key, value, resolved)
     return table
+
+
+def result_settings(settings: Any, weights: str | Path | None = None) -> dict[str, str]:
+    """List what decides the results of the configuration that is being built, for `SegmentationSaver`.
+
+    Folders, device, memory and kinds of results are left out.
+
+    Args:
+        settings: of the weights, with the given ones: values of keys that are null.
+        weights: the file of weights, or the exported network. Its checksum is listed.
+
+    Returns:
+        name -> value as text.
+
+    Example:
+        >>> result_settings(None)
+        {}
+    """
+    parser = building_parser()
+    table = {} if parser is None else settings_of(parser.get(), {"settings": settings})
+    chosen = {name: value for name, value in table.items() if not re.match(NOT_IN_RESULTS, name)}
+    if weights is not None and Path(weights).is_file():
+        chosen["weights"] = f"sha256 {sha256_of(weights)[:16]}"
+    return chosen
 
 
 def _add_settings(table: dict[str, str], name: str, id: str, value: Any, resolved: Mapping[str, Any]) -> None:

@@ -10,6 +10,9 @@
 | `write_csv`, `read_csv`, `write_json`, `six_digits` | tables and numbers                                          |
 | `replacing`, `temporary_path`                       | write a file completely or not at all                       |
 | `FolderLock`                                        | reserves a folder for one process                           |
+| `GrowingCSV`                                        | writes a table row by row, whole at any moment              |
+| `ResultFolder`, `RunRecord`                         | know the results of each image, and which are finished      |
+| `shown`                                             | a name without control characters, for messages and tables  |
 | `as_array`                                          | converts a tensor to a numpy array                          |
 | `micrometres`                                       | converts a pixel size to micrometres                        |
 | `ImageFile`, `ImageHeader`, `ImageFileError`        | interface for reading a format, and its error               |
@@ -24,10 +27,13 @@ from .files import read_csv, replacing, six_digits, temporary_path, write_csv, w
 from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile
 from .itk import ItkFile, ItkResult
 from .locks import FolderInUseError, FolderLock
-from .names import ResultNames, image_name, image_suffix, plane_address, split_address
+from .names import ResultNames, image_name, image_suffix, plane_address, shown, split_address
 from .nifti import NiftiFile, NiftiResult
 from .png import PillowFile, PngResult
 from .reader import PlaneReader, plane_size, read_header
+from .record import RunRecord
+from .results import ResultFolder
+from .tables import GrowingCSV
 from .tiff import TiffPlanes, TiffResult
 from .units import micrometres
 from .writer import SegmentationStore
@@ -35,6 +41,7 @@ from .writer import SegmentationStore
 __all__ = [
     "FolderInUseError",
     "FolderLock",
+    "GrowingCSV",
     "ImageFile",
     "ImageFileError",
     "ImageHeader",
@@ -46,7 +53,9 @@ __all__ = [
     "PlaneReader",
     "PngResult",
     "ResultFile",
+    "ResultFolder",
     "ResultNames",
+    "RunRecord",
     "SegmentationStore",
     "TiffPlanes",
     "TiffResult",
@@ -59,6 +68,7 @@ __all__ = [
     "read_csv",
     "read_header",
     "replacing",
+    "shown",
     "six_digits",
     "split_address",
     "temporary_path",

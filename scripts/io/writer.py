@@ -21,9 +21,10 @@ import numpy as np
 
 from ..checks import check_choice
 from .arrays import as_array
+from .files import refuse_overwriting
 from .image_file import ResultFile
 from .itk import ItkResult
-from .names import PathLike, ResultNames, image_suffix, result_suffix, split_address
+from .names import PathLike, ResultNames, image_suffix, result_suffix, shown, split_address
 from .nifti import NiftiResult
 from .png import PngResult
 from .reader import read_header
@@ -53,6 +54,7 @@ class SegmentationStore:
         class_values: grey value of each class, for example (0, 255): membrane black, cell white, as the ISBI 2012
             challenge expects. None: the class number. Most viewers show small class numbers as black.
         tiff_axes: axes of TIFF images, as given to `PlaneReader`.
+        sources: all images of the run, for names that do not depend on the order of `add`. They are never overwritten.
 
     Raises:
         ValueError: unknown kinds, or class values outside 0 to 255.
@@ -70,6 +72,7 @@ class SegmentationStore:
         kinds: Sequence[str] = KINDS,
         class_values: Sequence[int] | None = None,
         tiff_axes: str | None = None,
+        sources: Sequence[PathLike] = (),
     ) -> None:
         if isinstance(kinds, str) or not set(kinds) <= set(KINDS):
             raise ValueError(f"kinds must be a list of {', '.join(KINDS)}; got {kinds!r}")
@@ -80,13 +83,14 @@ class SegmentationStore:
         self.class_values = class_values
         self.tiff_axes = tiff_axes
         self._open: dict[Path, ResultFile] = {}
-        self._names = ResultNames()
+        self.names = ResultNames(sources)
+        self._sources: dict[PathLike, None] = dict.fromkeys(split_address(source)[0] for source in sources)
         self._header_of = lru_cache(maxsize=1)(lambda image: read_header(image, tiff_axes))  # for all kinds of results
 
     def path_of(self, kind: str, source: PathLike) -> Path:
         """Return the path of a result file. Arguments as in `add`; an image in place of a plane is enough."""
         path, _ = split_address(source)
-        return self.output_dir / kind / (self._names.of_file(path) + result_suffix(path, as_image=kind == "classes"))
+        return self.output_dir / kind / (self.names.of_file(path) + result_suffix(path, as_image=kind == "classes"))
 
     def add(self, kind: str, source: PathLike, array: Any) -> Path | None:
         """Write one plane, or the next plane of a stack.
@@ -100,8 +104,8 @@ class SegmentationStore:
             The path of the file, or None if `kinds` does not contain `kind`.
 
         Raises:
-            ValueError: unknown kind, a size unlike the image's, planes out of order, too large a value, or two images
-                with equal names. The message names the image.
+            ValueError: unknown kind, a size unlike the image's, planes out of order, too large a value, two images
+                with equal names, or a result that would replace an image. The message names the image.
             OSError: the folder cannot be written to.
         """
         check_choice("kind", kind, KINDS)
@@ -109,9 +113,11 @@ class SegmentationStore:
             return None
         image, page = split_address(source)
         path = self.path_of(kind, image)
-        plane = self._prepare(kind, source, array)
+        plane = self._prepare(kind, shown(source), array)
         result = self._open.get(path)
         if result is None:
+            self._sources[image] = None
+            refuse_overwriting([path], self._sources, "set output_dir to another folder")
             result = _FORMATS[image_suffix(path)](path, image, self._header_of(image))
         try:
             result.add(page or 0, plane)
@@ -124,10 +130,25 @@ class SegmentationStore:
             self._finish(path)
         return path
 
+    @property
+    def unfinished(self) -> list[Path]:
+        """Result files that wait for more planes."""
+        return list(self._open)
+
     def close(self) -> None:
-        """Complete stacks with missing planes at the end, and warn of the missing planes."""
-        for path in list(self._open):
-            self._finish(path)
+        """Complete stacks with missing planes at the end, and warn of the missing planes.
+
+        Raises:
+            OSError: a stack cannot be written. The other stacks are complete.
+        """
+        errors = []
+        for path in self.unfinished:
+            try:
+                self._finish(path)
+            except Exception as error:  # of one stack
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def discard(self) -> None:
         """Delete unfinished stacks. Older results stay."""
@@ -151,9 +172,9 @@ class SegmentationStore:
             result.discard()
             raise
         if result.missing:
-            logger.warning("%s: no result for the planes %s; they are zero", path, result.missing)
+            logger.warning("%s: no result for the planes %s; they are zero", shown(path), result.missing)
 
-    def _prepare(self, kind: str, source: PathLike, array: Any) -> np.ndarray:
+    def _prepare(self, kind: str, source: str, array: Any) -> np.ndarray:
         array = as_array(array)
         if kind == "probabilities":
             if array.ndim != 3:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +16,9 @@ from monai.utils import string_list_all_gather
 from scipy.ndimage import find_objects, mean
 from skimage.measure import perimeter
 
-from ..io.files import replacing, six_digits, temporary_path
+from ..io.files import six_digits, text_cell, write_csv
+from ..io.names import shown
+from ..io.tables import GrowingCSV
 from ..io.units import unit_name
 
 
@@ -125,10 +129,13 @@ def _columns(objects: _Objects, spacing: tuple[float, float], unit: str) -> dict
 
 
 class ObjectsCSV:
-    """Collect tables of objects in a hidden file, and write them as one CSV file at the end.
+    """Write the objects of many images as one CSV file, whole at any moment: see `scripts.io.GrowingCSV`.
+
+    Of several processes, the later ones write `objects.1.csv` and so on. At the end, the first one writes all rows.
 
     Args:
         path: the CSV file. The first column is `image`. The other columns are those of all added tables.
+        kept: images of an earlier run whose rows stay in the file. Other rows of an earlier run are dropped.
 
     Example:
         >>> from pathlib import Path
@@ -139,12 +146,14 @@ class ObjectsCSV:
         ['image,label,area_px', 'a.png,1,20.0', 'a.png,2,7.5']
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept: Collection[str] = ()) -> None:
         self.path = path
-        self.columns: dict[str, None] = {"image": None}
-        # one line per image with its own columns, since later images may have more columns
-        self._tables = temporary_path(path.with_suffix(f".{idist.get_rank()}.jsonl"))
-        self._tables.write_text("", encoding="utf-8")
+        self._rank = idist.get_rank()
+        self._file = GrowingCSV(_of_process(path, self._rank))
+        if kept and self._rank == 0:
+            columns, rows = _read([path, *_of_other_processes(path)])
+            cells = {text_cell(shown(name)) for name in kept}
+            self._file.add([row for row in rows if _file_name(row["image"]) in cells], columns)
 
     def add(self, image: str, table: Mapping[str, np.ndarray]) -> None:
         """Append the objects of one image.
@@ -153,36 +162,77 @@ class ObjectsCSV:
             image: name for the first column.
             table: columns of equal length, as from `object_table`.
         """
-        self.columns |= dict.fromkeys(table)
         values = {name: _six_digits(column) for name, column in table.items()}
-        rows = len(next(iter(values.values()), []))
-        line = json.dumps({"image": [image] * rows, **values})
-        with self._tables.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        self._file.add([{"image": image, **row} for row in rows], ["image", *values])
 
-    def close(self) -> None:
-        """Write the CSV file. Of several processes the first one writes the rows of all."""
+    def close(self, order: Sequence[str] = ()) -> None:
+        """Remove hidden files. Of several processes the first one writes the rows of all.
+
+        Args:
+            order: names of images. Rows are sorted by their images' places here. (): rows stay as added.
+        """
+        if not self._file.columns:
+            self._file.add([], ["image"])  # in place of an earlier table
+        self._file.close()
         if idist.get_world_size() > 1:
-            lines = string_list_all_gather(self._tables.read_text(encoding="utf-8").splitlines(), delimiter="\n")
-            self.columns = dict.fromkeys(string_list_all_gather(list(self.columns)))
-            self._tables.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
-        if idist.get_rank() == 0:
-            with (
-                self._tables.open(encoding="utf-8") as lines_of_images,
-                replacing(self.path) as temporary,
-                temporary.open("w", newline="", encoding="utf-8") as file,
-            ):
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(self.columns)
-                for line in lines_of_images:
-                    table = json.loads(line)
-                    nothing = [""] * len(table["image"])
-                    writer.writerows(zip(*(table.get(name, nothing) for name in self.columns), strict=True))
-        self.discard()
+            self._gather(string_list_all_gather(_lines(self._file.path), delimiter="\n"))
+        if order and self._rank == 0 and self.path.exists():
+            columns, rows = _read([self.path])
+            places = {text_cell(shown(name)): place for place, name in enumerate(order)}
+            rows.sort(key=lambda row: places.get(_file_name(row["image"]), len(places)))
+            write_csv(self.path, rows, columns)
 
     def discard(self) -> None:
-        """Remove the hidden file, without writing the CSV file."""
-        self._tables.unlink(missing_ok=True)
+        """Remove hidden files. The rows stay in the CSV file."""
+        self._file.close()
+
+    def _gather(self, lines: Sequence[str]) -> None:
+        """Write the rows of all processes, in the first process."""
+        if self._rank > 0:
+            self._file.path.unlink(missing_ok=True)
+            return
+        columns: dict[str, None] = {}
+        rows = []
+        for text in lines:
+            read = csv.DictReader(io.StringIO(json.loads(text), newline=""))
+            columns |= dict.fromkeys(read.fieldnames or [])
+            rows += list(read)
+        if columns:
+            write_csv(self.path, rows, list(columns))
+
+
+def _of_process(path: Path, rank: int) -> Path:
+    return path if rank == 0 else path.with_suffix(f".{rank}{path.suffix}")
+
+
+def _of_other_processes(path: Path) -> list[Path]:
+    """List the tables that later processes of an interrupted run left."""
+    return sorted(path.parent.glob(f"{path.stem}.[0-9]*{path.suffix}"))
+
+
+def _lines(path: Path) -> list[str]:
+    """Give a file as a line of text, to be exchanged between processes."""
+    return [json.dumps(path.read_text(encoding="utf-8") if path.exists() else "")]
+
+
+def _read(paths: Sequence[Path]) -> tuple[list[str], list[dict[str, str]]]:
+    """Read tables of objects: columns, rows. Files that are no such tables are left out."""
+    columns: dict[str, None] = {"image": None}
+    rows: list[dict[str, str]] = []
+    for path in paths:
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                if "image" in (reader.fieldnames or []):
+                    columns |= dict.fromkeys(reader.fieldnames or [])
+                    rows += list(reader)
+    return list(columns), rows
+
+
+def _file_name(cell: str) -> str:
+    """Name the file of a cell "stack.tif#page=3"."""
+    return re.sub(r"#page=\d+$", "", cell)
 
 
 def _six_digits(column: np.ndarray) -> list[float]:

@@ -15,6 +15,7 @@ Names that end in d are for dictionaries, as in MONAI.
 | `CoarseField`, `SimardField`, `Field`         | displacement fields for these transforms, and their interface |
 | `RandNoised`                                  | adds Gaussian noise                                           |
 | `ProbabilitiesFromScoresd`, `LikeliestClassd` | convert network scores to probabilities or to a class map     |
+| `EmptyIfConstantd`                            | gives background to images with a single grey value           |
 | `InstancesFromScoresd`                        | finds the objects                                             |
 
 The functions do the same for arrays: `normalize_image`, `instances_from_mask`, `weight_map`, `extract_tile`,
@@ -22,7 +23,7 @@ The functions do the same for arrays: `normalize_image`, `instances_from_mask`, 
 `apply_displacements`.
 """
 
-from .activations import LikeliestClassd, ProbabilitiesFromScoresd
+from .activations import EmptyIfConstantd, LikeliestClassd, ProbabilitiesFromScoresd
 from .displacements import (
     CoarseField,
     Field,
@@ -50,6 +51,7 @@ from .weight_maps import WeightMapd, weight_map
 __all__ = [
     "CoarseField",
     "DrawnTile",
+    "EmptyIfConstantd",
     "Field",
     "InstanceLabelsd",
     "InstancesFromScoresd",

@@ -63,7 +63,7 @@ def instances_from_scores(
     if scores.ndim != 2:
         raise ValueError(f"scores must be one plane (H, W), got the shape {scores.shape}. Select one channel.")
     is_probability = np.issubdtype(scores.dtype, np.floating)
-    if is_probability and scores.max(initial=0) > 1 + _ROUNDING:
+    if is_probability and not scores.max(initial=0) <= 1 + _ROUNDING:  # NaN, too
         raise ValueError(
             f"expected probabilities 0 .. 1, got up to {scores.max():g}. Give class maps as integers (AsDiscreted: "
             "dtype), and network scores after ProbabilitiesFromScoresd."

@@ -17,7 +17,7 @@ from bundle.__main__ import main
 from bundle.datasets.synthetic_em import synthetic_section
 from bundle.running.failures import explain
 from scripts.handlers.history import read_history
-from scripts.io.files import read_csv
+from scripts.io.files import read_csv, sha256_of
 from tests.configs.conftest import CONFIGS, SMALL, settings, write_pairs
 
 
@@ -127,7 +127,7 @@ def test_a_folder_is_segmented_into_all_kinds_of_results(tiny_dataset, segment):
 def test_outputs_can_be_switched_off(tiny_dataset, segment):
     none = dict.fromkeys(("save_probabilities", "save_instances", "save_overlays", "save_objects"), False)
     out = segment(tiny_dataset / "images", **none)
-    assert sorted(p.name for p in out.iterdir()) == ["classes", "classes.csv"]
+    assert sorted(p.name for p in out.iterdir()) == ["classes", "classes.csv", "results.jsonl"]
 
 
 def test_class_maps_can_be_made_visible_and_say_what_their_values_mean(tiny_dataset, segment):
@@ -221,3 +221,61 @@ def test_a_state_is_resumed_with_a_time_limit_and_refused_with_another_optimizer
         assert "momentum" in told
     run_bundle("train.yaml", **options | {"max_epochs": 3, "resume": True, "max_minutes": 10})
     assert [row["epoch"] for row in read_history(tmp_path / "out" / "history.csv")] == [1, 2, 3]
+
+
+def test_a_run_that_goes_on_names_what_is_finished_and_what_differs(tiny_dataset, segment, capfd):
+    out = segment(tiny_dataset / "images")
+    (out / "classes" / "02.png").unlink()
+    before = (out / "objects.csv").read_bytes()
+    segment(tiny_dataset / "images", skip_finished=True)
+    assert "3 of 4 images are finished" in capfd.readouterr().out
+    assert (out / "classes" / "02.png").is_file()
+    assert (out / "objects.csv").read_bytes() == before
+    segment(tiny_dataset / "images", skip_finished=True)  # nothing is left to do
+    with pytest.raises(RuntimeError) as refused:
+        segment(tiny_dataset / "images", skip_finished=True, min_area=40, orientations=4)
+    message = str(root_cause(refused.value))
+    assert "min_area 0 (now 40)" in message
+    assert "orientations 1 (now 4)" in message
+
+
+def write_weights(trained: Path, folder: Path, factor: float) -> None:
+    """Write the trained weights times a factor, with their settings."""
+    weights = torch.load(trained / "models" / "model.pt", weights_only=True)
+    torch.save({name: value * factor for name, value in weights.items()}, folder / "model.pt")
+    content = json.loads((trained / "models" / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**content, "sha256": sha256_of(folder / "model.pt")}))
+
+
+def test_results_of_other_weights_are_not_mixed(trained, tiny_dataset, segment, tmp_path):
+    segment(tiny_dataset / "images" / "00.png")
+    write_weights(trained, tmp_path, 1.1)
+    with pytest.raises(RuntimeError) as refused:
+        segment(tiny_dataset / "images", skip_finished=True, ckpt_path=str(tmp_path / "model.pt"))
+    assert re.search(r"weights sha256 \w+ \(now sha256 \w+\)", str(root_cause(refused.value)))
+
+
+def test_weights_that_are_no_numbers_give_an_error_and_no_result(trained, tiny_dataset, segment, tmp_path):
+    write_weights(trained, tmp_path, float("nan"))
+    with pytest.raises(RuntimeError) as failed:
+        segment(tiny_dataset / "images", ckpt_path=str(tmp_path / "model.pt"))
+    assert re.search("all 4 images failed.*NaN or infinite", str(root_cause(failed.value)))
+    assert not (tmp_path / "segmented" / "classes").exists()
+
+
+def test_a_constant_image_gives_no_object_and_a_warning(segment, tmp_path, capfd):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / "in" / "zero.png")
+    out = segment(tmp_path / "in")
+    assert not np.asarray(Image.open(out / "classes" / "zero.png")).any()
+    assert not tifffile.imread(out / "instances" / "zero.tif").any()
+    assert "zero.png has a single grey value" in capfd.readouterr().out
+
+
+def test_images_are_never_replaced_by_their_results(tiny_dataset, segment, tmp_path):
+    shutil.copytree(tiny_dataset / "images", tmp_path / "segmented" / "classes")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "segmented" / "classes").iterdir()}
+    with pytest.raises(RuntimeError) as refused:
+        segment(tmp_path / "segmented" / "classes")
+    assert re.search(r"classes/00\.png.*output_dir", str(root_cause(refused.value)))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "segmented" / "classes").iterdir()} == before

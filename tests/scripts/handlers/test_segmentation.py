@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import shutil
+import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -120,6 +126,7 @@ def test_everything_is_saved_with_the_right_content(tmp_path: Path, png: str) ->
         "objects.csv",
         "overlays/cells.png",
         "probabilities/cells.tif",
+        "results.jsonl",
     ]
     instances = tifffile.imread(out / "instances/cells.tif")
     expected = (PLANE == 200) * 1 + (PLANE == 150) * 2
@@ -150,8 +157,8 @@ def test_every_output_can_be_switched_off(tmp_path: Path, png: str) -> None:
     flags = ("classes", "probabilities", "instances", "overlays", "objects")
     for kept in flags:
         segment([png], tmp_path / kept, **{flag: flag == kept for flag in flags})
-        files = [p.relative_to(tmp_path / kept).parts[0] for p in (tmp_path / kept).rglob("*") if p.is_file()]
-        assert files == ["objects.csv" if kept == "objects" else kept]
+        files = {p.relative_to(tmp_path / kept).parts[0] for p in (tmp_path / kept).rglob("*") if p.is_file()}
+        assert files == {"objects.csv" if kept == "objects" else kept, "results.jsonl"}
 
 
 def test_a_stack_gives_stacks_an_overlay_a_plane_and_units(tmp_path: Path) -> None:
@@ -189,10 +196,13 @@ def test_a_run_that_stops_leaves_no_unfinished_files(error: BaseException, tmp_p
     assert sorted(files(tmp_path / "out")) == [
         "classes/cells.png",
         "instances/cells.tif",
+        "objects.csv",
         "overlays/cells.png",
         "overlays/volume_0000.png",
         "probabilities/cells.tif",
+        "results.jsonl",
     ]
+    assert {row["image"] for row in read_csv(tmp_path / "out" / "objects.csv")} == {"cells.png", "volume.tif#page=0"}
 
 
 def test_without_instances_the_overlay_shows_the_classes(tmp_path: Path, png: str) -> None:
@@ -221,12 +231,12 @@ def test_the_size_of_a_pixel_is_known_or_not() -> None:
     assert spacing_of(MetaTensor(image, meta=meta)) == ((0.5, 0.25), "nm")
 
 
-def test_the_table_appears_complete_with_the_columns_of_all_images(tmp_path: Path) -> None:
+def test_the_table_grows_with_the_columns_of_all_images(tmp_path: Path) -> None:
     table = ObjectsCSV(tmp_path / "out" / "objects.csv")
     table.add("a", {"label": np.array([1, 2]), "area_px": np.array([3.0, 1 / 3])})
     table.add("none", {"label": np.array([], int), "area_px": np.array([])})
     table.add("b", {"label": np.array([1]), "area_px": np.array([5.0]), "area_um2": np.array([1.25])})
-    assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")] == []
+    assert [row["image"] for row in read_csv(table.path)] == ["a", "a", "b"]
     table.close()
     assert (tmp_path / "out" / "objects.csv").read_text().splitlines() == [
         "image,label,area_px,area_um2",
@@ -252,7 +262,7 @@ def test_files_are_the_same_as_without_a_second_thread(
     monkeypatch.setattr("scripts.handlers.segmentation.BESIDE_BYTES", 0)
     segment(sources, tmp_path / "at once", engine=FolderEvaluator)
     beside = files(tmp_path / "beside")
-    assert len(beside) == 4 * IMAGES + 1
+    assert len(beside) == 4 * IMAGES + 2
     assert beside == files(tmp_path / "at once")
 
 
@@ -272,32 +282,26 @@ def test_an_error_is_reported_for_its_image_and_the_others_are_saved(
         assert sorted(path.name for path in (tmp_path / "out" / kind).iterdir()) == [f"{k}.png" for k in range(IMAGES)]
 
 
-def folder_in_the_way(out: Path) -> None:
-    (out / "classes" / "1.png").mkdir(parents=True)
+def test_a_file_that_cannot_be_written_costs_its_image_alone(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment([str(folder / "0.png")], out, engine=FolderEvaluator)
+    (out / "classes" / "1.png").mkdir()
+    with pytest.raises(FolderErrors, match=r"1 of 4 images failed, the others(.|\n)*1\.png"):
+        segment(sorted(map(str, folder.iterdir())), out, engine=FolderEvaluator)
+    assert {path.name for path in (out / "overlays").iterdir()} == {"0.png", "2.png", "3.png"}
+    assert not list(out.rglob(".tmp*"))
 
 
-def file_in_the_way(out: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_stops_the_run(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
     out.mkdir()
     (out / "probabilities").write_text("not a folder")
-
-
-@pytest.mark.parametrize(
-    "hinder, message, complete",
-    [(folder_in_the_way, "1.png", ["0"]), (file_in_the_way, "cannot write into the folder", [])],
-)
-def test_a_file_that_cannot_be_written_stops_the_run_and_leaves_nothing_unfinished(
-    hinder: Any, message: str, complete: list[str], folder: Path, tmp_path: Path
-) -> None:
-    for k in range(IMAGES, 10):
-        shutil.copy(folder / "0.png", folder / f"{k}.png")
-    out = tmp_path / "out"
-    hinder(out)
-    with pytest.raises(OSError, match=message):
-        segment(sorted(map(str, folder.iterdir())), out, engine=FolderEvaluator)
-    left = {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
-    assert not [path for path in left if path.name.startswith(".tmp")]
-    assert {path.stem for path in left if path.parent.name == "overlays"} == set(complete)
-    assert Path("objects.csv") not in left
+    network, calls = Threshold(), []
+    network.register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(OSError, match="cannot write into the folder"):
+        segment(sorted(map(str, folder.iterdir())), out, network, engine=FolderEvaluator)
+    assert len(calls) <= 2
+    assert not list(out.rglob(".*"))
 
 
 def test_ctrl_c_leaves_the_images_before_complete_and_nothing_unfinished(sources: list[str], tmp_path: Path) -> None:
@@ -313,7 +317,239 @@ def test_ctrl_c_leaves_the_images_before_complete_and_nothing_unfinished(sources
         segment(sources, tmp_path / "out", engine=FolderEvaluator, more=[Stop()])
     expected = {f"{kind}/{k}.{end}" for kind, end in (("classes", "png"), ("overlays", "png")) for k in (0, 1)}
     expected |= {f"{kind}/{k}.tif" for kind in ("probabilities", "instances") for k in (0, 1)}
+    expected |= {"objects.csv", "results.jsonl"}
     assert files(tmp_path / "out").keys() == expected
+
+
+# The user's files
+
+
+def segment_again(sources: list[str], output_dir: Path, **options: Any) -> list[str]:
+    """Segment with `skip_finished`. Returns the sources that were segmented."""
+    saver = SegmentationSaver(output_dir, skip_finished=True, **options)
+    items = saver.unfinished([{"image": source} for source in sources])
+    FolderEvaluator(
+        device="cpu",
+        val_data_loader=DataLoader(TolerantDataset(items, LOAD), batch_size=1),
+        network=Threshold(),
+        postprocessing=Compose([*CLASSES, InstancesFromScoresd("prob")]),
+        prepare_batch=lambda batch, *_, **__: (batch["image"], None),
+        val_handlers=[saver],
+    ).run()
+    return [str(item["image"]) for item in items]
+
+
+@pytest.mark.parametrize("kind", ["classes", "probabilities", "instances", "overlays"])
+def test_results_never_replace_the_images(kind: str, tmp_path: Path) -> None:
+    (tmp_path / kind).mkdir()
+    suffix = ".png" if kind == "overlays" else ".tif"
+    path = tmp_path / kind / f"cells{suffix}"
+    tifffile.imwrite(path, PLANE) if suffix == ".tif" else Image.fromarray(PLANE).save(path)
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=rf"{kind}/cells.*replace its source.*output_dir"):
+        segment([str(path)], tmp_path, engine=FolderEvaluator)
+    assert files(tmp_path) == before
+
+
+def test_results_never_replace_the_labels_of_a_data_set(tmp_path: Path) -> None:
+    for kind in ("images", "instances"):
+        (tmp_path / kind).mkdir()
+        tifffile.imwrite(tmp_path / kind / "a.tif", PLANE)
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=r"instances/a\.tif would be replaced.*output_dir"):
+        segment([str(tmp_path / "images" / "a.tif")], tmp_path, engine=FolderEvaluator)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["objects.csv", "classes.csv", "results.jsonl"])
+def test_a_table_of_the_user_is_never_replaced(name: str, tmp_path: Path, png: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("cell,treatment\n1,control\n")
+    with pytest.raises(ValueError, match=f"{name} would be replaced"):
+        segment([png], out, engine=FolderEvaluator, class_names=["membrane", "cell"])
+    assert files(out) == {name: b"cell,treatment\n1,control\n"}
+
+
+def test_earlier_results_are_replaced(tmp_path: Path, png: str) -> None:
+    segment([png], tmp_path / "out")
+    expected = files(tmp_path / "out")
+    (tmp_path / "out" / "classes" / "cells.png").write_text("edited")
+    segment([png], tmp_path / "out")
+    assert files(tmp_path / "out") == expected
+    (tmp_path / "out" / "results.jsonl").unlink()  # results of version 0.8 and earlier
+    segment([png], tmp_path / "out")
+    assert files(tmp_path / "out") == expected
+
+
+def test_a_second_process_in_the_folder_is_refused(tmp_path: Path, png: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        (out / ".lock").write_text(json.dumps({"pid": other.pid, "host": socket.gethostname()}))
+        with pytest.raises(RuntimeError, match=rf"in use by process {other.pid}"):
+            segment([png], out)
+        assert [path.name for path in out.iterdir()] == [".lock"]
+        other.kill()
+    segment([png], out)
+    assert not (out / ".lock").exists()
+
+
+# Going on after an interruption
+
+
+class StopAt:
+    """Interrupt the run at an image, counted from 1."""
+
+    def __init__(self, image: int) -> None:
+        self.image = image
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.stop)
+
+    def stop(self, engine: Engine) -> None:
+        if engine.state.iteration == self.image:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4])
+def test_an_interrupted_run_that_goes_on_gives_the_files_of_an_uninterrupted_one(
+    stop: int, sources: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    segment(sources, tmp_path / "whole", engine=FolderEvaluator)
+    with pytest.raises(KeyboardInterrupt):
+        segment(sources, tmp_path / "out", engine=FolderEvaluator, more=[StopAt(stop)])
+    with caplog.at_level(logging.INFO):
+        again = segment_again(sources, tmp_path / "out")
+    assert again == sources[stop - 1 :]
+    assert f"{stop - 1} of {IMAGES} images are finished" in caplog.text
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    assert segment_again(sources, tmp_path / "out") == []
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_stacks_are_finished_as_whole_files(tmp_path: Path) -> None:
+    for name in ("a.tif", "b.tif"):
+        tifffile.imwrite(tmp_path / name, np.stack([PLANE, PLANE[::-1]]), photometric="minisblack")
+    sources = [f"{tmp_path}/{name}#page={page}" for name in ("a.tif", "b.tif") for page in (0, 1)]
+    segment(sources, tmp_path / "whole", engine=FolderEvaluator)
+    with pytest.raises(KeyboardInterrupt):
+        segment(sources, tmp_path / "out", engine=FolderEvaluator, more=[StopAt(4)])
+    assert segment_again(sources, tmp_path / "out") == sources[2:]
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_what_has_changed_is_segmented_again(sources: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment(sources, out, engine=FolderEvaluator, overlays=False)
+    (out / "classes" / "1.png").unlink()
+    Image.fromarray(PLANE).save(sources[2])
+    assert segment_again(sources, out, overlays=False) == sources[1:3]
+    assert segment_again(sources, out) == sources  # no overlays yet
+    assert segment_again(sources, out) == []
+
+
+def test_results_of_other_settings_are_not_mixed(sources: list[str], tmp_path: Path) -> None:
+    segment(sources, tmp_path / "out", engine=FolderEvaluator, settings={"min_area": "0", "weights": "sha256 1"})
+    before = files(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"min_area 0 \(now 40\).*skip_finished"):
+        segment_again(sources, tmp_path / "out", settings={"min_area": "40", "weights": "sha256 1"})
+    assert files(tmp_path / "out") == before
+
+
+def test_results_that_an_interrupted_repetition_left_are_not_finished(sources: list[str], tmp_path: Path) -> None:
+    """After a run with other settings was stopped, the later images have results of the first settings."""
+    out = tmp_path / "out"
+    segment(sources, out, engine=FolderEvaluator, settings={"min_area": "0"})
+    with pytest.raises(KeyboardInterrupt):
+        segment(sources, out, engine=FolderEvaluator, settings={"min_area": "9"}, more=[StopAt(3)])
+    assert segment_again(sources, out, settings={"min_area": "9"}) == sources[2:]
+
+
+def test_a_cut_record_loses_its_last_image(sources: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment(sources, out, engine=FolderEvaluator)
+    record = (out / "results.jsonl").read_bytes()
+    (out / "results.jsonl").write_bytes(record[:-10])
+    assert segment_again(sources, out) == sources[-1:]
+    (out / "results.jsonl").write_bytes(b"")  # after a power cut
+    assert segment_again(sources, out) == sources
+
+
+def test_names_that_are_formulas_or_no_utf_8_cost_nothing(folder: Path, tmp_path: Path) -> None:
+    for name in (b"=1+1.png", b"caf\xe9.png", b"esc\x1b[2J.png", b"line\nbreak.png"):
+        shutil.copy(folder / "0.png", os.path.join(os.fsencode(folder), name))
+    sources = sorted(map(str, folder.iterdir()))
+    segment(sources, tmp_path / "out", engine=FolderEvaluator)
+    text = (tmp_path / "out" / "objects.csv").read_text()
+    assert {"'=1+1.png", r"caf\xe9.png", r"esc\x1b[2J.png", r"line\nbreak.png"} <= {
+        row["image"] for row in read_csv(tmp_path / "out" / "objects.csv")
+    }
+    assert "\x1b" not in text
+    assert segment_again(sources, tmp_path / "out") == []
+    assert len(os.listdir(os.fsencode(tmp_path / "out" / "classes"))) == IMAGES + 4
+
+
+def test_a_result_name_that_is_too_long_costs_its_image_alone(folder: Path, tmp_path: Path) -> None:
+    long = folder / ("n" * 251 + ".tif")
+    tifffile.imwrite(long, np.stack([PLANE, PLANE]), photometric="minisblack")
+    sources = [*sorted(map(str, folder.glob("*.png"))), f"{long}#page=0", f"{long}#page=1"]  # overlays: n..._0000.png
+    with pytest.raises(FolderErrors, match=r"2 of 6 images failed, the others(.|\n)*too long"):
+        segment(sources, tmp_path / "out", engine=FolderEvaluator)
+    assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == [f"{k}.png" for k in range(4)]
+
+
+def test_a_second_run_of_one_evaluator_gives_the_same_names(tmp_path: Path) -> None:
+    sources = []
+    for folder in ("01", "02"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(PLANE).save(tmp_path / folder / "t.png")
+        sources.append(str(tmp_path / folder / "t.png"))
+    data = [{"image": sources[0]}]
+    dataset = TolerantDataset(data, LOAD)
+    evaluator = FolderEvaluator(
+        device="cpu",
+        val_data_loader=DataLoader(dataset, batch_size=1),
+        network=Threshold(),
+        postprocessing=Compose([*CLASSES, InstancesFromScoresd("prob")]),
+        prepare_batch=lambda batch, *_, **__: (batch["image"], None),
+        val_handlers=[SegmentationSaver(tmp_path / "out")],
+    )
+    evaluator.run()
+    dataset.data = [{"image": sources[1]}]
+    evaluator.run()
+    assert [path.name for path in (tmp_path / "out" / "classes").iterdir()] == ["t.png"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of 300 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_images_before(small_disk: Path, folder: Path, tmp_path: Path) -> None:
+    for k in range(IMAGES, 60):
+        shutil.copy(folder / "0.png", folder / f"{k:02d}.png")
+    sources = sorted(map(str, folder.iterdir()))
+    with pytest.raises(OSError, match="No space left"):
+        segment(sources, small_disk, engine=FolderEvaluator)
+    assert not list(small_disk.rglob(".*"))
+    rows = {row["image"] for row in read_csv(small_disk / "objects.csv")}
+    saved = {f"{path.stem}.png" for path in (small_disk / "probabilities").iterdir()}
+    assert len(rows) > 5
+    assert rows <= saved
+    assert len(saved - rows) <= 1
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    again = segment_again(sources, small_disk)
+    assert len(again) in (60 - len(rows), 61 - len(rows))
+    segment(sources, tmp_path / "whole", engine=FolderEvaluator)
+    assert files(small_disk) == files(tmp_path / "whole")
 
 
 # The second thread
