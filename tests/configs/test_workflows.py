@@ -255,8 +255,8 @@ def test_results_of_other_weights_are_not_mixed(trained, tiny_dataset, segment, 
     assert re.search(r"weights sha256 \w+ \(now sha256 \w+\)", str(root_cause(refused.value)))
 
 
-def test_weights_that_are_no_numbers_give_an_error_and_no_result(trained, tiny_dataset, segment, tmp_path):
-    write_weights(trained, tmp_path, float("nan"))
+def test_scores_that_overflow_are_an_error_and_give_no_result(trained, tiny_dataset, segment, tmp_path):
+    write_weights(trained, tmp_path, 1e20)  # the scores overflow
     with pytest.raises(RuntimeError) as failed:
         segment(tiny_dataset / "images", ckpt_path=str(tmp_path / "model.pt"))
     assert re.search("all 4 images failed.*NaN or infinite", str(root_cause(failed.value)))
