@@ -36,6 +36,7 @@ The packages hold everything that a configuration of the bundle may name.
 |------------|------------------------------------------------------------|
 | `engines`  | evaluator that continues after a failed image              |
 | `losses`   | the weighted loss of the paper                             |
+| `options`  | table of all public settings, with types and ranges        |
 | `settings` | settings of a training, in `model.json` beside the weights |
 
 `scripts` is part of the published bundle and imports nothing else of the project's repository. `checks`, `compiled`,

@@ -6,7 +6,7 @@
 | `class_names`                            | name of each class, class 0 first                               |
 | `intensity`, `flatten`                   | how grey values are scaled                                      |
 | `threshold`, `min_area`, ...             | how scores become objects                                       |
-| `label_kind`, `separation_gap`           | how labels are read, for evaluations                            |
+| `label_kind`, `label_values`, ...        | how labels are read, for evaluations                            |
 | `training`                               | data set, images, pixel size, key metric and its best value     |
 | `version`, `sha256`                      | version of this project; checksum of the weights                |
 
@@ -23,10 +23,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from .io.files import replacing, sha256_of, write_json
 from .networks.unet import RonnebergerUNet
+from .options import SETTINGS, converted
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +47,6 @@ CHOICES = (  # weights give results with other values, too
     *("intensity", "flatten"),
     *("threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border"),
 )
-Pixels = Annotated[int, Field(ge=0)]
 
 
 class Training(BaseModel):
@@ -70,7 +79,7 @@ class ModelSettings(BaseModel):
         intensity, flatten: as in `scripts.transforms.NormalizeImaged`.
         threshold, min_area, fill_holes, split_necks, close_gaps, field_border: as in
             `scripts.transforms.InstancesFromScoresd`.
-        label_kind, separation_gap: how labels are read, as in `scripts.transforms.InstanceLabelsd`.
+        label_kind, label_values, separation_gap: how labels are read, as in `scripts.transforms.InstanceLabelsd`.
         key_metric: score of the best weights, as in `scripts.metrics.key_metric`.
         training: facts about the training.
         version: of this project, when the weights were written.
@@ -88,19 +97,20 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: dict[str, Any] | None = Field(default_factory=dict)
-    in_channels: Annotated[int, Field(ge=1)] = 1
-    out_channels: Annotated[int, Field(ge=1)] = 2
-    class_names: Annotated[list[str], Field(min_length=2)] = ["membrane", "cell"]
+    in_channels: int = 1
+    out_channels: int = 2
+    class_names: list[str] = ["membrane", "cell"]
     intensity: Literal["z_score", "percentile"] = "z_score"
-    flatten: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-    min_area: Pixels = 0
-    fill_holes: Pixels = 0
-    split_necks: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
-    close_gaps: Pixels = 0
-    field_border: Pixels = 0
+    flatten: float = 0
+    threshold: float = 0.5
+    min_area: int = 0
+    fill_holes: int = 0
+    split_necks: float = 0
+    close_gaps: int = 0
+    field_border: int = 0
     label_kind: Literal["binary", "instances", "classes"] = "binary"
-    separation_gap: Pixels = 1
+    label_values: list[int] | dict[int, int] | None = None
+    separation_gap: int = 1
     key_metric: str = "mean_dice"
     training: Training = Training()
     version: str | None = None
@@ -111,6 +121,12 @@ class ModelSettings(BaseModel):
     def source(self) -> str | None:
         """The file of these settings. None: no file, the defaults."""
         return self._source
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_range(cls, value: Any, info: ValidationInfo) -> Any:
+        """Check type and range by the table of public settings."""
+        return converted(str(info.field_name), value) if info.field_name in SETTINGS else value
 
     @model_validator(mode="after")
     def _check_classes(self) -> ModelSettings:
@@ -195,7 +211,11 @@ def read_settings(weights: str | Path) -> ModelSettings | None:
 
 
 def model_settings(
-    weights: str | Path | None = None, exported: Any = None, new_classes: bool = False, **given: Any
+    weights: str | Path | None = None,
+    exported: Any = None,
+    new_classes: bool = False,
+    checks: object = None,
+    **given: Any,
 ) -> ModelSettings:
     """Combine the settings of weights with given settings.
 
@@ -207,6 +227,7 @@ def model_settings(
         weights: file of weights to use, or to start a training from. None: new weights.
         exported: a `scripts.inferers.ExportedNetwork` in place of `weights`. None: not used.
         new_classes: for trainings: the weights may learn classes with other names.
+        checks: result of `scripts.options.check_config`, which converts the given values before MONAI passes them here.
         given: fields of `ModelSettings`. None: not given.
 
     Raises:
@@ -326,9 +347,14 @@ def _validated(values: Mapping[str, Any], source: str | None = None) -> ModelSet
     try:
         return ModelSettings.model_validate(values)
     except ValidationError as error:
-        wrong = [(".".join(map(str, one["loc"])), one["input"], one["msg"]) for one in error.errors()]
-        told = [f"{name} is {value!r}: {message}" if name else message for name, value, message in wrong]
+        told = [_told(one) for one in error.errors()]
         raise ValueError(": ".join([*([source] if source else []), "; ".join(told)])) from None
+
+
+def _told(error: Mapping[str, Any]) -> str:
+    """Write an error of pydantic. Our own errors name the setting."""
+    own = error.get("ctx", {}).get("error")
+    return str(own) if own else f"{'.'.join(map(str, error['loc']))} is {error['input']!r}: {error['msg']}"
 
 
 def _settings_of_export(exported: Any) -> ModelSettings | None:

@@ -1,7 +1,8 @@
 """Check the changes of a command line to a config before anything is built.
 
 `monai.bundle run` adds an unknown key to the config without a warning, and nothing reads the key: `--max_epoch 3`
-trains for all 400 epochs. Here a key must exist or be an argument of its component, and a number stays a number.
+trains for all 400 epochs. Here a key must exist or be an argument of its component, and a number stays a number. The
+settings of this bundle have types and ranges, too, in the table `scripts.options`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ WORDS = {"true": True, "false": False, "null": None, "~": None}  # YAML's words;
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # YAML 1.1 reads 1e-3, without a point, as text
 MARKS = ("$", "@", "%")  # expression, reference, macro: types are known only after resolving
 
+READ_BY_MONAI = ("imports", "initialize", "run", "finalize", "_meta_")
+
 _MISSING = object()
 
 
@@ -47,14 +50,56 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         >>> check_overrides({"optimizer": {"lr": 0.1}}, {"optimizer#lr": "1e-3"})
         {'optimizer#lr': 0.001}
     """
-    parser = ConfigParser(dict(config))
+    parser, table = ConfigParser(dict(config)), settings_table(config)
     checked = {}
     for id, given in overrides.items():
-        _check_id(parser, id)
+        _check_id(parser, id, table)
         value = _as_yaml(given)
-        _check_kind(id, parser.get(id), value)
+        if table is not None and id in table.SETTINGS:
+            value = _converted(table, id, value)
+        else:
+            _check_kind(id, parser.get(id), value)
         checked[id] = "$None" if value is None else _with_hashes(value)
     return checked
+
+
+def check_changes(content: Mapping[str, Any], base: Mapping[str, Any], merged: Mapping[str, Any]) -> None:
+    """Refuse keys that nothing reads, misspelt arguments and wrong values in a file of changes.
+
+    Args:
+        content: keys and values of the file.
+        base: the other files of the workflow, merged.
+        merged: all files, merged. A new key is known if another key refers to it.
+
+    Raises:
+        UsageError: the message names the key and similar keys.
+
+    Example:
+        >>> check_changes({"max_epochs": 3}, {"max_epochs": 400}, {"max_epochs": 3})
+    """
+    parser, table = ConfigParser({**base}), settings_table(merged)
+    referenced = set(re.findall(r"[@%](\w+)", repr(merged)))
+    for key, value in content.items():
+        id = key.lstrip("+")
+        top = _split(id)[0]
+        own = top not in base and (top in referenced or _is_run(value))
+        if not own and top not in READ_BY_MONAI:
+            _check_id(parser, id, table)
+        if table is not None:
+            _converted(table, id, value)
+
+
+def settings_table(config: Mapping[str, Any]) -> Any | None:
+    """Find the table of settings that belongs to a config, the module `scripts.options`; None for other bundles.
+
+    Example:
+        >>> settings_table({"max_epochs": 3}) is None
+        True
+    """
+    checks = config.get("checks")
+    if not isinstance(checks, Mapping) or checks.get("_target_") != "scripts.options.check_config":
+        return None
+    return find_component("scripts.options")
 
 
 def close_ids(id: str, known: Iterable[str]) -> list[str]:
@@ -92,15 +137,16 @@ def _split(id: str) -> list[str]:
     return ReferenceResolver.split_id(id)
 
 
-def _check_id(parser: ConfigParser, id: str) -> None:
-    """Raise UsageError unless the id exists or is an argument of its component."""
+def _check_id(parser: ConfigParser, id: str, table: Any | None = None) -> None:
+    """Raise UsageError unless the id exists or is an argument of its component. The table knows more names."""
     *above, name = _split(id)
     exact = all(part and part == part.strip() and part[0] != "-" for part in (*above, name))  # MONAI is less strict
     if exact and id in parser:
         return
     shown, section = "#".join([*above, name]), "#".join(above)
     parent = parser.get(section, _MISSING)
-    hint = did_you_mean(close_ids(id, known_ids(parser.get())))
+    near = table.similar(name, [str(key) for key in parser.get()]) if table is not None and not above else []
+    hint = did_you_mean(near or close_ids(id, known_ids(parser.get())))
     if above and isinstance(parent, str):
         hint = did_you_mean(close_ids(name, known_ids(parser.get())))
         raise UsageError(f"unknown key '{shown}': '{section}' is {parent!r}, which has no keys of its own{hint}")
@@ -169,6 +215,19 @@ def _as_yaml(value: Any) -> Any:
         if NUMBER.fullmatch(value):
             return float(value)
     return value
+
+
+def _converted(table: Any, name: str, value: Any) -> Any:
+    """Check the value of a public setting by the table, and convert it. Expressions and references pass."""
+    try:
+        return table.checked({name: value}).get(name, value)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _is_run(value: Any) -> bool:
+    """Whether a value is a list of steps to run, or an alias of such a list."""
+    return value == "@run" or (isinstance(value, list) and all(str(step).startswith("$") for step in value))
 
 
 def _with_hashes(value: Any) -> Any:

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +16,11 @@ from typing import Any
 import yaml
 from monai.bundle import ConfigParser, update_kwargs
 from monai.bundle import run as monai_run
-from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, merge_kv
 
 from .errors import RunError, UsageError, did_you_mean
 from .failures import explain
-from .overrides import MARKS, check_overrides, close_ids
+from .overrides import MARKS, check_changes, check_overrides, close_ids
 from .package import INSTALLED, InstalledWorkflow
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents[1:3] if (folder / "configs").is_dir())
@@ -84,6 +85,7 @@ def run(
         if INSTALLED and fixed.get("workflow_name", "ConfigWorkflow") == "ConfigWorkflow":
             fixed["workflow_name"] = InstalledWorkflow
         fixed["config_file"] = files if len(files) > 1 else files[0]
+        _check_files(files, config)
         known = {**tracking_keys(merged.get("tracking")), **config}  # MONAI adds tracking keys that the config lacks
         changes = check_overrides(known, {key: value for key, value in merged.items() if key not in FIXED})
         try:
@@ -181,6 +183,27 @@ def merge_files(option: str, files: list[str]) -> dict[str, Any]:
             return ConfigParser.load_config_files(files)
         except (UserWarning, ValueError, KeyError) as error:  # +key without its base; a#b without a
             raise UsageError(f"{option} {', '.join(files)} do not fit together: {error}") from error
+
+
+def _check_files(files: list[str], config: Mapping[str, Any]) -> None:
+    """Check the files of changes, after the first. The message names the file, and the files that it changes."""
+    contents = {name: read_file("--config_file", name) for name in files} if len(files) > 1 else {}
+    for name in files[1:]:
+        base = ConfigParser({})
+        for other, content in contents.items():
+            for key, value in deepcopy(content).items() if other != name else ():
+                merge_kv(base, key, value)
+        try:
+            check_changes(contents[name], base.get(), config)
+        except UsageError as error:
+            others = " and ".join(_shown(other) for other in files if other != name)
+            raise UsageError(f"{_shown(name)} (changes of {others}): {error}") from error
+
+
+def _shown(name: str) -> str:
+    """Shorten the path of a file of this bundle."""
+    path = Path(name).resolve()
+    return str(path.relative_to(ROOT)) if path.parent == ROOT / "configs" else name
 
 
 def _metadata_files(given: Any, config_file: str) -> list[str]:

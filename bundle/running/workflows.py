@@ -16,7 +16,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from .errors import UsageError, did_you_mean
-from .overrides import MARKS, WORDS, check_overrides, close_ids
+from .overrides import MARKS, WORDS, check_overrides
 from .program import CALLED_AS
 from .run import FIXED, ROOT, merge_files, read_file, run, tracking_keys
 
@@ -26,7 +26,6 @@ TRAIN, EVALUATE, INFERENCE = (str(CONFIGS / f"{name}.yaml") for name in WORKFLOW
 WEIGHTS = str(ROOT / "models" / "model.pt")  # of this bundle
 LABELLED = "a folder with images/ and labels/"
 OF_RUN = {*FIXED, "args_file"} - {"meta_file", "logging_file", "tracking"}  # arguments that only `run` takes
-READ_BY_MONAI = ("imports", "initialize", "run", "finalize", "_meta_")
 OPTIONS = ("output", "overlay", "weights", "trace")
 EXPORTED = "an exported network; segment takes it as --backend, other commands need the weights (.pt) themselves"
 NO_WEIGHTS = {  # by suffix
@@ -211,8 +210,8 @@ def _with_overlays(given: str | list[str] | None, bases: list[str], key: Mapping
         all files in order; keys and values of the overlays.
 
     Raises:
-        UsageError: an overlay does not exist, cannot be read, or sets a key that the workflow never reads; a misspelt
-            option of these commands, which arrives as a key.
+        UsageError: an overlay does not exist or cannot be read; a misspelt option of these commands, which arrives as a
+            key. `run` checks the keys of overlays.
     """
     names = given.strip("[]").split(",") if isinstance(given, str) else given or []
     overlays = {file: read_file("--overlay", file) for file in map(_overlay_file, names)}
@@ -222,12 +221,6 @@ def _with_overlays(given: str | list[str] | None, bases: list[str], key: Mapping
         near = get_close_matches(name, OPTIONS, n=1, cutoff=0.7)
         if near:
             raise UsageError(f"unknown key '{name}'{did_you_mean(f'--{option}' for option in near)}")
-    read = {*known, *READ_BY_MONAI, *re.findall(r"[@%](\w+)", repr(overlays))}
-    for file, content in overlays.items():
-        for name in content:
-            if _top(name) not in read:
-                near, where = close_ids(_top(name), known), " and ".join(f"configs/{Path(base).name}" for base in bases)
-                raise UsageError(f"--overlay {file}: unknown key '{name}', not used by {where}{did_you_mean(near)}")
     return [bases[0], *overlays, *bases[1:]], {name: content[name] for content in overlays.values() for name in content}
 
 

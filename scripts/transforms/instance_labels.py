@@ -111,7 +111,7 @@ class InstanceLabelsd(MapTransform):
         )
         check_choice("kind", kind, KINDS)
         if class_values is not None and kind != "classes":
-            raise ValueError(f'class_values needs kind "classes", got {kind!r}')
+            raise ValueError(f"values of classes (label_values) need label_kind classes, got {kind}")
         if out_channels < 2:
             raise ValueError(f"out_channels must be at least 2 (background is a class), got {out_channels}")
         self.markers_key = markers_key
@@ -171,16 +171,29 @@ class InstanceLabelsd(MapTransform):
     def _to_classes(self, values: np.ndarray, annotated: np.ndarray) -> np.ndarray:
         unknown = np.setdiff1d(values[annotated], list(self.class_of))
         if len(unknown):
-            raise ValueError(
-                f"found the values {', '.join(f'{value:g}' for value in unknown[:8])}, which are not classes. "
-                f"Expected {', '.join(f'{value:g}' for value in self.class_of)}. "
-                f"Raise out_channels (now {self.out_channels}), list the values in class_values, set ignore_value, "
-                'or choose kind "binary" or "instances".'
-            )
+            raise ValueError(_not_classes(unknown, np.unique(values[annotated]), self.class_of, self.out_channels))
         classes = np.zeros(values.shape, dtype=np.int32)
         for value, number in self.class_of.items():
             classes[annotated & (values == value)] = number
         return classes
+
+
+def _not_classes(unknown: np.ndarray, found: np.ndarray, class_of: Mapping[float, int], classes: int) -> str:
+    """Write the message for values that are no classes, with the settings that help."""
+    all_found, wrong, expected = (
+        ",".join(f"{value:g}" for value in list(values)[:8]) for values in (found, unknown, class_of)
+    )
+    if len(found) == classes and not (found % 1).any():
+        remedy = f'set --label_values "[{all_found}]" if these are the classes in order'
+    else:
+        remedy = (
+            f"name each of {len(found)} classes in --class_names, or give the class of each value as --label_values"
+        )
+    return (
+        f"found the values {all_found}; {wrong} are no classes. Expected {expected}. For classes, {remedy}. For "
+        "objects, set --label_kind instances (numbers) or binary (0 and not 0). For pixels without annotation, set "
+        "--label_instances#ignore_value"
+    )
 
 
 def _plane(image: np.ndarray) -> np.ndarray:
@@ -220,5 +233,7 @@ def _class_of(class_values: Mapping[int, int] | Sequence[int] | None, out_channe
     class_of = {float(value): int(number) for value, number in class_values.items()}
     wrong = sorted({number for number in class_of.values() if not 0 <= number < out_channels})
     if wrong:
-        raise ValueError(f"class_values leads to the classes {wrong}, but out_channels is {out_channels}")
+        raise ValueError(
+            f"label_values leads to the classes {wrong}, but class_names has {out_channels} (0 to {out_channels - 1})"
+        )
     return class_of

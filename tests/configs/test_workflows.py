@@ -131,7 +131,7 @@ def test_outputs_can_be_switched_off(tiny_dataset, segment):
 
 
 def test_class_maps_can_be_made_visible_and_say_what_their_values_mean(tiny_dataset, segment):
-    out = segment(tiny_dataset / "images" / "00.png", class_values=[0, 255])
+    out = segment(tiny_dataset / "images" / "00.png", class_map_values=[0, 255])
     assert set(np.unique(np.asarray(Image.open(out / "classes" / "00.png")))) <= {0, 255}
     rows = [(row["value"], row["class"]) for row in read_csv(out / "classes.csv")]
     assert rows == [("0", "membrane"), ("255", "cell")]

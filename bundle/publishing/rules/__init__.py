@@ -6,7 +6,7 @@ rule holds. The line therefore states what the rule requires.
 
 from __future__ import annotations
 
-from bundle.publishing.rules import card, configs, files, metadata, workflows
+from bundle.publishing.rules import card, configs, files, metadata, settings, workflows
 
 RULES = {
     "files": files.required_files,
@@ -21,6 +21,7 @@ RULES = {
     "imports": configs.imports,
     "overlays": configs.overlays,
     "components": configs.components,
+    "settings": settings.table,
     "logging": configs.logging,
     "paths": configs.absolute_paths,
     "agreement": workflows.agreement,

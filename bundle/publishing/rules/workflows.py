@@ -20,6 +20,7 @@ from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding
 from bundle.running.failures import explain
 
 PREPARATION = ("load", "channel_first", "normalize")  # steps before the network
+NOT_HERE = {("inference.yaml", "key_metric")}  # inference has no labels; in train.yaml the key is a name of a metric
 KEYS = ("keys", "allow_missing_keys")  # these differ: inference has no labels
 SMALL = {"network_def#features": [1, 2, 3, 4, 5], "device": "cpu"}  # properties do not depend on the network's width
 COMPUTED = (1, 2)  # n of "16*n + 172": 188 and 204 pixels, with real numbers
@@ -65,7 +66,7 @@ def _wrong_properties(bundle: Bundle, name: str, kind: str, overrides: dict[str,
         **overrides,
     )
     ids = {key: known[BundlePropertyConfig.ID] for key, known in workflow.properties.items()}
-    missing = [key for key, id in ids.items() if id not in workflow.parser]
+    missing = [key for key, id in ids.items() if id not in workflow.parser and (name, key) not in NOT_HERE]
     for key in missing:
         known = workflow.properties[key]
         needed = "required" if known[BundleProperty.REQUIRED] else "optional, MONAI's tools look for it"

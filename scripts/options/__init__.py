@@ -1,0 +1,15 @@
+"""The table of all public settings: type, range, unit and help of each key that users may set in `configs/`.
+
+| module   | content                                                                           |
+|----------|-----------------------------------------------------------------------------------|
+| `table`  | `SETTINGS`, a row for each key. New keys of configurations need a row             |
+| `kinds`  | types and ranges, for pydantic and for messages                                   |
+| `check`  | check and convert values, find similar names                                      |
+| `config` | the component `check_config`, which checks a whole configuration inside MONAI     |
+"""
+
+from .check import checked, converted, similar, unknown
+from .config import check_config
+from .table import GROUPS, SETTINGS, Setting
+
+__all__ = ["GROUPS", "SETTINGS", "Setting", "check_config", "checked", "converted", "similar", "unknown"]
