@@ -287,7 +287,7 @@ INFERENCE_AND_EVALUATION: dict[str, Setting] = {
         switch(), "show a bar of the tiles of each image", INFERENCE, also=("progress", "verbose")
     ),
     "served_instances": Setting(switch(), "MONAI Label gets object numbers instead of classes", INFERENCE),
-    "skip_finished": Setting(switch(), "skip images that have results", INFERENCE, also=("skip_existing", "overwrite")),
+    "skip_finished": Setting(switch(), "skip images that have results", INFERENCE, also=("skip_existing",)),
     "save_classes": Setting(switch(), "write class maps", INFERENCE),
     "class_map_values": Setting(
         or_null(listed(GREY, "a list of grey values from 0 to 255")),
