@@ -162,7 +162,7 @@ def damaged_files(image: np.ndarray, seed: int = 0) -> dict[str, tuple[bytes, bo
             files[f"cut{k}_{kind}{ending}"] = cut(content, rng), True
         for k in range(2):
             files[f"flipped{k}_{kind}{ending}"] = flipped(content, rng), ending in CHECKED
-        for size in (97, 30_000):
+        for size in (97, 3_000):
             files[f"declares_{size}_{kind}{ending}"] = lying(ending, content, size), True
         files[f"empty_{kind}{ending}"] = b"", True
     files["text.png"] = b"no image\n" * 50, True

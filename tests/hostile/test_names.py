@@ -38,7 +38,6 @@ NAMES: dict[str, bytes] = {
     "dollar": b"$HOME`id`.png",
     "null_word": b"null.png",
     "spaces": b" two  spaces .png",
-    "many_dots": b"...png",
     "umlauts": "zellkörner.png".encode(),
     "japanese": "細胞.png".encode(),
 }

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests.hostile.conftest import TINY
 from tests.hostile.program import Program
-from tests.hostile.samples import write_images
+from tests.hostile.samples import write_images, write_pairs
 
 SECONDS = 90  # a whole run; opening a FIFO waits for ever
 
@@ -161,3 +162,31 @@ def test_a_special_file_is_named_and_the_others_are_segmented(program: Program, 
     assert len(list((tmp_path / "out" / "classes").glob("0*.png"))) == 2, str(outcome)
     assert circle or not list((tmp_path / "out" / "classes").glob("bad*"))
     assert outcome.peak < 2 * 2**30
+
+
+@pytest.mark.parametrize("which", ["image", "label", "list", "weights", "split", "single image", "data of a header"])
+def test_a_fifo_anywhere_ends_with_its_name(program: Program, weights, tmp_path, which):
+    data, out = write_pairs(tmp_path / "data", count=3, size=64), tmp_path / "out"
+    words = ["train", data, "--output", out, *TINY, "--max_epochs=1", "--label_kind=instances"]
+    segment = ["segment", data / "images", "--output", out, "--weights", weights]
+    path = data / "bad.json"
+    match which:
+        case "image" | "label":
+            path = data / f"{which}s" / "01.png"
+            path.unlink()
+        case "list":
+            words[1] = path
+        case "weights":
+            words = [*segment[:-1], path := tmp_path / "bad.pt"]
+        case "split":
+            words.append(f"--split_file={path}")
+        case "single image":
+            words = ["segment", path := data / "bad.png", *segment[2:]]
+        case "data of a header":
+            head = "NRRD0004\ntype: uchar\ndimension: 2\nsizes: 96 96\nencoding: raw\ndata file: bad.raw\n"
+            (data / "images" / "bad.nrrd").write_text(head)
+            path, words = data / "images" / "bad.raw", segment
+    os.mkfifo(path)
+    outcome = program.run("bundle", *words, timeout=SECONDS)
+    assert outcome.code in (1, 2), str(outcome)
+    assert path.stem in outcome.last, str(outcome)
