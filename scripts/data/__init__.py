@@ -5,6 +5,7 @@
 | `find_images`, `find_pairs`                | list images, or images with their labels                          |
 | `natural_order`                            | sorts t2 before t10                                               |
 | `check_pairs`                              | compares the headers of images and labels                         |
+| `check_labels`                             | checks labels and pairs before a training, describes the labels   |
 | `split_datalist`, `save_split`             | split items into training and validation; save the split          |
 | `split_cell_tracking`                      | splits a data set of the Cell Tracking Challenge                  |
 | `TolerantDataset`                          | data set that reports damaged files instead of stopping           |
@@ -20,6 +21,7 @@ from .cell_tracking import split_cell_tracking
 from .datalist import find_images, find_pairs, natural_order
 from .datasets import ReadAheadLoader, ThreadCacheDataset, TolerantDataset, processes_for
 from .items import describe_failure, file_of, source_of
+from .label_check import check_labels
 from .pairs import check_pairs
 from .pixel_size import describe_training, pixel_size_of
 from .splits import save_split, split_datalist
@@ -29,6 +31,7 @@ __all__ = [
     "ThreadCacheDataset",
     "TolerantDataset",
     "annotated_pixels",
+    "check_labels",
     "check_pairs",
     "describe_failure",
     "describe_training",

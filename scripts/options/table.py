@@ -118,6 +118,11 @@ IMAGES_AND_LABELS: dict[str, Setting] = {
         TRAIN,
         also=("validation", "val_split", "validation_split", "val_percent", "val"),
     ),
+    "check_labels": Setting(
+        choice("refuse", "warn", "off"),
+        "labels that cannot be meant, and pairs that are mirrored: refuse, only warn, or do not look",
+        TRAIN,
+    ),
     "split_rule": Setting(choice("random", "last", "block", "all"), "rule of the split", TRAIN, also=("split",)),
     "fold": Setting(whole(), "number of the validation block, for split_rule block", TRAIN, also=("folds",)),
     "split_file": Setting(or_null(path("a file")), "split.json, to repeat a split", TRAIN, also=("split",)),
