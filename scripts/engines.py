@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.utils import CommonKeys, ensure_tuple
 
 from .data.items import describe_failure
 from .io.files import concerns_all_files
-from .io.names import shown
+from .io.names import shown, split_address
 
 SHOWN = 5
 
@@ -128,7 +128,7 @@ def engine_items(engine: Engine) -> list[dict[str, Any]]:
         ValueError: the output is not a list, as with `decollate=False`.
 
     Example:
-        >>> from ignite.engine import Engine
+        >>> from ignite.engine import Engine, Events
         >>> engine = Engine(lambda *_: None)
         >>> engine.state.batch, engine.state.output = [{"image": 1, "label": 2}], [{"image": 3, "pred": 4}]
         >>> engine_items(engine)
@@ -139,3 +139,35 @@ def engine_items(engine: Engine) -> list[dict[str, Any]]:
         raise ValueError(f"expected a list with one dictionary per image, got {type(output).__name__}. Decollate it")
     loaded = batch if isinstance(batch, list) and len(batch) == len(output) else [{}] * len(output)
     return [{**b, **o} for b, o in zip(loaded, output, strict=True)]
+
+
+def data_files(engine: Engine) -> tuple[list[str], list[str]]:
+    """List the images of an engine's data set, and all its files.
+
+    Returns:
+        addresses of the images; paths of images, labels and other files. Empty if the data set is no list of items.
+
+    Example:
+        >>> data_files(Engine(lambda *_: None))
+        ([], [])
+    """
+    data = getattr(getattr(getattr(engine, "data_loader", None), "dataset", None), "data", None)
+    items = [item for item in data if isinstance(item, Mapping)] if isinstance(data, Sequence) else []
+    images = [item[CommonKeys.IMAGE] for item in items if isinstance(item.get(CommonKeys.IMAGE), str)]
+    texts = [value for item in items for value in item.values() if isinstance(value, str)]
+    return images, list(dict.fromkeys(str(split_address(text)[0]) for text in texts))
+
+
+def raise_after_last(engine: Engine, owner: object, error: BaseException) -> None:
+    """Raise an engine's error from the last handler of EXCEPTION_RAISED. Call in each such handler, after cleaning up.
+
+    ignite leaves raising to the handlers. A handler that raises keeps later handlers from cleaning up.
+
+    Args:
+        engine: the engine.
+        owner: object whose method is the calling handler.
+        error: of the engine.
+    """
+    handlers = engine._event_handlers[Events.EXCEPTION_RAISED]  # ignite has no public list of handlers
+    if getattr(handlers[-1][0], "__self__", None) is owner:
+        raise error

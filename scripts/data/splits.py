@@ -17,7 +17,7 @@ import numpy as np
 
 from ..checks import check_choice
 from ..io.files import write_json
-from ..io.names import PathLike, image_suffix, split_address
+from ..io.names import PathLike, image_suffix, shown, split_address
 from .pairs import some
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def split_datalist(
         if not 0 < val_fraction < 1:
             raise ValueError(f"val_fraction must lie between 0 and 1, got {val_fraction}")
         split, rule = _by_rule(items, val_fraction, how, seed, fold)
-    if output:
+    if output and not (split_file and os.path.exists(output) and os.path.samefile(split_file, output)):
         save_split(output, split, items, rule)
     return split
 
@@ -123,6 +123,9 @@ def save_split(
         items: all items of the data set. Names start below the shared folder of the images. None: the items of `split`.
         rule: how the split was made, a note for the reader of the file.
 
+    Raises:
+        ValueError: the file exists and is no split, for example a list of images.
+
     Example:
         >>> import json
         >>> from pathlib import Path
@@ -131,9 +134,20 @@ def save_split(
         ['a.png']
     """
     everything = [item for part in PARTS for item in split[part]] if items is None else items
+    if os.path.exists(path) and not _is_split(Path(path)):
+        raise ValueError(f"{shown(path)} is no split and would be replaced: set output_dir to another folder")
     folder = _shared_folder(everything)
     content: dict[str, Any] = {part: [_name(item, folder) for item in split[part]] for part in PARTS}
     write_json(os.fspath(path), {**content, "rule": rule or {}})
+
+
+def _is_split(path: Path) -> bool:
+    """Check for a file by `save_split`. An empty file is left by a power cut."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return not text or all(isinstance(name, str) for part in PARTS for name in json.loads(text)[part])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _from_file(items: list[Item], path: Path) -> tuple[dict[str, list[Item]], dict[str, Any]]:
@@ -168,7 +182,7 @@ def _from_file(items: list[Item], path: Path) -> tuple[dict[str, list[Item]], di
         raise ValueError(f"split_file {path} names no images for {' and '.join(empty)}; expected one or more in each")
     left_out = len(items) - len(chosen["training"] | chosen["validation"])
     if left_out:
-        logger.info("split_file %s leaves out %d of %d images", path, left_out, len(items))
+        logger.info("split_file %s leaves out %d of %d images", shown(path), left_out, len(items))
     split = {part: [items[k] for k in sorted(chosen[part])] for part in PARTS}
     return split, {"how": "all" if is_all else "file", "split_file": str(path)}
 

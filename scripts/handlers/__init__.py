@@ -9,6 +9,7 @@
 | `EmReport`          | evaluator   | writes the EM challenge's metrics and `threshold_curves.png`               |
 | `ObjectReport`      | evaluator   | writes SEG, DET and instance scores, and `object_iou.png`                  |
 | `EvaluationPanels`  | evaluator   | writes `panels/<name>.png`: label, probability, prediction, error          |
+| `GuardFolder`       | any engine  | locks a folder, and refuses to replace the run's images and labels         |
 | `SegmentationSaver` | evaluator   | writes class maps, probabilities, instances, overlays and `objects.csv`    |
 | `RunSettings`       | any engine  | sends the configuration as run to TensorBoard and MLflow                   |
 | `RunFiles`          | evaluator   | sends the files of an evaluation to MLflow                                 |
@@ -44,6 +45,7 @@ _NAMES = {
     "checkpoints": ["BestWeights", "LoadWeights", "TrainingState", "load_weights"],
     "em_report": ["EmReport"],
     "figures": ["EvaluationPanels", "TrainingFigures"],
+    "guard": ["GuardFolder"],
     "history": ["HistoryCSV", "read_history"],
     "object_report": ["ObjectReport"],
     "progress": ["LossOnDevice", "ProgressBar", "loss_of"],

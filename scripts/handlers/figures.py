@@ -15,7 +15,7 @@ from monai.engines import Evaluator, Trainer
 from torch.utils.tensorboard import SummaryWriter
 
 from ..data.items import source_of
-from ..engines import engine_items
+from ..engines import data_files, engine_items
 from ..io.arrays import as_array
 from ..io.names import ResultNames
 from ..metrics.pixels import split_target, to_class_map
@@ -144,7 +144,11 @@ class EvaluationPanels:
 
     def attach(self, evaluator: Engine) -> None:
         """Follow an evaluator."""
+        evaluator.add_event_handler(Events.STARTED, self._start)
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def _start(self, evaluator: Engine) -> None:
+        self._names = ResultNames(data_files(evaluator)[0])
 
     def __call__(self, evaluator: Engine) -> None:
         """Draw the images of this iteration."""

@@ -173,6 +173,8 @@ class ObjectReport(ImageReport):
           output_dir: evaluation
     """
 
+    table = "objects_per_image"
+
     def __init__(self, output_dir: str | Path, valid_key: str | None = None, split: str = "validation") -> None:
         super().__init__(output_dir, split)
         self.valid_key = valid_key
@@ -187,10 +189,14 @@ class ObjectReport(ImageReport):
         valid = as_array(item[self.valid_key])[0] if self.valid_key else None
         return measure_frame(result, reference, markers, valid)
 
+    def row(self, measured: Any) -> dict[str, Any]:
+        """Give the scores of an image."""
+        return rounded(frame_row(measured))
+
     def write(self, names: Sequence[str], found: Sequence[Any]) -> None:
         """Write a row per image, a row per reference object, the scores of all, and the histogram of objects."""
         named = list(zip(names, found, strict=True))
-        rows = [{"image": name, **rounded(frame_row(frame))} for name, frame in named]
+        rows = [{"image": name, **self.row(frame)} for name, frame in named]
         write_csv(self.output_dir / "objects_per_image.csv", rows, ["image", *COLUMNS])
         objects = [
             {"image": name, "label": label, "area": area, **rounded({"jaccard": jaccard})}

@@ -15,9 +15,11 @@ from monai.utils import string_list_all_gather
 
 from ..data.annotation import annotated_pixels
 from ..data.items import source_of
-from ..engines import engine_items
+from ..engines import engine_items, raise_after_last
 from ..io.arrays import as_array
 from ..io.files import write_csv, write_json
+from ..io.names import shown
+from ..io.tables import GrowingCSV
 from ..metrics.images import measure_once
 from ..metrics.pixels import dice_per_class, image_confusion, iou_per_class, nan_mean, pixel_error
 
@@ -80,14 +82,20 @@ class ImageReport(ABC):
     The first of several processes writes the files, with the images of all processes. Samplers may repeat an image to
     give every process the same number. A repeated image counts once.
 
+    Rows of `table` are written to `<table>.unfinished.csv` as images are measured, so that an interrupted evaluation
+    keeps them. The file is removed at the end.
+
     Args:
         output_dir: folder of the files.
         split: name of the data, e.g. "validation", for the reader of the files.
     """
 
+    table = ""  # name of the table with a row per image
+
     def __init__(self, output_dir: str | Path, split: str) -> None:
         self.output_dir = Path(output_dir)
         self.split = split
+        self._rows: GrowingCSV | None = None
         self._found: list[tuple[str, Any]] = []
 
     @abstractmethod
@@ -106,27 +114,46 @@ class ImageReport(ABC):
     def write(self, names: Sequence[str], found: Sequence[Any]) -> None:
         """Write the files, given the name of each image and the result of `measure_image`."""
 
+    def row(self, measured: Any) -> dict[str, Any]:
+        """Give the row of an image for the table of an unfinished run. {}: no such table."""
+        return {}
+
     def attach(self, evaluator: Engine) -> None:
         """Follow an evaluator."""
         evaluator.add_event_handler(Events.STARTED, self._reset)
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         evaluator.add_event_handler(Events.COMPLETED, self._finish)
+        evaluator.add_event_handler(Events.EXCEPTION_RAISED, self._give_up)
+
+    def _give_up(self, evaluator: Engine, error: BaseException) -> None:
+        if self._rows is not None:
+            self._rows.close()
+        raise_after_last(evaluator, self, error)
 
     def _reset(self, _: Engine) -> None:
         self._found = []
+        rank = f".{idist.get_rank()}" if idist.get_world_size() > 1 else ""
+        path = self.output_dir / f"{self.table}.unfinished{rank}.csv"
+        self._rows = GrowingCSV(path) if self.table else None
 
     def _collect(self, evaluator: Engine) -> None:
         for item in engine_items(evaluator):
             name = source_of(item) or f"image {len(self._found)} of process {idist.get_rank()}"
             try:
-                self._found.append((name, self.measure_image(item, evaluator)))
+                measured = self.measure_image(item, evaluator)
             except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
+                raise ValueError(f"{shown(name)}: {error}") from error
+            self._found.append((name, measured))
+            if self._rows is not None:
+                self._rows.add([{"image": Path(name).name, **self.row(measured)}])
 
     def _finish(self, _: Engine) -> None:
         found = _gathered(self._found)
         if idist.get_rank() == 0:
             self.write(_short_names([name for name, _ in found]), [measured for _, measured in found])
+        if self._rows is not None:
+            self._rows.close()
+            self._rows.path.unlink(missing_ok=True)
 
 
 class MetricsReport(ImageReport):
@@ -148,6 +175,8 @@ class MetricsReport(ImageReport):
           class_names: [background, cell]
     """
 
+    table = "metrics_per_image"
+
     def __init__(self, output_dir: str | Path, class_names: Sequence[str], split: str = "test") -> None:
         super().__init__(output_dir, split)
         self.class_names = list(class_names)
@@ -162,14 +191,16 @@ class MetricsReport(ImageReport):
         confusion = measure_once(evaluator, image_confusion, item["pred"], label, len(self.class_names))
         return confusion.tolist()
 
+    def row(self, measured: Any) -> dict[str, Any]:
+        """Give the measures of an image."""
+        confusion = np.array(measured, dtype=np.int64)
+        return {"annotated_pixels": int(confusion.sum()), **rounded(measure(confusion, self.class_names))}
+
     def write(self, names: Sequence[str], found: Sequence[Any]) -> None:
         """Write a row per image, and the means."""
         k = len(self.class_names)
         confusions = np.array(found, dtype=np.int64).reshape(-1, k, k)
-        rows = [
-            {"image": name, "annotated_pixels": int(c.sum()), **rounded(measure(c, self.class_names))}
-            for name, c in zip(names, confusions, strict=True)
-        ]
+        rows = [{"image": name, **self.row(confusion)} for name, confusion in zip(names, confusions, strict=True)]
         columns = ["image", "annotated_pixels", *measure(np.zeros((k, k), int), self.class_names)]
         write_csv(self.output_dir / "metrics_per_image.csv", rows, columns)
         write_json(self.output_dir / "metrics.json", summarise(confusions, self.class_names, self.split))

@@ -18,7 +18,7 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
 from ..data.items import source_of, spacing_of
-from ..engines import FolderEvaluator, concerns_all_images, engine_items
+from ..engines import FolderEvaluator, concerns_all_images, data_files, engine_items, raise_after_last
 from ..io.arrays import as_array
 from ..io.files import FolderError, write_csv
 from ..io.locks import FolderLock
@@ -204,7 +204,7 @@ class SegmentationSaver:
         first = idist.get_rank() == 0
         if first:
             self._cleanup.enter_context(FolderLock(self.output_dir))
-        listed, files = _data_of(evaluator)
+        listed, files = data_files(evaluator)
         images = self._listed if self._listed is not None else listed
         self._folder, self._store = self._folder_of(images)
         self._cleanup.callback(self._store.discard)
@@ -283,16 +283,7 @@ class SegmentationSaver:
             self._table.close(self._folder.order() if self.skip_finished else [])
         self._cleanup.close()
 
-    def _give_up(self, _: Engine, error: BaseException) -> None:
+    def _give_up(self, evaluator: Engine, error: BaseException) -> None:
         """Remove unfinished files when the run stops (Ctrl-C, a full disk). Complete results stay."""
         self._cleanup.close()
-        raise error  # ignite leaves raising to the handlers
-
-
-def _data_of(evaluator: Engine) -> tuple[list[str], list[str]]:
-    """List the images of an evaluator's data set, and all its files (labels). []: the data set is no list of items."""
-    data = getattr(getattr(getattr(evaluator, "data_loader", None), "dataset", None), "data", None)
-    items = [item for item in data if isinstance(item, Mapping)] if isinstance(data, Sequence) else []
-    images = [item["image"] for item in items if isinstance(item.get("image"), str)]
-    texts = [value for item in items for value in item.values() if isinstance(value, str)]
-    return images, [str(split_address(text)[0]) for text in texts]
+        raise_after_last(evaluator, self, error)

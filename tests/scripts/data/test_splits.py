@@ -165,3 +165,22 @@ def test_only_the_rule_all_lets_an_image_train_and_validate(rule: str, tmp_path:
         split_datalist(ITEMS, split_file=tmp_path / "split.json")
     (tmp_path / "split.json").write_text(f'{{"training": ["00"], "validation": ["01"], "rule": {rule}}}')
     assert split_datalist(ITEMS, split_file=tmp_path / "split.json")["validation"] == [ITEMS[1]]
+
+
+def test_a_list_of_images_is_never_replaced_by_a_split(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    for content in ('{"training": [{"image": "a.png", "label": "b.png"}]}', "my notes"):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"split\.json is no split and would be replaced"):
+            split_datalist([{"image": f"{k}.png"} for k in range(4)], output=path)
+        assert path.read_text() == content
+
+
+def test_the_split_file_itself_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    items = [{"image": str(tmp_path / f"{k}.png")} for k in range(4)]
+    split_datalist(items, output=path)
+    content = path.read_text().replace('"random"', '"random",\n    "note": "mine"')
+    path.write_text(content)
+    split_datalist(items, split_file=path, output=path)
+    assert path.read_text() == content

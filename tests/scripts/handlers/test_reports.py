@@ -106,3 +106,22 @@ def test_outputs_that_were_not_decollated_are_refused(tmp_path: Path) -> None:
     MetricsReport(tmp_path, NAMES).attach(evaluator)
     with pytest.raises(ValueError, match="expected a list with one dictionary per image, got dict"):
         evaluator.run([{"pred": torch.zeros(1, 1, 2, 2)}])
+
+
+def test_an_interrupted_evaluation_keeps_the_rows_of_the_images_before(tmp_path: Path) -> None:
+    def step(_: Engine, index: int) -> list[dict[str, Any]]:
+        if index == 2:
+            raise KeyboardInterrupt
+        return [_output(f"a/{index}.png", [[0, 1, 1, 1]], [[0, 0, 1, 1]])]
+
+    evaluator = Engine(step)
+    MetricsReport(tmp_path, NAMES).attach(evaluator)
+    with pytest.raises(KeyboardInterrupt):
+        evaluator.run(range(4))
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics_per_image.unfinished.csv"]
+    rows = read_csv(tmp_path / "metrics_per_image.unfinished.csv")
+    assert [(row["image"], row["pixel_error"]) for row in rows] == [("0.png", "0.25"), ("1.png", "0.25")]
+    evaluator = Engine(lambda *_: [_output("a/0.png", [[0, 1]], [[0, 1]])])
+    MetricsReport(tmp_path, NAMES).attach(evaluator)
+    evaluator.run(range(1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "metrics_per_image.csv"]
