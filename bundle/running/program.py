@@ -20,7 +20,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from .errors import RunError, UsageError, did_you_mean
-from .terminal import show
+from .terminal import printable, show
 
 TEXT = ("str", "str | None")  # annotations of arguments whose words stay as they are
 HELP_WORDS = ("-h", "--help", "help")
@@ -167,7 +167,7 @@ def _check_switches(function: Callable[..., Any], call: functools.partial[Any]) 
 
 
 def _complain(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
 
 
 def installed(name: str = "original-unet") -> None:

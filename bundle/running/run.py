@@ -22,6 +22,7 @@ from .errors import RunError, UsageError, did_you_mean
 from .failures import explain
 from .overrides import MARKS, check_changes, check_overrides, close_ids
 from .package import INSTALLED, InstalledWorkflow
+from .terminal import printable
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents[1:3] if (folder / "configs").is_dir())
 RUN_ARGUMENTS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking")
@@ -303,6 +304,8 @@ def _quiet(files: list[str], trace: bool) -> Iterator[None]:
     def without_trace(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = factory(*args, **kwargs)
         record.exc_info = None  # some handlers log the trace, and `explain` follows
+        if not (text := record.getMessage()).isprintable():  # names of files may control a terminal
+            record.msg, record.args = printable(text), ()
         return record
 
     with warnings.catch_warnings():

@@ -26,6 +26,21 @@ def show(text: str, heading: str = "", error: bool = False) -> None:
     Console(stderr=error, highlight=False, soft_wrap=True).print(Text.assemble((heading, "bold"), text))
 
 
+def printable(text: str) -> str:
+    """Replace control characters and bytes that are no UTF-8 by escapes. Line ends stay.
+
+    File names may hold the escape sequences of a terminal.
+
+    Example:
+        >>> printable("cells\\x1b[2J.png") == "cells" + chr(92) + "x1b[2J.png"
+        True
+    """
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def tracked(items: Sequence[T], description: str) -> Iterable[T]:
     """Show a progress bar on standard error while items are processed; nothing without rich.
 

@@ -19,6 +19,7 @@ from .errors import UsageError, did_you_mean
 from .overrides import MARKS, WORDS, check_overrides
 from .program import CALLED_AS
 from .run import FIXED, ROOT, merge_files, read_file, run, tracking_keys
+from .terminal import printable
 
 CONFIGS = ROOT / "configs"
 WORKFLOWS = ("train", "evaluate", "inference")  # files of CONFIGS that are no overlays
@@ -254,4 +255,4 @@ def _run(run_id: str, files: list[str], changes: Mapping[str, Any], trace: bool,
 def _tell(line: str) -> None:
     """Print a line, of several processes in the first only."""
     if os.environ.get("RANK", "0") == "0":
-        print(line)
+        print(printable(line))
