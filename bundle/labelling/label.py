@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import ipaddress
 import json
 import os
+import re
+import secrets
 import shlex
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from bundle.labelling.guard.allowed import IMAGES
 from bundle.running.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = "ORIGINAL_UNET_LABEL_ENV"  # names the folder of MONAI Label's Python environment
-# formats tried with MONAI Label's server
-ENDINGS = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg", ".nii.gz", ".nii", ".mha", ".nrrd")
 SHOWN = 5  # file names in a message
+MENDED = (0, 8, 8)  # first version of MONAI Label without the published vulnerabilities
+ADVISORIES = "CVE-2026-133968 and others, https://github.com/Project-MONAI/MONAILabel/security/advisories"
 
 
 def label(
@@ -23,10 +29,13 @@ def label(
     host: str = "127.0.0.1",
     port: int = 8000,
     app: str = "output/label",
+    labels: str | None = None,
     weights: str | None = None,
     inference: str | list[str] = "configs/inference.yaml",
     training: str | list[str] = "configs/train.yaml",
     epistemic_dropout: float | None = None,
+    allow_origin: str | list[str] = "",
+    token: bool = False,
     overwrite: bool = False,
     prepare_only: bool = False,
     **override: Any,
@@ -36,8 +45,11 @@ def label(
     MONAI Label needs a separate Python environment. Build the environment once with `make label-env`, or set
     $ORIGINAL_UNET_LABEL_ENV to its folder. The command downloads nothing.
 
-    The server writes into STUDIES: datastore_v2.json (a list of images and labels), labels/original (proposed labels)
-    and labels/final (submitted labels). The server has no password: stay on 127.0.0.1 unless you own the network.
+    Nothing is written into STUDIES. The server writes into the folder STUDIES_labels beside it: datastore_v2.json (a
+    list of images and labels), labels/original (proposed labels) and labels/final (submitted labels).
+
+    Only requests of the guide are answered. With a host other than 127.0.0.1, clients need the printed token: 3D Slicer
+    and QuPath ask for a password (the token) and a user name (any).
 
     Any key of the two configurations can be set, as with `run`: --orientations 8, --min_area 40, --num_workers 0,
     --served_instances true (labels are numbered objects). Network and classes are those of the weights.
@@ -47,53 +59,125 @@ def label(
         host: address to listen at; 0.0.0.0 for every network.
         port: port to listen at.
         app: folder for the server's files, also for weights trained by clients. Made if absent.
+        labels: folder for labels. Default: STUDIES_labels.
         weights: weights to serve; the server gets a copy. Default: the weights in `app`, else models/model.pt.
         inference: configuration, or a list: "['configs/inference.yaml','my.yaml']".
         training: configuration, or a list.
         epistemic_dropout: dropout rate, e.g. 0.5. Adds the strategy epistemic: the least certain image first. The
             server scores images without labels in the background, by five inferences with dropout for each image.
+        allow_origin: addresses of web pages with access, and of this server under a name: http://gpu-box:8000.
+        token: ask for a token on 127.0.0.1, too, for machines with several users.
         overwrite: let `weights` replace the weights in `app`.
         prepare_only: prepare the folder and print the command for the server, without starting the server.
         override: keys of the configurations and their new values.
     """
     from bundle.labelling.label_folder import (  # import torch
         NAME,
+        check_options,
         prepare_app,
         prepare_bundle,
         read_configs,
         served_weights,
         settings_of,
     )
+    from bundle.labelling.studies import prepare_studies
 
     folder = _absolute(studies)
     if epistemic_dropout is not None and not 0 < epistemic_dropout < 1:
         raise UsageError(f"--epistemic_dropout is {epistemic_dropout}, expected a rate between 0 and 1")
+    access = access_rules(host, allow_origin, token)
     python = environment_python()
     source = served_weights(_absolute(app), None if weights is None else _absolute(weights))
     configs = read_configs(_listed(inference), _listed(training), override, source)
-    count, notes = check_images(folder, settings_of(configs["inference"], source).in_channels)
+    check_options(configs["inference"], source)
+    images, notes = check_images(folder, settings_of(configs["inference"], source).in_channels)
     _check_port(host, port)
-    app_folder = prepare_app(_absolute(app), python)
+    work = folder.with_name(f"{folder.name}_labels") if labels is None else _absolute(labels)
+    notes += prepare_studies(work, folder, images)
+    app_folder = prepare_app(_absolute(app), python, {"model": NAME, **access})
     served = prepare_bundle(app_folder, configs, source, overwrite)
 
-    command = [str(python), "-m", "monailabel.main", "start_server", "--app", str(app_folder), "--studies", str(folder)]
-    command += ["--host", host, "--port", str(port)]
+    command = [str(python), "-m", "monailabel.main", "start_server", "--app", str(app_folder), "--studies", str(work)]
+    command += ["--host", host, "--port", str(port), "--uvicorn_app", "guard.served:app"]
     settings = {"models": NAME, "zoo_source": "local", "sam2": "false"}  # local: do not ask the zoo over the network
     if epistemic_dropout is not None:
         settings |= {"epistemic_model": NAME, "epistemic_dropout": str(epistemic_dropout)}
     command += [word for pair in settings.items() for word in ("--conf", *pair)]
-    for note in notes:
+    for note in [*notes, *version_notes(monai_label_version(python), exposed=not _is_local(host))]:
         print(f"note: {note}")
-    print(f"{folder}: {count} images; the served bundle, its weights and figures are in {served}")
-    environment = server_environment()
+    print(f"{folder}: {len(images)} images; labels go to {work / 'labels'}")
+    print(f"the served bundle, its weights and figures are in {served}")
+    if access["token"]:
+        print(f"token: {access['token']} (3D Slicer, QuPath: the password, with any user name)")
+    environment = server_environment(app_folder)
     if prepare_only:
         names = [f"{name}={shlex.quote(value)}" for name, value in environment.items() if os.environ.get(name) != value]
-        print(f"start it in {app_folder} by\n  {' '.join(names)} {shlex.join(command)}")
+        print(f"start it in {app_folder / 'work'} by\n  {' '.join(names)} {shlex.join(command)}")
         return
     shown = "127.0.0.1" if host == "0.0.0.0" else host
     print(f"MONAI Label answers at http://{shown}:{port} in some seconds; Ctrl-C ends it", flush=True)
-    os.chdir(app_folder)
+    os.chdir(app_folder / "work")  # empty: MONAI Label takes an image's ID for a path, if such a file exists
     os.execve(command[0], command, environment)  # the server replaces this process, so signals reach the server
+
+
+def access_rules(host: str, allow_origin: str | list[str] = "", token: bool = False) -> dict[str, Any]:
+    """Return who may call the server: names of the server, origins of web pages, and a new token if needed.
+
+    Raises:
+        UsageError: an origin is no address such as https://viewer.example.
+
+    Example:
+        >>> access_rules("127.0.0.1", "https://viewer.example")
+        {'hosts': ['viewer.example'], 'origins': ['https://viewer.example'], 'token': None}
+    """
+    given = allow_origin.strip("[]").split(",") if isinstance(allow_origin, str) else allow_origin
+    origins = [str(name).strip(" '\"") for name in given if str(name).strip()]
+    for origin in origins:
+        if not re.fullmatch(r"https?://[\w.-]+(:\d+)?", origin):
+            raise UsageError(f"--allow_origin is {origin!r}, expected an address such as https://viewer.example")
+    hosts = [str(urlsplit(origin).hostname) for origin in origins]
+    if not _is_local(host):
+        hosts += [host, socket.gethostname()]
+    needed = token or not _is_local(host)
+    return {"hosts": hosts, "origins": origins, "token": secrets.token_urlsafe(24) if needed else None}
+
+
+def _is_local(host: str) -> bool:
+    """Find whether only this machine can reach an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def monai_label_version(python: Path) -> str:
+    """Return the version of MONAI Label in an environment, without importing it."""
+    folders = [str(path) for path in python.parents[1].glob("[lL]ib*/**/site-packages")]
+    found = next(iter(importlib.metadata.distributions(name="monailabel", path=folders)), None)
+    return found.version if found else "unknown"
+
+
+def version_notes(version: str, exposed: bool) -> list[str]:
+    """Name the version of MONAI Label and its known vulnerabilities.
+
+    Args:
+        version: of MONAI Label.
+        exposed: other machines can reach the server.
+
+    Example:
+        >>> version_notes("0.8.9", exposed=True)
+        ['MONAI Label 0.8.9']
+    """
+    numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
+    if numbers >= MENDED:
+        return [f"MONAI Label {version}"]
+    known = f"MONAI Label {version} has vulnerabilities, mended in 0.8.6 to 0.8.8 ({ADVISORIES})"
+    notes = [f"{known}. Requests that use the vulnerabilities are refused before they reach MONAI Label"]
+    if exposed:
+        notes.append(
+            "WARNING: other machines can reach this version. Better: 127.0.0.1 and a tunnel: ssh -L 8000:127.0.0.1:8000"
+        )
+    return notes
 
 
 def environment_python() -> Path:
@@ -112,8 +196,8 @@ def environment_python() -> Path:
     return python
 
 
-def check_images(folder: Path, in_channels: int) -> tuple[int, list[str]]:
-    """Count the images of a folder that can be served, and write a line for each reason to refuse images.
+def check_images(folder: Path, in_channels: int) -> tuple[list[Path], list[str]]:
+    """List the images of a folder that can be served, and write a line for each reason to refuse images.
 
     Raises:
         UsageError: no folder, no image to serve, or two images of the same name with different endings. The server
@@ -124,7 +208,7 @@ def check_images(folder: Path, in_channels: int) -> tuple[int, list[str]]:
         >>> for mode in ("L", "RGB"):
         ...     Image.new(mode, (8, 8)).save(f"{mode}.png")
         >>> check_images(Path("."), in_channels=1)
-        (1, ['not served, not of 1 channels (in_channels): convert them: RGB.png'])
+        ([PosixPath('L.png')], ['not served, not of 1 channels (in_channels): convert them: RGB.png'])
     """
     from scripts.data.datalist import find_images
     from scripts.io.names import split_address
@@ -136,17 +220,18 @@ def check_images(folder: Path, in_channels: int) -> tuple[int, list[str]]:
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error).replace("set dataset_dir to", "give as --studies")) from error
     files = dict.fromkeys(split_address(item["image"])[0] for item in items)
-    refused: dict[str, list[str]] = {}
+    refused: dict[str, list[Path]] = {}
     for file in files:
-        refused.setdefault(_refusal(file, in_channels), []).append(file.name)
-    count = len(refused.pop("", []))
+        refused.setdefault(_refusal(file, in_channels), []).append(file)
+    served = refused.pop("", [])
     notes = []
-    for reason, names in refused.items():
+    for reason, paths in refused.items():
+        names = [path.name for path in paths]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         notes.append(f"not served, {reason}: {', '.join(names[:SHOWN])}{more}")
-    if not count:
+    if not served:
         raise UsageError(f"--studies {folder} holds no image that can be served; " + "; ".join(notes))
-    return count, notes
+    return served, notes
 
 
 def _refusal(file: Path, in_channels: int) -> str:
@@ -154,8 +239,8 @@ def _refusal(file: Path, in_channels: int) -> str:
     from scripts.io.image_file import ImageFileError
     from scripts.io.reader import read_header
 
-    if not file.name.lower().endswith(ENDINGS):
-        return f"MONAI Label does not list this format (it lists {', '.join(ENDINGS)})"
+    if not file.name.lower().endswith(IMAGES):
+        return f"MONAI Label does not list this format (it lists {', '.join(IMAGES)})"
     try:
         header = read_header(file)
     except (ImageFileError, FileNotFoundError):
@@ -174,19 +259,32 @@ def _check_port(host: str, port: int) -> None:
         raise UsageError(f"cannot listen at {host}:{port} ({error}); choose another --port or --host") from error
 
 
-def server_environment() -> dict[str, str]:
+def server_environment(app: Path) -> dict[str, str]:
     """Return the environment variables for MONAI Label: the variables of this process, and settings.
 
+    Args:
+        app: folder of the app, with the package `guard`.
+
     Example:
-        >>> server_environment()["MONAI_LABEL_RELOAD_APP_LIB"]
+        >>> server_environment(Path("app"))["MONAI_LABEL_RELOAD_APP_LIB"]
         'false'
     """
-    endings = [f"*{ending}" for ending in (*ENDINGS, *map(str.upper, ENDINGS))]
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    endings = [f"*{ending}" for ending in (*IMAGES, *map(str.upper, IMAGES))]
+    replaced = (
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "MONAI_LABEL_API_STR",
+        "MONAI_LABEL_CORS_ORIGINS",
+        "MONAI_LABEL_AUTH_ENABLE",
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in replaced}
     environment.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with several GPUs, a training ends without a message
     return environment | {
+        "PYTHONPATH": str(app),
         "MONAI_LABEL_RELOAD_APP_LIB": "false",  # threads would reload the same scripts at the same time
         "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(endings),
+        "MONAI_LABEL_SESSION_PATH": str(app / "sessions"),
+        "TMPDIR": str(app / "tmp"),  # uploaded files, away from those of other programs
         "PYTHONUNBUFFERED": "1",
     }
 

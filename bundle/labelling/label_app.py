@@ -1,18 +1,21 @@
-"""MONAI Label's app `monaibundle`, extended by annotations, by a strategy, and by checks of requests.
+"""MONAI Label's app `monaibundle`, extended by annotations and by a strategy, with images that nobody can change.
 
 `bundle.labelling.label_folder` copies this file to main.py in the app's folder. Only MONAI Label's environment can
-import this file.
+import this file. Requests arrive checked, see `bundle.labelling.guard`.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import requests
 from monaibundle import MyApp
+from monailabel.config import settings
+from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.tasks.activelearning.epistemic import Epistemic
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
@@ -23,39 +26,18 @@ from monailabel.utils.others.label_colors import get_color
 
 # Only methods import `scripts` of the served bundle: MONAI Label sets the import path while building the tasks.
 OUTPUT = "output"  # key of a request from clients with annotations: asap, dsa or json
-EVALUATED = ("$", "@", "%")  # MONAI evaluates texts with these first letters
-OPTIONS = ("instances", "orientations", "threshold", "min_area", "fill_holes", "split_necks", "close_gaps")
 
 
-def refuse_programs(request: Any, name: str = "request") -> None:
-    """Refuse requests with code for the server.
+class ReadOnlyImages(LocalDatastore):
+    """A datastore that takes labels and keeps images as they are. The images are links to the user's files."""
 
-    MONAI Label writes a request's options and device into the bundle's configuration, and MONAI evaluates the
-    configuration: `{"threshold": "$..."}` from any client would run as code.
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Refuse: the copy would go through a link, into the user's file."""
+        raise PermissionError(f"image {image_id}: this server takes no images. Put it into the studies, and restart")
 
-    Raises:
-        MONAILabelException: a text that MONAI would evaluate, a component, an option with another value than a number,
-            or a path as the name of the weights.
-    """
-    if isinstance(request, dict):
-        for key, value in request.items():
-            if str(key).startswith("_") and str(key).endswith("_"):
-                raise _refusal(f"{name}: '{key}' is a key of configurations, not of requests")
-            if key in OPTIONS and not isinstance(value, (bool, int, float)):
-                raise _refusal(f"{name}: option '{key}' is {value!r}, expected a number or true or false")
-            if key == "model_filename" and Path(str(value)).name != value:
-                raise _refusal(f"{name}: '{key}' is {value!r}, expected a plain file name")
-            refuse_programs(key, f"{name}, a key")
-            refuse_programs(value, f"{name}, '{key}'")
-    elif isinstance(request, (list, tuple, set)):
-        for value in request:
-            refuse_programs(value, name)
-    elif isinstance(request, str) and request.lstrip().startswith(EVALUATED):
-        raise _refusal(f"{name}: {request[:40]!r} would be evaluated; texts must not begin with {' '.join(EVALUATED)}")
-
-
-def _refusal(message: str) -> MONAILabelException:
-    return MONAILabelException(MONAILabelError.INVALID_INPUT, message)
+    def remove_image(self, image_id: str) -> None:
+        """Refuse: MONAI Label would remove the user's file."""
+        raise PermissionError(f"image {image_id}: this server removes no images")
 
 
 class LabelTask(BundleInferTask):
@@ -145,31 +127,26 @@ class LabelApp(MyApp, MONAILabelApp):
             for name, method in super().init_scoring_methods().items()
         }
 
-    def infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
-        """Label one image. `batch_infer` calls this method, too."""
-        refuse_programs(request)
-        return super().infer(request, datastore)
-
-    def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
-        """Label several images."""
-        refuse_programs(request)
-        return super().batch_infer(request, datastore)
-
-    def scoring(self, request: dict[str, Any], datastore: Any = None) -> Any:
-        """Score the uncertainty of each image."""
-        refuse_programs(request)
-        return super().scoring(request, datastore)
-
-    def train(self, request: dict[str, Any]) -> Any:
-        """Train on the submitted labels."""
-        refuse_programs(request)
-        return super().train(request)
-
-    def next_sample(self, request: dict[str, Any]) -> Any:
-        """Choose the next image to annotate."""
-        refuse_programs(request)
-        return super().next_sample(request)
+    def init_datastore(self) -> LocalDatastore:
+        """The folder of images and labels."""
+        return ReadOnlyImages(
+            self.studies,
+            extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
+            auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
+        )
 
     def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> Any:
         """Annotate an image. MONAI Label would treat every TIFF as a slide and need OpenSlide."""
         return self.infer(request, datastore)
+
+    def _local_request(self, url: str, params: Any, action: str) -> Any:
+        """Ask the server to score the images again, after a training in another process. The server wants the token."""
+        token = json.loads((Path(self.app_dir) / "guard.json").read_text(encoding="utf-8"))["token"]
+        answer = requests.post(
+            f"http://127.0.0.1:{settings.MONAI_LABEL_SERVER_PORT}{url}",
+            json=params or {},
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=60,
+        )
+        return answer.json() if answer.ok else None

@@ -1,6 +1,9 @@
 """Prepare MONAI Label's app, and the bundle inside the app.
 
     <app>/monaibundle/                       MONAI Label's app, with main.py from this project
+        guard/, guard.json                   checks of requests; who may call the server
+        work/                                empty: the server's working folder
+        tmp/, sessions/                      uploaded files
         model/original_unet_segmentation/    MONAI Label reads the task from the name
             configs/                         inference.yaml and train.yaml (overlays merged), metadata.json
             scripts                          link to the bundle's scripts
@@ -20,6 +23,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from bundle.labelling.guard.allowed import check_keys
+from bundle.labelling.guard.keys import Options, Refused, Served
 from bundle.publishing.layout import NAME, WEIGHTS
 from bundle.running.errors import RunError, UsageError
 from bundle.running.failures import explain
@@ -110,12 +115,29 @@ def settings_of(inference: Mapping[str, Any], weights: Path) -> ModelSettings:
     return settings
 
 
-def prepare_app(app: Path, python: Path) -> Path:
-    """Copy MONAI Label's app out of the installed package, once, and add main.py from this project.
+def check_options(inference: Mapping[str, Any], weights: Path) -> None:
+    """Check that clients may send back the options that the server shows as its own.
+
+    Raises:
+        UsageError: an option outside the range for requests.
+    """
+    parser = ConfigParser({**inference, "ckpt_path": weights})
+    shown = {
+        name: parser.get_parsed_content(f"displayable_configs#{name}") for name in inference["displayable_configs"]
+    }
+    try:
+        check_keys(Options, shown, Served(NAME, list), "the server's options")
+    except Refused as error:
+        raise UsageError(f"{error}. Clients could not use them") from error
+
+
+def prepare_app(app: Path, python: Path, access: Mapping[str, Any]) -> Path:
+    """Copy MONAI Label's app out of the installed package, once, and add main.py and the guard from this project.
 
     Args:
         app: folder for apps; made if absent.
         python: interpreter of MONAI Label's environment.
+        access: who may call the server: the arguments of `bundle.labelling.guard`, and the name of the model.
 
     Returns:
         Folder of the app.
@@ -136,6 +158,14 @@ def prepare_app(app: Path, python: Path) -> Path:
         (folder / "main.py").rename(theirs)
     with replacing(folder / "main.py") as temporary:
         shutil.copyfile(Path(__file__).with_name("label_app.py"), temporary)
+    shutil.rmtree(folder / "guard", ignore_errors=True)
+    shutil.copytree(Path(__file__).with_name("guard"), folder / "guard", ignore=shutil.ignore_patterns("__pycache__"))
+    with replacing(folder / "guard.json") as temporary:
+        temporary.touch(mode=0o600)  # holds the token
+        temporary.write_text(json.dumps(dict(access)), encoding="utf-8")
+    (folder / "work").mkdir(exist_ok=True)
+    shutil.rmtree(folder / "tmp", ignore_errors=True)  # MONAI Label leaves uploaded files of failed requests
+    (folder / "tmp").mkdir(mode=0o700)
     return folder
 
 

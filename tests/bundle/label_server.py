@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,7 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,11 @@ class Server:
     studies: Path
     app: Path
     log: Path
+    token: str | None = None
+
+    @property
+    def labels(self) -> Path:
+        return self.studies.with_name(f"{self.studies.name}_labels")
 
     @property
     def bundle(self) -> Path:
@@ -43,13 +50,39 @@ class Server:
 
     def call(self, method: str, path: str, body: bytes | None = None, kind: str = "") -> bytes:
         """Call the server. AssertionError with answer and log unless the status is 2xx."""
-        request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if kind else {}, method=method)
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers |= {"Content-Type": kind} if kind else {}
+        request = urllib.request.Request(self.url + path, body, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=300) as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
             tail = self.log.read_text(errors="replace")[-3000:]
             raise AssertionError(f"{method} {path}: {error.code} {error.read()[:500]!r}\n{tail}") from error
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterator[bytes] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send a request as given, with these headers alone. Return status, headers and body of the answer."""
+        address = urllib.parse.urlsplit(self.url)
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=60)
+        given = {"Host": address.netloc, **(headers or {})}
+        try:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            if isinstance(body, bytes) and "Content-Length" not in given:
+                given["Content-Length"] = str(len(body))
+            for name, value in given.items():
+                if value is not None:
+                    connection.putheader(name, value)
+            connection.endheaders(body, encode_chunked=body is not None and not isinstance(body, bytes))
+            answer = connection.getresponse()
+            return answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
 
     def get(self, path: str) -> Any:
         return json.loads(self.call("GET", path))
@@ -59,13 +92,8 @@ class Server:
 
     def send(self, method: str, path: str, fields: Mapping[str, str], files: Mapping[str, Path]) -> bytes:
         """Send a form with files."""
-        mark = uuid.uuid4().hex
-        parts = [f'--{mark}\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items()]
-        body = "".join(parts).encode()
-        for key, file in files.items():
-            head = f'--{mark}\r\nContent-Disposition: form-data; name="{key}"; filename="{file.name}"\r\n\r\n'
-            body += head.encode() + file.read_bytes() + b"\r\n"
-        return self.call(method, path, body + f"--{mark}--\r\n".encode(), f"multipart/form-data; boundary={mark}")
+        body, kind = form(fields, [(key, file.name, file.read_bytes()) for key, file in files.items()])
+        return self.call(method, path, body, kind)
 
     def infer(self, image: str, file: Path | None = None, output: str = "image", **params: Any) -> bytes:
         """Segment an image, by its name in the studies, or a file; gives the label image."""
@@ -77,8 +105,20 @@ class Server:
         self.send("PUT", f"/datastore/label?image={image}", {"params": "{}"}, {"label": file})
 
 
+def form(fields: Mapping[str, str], files: Sequence[tuple[str, str, bytes]]) -> tuple[bytes, str]:
+    """Write a form: fields, and files as (field, name, content). Return body and type."""
+    mark = uuid.uuid4().hex
+    parts = [(f'name="{key}"', value.encode()) for key, value in fields.items()]
+    parts += [(f'name="{key}"; filename="{name}"', content) for key, name, content in files]
+    body = b"".join(
+        f"--{mark}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + content + b"\r\n"
+        for head, content in parts
+    )
+    return body + f"--{mark}--\r\n".encode(), f"multipart/form-data; boundary={mark}"
+
+
 @contextmanager
-def serving(studies: Path, app: Path, *words: str, **environment: str) -> Iterator[Server]:
+def serving(studies: Path, app: Path, *words: str, token: bool = False, **environment: str) -> Iterator[Server]:
     """Start the server by the command of the guide. Afterwards end the server and all its child processes."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -95,7 +135,7 @@ def serving(studies: Path, app: Path, *words: str, **environment: str) -> Iterat
         )
     server = Server(f"http://127.0.0.1:{port}", studies, app, log)
     try:
-        _wait(server, process)
+        _wait(server, process, token)
         yield server
     finally:
         for sign in (signal.SIGTERM, signal.SIGKILL):  # the whole session: a training in the background, too
@@ -106,13 +146,15 @@ def serving(studies: Path, app: Path, *words: str, **environment: str) -> Iterat
                 continue
 
 
-def _wait(server: Server, process: subprocess.Popen) -> None:
+def _wait(server: Server, process: subprocess.Popen, token: bool) -> None:
     end = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < end:
+        printed = re.search(r"^token: (\S+)", server.log.read_text(errors="replace"), re.MULTILINE) if token else None
+        server.token = printed[1] if printed else None
         if process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}:\n{server.log.read_text()[-3000:]}")
         try:
-            with urllib.request.urlopen(server.url + "/info/", timeout=60):
+            with urllib.request.urlopen(f"{server.url}/auth/", timeout=60):
                 return
         except OSError:
             time.sleep(0.5)

@@ -13,7 +13,14 @@ import tifffile
 from PIL import Image
 
 from bundle.__main__ import main
-from bundle.labelling.label import ENVIRONMENT, check_images, server_environment
+from bundle.labelling.label import (
+    ENVIRONMENT,
+    access_rules,
+    check_images,
+    monai_label_version,
+    server_environment,
+    version_notes,
+)
 from bundle.running.errors import UsageError
 
 Refused = Callable[..., str]
@@ -78,6 +85,7 @@ def test_what_cannot_be_served_is_refused_before_anything_is_written(refused: Re
     (tmp_path / "empty").mkdir()
     assert "no images in" in refused(folder=tmp_path / "empty")
     assert "unknown key 'min_are'; did you mean 'min_area'?" in refused("--min_are", 3)
+    assert "'close_gaps' is '50'" in refused("--close_gaps", 50)
     assert "expected a rate between 0 and 1" in refused("--epistemic_dropout", 5)
     assert "no configuration at nowhere.yaml" in refused("--inference", "nowhere.yaml")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -88,8 +96,8 @@ def test_images_that_monai_label_cannot_serve_are_named(images: Path) -> None:
     tifffile.imwrite(images / "stack.tif", np.zeros((3, 6, 8), np.uint8), photometric="minisblack")
     Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(images / "colour.png")
     (images / "broken.tif").write_bytes(b"II*\0")
-    count, notes = check_images(images, in_channels=1)
-    assert count == 2
+    served, notes = check_images(images, in_channels=1)
+    assert [path.name for path in served] == ["a.png", "b.bmp"]
     for name, reason in (
         ("stack.tif", "several planes"),
         ("colour.png", "not of 1 channels"),
@@ -110,7 +118,37 @@ def test_two_images_of_one_name_are_refused(images: Path) -> None:
 
 def test_the_server_lists_all_formats_and_does_not_reload_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    environment = server_environment()
+    environment = server_environment(Path("app"))
     assert {"*.tiff", "*.bmp", "*.PNG"} <= set(json.loads(environment["MONAI_LABEL_DATASTORE_FILE_EXT"]))
     assert environment["MONAI_LABEL_RELOAD_APP_LIB"] == "false"
-    assert "PYTHONPATH" not in environment
+    assert environment["PYTHONPATH"] == "app"
+
+
+def test_on_another_host_a_token_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for host in ("127.0.0.1", "localhost", "::1", "127.0.0.2"):
+        assert access_rules(host)["token"] is None
+    tokens = {access_rules(host)["token"] for host in ("0.0.0.0", "192.168.0.7", "gpu-box", "", "::")}
+    assert len(tokens) == 5
+    assert all(len(token) >= 32 for token in tokens)
+    assert access_rules("127.0.0.1", token=True)["token"]
+
+
+@pytest.mark.parametrize("origin", ["*", "viewer.example", "https://viewer.example/page", "null", "file://x"])
+def test_origins_are_addresses_of_pages(origin: str) -> None:
+    with pytest.raises(UsageError, match="--allow_origin"):
+        access_rules("127.0.0.1", origin)
+    both = access_rules("127.0.0.1", ["https://viewer.example", "http://gpu-box:8000"])
+    assert both["hosts"] == ["viewer.example", "gpu-box"]
+
+
+def test_the_version_of_monai_label_and_what_is_known_of_it_are_said(hollow: Path) -> None:
+    facts = hollow / "lib/python3.11/site-packages/monailabel-0.8.5.dist-info/METADATA"
+    facts.parent.mkdir()
+    facts.write_text("Metadata-Version: 2.1\nName: monailabel\nVersion: 0.8.5\n")
+    assert monai_label_version(hollow / "bin" / "python") == "0.8.5"
+    (note,) = version_notes("0.8.5", exposed=False)
+    assert "0.8.5" in note
+    assert "CVE-2026-133968" in note
+    assert any("WARNING" in note for note in version_notes("0.8.7", exposed=True))
+    assert version_notes("0.8.8", exposed=True) == version_notes("0.8.8", exposed=False) == ["MONAI Label 0.8.8"]
+    assert "CVE" in version_notes("unknown", exposed=False)[0]

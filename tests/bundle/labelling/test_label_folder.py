@@ -125,5 +125,5 @@ def test_an_app_from_elsewhere_is_not_touched(tmp_path: Path) -> None:
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(b"trained")
     with pytest.raises(UsageError, match="monaibundle exists"):
-        prepare_app(tmp_path, Path("python"))
+        prepare_app(tmp_path, Path("python"), {})
     assert theirs.read_bytes() == b"trained"
