@@ -6,13 +6,17 @@ import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from PIL import Image
+from pydantic.fields import FieldInfo
 
 from bundle.__main__ import main
+from bundle.labelling.guard.keys import Options, Train
 from bundle.labelling.label import (
     ENVIRONMENT,
     access_rules,
@@ -22,7 +26,9 @@ from bundle.labelling.label import (
     version_notes,
 )
 from bundle.running.errors import UsageError
+from scripts.options import SETTINGS
 
+ROOT = Path(__file__).resolve().parents[3]
 Refused = Callable[..., str]
 
 
@@ -152,3 +158,19 @@ def test_the_version_of_monai_label_and_what_is_known_of_it_are_said(hollow: Pat
     assert any("WARNING" in note for note in version_notes("0.8.7", exposed=True))
     assert version_notes("0.8.8", exposed=True) == version_notes("0.8.8", exposed=False) == ["MONAI Label 0.8.8"]
     assert "CVE" in version_notes("unknown", exposed=False)[0]
+
+
+def test_options_of_requests_lie_within_the_ranges_of_the_settings() -> None:
+    shown = yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text())["displayable_configs"]
+    assert set(shown) <= set(Options.model_fields)
+    for model, names in ((Options, set(shown) - {"instances"}), (Train, {"max_epochs"})):
+        for name in names:
+            for limit in limits(model.model_fields[name]):
+                assert SETTINGS[name].kind.convert(limit) == limit
+
+
+def limits(field: FieldInfo) -> list[float]:
+    """The choices of a field, or its least and largest value."""
+    found = [getattr(rule, side) for rule in field.metadata for side in ("ge", "le") if hasattr(rule, side)]
+    assert len(found) == 2 or get_args(field.annotation)
+    return found or list(get_args(field.annotation))
