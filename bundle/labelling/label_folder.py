@@ -14,6 +14,7 @@ MONAI Label loads the file with the shortest name in models/. The folder therefo
 
 from __future__ import annotations
 
+import copy
 import filecmp
 import json
 import shutil
@@ -83,6 +84,7 @@ def read_configs(
         if len(refusals) == len(configs):
             raise refusals[0]
     for kind, config in configs.items():
+        _check_settings(config, kind)
         config.update({id: f"$@bundle_root + '/{place}'" for id, place in IN_FOLDER[kind].items()})
     # MONAI Label sets both lists. 3D Slicer starts a training with the empty run ID: MONAI evaluates all keys.
     configs["training"].update({"datalist": [], "split": {"training": [], "validation": []}})
@@ -94,6 +96,21 @@ def read_configs(
         classes = "binary" if len(settings.class_names) == 2 else "classes"
         configs["training"]["label_kind"] = "instances" if configs["inference"]["served_instances"] else classes
     return configs
+
+
+def _check_settings(config: dict[str, Any], kind: str) -> None:
+    """Check all keys, also of overlays, and take the check out: MONAI Label adds keys of its own to the configuration.
+
+    Raises:
+        UsageError: an unknown key, a wrong type or range.
+    """
+    if "checks" not in config:  # a configuration of the user's own
+        return
+    try:
+        ConfigParser(copy.deepcopy(config)).get_parsed_content("checks")
+    except RuntimeError as error:  # MONAI's, around the cause
+        raise UsageError(f"{explain(error)} (--{kind} names the files of the {kind} configuration)") from error
+    config["checks"] = None
 
 
 def settings_of(inference: Mapping[str, Any], weights: Path) -> ModelSettings:
