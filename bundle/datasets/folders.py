@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Collection, Iterator
@@ -17,7 +18,8 @@ def whole_folder(target: Path, overwrite: bool, parts: Collection[str]) -> Itera
 
     Args:
         target: the folder to make; its parents are made too.
-        overwrite: whether earlier results in `target` may be replaced.
+        overwrite: whether earlier results in `target` may be replaced. If they hold files that the block does not make,
+            such as images of the user, they are moved to `target.1` (the first free number).
         parts: names of all folders that the block may make. A target with any other entry is never replaced.
 
     Raises:
@@ -36,6 +38,8 @@ def whole_folder(target: Path, overwrite: bool, parts: Collection[str]) -> Itera
     try:
         yield new
         if target.exists():  # keep the folder: it may be somebody's working directory
+            if _files(target) - _files(new):
+                _move_aside(target)
             for entry in sorted(target.iterdir()):
                 shutil.rmtree(entry)
             for entry in sorted(new.iterdir()):
@@ -44,6 +48,21 @@ def whole_folder(target: Path, overwrite: bool, parts: Collection[str]) -> Itera
             new.rename(target)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _files(folder: Path) -> set[Path]:
+    """List the files below a folder, by their paths in the folder."""
+    return {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def _move_aside(target: Path) -> None:
+    """Move the content of a folder into `target.1`, or the first free number, and say so."""
+    numbered = (target.with_name(f"{target.name}.{number}") for number in itertools.count(1))
+    aside = next(folder for folder in numbered if not folder.exists())
+    aside.mkdir()
+    for entry in sorted(target.iterdir()):
+        shutil.move(entry, aside / entry.name)
+    print(f"{target} held other files, too: the earlier content is in {aside}")
 
 
 def check_may_write(target: Path, overwrite: bool, parts: Collection[str]) -> None:

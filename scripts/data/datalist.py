@@ -25,7 +25,7 @@ from typing import Any
 from monai.data import load_decathlon_datalist
 
 from ..io.image_file import ImageFileError
-from ..io.names import IMAGE_SUFFIXES, PathLike, image_name, image_suffix, plane_address, split_address
+from ..io.names import IMAGE_SUFFIXES, PathLike, image_name, image_suffix, plane_address, shown, split_address
 from ..io.reader import read_header
 from .pairs import SHOWN, check_pairs, existing, some
 
@@ -63,7 +63,7 @@ def find_images(path: PathLike, tiff_axes: str | None = None) -> list[dict[str, 
         try:
             planes = read_header(image, tiff_axes).planes
         except (ImageFileError, FileNotFoundError) as error:
-            logger.warning("%s", error)
+            logger.warning("%s", shown(str(error)))
             planes = 1
         pages = [plane_address(image, page) for page in range(planes)] if planes > 1 else [str(image)]
         items += [{"image": address} for address in pages]
@@ -139,7 +139,7 @@ def _from_folders(images: Path, labels: Path) -> list[dict[str, Any]]:
     if not pairs:
         pairs, reason = _by_number(files, candidates)
         if pairs:
-            logger.info("paired %d images and labels by number, as %s and %s", len(pairs), *pairs[0])
+            logger.info("paired %d images and labels by number, as %s and %s", len(pairs), *map(shown, pairs[0]))
     if len(pairs) < len(files):
         missing = [file.name for file in files if image_name(file) not in by_name]
         raise FileNotFoundError(

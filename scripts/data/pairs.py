@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..io.image_file import ImageHeader
-from ..io.names import PathLike, plane_address, split_address
+from ..io.names import PathLike, plane_address, shown, split_address
 from ..io.reader import read_header
 
 SHOWN = 5  # names in an error
@@ -92,7 +92,7 @@ def some(names: Sequence[str], separator: str = ", ") -> str:
         ('2 (a, b)', '8 (a, b, c, d, e, ...)')
     """
     more = ", ..." if len(names) > SHOWN else ""
-    return f"{len(names)} ({separator.join(names[:SHOWN])}{more})"
+    return f"{len(names)} ({separator.join(map(shown, names[:SHOWN]))}{more})"
 
 
 def _channels(item: dict[str, Any]) -> list[str]:

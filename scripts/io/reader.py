@@ -20,6 +20,7 @@ from .names import (
     PathLike,
     image_suffix,
     plane_address,
+    shown,
     split_address,
 )
 from .nifti import NiftiFile
@@ -30,7 +31,7 @@ from .tiff import TiffPlanes
 def _open_image(path: Path, tiff_axes: str | None = None) -> ImageFile:
     """Choose the reader of a file's format."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist or is not a file; check the path")
+        raise FileNotFoundError(f"{shown(path)} does not exist or is not a file; check the path")
     suffix = image_suffix(path)
     if suffix in TIFF_SUFFIXES:
         return TiffPlanes(path, tiff_axes)

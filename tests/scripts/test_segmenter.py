@@ -149,3 +149,19 @@ def test_settings_that_an_exported_network_lacks_are_warned_about(weights, tmp_p
     FORMATS["torchscript"].write(RonnebergerUNet(features=(2, 4, 8)).eval(), exported, known)
     assert Segmenter(exported, device="cpu").settings.intensity == "percentile"
     assert all(text in caplog.text for text in ("model.ts", "min_area 0", "threshold 0.5"))
+
+
+def test_scores_that_overflow_are_an_error_and_no_empty_segmentation(tmp_path):
+    network = RonnebergerUNet(features=(2, 4, 8))
+    for parameter in network.parameters():
+        parameter.data *= 1e30
+    save_weights(network, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"scores.*NaN or infinite"):
+        Segmenter(tmp_path / "model.pt", device="cpu")(GREY)
+
+
+def test_an_image_of_one_grey_value_has_no_object(weights, caplog):
+    result = Segmenter(weights, device="cpu", threshold=0.01)(np.full((40, 50), 7))
+    assert result.instances.max() == 0
+    assert len(result.objects["label"]) == 0
+    assert "single grey value" in caplog.text

@@ -177,3 +177,15 @@ def test_nothing_is_left_when_drawing_fails(tmp_path: Path) -> None:
     with pytest.raises(MemoryError):
         sample(str(tmp_path / "data"), size=10**9, train=1, test=0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_the_user_are_moved_aside_and_never_deleted(tmp_path, capsys):
+    sample(str(tmp_path / "data"), size=64, train=2, test=1)
+    own = tmp_path / "data" / "train" / "images" / "mine.png"
+    own.write_text("my image")
+    sample(str(tmp_path / "data"), size=64, train=2, test=1, overwrite=True)
+    assert (tmp_path / "data.1" / "train" / "images" / "mine.png").read_text() == "my image"
+    assert not own.exists()
+    assert "data.1" in capsys.readouterr().out
+    sample(str(tmp_path / "data"), size=64, train=2, test=1, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "data.1"]

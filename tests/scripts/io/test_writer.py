@@ -182,3 +182,18 @@ def test_errors_name_the_image_and_what_was_expected(tmp_path: Path):
         SegmentationStore(tmp_path, kinds="classes")
     with pytest.raises(ValueError, match=r"class_values must lie in 0 \.\.\. 255"):
         SegmentationStore(tmp_path, class_values=(0, 256))
+
+
+def test_the_store_never_replaces_an_image(tmp_path: Path) -> None:
+    image = tmp_path / "classes" / "a.png"
+    image.parent.mkdir()
+    Image.fromarray(np.zeros((5, 7), np.uint8)).save(image)
+    before = image.read_bytes()
+    with pytest.raises(ValueError, match=r"a\.png would replace its source.*output_dir"):
+        SegmentationStore(tmp_path).add("classes", image, np.ones((5, 7), int))
+    other = tmp_path / "in" / "a.png"
+    other.parent.mkdir()
+    Image.fromarray(np.zeros((5, 7), np.uint8)).save(other)
+    with pytest.raises(ValueError, match=r"would replace its source"):  # of another image of the run
+        SegmentationStore(tmp_path, sources=[other, image]).add("classes", other, np.ones((5, 7), int))
+    assert image.read_bytes() == before
