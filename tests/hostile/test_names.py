@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from pathlib import Path
@@ -56,11 +57,14 @@ def named(program: Program, weights: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def write(path: bytes, seed: int) -> None:
+    """Write an image; a stack of two if the name ends with .tif."""
+    content = io.BytesIO()
+    if path.endswith(b".tif"):
+        tifffile.imwrite(content, np.stack([cells(seed)[0]] * 2), photometric="minisblack")
+    else:
+        Image.fromarray(cells(seed)[0]).save(content, "PNG")
     with open(path, "wb") as file:
-        if path.endswith(b".tif"):
-            tifffile.imwrite(file, np.stack([cells(seed)[0]] * 2), photometric="minisblack")
-        else:
-            Image.fromarray(cells(seed)[0]).save(file, "PNG")
+        file.write(content.getvalue())
 
 
 @pytest.mark.parametrize("kind", NAMES)
