@@ -74,7 +74,7 @@ test-fast: venv  ## without the tests marked slow
 
 # as root also with full disks, which are small file systems in memory. CHECKOUT=../old tries another checkout
 test-hostile: venv  ## kills, full disks, damaged files, wrong settings and labels: a table of tried and held cases
-	ORIGINAL_UNET_ROOT=$(CHECKOUT) OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile tests/hostile
+	ORIGINAL_UNET_ROOT=$(CHECKOUT) OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile tests/hostile tests/bundle/labelling/test_attacks.py
 
 check: venv  ## ruff, mypy, and what must hold before the bundle is published
 	$(PY) -m ruff check .
