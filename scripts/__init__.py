@@ -34,6 +34,7 @@ The packages hold everything that a configuration of the bundle may name.
 
 | module     | content                                                    |
 |------------|------------------------------------------------------------|
+| `failures` | a failed workflow in one message                           |
 | `engines`  | evaluator that continues after a failed image              |
 | `losses`   | the weighted loss of the paper                             |
 | `options`  | table of all public settings, with types and ranges        |

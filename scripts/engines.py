@@ -119,6 +119,31 @@ class FolderEvaluator(SupervisedEvaluator):
         return []
 
 
+class SharedEvaluator(SupervisedEvaluator):
+    """MONAI's `SupervisedEvaluator` for several processes: a process without images takes part in the metrics.
+
+    MONAI skips the run of a process without images. The others would wait for its numbers for ever.
+
+    Args:
+        args, kwargs: as for `SupervisedEvaluator`.
+
+    Example:
+        >>> evaluator = SharedEvaluator("cpu", val_data_loader=[], network=torch.nn.Identity())
+        >>> evaluator.run(3)
+        >>> evaluator.state.epoch
+        3
+    """
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]  # as MONAI overrides ignite's
+        """Evaluate the images of this process."""
+        if self.state.epoch_length != 0:
+            super().run(global_epoch)
+            return
+        self.state.epoch, self.state.iteration = global_epoch, 0
+        for event in (Events.STARTED, Events.EPOCH_STARTED, Events.EPOCH_COMPLETED, Events.COMPLETED):
+            self.fire_event(event)
+
+
 def engine_items(engine: Engine) -> list[dict[str, Any]]:
     """Get the images of a MONAI engine's iteration as one dictionary each: loaded data and network output by key.
 

@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from .components import renamed
 from .data.items import spacing_of
 from .data.pixel_size import check_pixel_size
+from .failures import cause_of
 from .handlers.checkpoints import load_weights
 from .inferers.exported import LOADERS
 from .io.arrays import as_array
@@ -25,7 +26,6 @@ ROOT = next(folder for folder in Path(__file__).resolve().parents[:2] if (folder
 WEIGHTS = ROOT / "models" / "model.pt"
 INFERENCE = ("orientations", "tile_size", "memory_limit", "amp_dtype", "tile_progress", "onnx_engine", "pixel_size")
 SETTINGS = (*FIXED, *CHOICES, *INFERENCE)  # keys of configs/inference.yaml that concern a single image
-WRAPPERS = ("Failed to instantiate", "Failed to evaluate", "applying transform")  # MONAI's messages around a cause
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Segmenter:
             self._infer = parser.get_parsed_content("inferer")
             self._finish = parser.get_parsed_content("postprocessing")
         except RuntimeError as error:  # MONAI's, around the error of a component
-            raise _cause(error) from None
+            raise cause_of(error) from None
         if "ckpt_path" in changes:
             load_weights(self.network, path)
 
@@ -119,7 +119,7 @@ class Segmenter:
             item["pred"] = self._infer(item["image"][None].to(self.device), self.network)[0]
             item = self._finish(item)
         except RuntimeError as error:  # MONAI's, around the error of a transform
-            raise _cause(error) from None
+            raise cause_of(error) from None
         instances = as_array(item["instances"])[0]
         source = as_array(item["source"])
         channels = source[0] if len(source) == 1 else source
@@ -147,10 +147,3 @@ class Segmenter:
         spacing = 1.0 if pixel_size is None else float(pixel_size)
         meta = {"spacing": np.array([spacing, spacing]), "unit": "pixel" if pixel_size is None else "um"}
         return MetaTensor(torch.from_numpy(array), affine=torch.diag(torch.tensor([spacing, spacing, 1, 1])), meta=meta)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return the error of a component, around which MONAI raises its own."""
-    while error.__cause__ is not None and str(error).startswith(WRAPPERS):
-        error = error.__cause__
-    return error

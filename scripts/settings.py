@@ -292,11 +292,12 @@ def build_network(settings: ModelSettings, **given: Any) -> RonnebergerUNet:
             for name in own.keys() - {"dropout"}:
                 if asked[name] != own[name]:
                     raise _contradiction(f"network_def#{name}", asked[name], own[name], settings.source)
-        return RonnebergerUNet(**{**own, **given})
-    except TypeError as error:
-        raise ValueError(
-            f"{settings.source or 'network_def'}: arguments that the network does not take: {error}"
-        ) from error
+        return RonnebergerUNet(**RonnebergerUNet.complete({**own, **given}))
+    except _Contradiction:
+        raise
+    except ValueError as error:
+        of_file = settings.source is not None and not any(name in str(error) for name in given)
+        raise ValueError(f"{settings.source}: {error}" if of_file else str(error)) from None
 
 
 _ARGUMENTS = list(inspect.signature(RonnebergerUNet).parameters.values())
@@ -406,8 +407,12 @@ def _refuse_other(known: ModelSettings, given: Mapping[str, Any], new_classes: b
         raise _contradiction(name, value, own, known.source)
 
 
+class _Contradiction(ValueError):
+    """A given value differs from that of the weights."""
+
+
 def _contradiction(name: str, given: Any, own: Any, source: str | None) -> ValueError:
-    return ValueError(
+    return _Contradiction(
         f"{name} is {given!r}, but the weights were trained with {own!r} ({source}). Leave {name} out, or use weights "
         "trained with it"
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
+import lzma
 import shutil
+import struct
 import zipfile
 import zlib
-from collections.abc import Collection
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
 from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, url2pathname, urlopen
@@ -17,6 +20,7 @@ from bundle.running.terminal import tracked_reading
 
 TIMEOUT = 30.0  # seconds without an answer
 AGENT = "original-unet-bundle"  # some servers refuse a client without a name
+BY_HAND = "Unpack it by hand, and give the folder as --source"
 
 
 def bring(source: str, names: Collection[str], work: Path) -> Path:
@@ -31,7 +35,7 @@ def bring(source: str, names: Collection[str], work: Path) -> Path:
         a folder with the files at some depth: the source or a folder inside `work`.
 
     Raises:
-        RunError: the source cannot be reached, does not exist, or is not a zip file.
+        RunError: the source cannot be reached, does not exist, or is no zip file with plain members.
         UsageError: unknown kind of address.
 
     Example:
@@ -67,17 +71,48 @@ def _download(url: str, path: Path) -> None:
             with tracked_reading(answer, length, path.name) as stream:
                 shutil.copyfileobj(stream, out, 1 << 16)
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(f"{path.parent} has no space left for {url}. Set TMPDIR to another folder") from error
         raise RunError(f"{url}: {error.reason if isinstance(error, URLError) else error}") from error
     if length and path.stat().st_size != length:
         raise RunError(f"{url}: only {path.stat().st_size} of {length} bytes arrived")
 
 
 def _unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a zip file. `zipfile` keeps every member inside the folder."""
+    """Unpack a zip file into a folder.
+
+    Raises:
+        RunError: no zip file, cut off, damaged, encrypted, with an unknown method, members outside of the folder, or
+            more data than the disk has room for.
+    """
     try:
         with zipfile.ZipFile(archive) as content:
+            _check_members(archive, content.infolist(), folder)
             content.extractall(folder)
-    # no zip file or wrong checksum, cut off, damaged inside; unknown method, encrypted
-    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise RunError(f"{archive} cannot be unpacked as a zip file ({error}); get it anew") from error
+    except zipfile.BadZipFile as error:
+        raise RunError(f"{archive} is no zip file, or damaged ({error}). Download it again") from error
+    except NotImplementedError as error:
+        raise RunError(f"{archive} is packed in a way that Python cannot read: {error}. {BY_HAND}") from error
+    # data cut off or damaged; a wrong name or length in a header
+    except (EOFError, zlib.error, lzma.LZMAError, ValueError, struct.error, RuntimeError) as error:
+        raise RunError(f"{archive} is damaged inside ({error}). Download it again") from error
+    except OSError as error:
+        reason = error.strerror or str(error)  # bz2 raises OSError for damaged data, too
+        raise RunError(f"{archive} cannot be unpacked into {folder}: {reason}. {BY_HAND}") from error
     return folder
+
+
+def _check_members(archive: Path, members: Sequence[zipfile.ZipInfo], folder: Path) -> None:
+    """Raise RunError for encrypted members, members outside of the folder, and more data than the disk has room for."""
+    for member in members:
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):
+            raise RunError(f"{archive} has a member outside of its folder, {member.filename!r}. Do not trust this file")
+        if member.flag_bits & 1:
+            raise RunError(f"{archive} is encrypted. {BY_HAND}")
+    needed, free = sum(member.file_size for member in members), shutil.disk_usage(folder.parent).free
+    if needed > free:
+        raise RunError(
+            f"{archive} holds {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free for {folder}. Set TMPDIR to a "
+            "folder with more space"
+        )

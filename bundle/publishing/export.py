@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from bundle.experiments.trained import Trained, load_trained
+from bundle.publishing.agreement import Agreement, task_agreement
 from bundle.publishing.exporters import FORMATS, ExportFormat, check_installed, tile_sizes
 from bundle.publishing.quantizing import calibration_addresses, calibration_tiles, int8_format
 from bundle.running.errors import RunError, UsageError
@@ -23,13 +25,14 @@ def export(
     output: str | None = None,
     image: str | None = None,
     calibration: str | None = None,
+    accept: bool = False,
     **override: Any,
 ) -> None:
     """Write the trained network as ONNX, TorchScript, pt2 or TensorRT.
 
     The file accepts any batch, and all image sizes of the network: 16k + 60 pixels a side for the paper's network (188,
     204, ...), 572 for TensorRT. The file is read back and compared with the network, on an image and on tiles of
-    several sizes. If the difference exceeds the tolerance, no file is kept.
+    several sizes. If the difference exceeds the tolerance, no file is kept, unless --accept is given.
 
     Segment with the file: python -m bundle segment PATH --backend FILE
 
@@ -40,7 +43,9 @@ def export(
         output: file to write, with the format's suffix (.onnx, .ts, .pt2). Default: beside the weights.
         image: image to compare on. Default: a synthetic section, or the last image of --calibration.
         calibration: folder or file with images similar to the images to segment; ten images are enough. The ONNX
-            file is then in int8, a quarter of the size and faster on a CPU. The difference from the network is printed.
+            file is then in int8, a quarter of the size and faster on a CPU. The difference from the network is printed:
+            pixels with another class, and the key metric of the task with the network's segmentation as reference.
+        accept: keep a file that differs more than the tolerance.
         override: keys of the configuration and their new values, e.g. --intensity percentile. Network and
             classes are those of model.json beside the weights.
     """
@@ -63,31 +68,46 @@ def export(
         kind = int8_format(calibration_tiles(trained, addresses))
         name += "_int8"
     path = Path(str(output)) if output is not None else trained.weights.with_name(name + kind.suffix)
-    write_checked(trained, kind, path, shown)
+    _refuse_sources(path, trained.weights, image, calibration)
+    write_checked(trained, kind, path, shown, accept)
     print(f"{path}: written, {path.stat().st_size / 1e6:.1f} MB")
 
 
-def write_checked(trained: Trained, kind: ExportFormat, path: Path, image: torch.Tensor) -> None:
+def _refuse_sources(path: Path, *sources: str | Path | None) -> None:
+    """Raise UsageError if a file to write is one of the files that are read."""
+    for source in filter(None, sources):
+        if path.resolve() == Path(str(source)).resolve():
+            raise UsageError(f"--output {path} is the file that is read ({source}); give another name")
+
+
+def write_checked(trained: Trained, kind: ExportFormat, path: Path, image: torch.Tensor, accept: bool = False) -> None:
     """Write a file, read the file back and compare with the network. The file is kept only within the tolerance.
 
     Args:
         trained, kind, path: the network, the file format, and the file to write.
         image: image (1, C, H, W) to compare on, scaled as the network's input.
+        accept: keep the file in spite of the difference.
 
     Raises:
-        RunError: a difference in scores or classes exceeds the tolerance. Names the input.
+        RunError: a difference in scores, classes or the task's metric exceeds the tolerance. Names the input.
     """
     info = trained.info | ({} if kind.tile_size is None else {"tile_size": kind.tile_size})
     with replacing(path) as temporary:
         kind.write(trained.network, temporary, info)
         device = "cpu" if kind.tile_size is None else "cuda"
         exported = ExportedNetwork(temporary, device)
-        differences = compare(trained.network.to(device), exported, image.to(device), kind)
+        task = None if kind.changed is None else task_agreement(trained.info)
+        differences = compare(trained.network.to(device), exported, image.to(device), kind, task)
         for name, found in differences.items():
             print(f"{path.name}, {name}: {found.told(kind)}")
         wrong = [name for name, found in differences.items() if not found.allowed_by(kind)]
+        if wrong and not accept:
+            raise RunError(
+                f"{path} was not written: it differs too much from the network for {' and '.join(wrong)}. Compare "
+                "on an image of your own (--image), calibrate with more images, or keep the file with --accept"
+            )
         if wrong:
-            raise RunError(f"{path} was not written: it differs too much from the network for {' and '.join(wrong)}")
+            print(f"{path.name}: kept in spite of the difference for {' and '.join(wrong)}, as --accept asks")
 
 
 class Difference(NamedTuple):
@@ -95,25 +115,41 @@ class Difference(NamedTuple):
 
     scores: float  # largest difference of a score
     largest: float  # largest absolute score of the original
-    classes: float | None  # share of pixels with another class; None for tiles, whose output may be only 4 x 4 pixels
+    error: float = 0.0  # root mean square of the difference, as a share of the original's
+    classes: float | None = None  # share of pixels with another class; None for tiles, which may give 4 x 4 pixels
+    metric: tuple[str, float] | None = None  # name and value of the task's metric; None for tiles
 
     def allowed_by(self, kind: ExportFormat) -> bool:
-        """Whether the difference is within a format's tolerances. NaN is not."""
-        same_classes = kind.changed is None or self.classes is None or self.classes <= kind.changed
-        return self.scores <= kind.tolerance * self.largest and same_classes
+        """Whether the difference is within a format's tolerances. NaN scores are not, a NaN metric is (no object)."""
+        if kind.changed is None or not isfinite(self.scores):
+            return self.scores <= kind.tolerance * self.largest
+        if self.classes is None:
+            return self.error <= kind.tolerance
+        same_task = self.metric is None or isnan(self.metric[1]) or self.metric[1] >= kind.agreement
+        return self.classes <= kind.changed and same_task
 
     def told(self, kind: ExportFormat) -> str:
         """Describe the difference and the tolerances in words."""
-        allowed = kind.tolerance * self.largest
-        told = f"largest difference from eager float32 {self.scores:.1e}, allowed {allowed:.1e}"
-        if kind.changed is not None and self.classes is not None:
-            told += f"; another class in {self.classes:.2%} of the pixels, allowed {kind.changed:.2%}"
+        told = f"largest difference from eager float32 {self.scores:.1e}"
+        if kind.changed is None:
+            return f"{told}, allowed {kind.tolerance * self.largest:.1e}"
+        if self.classes is None:
+            return f"{told}; root mean square {self.error:.1%} of the scores', allowed {kind.tolerance:.0%}"
+        told += f"; another class in {self.classes:.2%} of the pixels, allowed {kind.changed:.2%}"
+        if self.metric is not None and not isnan(self.metric[1]):
+            told += (
+                f"; {self.metric[0]} {self.metric[1]:.3f} against the network's segmentation, at least {kind.agreement}"
+            )
         return told
 
 
 @torch.inference_mode()
 def compare(
-    network: torch.nn.Module, exported: ExportedNetwork, image: torch.Tensor, kind: ExportFormat
+    network: torch.nn.Module,
+    exported: ExportedNetwork,
+    image: torch.Tensor,
+    kind: ExportFormat,
+    task: tuple[str, Agreement] | None = None,
 ) -> dict[str, Difference]:
     """Compare a network with an exported file, on an image (tile by tile) and on tiles of several sizes.
 
@@ -122,6 +158,7 @@ def compare(
         exported: the file, read back.
         image: (1, C, H, W).
         kind: file format, with the tile size.
+        task: name of the task's metric, and its function, see `task_agreement`. None: scores and classes only.
 
     Returns:
         Name of the input -> difference.
@@ -145,8 +182,13 @@ def compare(
     for name, (expected, got) in answers.items():
         if got.shape != expected.shape:
             raise RunError(f"{name}: the export gives {tuple(got.shape)}, the network {tuple(expected.shape)}")
-        changed = float((_classes(got) != _classes(expected)).float().mean()) if name == whole else None
-        compared[name] = Difference(float((got - expected).abs().max()), float(expected.abs().max()), changed)
+        error = float((got - expected).norm() / expected.norm().clamp_min(1e-12))
+        difference = Difference(float((got - expected).abs().max()), float(expected.abs().max()), error)
+        if name == whole:
+            changed = float((_classes(got) != _classes(expected)).float().mean())
+            metric = None if task is None else (task[0], task[1](got, expected))
+            difference = difference._replace(classes=changed, metric=metric)
+        compared[name] = difference
     return compared
 
 

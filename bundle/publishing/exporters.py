@@ -31,10 +31,12 @@ class ExportFormat(NamedTuple):
 
     suffix: str  # of the file name. `scripts.inferers.exported` chooses the engine by the suffix
     needs: tuple[str, ...]  # packages required to write and run the file
-    tolerance: float  # largest difference from the float32 network, as a share of the largest score
+    tolerance: float  # largest difference of a score from the float32 network, as a share of the largest score.
+    # With `changed`: largest root mean square difference of a tile, as a share of the scores'
     write: Callable[[RonnebergerUNet, Path, Mapping[str, Any]], None]
     tile_size: int | None = None  # the only tile size in pixels. None: any size of the network
     changed: float | None = None  # largest share of pixels with another class. None: only scores are compared
+    agreement: float = 0.0  # smallest key metric of the task, with the network's segmentation as reference
 
 
 def tile_sizes(network: RonnebergerUNet) -> tuple[int, int]:

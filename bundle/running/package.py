@@ -5,8 +5,12 @@ In a checkout nothing changes. There the modules of `running` belong to `bundle`
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
@@ -24,6 +28,26 @@ def own_name(name: str) -> str:
         'scripts.losses.WeightedCrossEntropyLoss'
     """
     return str(_components("own_name")(name)) if INSTALLED else name
+
+
+@functools.cache
+def library_module(name: str) -> ModuleType:
+    """Load a module of the library without relative imports: from the installed package, else by its file in `scripts`.
+
+    `import scripts` would hide the package `scripts` of another bundle, whose configuration may run in this process.
+
+    Example:
+        >>> library_module("failures").__name__.endswith("failures")
+        True
+    """
+    if INSTALLED:
+        return import_module(f"{HOME}.{name}")
+    spec = spec_from_file_location(f"_library_{name}", Path(__file__).resolve().parents[2] / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class InstalledWorkflow(ConfigWorkflow):

@@ -167,7 +167,9 @@ def _check_switches(function: Callable[..., Any], call: functools.partial[Any]) 
 
 
 def _complain(message: str) -> None:
-    print(f"error: {printable(message)}", file=sys.stderr)
+    """Print a message on standard error. An empty one: another process of the run has printed the cause."""
+    if message:
+        print(f"error: {printable(message)}", file=sys.stderr)
 
 
 def installed(name: str = "original-unet") -> None:

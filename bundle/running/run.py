@@ -19,7 +19,7 @@ from monai.bundle import run as monai_run
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, merge_kv
 
 from .errors import RunError, UsageError, did_you_mean
-from .failures import explain
+from .failures import explain, first_to_fail
 from .overrides import MARKS, check_changes, check_overrides, close_ids
 from .package import INSTALLED, InstalledWorkflow
 from .terminal import printable
@@ -89,12 +89,16 @@ def run(
         _check_files(files, config)
         known = {**tracking_keys(merged.get("tracking")), **config}  # MONAI adds tracking keys that the config lacks
         changes = check_overrides(known, {key: value for key, value in merged.items() if key not in FIXED})
+        hook = sys.excepthook  # the workflow changes it, see `scripts.failures`
         try:
             monai_run(**fixed, **changes)
         except Exception as error:  # any failure of a workflow ends as one message
             if trace:
                 raise
-            raise RunError(f"{explain(error, config)}\n(--trace shows where it arose)") from error
+            message = f"{explain(error)}\n(--trace shows where it arose)" if first_to_fail() else ""
+            raise RunError(message) from error
+        finally:
+            sys.excepthook = hook
 
 
 def _files(given: Any) -> list[str]:

@@ -24,10 +24,12 @@ from .items import describe_failure, file_of, source_of
 from .label_check import check_labels
 from .pairs import check_pairs
 from .pixel_size import describe_training, pixel_size_of
+from .sharing import ShareSampler
 from .splits import save_split, split_datalist
 
 __all__ = [
     "ReadAheadLoader",
+    "ShareSampler",
     "ThreadCacheDataset",
     "TolerantDataset",
     "annotated_pixels",

@@ -17,6 +17,7 @@ from torch import nn
 from ..io.files import replacing
 from ..settings import IN_STATE, ModelSettings, Training, write_weights
 from .time_limit import TimeLimit
+from .weights import read_tensors
 
 
 class BestWeights:
@@ -276,30 +277,8 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             f"weights: no file at {path}. Train first (python -m monai.bundle run training --config_file "
             "configs/train.yaml), or set ckpt_path to a file of weights"
         )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip, runtime and end-of-file errors here
-        reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-        raise ValueError(
-            f"weights: {path} is not a file of plain tensors ({reason}). Expected a state_dict, such as a training's "
-            "models/model.pt"
-        ) from error
-    tensors = state.get("model", state) if isinstance(state, Mapping) else None
-    if not isinstance(tensors, Mapping):
-        raise ValueError(f"weights: {path} holds {type(state).__name__}, expected a state_dict: names and tensors")
-    try:
-        _bare(network).load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(
-            f"weights: {path} does not fit the network. Use the configuration of its training (features, "
-            f"out_channels, variant). {' '.join(str(error).split())[:400]}"
-        ) from error
-    broken = [name for name, values in _bare(network).state_dict().items() if not bool(torch.isfinite(values).all())]
-    if broken:
-        raise ValueError(
-            f"weights: {path} has NaN or infinite numbers in {len(broken)} tensors, first in {broken[0]}. The training "
-            "went wrong, or the file is damaged: use other weights"
-        )
+    bare = _bare(network)
+    bare.load_state_dict(read_tensors(path, bare.state_dict()))
 
 
 def _bare(network: nn.Module) -> nn.Module:

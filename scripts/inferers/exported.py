@@ -21,7 +21,9 @@ from torch import nn
 from torch.export.passes import move_to_device_pass
 
 from ..checks import check_choice
+from ..networks.geometry import margin
 from .precision import amp_dtype_of
+from .smaller_passes import ran_out_of_memory
 
 INFO = "original_unet.json"  # key of the description in a file: classes, grey values, geometry, checksum of the weights
 INPUT, OUTPUT = "image", "scores"  # names of the tensors in an ONNX file
@@ -52,7 +54,7 @@ class ExportedNetwork(nn.Module):
     Raises:
         FileNotFoundError: no file at `path`.
         ValueError: unknown suffix or engine, the wrong engine for the file, a damaged file. In a call: tiles of the
-            wrong size, for files with a fixed tile size.
+            wrong size or with other channels, and scores of another shape than a U-Net's.
         ImportError: the program for the file is not installed.
 
     Example, in a configuration::
@@ -90,13 +92,15 @@ class ExportedNetwork(nn.Module):
             )
         try:
             self._run, text = load(self.path, torch.device(device))
-        except ImportError:
+            self.info: dict[str, Any] = dict(json.loads(text)) if text else {}
+            self.depth = int(self.info.get("depth", 4))
+        except (ImportError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # errors for a damaged file differ by engine
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ValueError(f"backend: {self.path} cannot be read: {reason}") from error
-        self.info: dict[str, Any] = json.loads(text) if text else {}
-        self.depth = int(self.info.get("depth", 4))
+            raise ValueError(
+                f"backend: {self.path} cannot be read, it is damaged or of another kind ({_reason(error)}). Export the "
+                "network again, or copy the file again"
+            ) from error
         self.padding = str(self.info.get("padding", "valid"))
         self.retain_dim = bool(self.info.get("retain_dim", False))
 
@@ -108,8 +112,38 @@ class ExportedNetwork(nn.Module):
                 f"backend: {self.path} takes tiles of {fixed} x {fixed} only, got {tuple(x.shape)}. Set tile_size to "
                 f"{fixed}"
             )
-        with torch.autocast(x.device.type, enabled=False):
-            return self._run(x.float())
+        channels = self.info.get("in_channels")
+        if channels is not None and x.shape[1] != channels:
+            raise ValueError(
+                f"backend: {self.path} takes images of {channels} channels, got {x.shape[1]}. Convert the images, or "
+                "give a network for them"
+            )
+        try:
+            with torch.autocast(x.device.type, enabled=False):
+                scores = self._run(x.float())
+        except Exception as error:  # differs by engine
+            if isinstance(error, RuntimeError) and ran_out_of_memory(error):
+                raise
+            raise ValueError(
+                f"backend: {self.path} cannot compute a tile {tuple(x.shape)}: {_reason(error)}. Expected a network "
+                "for (batch, channels, height, width), as the command `export` writes it"
+            ) from error
+        lost = 0 if self.padding == "same" or self.retain_dim else 2 * margin(self.depth)
+        expected = tuple(length - lost for length in x.shape[2:])
+        if not isinstance(scores, torch.Tensor) or scores.ndim != 4 or tuple(scores.shape[2:]) != expected:
+            got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+            raise ValueError(
+                f"backend: {self.path} gives {got} for a tile {tuple(x.shape)}, expected scores (batch, classes, "
+                f"{expected[0]}, {expected[1]}). The file is a network for another task, or its tiles lose other pixels"
+            )
+        return scores
+
+
+def _reason(error: Exception) -> str:
+    """Get the line of an engine's message that tells most: the last one of a TorchScript trace, else the first one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(("RuntimeError:", "ValueError:", "AssertionError:"))]
+    return (told[-1:] or lines[:1] or [type(error).__name__])[0].partition(". ")[0][:300]
 
 
 def _load_onnx(path: Path, device: torch.device) -> tuple[Run, str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -71,6 +73,22 @@ class ImageMetric(CumulativeIterationMetric):
         """Give the score of all images since the last reset, a scalar. NaN without images."""
         numbers = self._numbers()
         return torch.tensor(float("nan") if numbers is None else float(self.over_images(numbers)))
+
+    def _sync(self) -> None:
+        """Gather the numbers of all processes, in the order of the images, see `scripts.data.ShareSampler`.
+
+        MONAI's own method waits for ever if a process has no images.
+        """
+        if self._synced:
+            return
+        own = None if self._buffers is None else torch.stack(self._buffers[0]).cpu()
+        shares = [own] * idist.get_world_size()
+        if len(shares) > 1:
+            torch.distributed.all_gather_object(shares, own)
+        turns = zip_longest(*(share for share in shares if share is not None))
+        images = [numbers for turn in turns for numbers in turn if numbers is not None]
+        self._synced_tensors = [torch.stack(images)] if images else None
+        self._synced = True
 
     def _numbers(self) -> np.ndarray | None:
         buffer = super().get_buffer()

@@ -5,7 +5,6 @@ The paper's network: 23 convolutions, 31,030,658 parameters for one channel in a
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import prod, sqrt
@@ -16,7 +15,7 @@ from monai.networks.layers.factories import Conv, Dropout, Pool
 from monai.networks.layers.utils import get_norm_layer
 from torch import nn
 
-from ..checks import check_choice
+from .arguments import checked
 from .geometry import center_crop, margin, output_size
 
 
@@ -54,7 +53,8 @@ class RonnebergerUNet(nn.Module):
         (B, in_channels, *spatial) -> (B, out_channels, *(spatial - 2 * margin)), raw scores before softmax / sigmoid.
 
     Raises:
-        ValueError: arguments out of range. In `forward`: an input of wrong rank, channel count or size.
+        ValueError: arguments of a wrong type or out of range, or more weights than fit the memory. In `forward`: an
+            input of wrong rank, channel count or size.
 
     Example:
         >>> network = RonnebergerUNet(features=(4, 8, 16))
@@ -81,26 +81,7 @@ class RonnebergerUNet(nn.Module):
         super().__init__()
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self.definition = self.complete(given)
-        features = tuple(features)
-        up_features = features[:-1] if up_features is None else tuple(up_features)
-        check_choice("spatial_dims", spatial_dims, (1, 2, 3))
-        check_choice("padding", padding, ("valid", "same"))
-        check_choice("dropout_at", dropout_at, ("contracting_end", "stages"))
-        check_choice("up_kernel_size", up_kernel_size, (2, 3))
-        check_choice("concat", concat, ("skip_first", "up_first"))
-        check_choice("up_activation", up_activation, (False, True))
-        check_choice("retain_dim", retain_dim, (False, True))
-        if len(features) < 2 or min(features) < 1:
-            raise ValueError(f"features must name at least two levels of at least one channel each, got {features}")
-        if len(up_features) != len(features) - 1 or min(up_features) < 1:
-            raise ValueError(
-                f"up_features must name one level less than features={features}, with at least one channel each, "
-                f"got {up_features}"
-            )
-        if min(in_channels, out_channels) < 1:
-            raise ValueError(f"in_channels and out_channels must be at least 1, got {in_channels} and {out_channels}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be a rate in [0, 1), got {dropout}")
+        features, up_features = self.definition["features"], self.definition["up_features"]
 
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
@@ -154,17 +135,16 @@ class RonnebergerUNet(nn.Module):
 
     @staticmethod
     def complete(arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Add the defaults to some arguments of the network. The result can be written as JSON.
+        """Check some arguments of the network and add the defaults. The result can be written as JSON.
+
+        Raises:
+            ValueError: see `scripts.networks.arguments.checked`.
 
         Example:
             >>> RonnebergerUNet.complete({"features": (4, 8, 16)})["up_features"]
             [4, 8]
         """
-        defaults = {name: p.default for name, p in inspect.signature(RonnebergerUNet).parameters.items()}
-        whole = {**defaults, **arguments}
-        if whole["up_features"] is None:
-            whole["up_features"] = whole["features"][:-1]
-        return {name: list(value) if isinstance(value, (tuple, list)) else value for name, value in whole.items()}
+        return checked(arguments)
 
     def reset_parameters(self) -> None:
         """Draw weights from N(0, sqrt(2 / N)), N = incoming nodes of one neuron (Sec. 3, He et al. 2015); biases 0."""

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from bundle.__main__ import main
+from scripts.failures import first_to_fail
 from scripts.handlers.history import read_history
 from tests.configs.conftest import CONFIGS, ROOT, settings, tracking, words
-from tests.processes import in_two_processes
+from tests.processes import in_processes, in_two_processes
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +73,24 @@ def test_one_of_two_processes_tracks(trained_together):
     assert [value.step for value in client.get_metric_history(run.info.run_id, "epoch_loss")] == [1, 2]
 
 
+def train_once(rank: int, folder: Path, dataset: Path) -> None:
+    os.chdir(ROOT)
+    assert main(training_command([], settings(dataset, folder, val_fraction=0.5, max_epochs=1))) == 0
+
+
+def test_fewer_validation_images_than_processes_give_the_metrics_of_one_process(tiny_dataset, tmp_path):
+    in_processes(3, partial(train_once, dataset=tiny_dataset), tmp_path)
+    assert len(json.loads((tmp_path / "out" / "split.json").read_text())["validation"]) == 2
+    (row,) = read_history(tmp_path / "out" / "history.csv")
+    weights = str(tmp_path / "models" / "model.pt")
+    split = ["--split_file", str(tmp_path / "out" / "split.json"), "--num_workers", "0", "--device", "cpu"]
+    assert main(["evaluate", str(tiny_dataset), "--weights", weights, "--output", str(tmp_path / "alone"), *split]) == 0
+    alone = json.loads((tmp_path / "alone" / "metrics.json").read_text())["mean"]
+    shared = {name: row[f"val_{name}"] for name in alone if f"val_{name}" in row}
+    assert "mean_dice" in shared
+    assert shared == pytest.approx({name: alone[name] for name in shared}, rel=1e-3)
+
+
 def train_fast(rank: int, folder: Path, dataset: Path) -> None:
     os.chdir(ROOT)
     options = settings(dataset, folder, val_fraction=0.5, max_minutes=0.05, max_epochs=10**6)
@@ -84,3 +103,13 @@ def test_two_processes_end_together_when_the_time_is_over(tiny_dataset, tmp_path
     assert rows[-1]["val_mean_dice"] is not None
     if rows[-1]["iteration"] > 100:  # the clock is read every 20 iterations, too rarely on a very slow machine
         assert rows[-1]["lr"] < 0.5 * max(row["lr"] for row in rows)
+
+
+def fail(rank: int, folder: Path) -> None:
+    (folder / f"{rank}.txt").write_text(str(first_to_fail()))
+    torch.distributed.barrier()
+
+
+def test_of_several_failed_processes_one_prints_its_message(tmp_path):
+    in_processes(3, fail, tmp_path)
+    assert sorted(path.read_text() for path in tmp_path.glob("*.txt")) == ["False", "False", "True"]

@@ -246,8 +246,8 @@ def damage(copy: Path, what: str) -> Path:
         ("more images than labels", "has 26 images but 25 labels"),
         ("nothing", "no ISBI 2012 data in .*: expected train-volume.tif"),
         ("lonely volume", "train-labels.tif is missing beside"),
-        ("no zip", "cannot be unpacked as a zip file"),
-        ("zip with nonsense inside", "cannot be unpacked as a zip file"),
+        ("no zip", "is no zip file, or damaged"),
+        ("zip with nonsense inside", "damaged"),
         ("absent", "does not exist, expected a folder or a zip file"),
     ],
 )

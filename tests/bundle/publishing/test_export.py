@@ -207,6 +207,16 @@ def test_tensorrt_without_its_package_or_a_gpu_is_refused(weights, capsys, monke
     assert "tensorrt needs torch_tensorrt" in shown or "none is found here" in shown
 
 
+def test_the_weights_are_never_overwritten(weights, tmp_path, capsys, bundle_root, monkeypatch):
+    monkeypatch.chdir(bundle_root)
+    linked = tmp_path / "model.ts"
+    linked.symlink_to(weights)
+    before = weights.read_bytes()
+    assert main(["export", "torchscript", "--ckpt_path", str(weights), "--output", str(linked)]) == 2
+    assert str(linked) in capsys.readouterr().err
+    assert weights.read_bytes() == before
+
+
 def test_a_file_that_differs_from_the_network_is_not_kept(weights, tmp_path, bundle_root):
     config = str(bundle_root / "configs" / "inference.yaml")
     trained = load_trained(config, str(weights))

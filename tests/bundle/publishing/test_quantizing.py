@@ -14,6 +14,7 @@ from torch import nn
 from bundle.__main__ import main
 from bundle.datasets.synthetic_em import synthetic_section
 from bundle.experiments.trained import Trained, load_trained
+from bundle.publishing.agreement import task_agreement
 from bundle.publishing.export import compare, write_checked
 from bundle.publishing.quantizing import IMAGES, calibration_addresses, calibration_tiles, int8_format
 from bundle.running.errors import RunError
@@ -21,6 +22,7 @@ from scripts.handlers.checkpoints import save_weights
 from scripts.inferers.exported import ExportedNetwork
 from scripts.inferers.overlap_tile import OverlapTileInferer
 from scripts.networks.unet import RonnebergerUNet
+from scripts.settings import ModelSettings
 from scripts.transforms.intensity import normalize_image
 from tests.optional import needs_onnx, needs_openvino
 
@@ -151,9 +153,33 @@ def test_the_share_of_changed_classes_by_hand(trained):
     assert on_the_image.classes == pytest.approx(0.5)  # a single tile
     assert not on_the_image.allowed_by(kind)
     assert not on_the_image._replace(scores=0.0).allowed_by(kind)
-    assert on_the_image._replace(scores=0.0, classes=0.01).allowed_by(kind)
-    assert not on_the_image._replace(scores=float("nan"), classes=0.0).allowed_by(kind)
+    few = on_the_image._replace(classes=0.01)
+    assert few._replace(scores=2 * few.largest).allowed_by(kind)  # a single score does not decide
+    assert few._replace(metric=("seg", 0.95)).allowed_by(kind)
+    assert few._replace(metric=("seg", float("nan"))).allowed_by(kind)  # no object
+    assert not few._replace(metric=("seg", 0.5)).allowed_by(kind)
+    assert not few._replace(scores=float("nan")).allowed_by(kind)
+    assert not any(tile.allowed_by(kind) for tile in on_tiles)
     assert [difference.classes for difference in on_tiles] == [None] * 3
+
+
+def test_a_refused_file_is_kept_on_request(trained, exported, stack, tmp_path, capsys):
+    strict = int8_format([])._replace(changed=0.0, write=lambda network, path, info: shutil.copy(exported, path))
+    write_checked(trained, strict, tmp_path / "net.onnx", trained.prepared(f"{stack}#page=1"), accept=True)
+    assert (tmp_path / "net.onnx").read_bytes() == exported.read_bytes()
+    assert "--accept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["mean_dice", "mean_iou", "v_rand", "v_info", "seg", "instance_f1"])
+def test_the_task_s_metric_is_1_for_equal_segmentations_and_less_for_merged_cells(name):
+    _, agreement = task_agreement(ModelSettings(key_metric=name).model_dump())
+    cells = torch.zeros(40, 60)
+    cells[5:35, 5:25] = cells[5:35, 35:55] = 1
+    original = torch.stack([8 - 16 * cells, 16 * cells - 8])[None]
+    merged = original.clone()
+    merged[:, :, 5:35, 20:40] = torch.tensor([-8.0, 8.0])[None, :, None, None]
+    assert agreement(original, original) == pytest.approx(1, abs=1e-6)
+    assert agreement(merged, original) < 0.95
 
 
 @pytest.mark.parametrize(

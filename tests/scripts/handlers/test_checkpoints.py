@@ -205,14 +205,7 @@ def test_weights_that_hold_code_are_refused(tmp_path, capsys):
 
 def test_weights_of_another_network_are_refused_with_its_difference(tmp_path):
     save_weights(nn.Conv2d(1, 2, 1), tmp_path / "model.pt")
-    with pytest.raises(ValueError, match=r"does not fit the network.*size mismatch for weight"):
-        load_weights(nn.Conv2d(1, 1, 1), tmp_path / "model.pt")
-
-
-@pytest.mark.parametrize("content, reason", [(b"not weights", "Error"), (b"", "EOFError"), (b"hello\n", "KeyError")])
-def test_a_file_that_holds_no_weights_is_refused_with_the_kind_of_the_error(content, reason, tmp_path):
-    (tmp_path / "model.pt").write_bytes(content)
-    with pytest.raises(ValueError, match=rf"not a file of plain tensors \(\w*{reason}\b.*state_dict"):
+    with pytest.raises(ValueError, match=r"does not fit the network.*weight has the shape \(2, 1, 1, 1\)"):
         load_weights(nn.Conv2d(1, 1, 1), tmp_path / "model.pt")
 
 
@@ -237,21 +230,6 @@ def test_a_failed_save_keeps_the_state_of_the_epoch_before(tmp_path):
     with pytest.raises((AttributeError, pickle.PicklingError)):
         trainer.run([0, 0], max_epochs=2)
     assert torch.load(path, weights_only=True)["trainer"]["iteration"] == 2
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused_with_the_name_of_a_tensor(value, tmp_path):
-    network = nn.Linear(2, 1)
-    torch.save({**network.state_dict(), "bias": torch.tensor([value])}, tmp_path / "model.pt")
-    with pytest.raises(ValueError, match=r"model\.pt.*bias"):
-        load_weights(network, tmp_path / "model.pt")
-
-
-@pytest.mark.parametrize("content", [[1, 2], torch.ones(3), {"model": 3}])
-def test_a_file_of_anything_but_a_state_dict_is_refused(content, tmp_path):
-    torch.save(content, tmp_path / "model.pt")
-    with pytest.raises(ValueError, match=r"model\.pt.*state_dict"):
-        load_weights(nn.Linear(2, 1), tmp_path / "model.pt")
 
 
 def test_a_save_on_a_full_disk_keeps_the_earlier_state_and_leaves_nothing_else(tmp_path):

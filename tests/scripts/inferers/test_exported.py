@@ -131,7 +131,7 @@ def test_a_missing_openvino_is_reported_with_the_command_to_install_it(tmp_path,
 def test_a_damaged_file_is_reported_by_name_with_openvino_too(tmp_path):
     path = tmp_path / "net.onnx"
     path.write_bytes(b"not an export")
-    with pytest.raises(ValueError, match=r"net\.onnx cannot be read: ."):
+    with pytest.raises(ValueError, match=r"net\.onnx cannot be read, .*damaged"):
         ExportedNetwork(path, onnx_engine="openvino")
 
 
@@ -151,7 +151,7 @@ def test_a_damaged_file_is_reported_by_name(suffix, tmp_path):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install '.[onnx]'")
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"not an export")
-    with pytest.raises(ValueError, match=rf"model\{suffix} cannot be read: ."):
+    with pytest.raises(ValueError, match=rf"model\{suffix} cannot be read, .*damaged"):
         ExportedNetwork(path)
 
 
@@ -160,3 +160,49 @@ def test_the_description_is_plain_json_in_the_file(script):
     with pytest.warns(DeprecationWarning, match="torch.jit"):
         torch.jit.load(str(script), _extra_files=extra)
     assert json.loads(extra[INFO]) == DESCRIBED
+
+
+class Classifier(torch.nn.Module):
+    """A network for another task: a score for each class of the whole image."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(dim=(2, 3))
+
+
+@pytest.fixture
+def save_script(tmp_path):
+    """Write a network as a TorchScript file without a description."""
+
+    def save(network: torch.nn.Module) -> Path:
+        with pytest.warns(DeprecationWarning, match="torch.jit"):
+            torch.jit.save(torch.jit.script(network), tmp_path / "net.ts")
+        return tmp_path / "net.ts"
+
+    return save
+
+
+def test_a_network_for_another_task_is_refused_with_its_output(save_script):
+    exported = ExportedNetwork(save_script(Classifier()))
+    with pytest.raises(ValueError, match=r"net\.ts gives \(1, 1\) .*\(batch, classes, 4, 4\)"):
+        exported(torch.rand(1, 1, 188, 188))
+
+
+def test_images_with_other_channels_are_refused_without_the_engine_s_trace(save_script):
+    exported = ExportedNetwork(save_script(RonnebergerUNet(features=(2, 3, 4)).eval()))
+    with pytest.raises(ValueError, match=r"net\.ts cannot compute a tile \(1, 3, 60, 60\)") as raised:
+        exported(torch.rand(1, 3, 60, 60))
+    assert "\n" not in str(raised.value)
+    assert "channels" in str(raised.value)
+
+
+def test_channels_in_the_description_are_compared_first(network, tmp_path):
+    FORMATS["torchscript"].write(network, tmp_path / "net.ts", {**DESCRIBED, "in_channels": 1})
+    with pytest.raises(ValueError, match=r"net\.ts takes images of 1 channels, got 3"):
+        ExportedNetwork(tmp_path / "net.ts")(torch.rand(1, 3, 60, 60))
+
+
+@pytest.mark.parametrize("described", [[1, 2], {"depth": "deep"}])
+def test_a_description_of_another_kind_is_refused(described, network, tmp_path):
+    FORMATS["torchscript"].write(network, tmp_path / "net.ts", described)
+    with pytest.raises(ValueError, match=r"net\.ts cannot be read"):
+        ExportedNetwork(tmp_path / "net.ts")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from scripts.networks.arguments import described, weight_count
 from scripts.networks.unet import RonnebergerUNet
 from tests.same_scores import assert_same_scores
 
@@ -136,18 +137,52 @@ def test_a_padded_net_names_the_nearest_multiples():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"padding": "reflect"}, "padding must be one of"),
-        ({"spatial_dims": 4}, "spatial_dims must be one of"),
-        ({"features": (64,)}, "at least two levels"),
-        ({"in_channels": 0}, "at least 1, got 0"),
-        ({"dropout": 1.0}, r"rate in \[0, 1\)"),
+        ({"padding": "reflect"}, "padding is 'reflect'.*'same'"),
+        ({"spatial_dims": 4}, "spatial_dims is 4.*1, 2 or 3"),
+        ({"features": 16}, r"features is 16.*\[64, 128, 256\]"),
+        ({"features": ()}, r"features is \[\].*levels"),
+        ({"features": (64,)}, r"features is \[64\].*2 to 10 levels"),
+        ({"features": [4] * 30}, "2 to 10 levels"),
+        ({"features": (4, -8)}, r"features is \[4, -8\].*at least 1"),
+        ({"features": (4, 8.5)}, r"features is \[4, 8.5\].*whole"),
+        ({"features": "4,8"}, "features is '4,8'"),
+        ({"features": (2**18, 2**19)}, r"features is \[262144, 524288\].*GiB"),
+        ({"in_channels": 0}, "in_channels is 0.*at least 1"),
+        ({"out_channels": True}, "out_channels is True"),
+        ({"dropout": 1.0}, "dropout is 1.0.*rate"),
+        ({"dropout": -0.1}, "dropout is -0.1.*rate"),
+        ({"dropout": float("nan")}, "dropout is nan"),
+        ({"dropout": "much"}, "dropout is 'much'"),
         ({"up_features": (64,)}, "one level less"),
-        ({"up_features": (64, 128, 256, 0)}, "at least one channel each"),
+        ({"up_features": (64, 128, 256, 0)}, "up_features is .*at least 1"),
+        ({"up_activation": "false"}, "up_activation is 'false'.*true or false"),
+        ({"norm": "btach"}, "norm is 'btach'.*batch"),
+        ({"norm": []}, "norm is"),
+        ({"up_kernel_size": 5, "concat": "none"}, "up_kernel_size is 5.*concat is 'none'"),
     ],
 )
-def test_arguments_out_of_range_are_refused(arguments, message):
+def test_wrong_arguments_are_refused_with_name_value_and_what_was_expected(arguments, message):
     with pytest.raises(ValueError, match=message):
         RonnebergerUNet(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"features": (4, 8, 16)}, {"features": (4, 6), "up_features": (3,), "up_kernel_size": 3, "norm": "batch"}],
+)
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_the_counted_weights_are_those_of_the_network(arguments, spatial_dims):
+    network = RonnebergerUNet(spatial_dims, in_channels=3, **arguments)
+    weights = sum(values.numel() for name, values in network.named_parameters() if values.ndim > 2)
+    assert weight_count(network.definition) == weights
+
+
+@pytest.mark.parametrize("arguments", [{"norm": "batch", "dropout_at": "stages"}, {"padding": "same", "dropout": 0.0}])
+def test_weights_tell_the_network_s_channels_and_width(arguments):
+    network = RonnebergerUNet(in_channels=3, out_channels=5, features=(4, 6, 8, 9), **arguments)
+    told = {"in_channels": 3, "out_channels": 5, "features": [4, 6, 8, 9]}
+    assert described(network.state_dict()) == told
+    assert described(torch.nn.Linear(2, 1).state_dict()) == {}
 
 
 def test_odd_channel_counts_work():

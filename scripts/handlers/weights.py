@@ -1,0 +1,106 @@
+"""Read files of weights: plain tensors only, with the names, shapes and numbers of a network."""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..networks.arguments import described
+
+
+def read_tensors(path: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """Read weights for a network. Code in the file is never run.
+
+    Args:
+        path: a flat state_dict, or a training's state with the key "model".
+        expected: the state_dict of the network.
+
+    Raises:
+        ValueError: the file is damaged or of another kind, holds anything but tensors, names, shapes or dtypes differ
+            from the network's, or numbers are NaN or infinite. The message names the file, the reason and the remedy.
+
+    Example:
+        >>> network = torch.nn.Linear(2, 1)
+        >>> torch.save(network.state_dict(), "model.pt")
+        >>> list(read_tensors(Path("model.pt"), network.state_dict()))
+        ['weight', 'bias']
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about kinds of files that are refused below
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip, runtime and end-of-file errors here
+        raise ValueError(
+            f"weights: {path} is not a file of plain tensors: {_why_unreadable(path, error)}. Expected a state_dict, "
+            "such as the model.pt of a training"
+        ) from None  # torch's message would advise to load code
+    tensors = state.get("model", state) if isinstance(state, Mapping) else state
+    if not isinstance(tensors, Mapping):
+        raise ValueError(
+            f"weights: {path} holds a {type(tensors).__name__}, expected a state_dict: names and tensors. Give the "
+            "model.pt of a training"
+        )
+    _check_tensors(path, tensors, expected)
+    return tensors
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """Say in a few words why torch cannot load a file as plain tensors."""
+    text = str(error)
+    code = re.search(r"GLOBAL ([\w.]+)", text)
+    if path.stat().st_size == 0:
+        return "it is empty"
+    if "TorchScript" in text:
+        return "it is an exported network, which segment takes as backend, with the suffix .ts"
+    if code is not None:
+        return f"it holds Python objects ({code[1]}), which are programs. Ask for the weights alone"
+    if zipfile.is_zipfile(path):
+        return "it is a zip file of other things, or damaged inside"
+    with path.open("rb") as file:
+        begins_as_zip = file.read(2) == b"PK"
+    if begins_as_zip:
+        return "it is cut off. Copy or download it again"
+    return f"it is of another kind, or damaged ({type(error).__name__})"
+
+
+def _check_tensors(path: Path, tensors: Mapping[str, Any], expected: Mapping[str, torch.Tensor]) -> None:
+    """Raise ValueError unless names, shapes and kinds of numbers are those of a network, and all numbers finite."""
+    others = [str(name) for name, values in tensors.items() if not isinstance(values, torch.Tensor)]
+    if others or not tensors:
+        entries = ", ".join(list(map(str, tensors))[:5]) or "nothing"
+        raise ValueError(
+            f"weights: {path} holds {entries}, expected a state_dict: names and tensors. Save the tensors alone"
+        )
+    own, found = described(expected), described(tensors)
+    for name in own.keys() & found.keys():
+        if own[name] != found[name]:
+            key = name if name != "features" else "network_def#features"
+            raise ValueError(
+                f"weights: {path} does not fit the network: {name} {found[name]} in the weights, {own[name]} in the "
+                f"network. Set {key} to {found[name]}, or give other weights"
+            )
+    wrong = [f"{name} is missing" for name in expected.keys() - tensors.keys()]
+    wrong += [f"{name} is unknown" for name in tensors.keys() - expected.keys()]
+    wrong += [
+        f"{name} has the shape {tuple(values.shape)} {values.dtype}, expected {tuple(expected[name].shape)}"
+        for name, values in tensors.items()
+        if name in expected
+        and (values.shape != expected[name].shape or values.is_floating_point() != expected[name].is_floating_point())
+    ]
+    if wrong:
+        raise ValueError(
+            f"weights: {path} does not fit the network. Use the configuration of its training (network_def, overlays). "
+            f"{'; '.join(sorted(wrong)[:3])}{f'; {len(wrong) - 3} more' if len(wrong) > 3 else ''}"
+        )
+    broken = [name for name, values in tensors.items() if not bool(torch.isfinite(values).all())]
+    if broken:
+        raise ValueError(
+            f"weights: {path} has NaN or infinite numbers in {len(broken)} of {len(tensors)} tensors, first in "
+            f"{broken[0]}. The training went wrong, or the file is damaged: use other weights"
+        )
