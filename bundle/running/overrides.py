@@ -145,6 +145,8 @@ def _check_id(parser: ConfigParser, id: str, table: Any | None = None) -> None:
         return
     shown, section = "#".join([*above, name]), "#".join(above)
     parent = parser.get(section, _MISSING)
+    if table is not None and not above and name in table.SETTINGS:
+        raise UsageError(table.unknown(name, parser.get("checks#workflow")))
     near = table.similar(name, [str(key) for key in parser.get()]) if table is not None and not above else []
     hint = did_you_mean(near or close_ids(id, known_ids(parser.get())))
     if above and isinstance(parent, str):

@@ -25,6 +25,7 @@ from .terminal import printable, show
 TEXT = ("str", "str | None")  # annotations of arguments whose words stay as they are
 HELP_WORDS = ("-h", "--help", "help")
 CALLED_AS: ContextVar[str] = ContextVar("CALLED_AS", default="original-unet")  # the program's name, for messages
+KEYS_OF = {"train": "train", "evaluate": "evaluate", "segment": "inference"}  # command: workflow, for the list of keys
 WORKFLOWS = {  # name: (module, line in the list). The module has a function of the same name.
     "train": (f"{__package__}.workflows", "Train the network on images with labels."),
     "evaluate": (f"{__package__}.workflows", "Measure weights on images with labels."),
@@ -78,6 +79,8 @@ class Program:
             _complain("interrupted")
             return 130
         except SystemExit as stop:  # by fire, after help (0) or after unfit words (2)
+            if not stop.code and self.commands[name] == WORKFLOWS.get(name) and name in KEYS_OF:
+                show(self._module(name).keys_help(KEYS_OF[name]))
             if stop.code:
                 print(f"its arguments: {self.name} {name} --help", file=sys.stderr)
             return int(stop.code or 0)
@@ -85,7 +88,10 @@ class Program:
 
     def command(self, name: str) -> Callable[..., Any]:
         """Import the function of a command."""
-        return getattr(importlib.import_module(self.commands[name][0]), name)
+        return getattr(self._module(name), name)
+
+    def _module(self, name: str) -> Any:
+        return importlib.import_module(self.commands[name][0])
 
     def _understand(self, name: str, words: list[str]) -> Callable[[], Any] | None:
         """Turn the words after a command's name into a call for later. No work starts before all words are understood.

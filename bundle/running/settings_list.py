@@ -28,7 +28,7 @@ def rows(configs: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
     """List the settings.
 
     Args:
-        configs: content of train.yaml, evaluate.yaml and inference.yaml, under train, evaluate and inference.
+        configs: name of a workflow (train, evaluate, inference) -> content of its file.
 
     Example:
         >>> from bundle.running.run import ROOT, read_file
@@ -37,7 +37,7 @@ def rows(configs: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
         >>> next(row.expected for row in rows(configs) if row.name == "patience")
         'a whole number of at least 0'
     """
-    table = settings_table(configs["train"])
+    table = settings_table(next(config for config in configs.values() if "_target_" in config.get("checks", {})))
     if table is None:
         return
     known = find_component("scripts.settings.ModelSettings")().model_dump()  # type: ignore[misc]  # a class of this bundle
@@ -53,16 +53,16 @@ def help_text(configs: Mapping[str, Mapping[str, Any]], workflow: str) -> str:
     """Write the keys of a workflow, for the help of a command.
 
     Args:
-        configs: as for `rows`.
+        configs: as for `rows`, the files of the workflow.
         workflow: train, evaluate or inference.
     """
-    lines, group = [], ""
+    lines, group = ["", "KEYS"], ""
     for row in rows(configs):
         if workflow not in row.of:
             continue
         if row.group != group:
             group = row.group
-            lines += ["", f"{group.upper()}"]
+            lines += ["", f"  {group}"]
         lines.append(f"    --{row.name}: {row.expected}. Default: {row.default}")
         lines += textwrap.wrap(row.help, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return "\n".join(lines)

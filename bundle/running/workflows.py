@@ -19,6 +19,8 @@ from .errors import UsageError, did_you_mean
 from .overrides import MARKS, WORDS, check_overrides
 from .program import CALLED_AS
 from .run import FIXED, ROOT, merge_files, read_file, run, tracking_keys
+
+from .settings_list import help_text
 from .terminal import printable
 
 CONFIGS = ROOT / "configs"
@@ -55,7 +57,7 @@ def train(
         output: folder for the results. Default: output/<name of DATASET>.
         overlay: name (variant_fast) or file of changes to the configuration. Several: a,b.
         trace: show the full trace of an error.
-        key: keys of the configuration and their new values.
+        key: keys of the configuration and their new values, listed below with types and defaults.
     """
     if "weights" in key:  # in train.yaml, the key of the weight map
         raise UsageError("train takes no --weights; start from weights with --finetune, or continue with --resume true")
@@ -97,7 +99,7 @@ def evaluate(
         output: folder for the results. Default: output/evaluation.
         overlay: name (data_nuclei) or file of changes to the configuration. Several: a,b.
         trace: show the full trace of an error.
-        key: keys of the configuration and their new values.
+        key: keys of the configuration and their new values, listed below with types and defaults.
     """
     if "finetune" in key:
         raise UsageError("evaluate takes no --finetune; name the weights to measure with --weights")
@@ -139,7 +141,7 @@ def segment(
         weights: file of weights. Default: the weights that come with this program.
         overlay: name or file of changes to the configuration. Several: a,b.
         trace: show the full trace of an error.
-        key: keys of the configuration and their new values.
+        key: keys of the configuration and their new values, listed below with types and defaults.
     """
     _check_exists("PATH", path, "an image, a stack or a folder of images")
     files, overlaid = _with_overlays(overlay, [INFERENCE], key)
@@ -150,6 +152,20 @@ def segment(
     if "backend" not in {**overlaid, **changes}:
         _find_weights("ckpt_path", changes)
     _tell(f"results: {_run('inference', files, changes, trace, 'output_dir')}")
+
+
+def keys_help(workflow: str) -> str:
+    """List the keys of a workflow, with type, default and meaning.
+
+    Args:
+        workflow: train, evaluate or inference.
+
+    Example:
+        >>> "--momentum: a number of at least 0 and below 1. Default: 0.99" in keys_help("train")
+        True
+    """
+    files = ("train", "evaluate") if workflow == "evaluate" else (workflow,)
+    return help_text({name: read_file("--config_file", str(CONFIGS / f"{name}.yaml")) for name in files}, workflow)
 
 
 def _check_exists(name: str, given: str, expected: str) -> None:

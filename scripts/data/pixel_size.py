@@ -60,7 +60,7 @@ def pixel_size_of(items: Sequence[Mapping[str, Any]], tiff_axes: str | None = No
 def describe_training(
     dataset_dir: PathLike,
     items: Sequence[Mapping[str, Any]],
-    pixel_size: float | None = None,
+    pixel_size: float | str | None = None,
     tiff_axes: str | None = None,
 ) -> dict[str, Any]:
     """Describe the images of a training, for `model.json` beside the weights.
@@ -69,7 +69,7 @@ def describe_training(
         dataset_dir: folder, or .json list of the data set. A list is named after its file, `dataset.json` after its
             folder.
         items: the training images, as for `pixel_size_of`.
-        pixel_size: in um. None: from the headers.
+        pixel_size: in um. None or "auto": from the headers.
         tiff_axes: as for `pixel_size_of`.
 
     Returns:
@@ -82,6 +82,7 @@ def describe_training(
         >>> describe_training("data/isbi2012/", [{"image": "00.png"}], pixel_size=0.004)
         {'dataset': 'isbi2012', 'images': 1, 'pixel_size': 0.004}
     """
+    pixel_size = None if pixel_size == "auto" else pixel_size
     if pixel_size is not None:
         check_pixel_size("pixel_size", pixel_size)
     path = Path(os.path.abspath(Path(dataset_dir).expanduser()))  # the real name of "." and "..", links kept

@@ -150,6 +150,9 @@ class SegmentationSaver:
         prob_key: str = "prob",
         instances_key: str = "instances",
     ) -> None:
+        if classes and class_values is not None and class_names is not None and len(class_values) != len(class_names):
+            values, names = list(class_values), ", ".join(class_names)
+            raise ValueError(f"class_map_values is {values}, expected a grey value for each of the classes {names}")
         self.output_dir = Path(output_dir)
         wanted = {"classes": classes, "probabilities": probabilities, "instances": instances}
         self.kinds = tuple(kind for kind, on in wanted.items() if on)

@@ -80,15 +80,14 @@ def unknown(name: str, workflow: str, keys: Collection[str] = ()) -> str:
 
     Example:
         >>> unknown("lr", "train")
-        "unknown key 'lr': did you mean 'learning_rate'?"
+        "unknown key 'lr'; did you mean 'learning_rate'?"
     """
     known = {*keys, *(key for key, setting in SETTINGS.items() if workflow in setting.of)} - {name}
-    near = " or ".join(f"'{other}'" for other in similar(name, known))
-    if near:
-        return f"unknown key '{name}': did you mean {near}?"
+    found, near = f"unknown key '{name}'", similar(name, known)
     if name in SETTINGS:
-        return f"'{name}' is a setting of {', '.join(SETTINGS[name].of)}, not of {workflow}"
-    return f"unknown key '{name}'"
+        found = f"'{name}' is a setting of {' and '.join(SETTINGS[name].of)}, not of {workflow}"
+        near = [key for key in near if key in SETTINGS and name in SETTINGS[key].also]
+    return found + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "")
 
 
 def _computed(value: Any) -> bool:

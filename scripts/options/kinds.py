@@ -93,9 +93,10 @@ def names(least: int = 1) -> Kind:
     return Kind(kind, f"a list of at least {least} different names, such as [background, cell]")
 
 
-def listed(each: Kind, expected: str) -> Kind:
-    """Accept a list with values of a kind."""
-    return Kind(Annotated[list[each.type], BeforeValidator(_listed), Field(min_length=1)], expected)  # type: ignore[name-defined]
+def listed(each: Kind, expected: str, different: bool = False) -> Kind:
+    """Accept a list with values of a kind, all different if `different`."""
+    kind: Any = Annotated[list[each.type], BeforeValidator(_listed), Field(min_length=1)]  # type: ignore[name-defined]
+    return Kind(Annotated[kind, AfterValidator(_different)] if different else kind, expected)
 
 
 def mapping(keys: Kind, values: Kind, expected: str) -> Kind:
@@ -142,9 +143,9 @@ def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _different(values: Sequence[str]) -> Sequence[str]:
+def _different(values: Sequence[str | int]) -> Sequence[str | int]:
     if len(set(values)) < len(values):
-        raise ValueError("a name twice")
+        raise ValueError("a value twice")
     return values
 
 

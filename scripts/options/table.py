@@ -107,7 +107,12 @@ IMAGES_AND_LABELS: dict[str, Setting] = {
         also=("labels", "task", "label_type"),
     ),
     "label_values": Setting(
-        or_null(either(listed(ANY_WHOLE, "a list of values"), mapping(ANY_WHOLE, whole(), "a class for each value"))),
+        or_null(
+            either(
+                listed(ANY_WHOLE, "a list of different values", different=True),
+                mapping(ANY_WHOLE, whole(), "a class for each value"),
+            )
+        ),
         "values of the classes in label files, for label_kind classes: [0, 255], or a class for each value",
         TRAIN,
         also=("class_values", "labels", "mask_values"),
@@ -295,7 +300,7 @@ INFERENCE_AND_EVALUATION: dict[str, Setting] = {
     "skip_finished": Setting(switch(), "skip images that have results", INFERENCE, also=("skip_existing",)),
     "save_classes": Setting(switch(), "write class maps", INFERENCE),
     "class_map_values": Setting(
-        or_null(listed(GREY, "a list of grey values from 0 to 255")),
+        or_null(listed(GREY, "a list of different grey values from 0 to 255", different=True)),
         "grey value of each class in class maps",
         INFERENCE,
         also=("class_values",),
