@@ -68,8 +68,11 @@ def number(
 def choice(*values: str | int) -> Kind:
     """Accept one of several words or numbers."""
     by_text = {str(value): value for value in values}
+    if "off" in values:
+        by_text["False"] = "off"  # YAML reads off as false
     known = Annotated[Literal[values], BeforeValidator(lambda value: by_text.get(str(value), value))]  # type: ignore[valid-type]
-    return Kind(known, f"{', '.join(list(by_text)[:-1])}{' or ' * (len(by_text) > 1)}{list(by_text)[-1]}")
+    words = [str(value) for value in values]
+    return Kind(known, f"{', '.join(words[:-1])}{' or ' * (len(words) > 1)}{words[-1]}")
 
 
 def text(expected: str = "text") -> Kind:

@@ -36,6 +36,7 @@ def test_words_for_on_switch_on(value):
         ("class_balance", [1, 2.5], [1, 2.5]),
         ("class_balance", "per_image", "per_image"),
         ("orientations", "8", 8),
+        ("check_labels", False, "off"),  # YAML reads off as false
         ("memory_limit", "auto", "auto"),
         ("pixel_size", 0.004, 0.004),
         ("dataset_dir", 2015, "2015"),  # a folder with a number as name
