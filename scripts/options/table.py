@@ -106,9 +106,6 @@ IMAGES_AND_LABELS: dict[str, Setting] = {
         TRAIN,
         also=("labels", "task", "label_type"),
     ),
-    "check_labels": Setting(
-        choice("refuse", "warn", "off"), "what to do with labels that cannot be meant", TRAIN, also=("check", "checks")
-    ),
     "label_values": Setting(
         or_null(
             either(
