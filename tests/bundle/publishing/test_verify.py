@@ -11,7 +11,7 @@ import pytest
 
 from bundle.__main__ import main
 from bundle.publishing import layout
-from bundle.publishing.rules import RULES, card, configs, files, metadata, workflows
+from bundle.publishing.rules import RULES, card, configs, files, metadata, settings, workflows
 from bundle.publishing.rules.basis import Bundle, NotChecked
 from bundle.publishing.verify import Rule, check
 from tests.bundle.copies import ROOT, copy_of_bundle, replace_in
@@ -114,7 +114,13 @@ BROKEN = [  # rule, change of the copy, expected part of the message
     (workflows.properties, edit(TRAIN, "\ntrain:", "\ntraining_part:"), "train#trainer"),
     (workflows.properties, edit(TRAIN, '"@train#postprocessing"', '"@load"'), "trainer#postprocessing is not"),
     (workflows.properties, edit(TRAIN, "_target_: scripts.handlers.StopOnDivergence", '"@loss"'), "cannot be made"),
-    (workflows.properties, edit(INFERENCE, "key_metric: null", "best: null"), "no key_metric"),
+    (workflows.properties, edit(TRAIN, "\n  key_metric: null", "\n  best: null"), "no train#key_metric"),
+    (settings.table, add_line(TRAIN, "patient: 3"), "'patient' has no row"),
+    (settings.table, edit(TRAIN, "\npatience: 15", "\npatience: -1"), "patience is -1"),
+    (settings.table, edit(TRAIN, "\npatience: 15", "\npatience: 16"), "docs/settings.md"),
+    (settings.table, edit(INFERENCE, "\nbackend: null", "\nback: null"), "'backend' names inference"),
+    (settings.table, add_line(INFERENCE, "patience: 3"), "'patience' does not name inference"),
+    (settings.table, edit(TRAIN, "# default binary", "# default instances"), "label_kind"),
     (
         workflows.network_in_and_out,
         meta(lambda m: shape(m, "outputs").update(num_channels=3)),
