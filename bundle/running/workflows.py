@@ -19,7 +19,6 @@ from .errors import UsageError, did_you_mean
 from .overrides import MARKS, WORDS, check_overrides
 from .program import CALLED_AS
 from .run import FIXED, ROOT, merge_files, read_file, run, tracking_keys
-
 from .settings_list import help_text
 from .terminal import printable
 
