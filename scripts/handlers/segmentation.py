@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -243,6 +244,11 @@ class SegmentationSaver:
         try:
             self._background.wait()
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise FolderError(
+                    f"{error.strerror}: {shown(str(error.filename or self.output_dir))} was not written. The images "
+                    "before are complete: free some space, and go on with skip_finished true"
+                ) from error
             if concerns_all_images(error) or not isinstance(evaluator, FolderEvaluator):
                 raise
             evaluator.note_failure(self._at_work, error)

@@ -146,14 +146,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     temporary = temporary_path(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno is None or error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk, for example
+        with naming(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a file in errors without a name (a full disk) or with a temporary name (a folder in the way).
+
+    Example:
+        >>> from pathlib import Path
+        >>> with naming(Path("cells.tif")):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        OSError: [Errno 28] No space left on device: 'cells.tif'
+    """
+    try:
+        yield
+    except OSError as error:
+        named = error.filename is not None and not TEMPORARY.match(Path(os.fsdecode(error.filename)).name)
+        if error.errno is None or named:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def refuse_overwriting(results: Iterable[Path], sources: Iterable[str | os.PathLike[str]], remedy: str) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..checks import check_choice
 from .arrays import as_array
-from .files import refuse_overwriting
+from .files import naming, refuse_overwriting
 from .image_file import ResultFile
 from .itk import ItkResult
 from .names import PathLike, ResultNames, image_suffix, result_suffix, shown, split_address
@@ -120,7 +120,8 @@ class SegmentationStore:
             refuse_overwriting([path], self._sources, "set output_dir to another folder")
             result = _FORMATS[image_suffix(path)](path, image, self._header_of(image))
         try:
-            result.add(page or 0, plane)
+            with naming(path):
+                result.add(page or 0, plane)
         except BaseException:
             if path not in self._open:
                 result.discard()
@@ -167,7 +168,8 @@ class SegmentationStore:
     def _finish(self, path: Path) -> None:
         result = self._open.pop(path)
         try:
-            result.finish()
+            with naming(path):
+                result.finish()
         except BaseException:
             result.discard()
             raise
