@@ -49,7 +49,8 @@ def read_configs(
     """Merge the configurations to serve. Network, classes and so on are those of the weights.
 
     Training expects the kind of labels that inference serves (`label_kind`). Training validates before the first epoch
-    (`validate_first`), because only better weights may replace the served weights. Both keys can be overridden.
+    (`validate_first`), because only better weights may replace the served weights. Unusual labels are warned of
+    (`check_labels`), because clients submit the first labels early. The three keys can be overridden.
 
     Args:
         inference, training: configuration files; later files override earlier ones.
@@ -89,6 +90,8 @@ def read_configs(
     # MONAI Label sets both lists. 3D Slicer starts a training with the empty run ID: MONAI evaluates all keys.
     configs["training"].update({"datalist": [], "split": {"training": [], "validation": []}})
     configs["training"]["settings"]["weights"] = f"$@bundle_root + '/{WEIGHTS}'"  # training starts there
+    if "check_labels" not in overrides:  # a first label may be empty, a stroke, or one object in pieces
+        configs["training"]["check_labels"] = "warn"
     if "validate_first" not in overrides:
         configs["training"]["validate_first"] = True
     if "label_kind" not in overrides:

@@ -23,6 +23,10 @@ MODES = ("refuse", "warn", "off")
 COMPARED = 3  # images that are looked at if the labels look like pictures
 FALLBACK = "mean_dice"  # key metric of images without objects
 OF_OBJECTS = ("seg", "instance_f1", "v_rand", "v_info")  # key metrics that need an object, or a cell
+KNOWN_IMAGES = (
+    "the data set has the name of the data set that the weights were trained with: scores of images that trained are "
+    "too good. Measure the images held out with --split_file output/NAME/split.json, or another folder"
+)
 Items = Sequence[Mapping[str, Any]]
 
 
@@ -63,6 +67,7 @@ def check_labels(
     mode: str = "refuse",
     stated: bool = True,
     evaluating: bool = False,
+    same_set: bool = False,
     key_metric: str = FALLBACK,
     tiff_axes: str | None = None,
     quiet: bool = False,
@@ -79,6 +84,7 @@ def check_labels(
             warnings alone. "off": labels are not looked at.
         stated: the kind of the labels was named by the user or by the weights. False: it is the default.
         evaluating: `validation` is measured; no network is trained. Empty labels are no error then.
+        same_set: the evaluated data set has the name of the data set of the training.
         key_metric: see `scripts.metrics.key_metric`.
         tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
         quiet: log nothing, in all processes of a training but the first.
@@ -120,9 +126,14 @@ def check_labels(
     found += _pairs(training if not whole else [], validation, looked_at, tiff_axes)
     unmeasurable = _unmeasurable(seen[len(seen) - len(validation) :], key_metric)
     found += unmeasurable
+    if evaluating and whole and same_set:
+        found.append(Finding(False, KNOWN_IMAGES))
     sure = [one.text for one in found if one.sure]
     if sure and mode == "refuse":
         raise ValueError("; ".join(sure) + ". If it is meant like this: --check_labels warn")
+    failed = [one for one in seen if one.error]
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(seen)} labels, first {failed[0].facts.name}: {failed[0].error}")
     line = _summary(seen, labels.kind, class_names)
     if not quiet:
         logger.info(line)
@@ -147,10 +158,7 @@ def _look(item: Mapping[str, Any], labels: LabelConversion, reader: PlaneReader)
 def _judge(seen: Sequence[_Label], trains: Sequence[_Label], meaning: Meaning, names: Sequence[str]) -> list[Finding]:
     """Findings about the values, then about the conversion, then about the classes."""
     found = findings([one.facts for one in seen], meaning)
-    failed = [one for one in seen if one.error]
-    if failed and not any(one.sure for one in found):
-        found += [Finding(True, f"{some([one.facts.name for one in failed])} of {len(seen)} labels: {failed[0].error}")]
-    if not failed and meaning.training:
+    if meaning.training and not any(one.error for one in seen):
         if all(not one.facts.values.size for one in trains) and any(one.facts.values.size for one in seen):
             found += [Finding(True, f"all {len(trains)} labels of the training images hold 0 alone: split otherwise")]
         if meaning.kind == "classes":
@@ -199,15 +207,13 @@ def _pairs(training: Items, validation: Items, items: Items, tiff_axes: str | No
         found.append(
             Finding(
                 True,
-                f"{some(turned, '; ')} labels lie otherwise in space than their image, and would train mirrored. "
+                f"{_first(turned)} lie otherwise in space than their image, and would train mirrored or turned. "
                 "Resample the label onto the image (3D Slicer: Resample Image). If both agree as stored, give the "
                 "label the affine of the image",
             )
         )
     if shifted:
-        found.append(
-            Finding(False, f"{some(shifted, '; ')} labels lie beside their image in space. Pixels pair as stored")
-        )
+        found.append(Finding(False, f"{_first(shifted)} differ from their image in space. Pixels pair as stored"))
     both, copies = same_images(training, validation)
     if both:
         found.append(
@@ -222,6 +228,10 @@ def _pairs(training: Items, validation: Items, items: Items, tiff_axes: str | No
             )
         )
     return found
+
+
+def _first(labels: Sequence[str]) -> str:
+    return f"{len(labels)} label{'s' if len(labels) > 1 else ''} ({labels[0]}{', ...' if len(labels) > 1 else ''})"
 
 
 def _unmeasurable(validation: Sequence[_Label], key_metric: str) -> list[Finding]:
@@ -247,9 +257,10 @@ def _summary(seen: Sequence[_Label], kind: str, names: Sequence[str]) -> str:
         shares = _shares(seen, len(names))
         return head + ", ".join(f"{name} {share:.2%}" for name, share in zip(names, shares, strict=True))
     pairs = sum(one.touching for one in seen)
+    each = f"{np.median(counts):.0f} object{'' if np.median(counts) == 1 else 's'} each"
     size = f", median {np.median(sizes):.0f} px" if len(sizes) else ""
     touching = f"{pairs or 'no'} touching pair{'' if pairs == 1 else 's'}"
-    return f"{head}{np.median(counts):.0f} objects each{size}, {touching}{empty}"
+    return f"{head}{each}{size}, {touching}{empty}"
 
 
 def _shares(seen: Sequence[_Label], count: int) -> np.ndarray:

@@ -103,7 +103,7 @@ def is_mask(facts: Iterable[LabelFacts]) -> bool:
     """
     filled = [one for one in facts if len(one.values)]
     values = {float(value) for one in filled for value in one.values}
-    return len(values) == 1 and float(np.median([one.spread[0] for one in filled])) >= SCATTERED
+    return len(values) == 1 and float(np.median([one.spread[0] for one in filled])) >= DIVIDED
 
 
 def as_mask(facts: Sequence[LabelFacts]) -> Finding:
@@ -160,15 +160,20 @@ def _full(facts: list[LabelFacts], meaning: Meaning) -> Finding | None:
     wrong = [one for one in facts if one.foreground == 1]
     if not wrong:
         return None
-    values = sorted({float(value) for one in wrong for value in one.values})
-    remedy = "Check the labels"
-    if len(values) == 2:
-        listed = ", ".join(f"{value:g}" for value in values)
-        remedy = f'If {values[0]:g} is the background, as in ilastik: --label_kind classes --label_values "[{listed}]"'
+    remedy = _two_values(wrong) or "Check the labels"
     return Finding(
         meaning.training and len(wrong) == len(facts),
         f"{_count(wrong, facts)} have no background: {_values(wrong)}, no 0, so that every pixel is class 1. {remedy}",
     )
+
+
+def _two_values(facts: Sequence[LabelFacts]) -> str | None:
+    """The remedy for labels with 1 and 2 in place of 0 and 1."""
+    values = sorted({float(value) for one in facts for value in one.values})
+    if len(values) != 2:
+        return None
+    listed = ", ".join(f"{value:g}" for value in values)
+    return f'If {values[0]:g} is the background, as in ilastik: --label_kind classes --label_values "[{listed}]"'
 
 
 def _several_values(facts: list[LabelFacts], meaning: Meaning) -> Finding | None:
@@ -216,11 +221,12 @@ def _numbered_background(facts: list[LabelFacts], meaning: Meaning) -> Finding |
     wrong = [one for one in facts if one.foreground == 1 and _largest_encloses(one)]
     if 2 * len(wrong) <= len(facts):
         return None
+    remedy = _two_values(wrong) or "Give the background the value 0"
     number = wrong[0].values[int(wrong[0].areas.argmax())]
     return Finding(
         True,
         f"{_count(wrong, facts)} have no background: no pixel is 0, and {number:g} covers "
-        f"{wrong[0].areas.max() / wrong[0].areas.sum():.0%} of {wrong[0].name}. Give the background the value 0",
+        f"{wrong[0].areas.max() / wrong[0].areas.sum():.0%} of {wrong[0].name}. {remedy}",
     )
 
 

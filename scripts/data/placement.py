@@ -1,7 +1,7 @@
 """Compare where image and label lie in space, by the headers of NIfTI, MHA, NRRD and DICOM.
 
-A label may have the image's size on disk, and be its mirror image in space. Pixels pair as stored, so that such a pair
-would train mirrored.
+A label may have the size of the image on disk, and be its mirror image in space. Pixels pair as stored: training would
+see mirrored labels.
 """
 
 from __future__ import annotations
@@ -76,10 +76,8 @@ def _turned(image: ImageHeader, label: ImageHeader) -> str | None:
 
 
 def _shifted(image: ImageHeader, label: ImageHeader) -> str | None:
-    """Describe another pixel size or origin, or None. A pixel size of 1 along all axes is usually not stated."""
+    """Describe another pixel size or origin, or None."""
     one, other = _directions(image)[1], _directions(label)[1]
-    if np.allclose(one, 1) or np.allclose(other, 1):
-        return None
     if not np.allclose(one, other, rtol=SAME_LENGTH):
         return f"the pixel size is {_sizes(other)}, that of the image {_sizes(one)}"
     offset = np.asarray(image.world)[:3, 3] - np.asarray(label.world)[:3, 3]

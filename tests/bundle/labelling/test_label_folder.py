@@ -108,6 +108,11 @@ def test_training_expects_the_kind_of_label_that_is_served(overrides: dict, kind
     assert read_configs([INFERENCE], [TRAINING], overrides, ABSENT)["training"]["label_kind"] == kind
 
 
+@pytest.mark.parametrize("overrides, expected", [({}, "warn"), ({"check_labels": "refuse"}, "refuse")])
+def test_the_first_labels_of_clients_are_warned_of_not_refused(overrides, expected):
+    assert read_configs([INFERENCE], [TRAINING], overrides, ABSENT)["training"]["check_labels"] == expected
+
+
 @pytest.mark.parametrize("overrides, expected", [({}, True), ({"validate_first": False}, False)])
 def test_a_served_training_validates_first_unless_told_otherwise(overrides: dict, expected: bool) -> None:
     assert read_configs([INFERENCE], [TRAINING], overrides, ABSENT)["training"]["validate_first"] is expected

@@ -45,6 +45,10 @@ def check(items, kind: str = "binary", names=NAMES, class_values=None, **more) -
     return check_labels(items[:-1], items[-1:], conversion, names, **more).line
 
 
+def warned(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
 def mask(plane: np.ndarray, value: int = 255) -> np.ndarray:
     return ((plane > 0) * value).astype(np.uint8)
 
@@ -68,11 +72,16 @@ REFUSED = {
     "nothing labelled": ([np.zeros((64, 64), np.uint8)] * 3, "binary", False, ["all 3", "0 alone"]),
     "no object": ([np.zeros((64, 64), np.uint8)] * 3, "instances", True, ["all 3", "0 alone"]),
     "one class": ([np.zeros((64, 64), np.uint8)] * 3, "classes", True, ["cell", "background"]),
-    "unknown classes": ([mask(cells())] * 3, "classes", True, ["255", "--label_values"]),
     "numbered background": ([cells() + 1] * 3, "instances", True, ["3 of 3", "1"]),
     "outlines as objects": ([OUTLINES] * 3, "instances", True, ["2 regions"]),
 }
 WARNED = {
+    "masks of two objects as instances": (
+        [mask(np.where(cells(3) == 1, 0, cells(3)))] * 3,
+        "instances",
+        True,
+        ["binary"],
+    ),
     "masks as instances": ([mask(cells(6))] * 3, "instances", True, ["255", "--label_kind binary"]),
     "inverted masks": ([mask(cells(6) == 0)] * 3, "binary", True, ["5 holes", "[255, 0]"]),
     "outlines": ([mask(OUTLINES)] * 3, "binary", True, ["2 regions"]),
@@ -110,7 +119,7 @@ def test_labels_that_cannot_be_meant_are_refused(case, tmp_path):
 def test_refused_labels_are_warnings_if_the_user_says_so(case, tmp_path, caplog):
     planes, kind, stated, _ = REFUSED[case]
     check(saved(tmp_path, planes), kind, stated=stated, mode="warn")
-    assert [record.levelno for record in caplog.records if record.levelno > logging.INFO]
+    assert warned(caplog)
     caplog.clear()
     assert check(saved(tmp_path, planes), kind, stated=stated, mode="off") == ""
     assert not caplog.records
@@ -120,7 +129,7 @@ def test_refused_labels_are_warnings_if_the_user_says_so(case, tmp_path, caplog)
 def test_labels_that_may_not_be_meant_are_warned_of(case, tmp_path, caplog):
     planes, kind, stated, facts = WARNED[case]
     check(saved(tmp_path, planes), kind, stated=stated)
-    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    (warning,) = warned(caplog)
     assert "label0.png" in warning
     assert [fact for fact in facts if fact not in warning] == []
 
@@ -131,6 +140,13 @@ def test_labels_that_are_meant_pass_without_a_word_but_the_line(case, tmp_path, 
     planes, kind, stated = MEANT[case]
     line = check(saved(tmp_path, planes), kind, stated=stated)
     assert [record.getMessage() for record in caplog.records] == [line]
+
+
+def test_labels_that_cannot_be_converted_are_refused_in_every_mode(tmp_path):
+    items = saved(tmp_path, [mask(cells())] * 3)
+    for mode in ("refuse", "warn"):
+        with pytest.raises(ValueError, match=r"3 of 3 labels.*label0\.png.*255.*--label_values"):
+            check(items, "classes", mode=mode)
 
 
 def test_the_line_counts_images_objects_sizes_and_touching_pairs(tmp_path):
@@ -175,7 +191,7 @@ def test_masks_given_as_instances_train_with_a_number_for_each_piece(tmp_path):
 )
 def test_the_remedies_of_the_messages_help(planes, settings, tmp_path, caplog):
     check(saved(tmp_path, planes), **settings)
-    assert not [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert not warned(caplog)
 
 
 def test_an_evaluation_may_measure_empty_labels(tmp_path, caplog):
@@ -196,7 +212,16 @@ def test_an_image_that_trains_and_validates_is_refused_and_a_copy_warned_of(tmp_
 def test_a_whole_labelled_folder_is_measured_without_a_word(tmp_path, caplog):
     items = saved(tmp_path, [mask(cells(6))] * 2)
     check_labels(items, items, InstanceLabelsd(), NAMES, evaluating=True)
-    assert not caplog.records
+    assert not warned(caplog)
+
+
+def test_the_data_set_of_the_training_measured_whole_is_warned_of(tmp_path, caplog):
+    items = saved(tmp_path, [mask(cells(6))] * 2)
+    arguments = {"labels": InstanceLabelsd(), "class_names": NAMES, "evaluating": True, "same_set": True}
+    check_labels(items[:1], items[1:], **arguments)  # the part that was held out
+    assert not warned(caplog)
+    check_labels(items, items, **arguments)
+    assert "--split_file" in caplog.text
 
 
 @pytest.mark.parametrize("metric", ["seg", "instance_f1", "v_rand", "v_info"])
@@ -209,7 +234,7 @@ def test_without_objects_in_validation_mean_dice_takes_the_place_of_the_key_metr
         part: check_labels(items[:1], held[part], conversion, NAMES, key_metric=metric).key_metric for part in held
     }
     assert chosen == {"objects": metric, "none": "mean_dice"}
-    (warning,) = [record.getMessage() for record in caplog.records]
+    (warning,) = warned(caplog)
     assert [word for word in (metric, "mean_dice", "label2.png", "2 validation") if word not in warning] == []
 
 
