@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bundle.labelling.guard.allowed import IMAGES
+from bundle.publishing.layout import NAME
 from bundle.running.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +73,6 @@ def label(
         override: keys of the configurations and their new values.
     """
     from bundle.labelling.label_folder import (  # import torch
-        NAME,
         check_options,
         prepare_app,
         prepare_bundle,
@@ -81,6 +81,7 @@ def label(
         settings_of,
     )
     from bundle.labelling.studies import prepare_studies
+    from scripts.io.locks import FolderInUseError, FolderLock
 
     folder = _absolute(studies)
     if epistemic_dropout is not None and not 0 < epistemic_dropout < 1:
@@ -92,17 +93,16 @@ def label(
     check_options(configs["inference"], source)
     images, notes = check_images(folder, settings_of(configs["inference"], source).in_channels)
     _check_port(host, port)
+    try:
+        lock = FolderLock(_absolute(app), "app").acquire()  # the server keeps it, since the process stays the same
+    except FolderInUseError as error:
+        raise UsageError(str(error)) from error
     work = folder.with_name(f"{folder.name}_labels") if labels is None else _absolute(labels)
     notes += prepare_studies(work, folder, images)
     app_folder = prepare_app(_absolute(app), python, {"model": NAME, **access})
     served = prepare_bundle(app_folder, configs, source, overwrite)
 
-    command = [str(python), "-m", "monailabel.main", "start_server", "--app", str(app_folder), "--studies", str(work)]
-    command += ["--host", host, "--port", str(port), "--uvicorn_app", "guard.served:app"]
-    settings = {"models": NAME, "zoo_source": "local", "sam2": "false"}  # local: do not ask the zoo over the network
-    if epistemic_dropout is not None:
-        settings |= {"epistemic_model": NAME, "epistemic_dropout": str(epistemic_dropout)}
-    command += [word for pair in settings.items() for word in ("--conf", *pair)]
+    command = [*_server_command(python, app_folder, work, epistemic_dropout), "--host", host, "--port", str(port)]
     for note in [*notes, *version_notes(monai_label_version(python), exposed=not _is_local(host))]:
         print(f"note: {note}")
     print(f"{folder}: {len(images)} images; labels go to {work / 'labels'}")
@@ -111,6 +111,7 @@ def label(
         print(f"token: {access['token']} (3D Slicer, QuPath: the password, with any user name)")
     environment = server_environment(app_folder)
     if prepare_only:
+        lock.release()
         names = [f"{name}={shlex.quote(value)}" for name, value in environment.items() if os.environ.get(name) != value]
         print(f"start it in {app_folder / 'work'} by\n  {' '.join(names)} {shlex.join(command)}")
         return
@@ -118,6 +119,15 @@ def label(
     print(f"MONAI Label answers at http://{shown}:{port} in some seconds; Ctrl-C ends it", flush=True)
     os.chdir(app_folder / "work")  # empty: MONAI Label takes an image's ID for a path, if such a file exists
     os.execve(command[0], command, environment)  # the server replaces this process, so signals reach the server
+
+
+def _server_command(python: Path, app: Path, studies: Path, epistemic_dropout: float | None) -> list[str]:
+    settings = {"models": NAME, "zoo_source": "local", "sam2": "false"}  # local: do not ask the zoo over the network
+    if epistemic_dropout is not None:
+        settings |= {"epistemic_model": NAME, "epistemic_dropout": str(epistemic_dropout)}
+    command = [str(python), "-m", "monailabel.main", "start_server", "--uvicorn_app", "guard.served:app"]
+    command += ["--app", str(app), "--studies", str(studies)]
+    return command + [word for pair in settings.items() for word in ("--conf", *pair)]
 
 
 def access_rules(host: str, allow_origin: str | list[str] = "", token: bool = False) -> dict[str, Any]:

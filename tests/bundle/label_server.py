@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle.labelling.label import environment_python
+
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "original_unet_segmentation"
 SECONDS_TO_START = 240
@@ -115,6 +117,30 @@ def form(fields: Mapping[str, str], files: Sequence[tuple[str, str, bytes]]) -> 
         for head, content in parts
     )
     return body + f"--{mark}--\r\n".encode(), f"multipart/form-data; boundary={mark}"
+
+
+CVAT = """
+import base64, sys
+from argparse import Namespace
+from logging import getLogger
+import detector
+context = Namespace(logger=getLogger(), user_data=Namespace(), Response=lambda body, **_: body)
+detector.init_context(context)
+image = base64.b64encode(open(sys.argv[1], "rb").read())
+print(detector.handler(context, Namespace(body={"image": image})))
+"""
+
+
+def cvat_polygons(url: str, image: Path) -> list[dict[str, Any]]:
+    """Ask a server by MONAI Label's plugin for CVAT, started in the same way as by CVAT's serverless functions."""
+    python = environment_python()
+    plugin = python.parents[1] / "monailabel" / "plugins" / "cvat"
+    settings = {"PYTHONPATH": str(plugin), "MONAI_LABEL_SERVER": url, "MONAI_LABEL_MODEL": NAME}
+    command = [str(python), "-c", CVAT, str(image)]
+    done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    polygons: list[dict[str, Any]] = json.loads(done.stdout)
+    return polygons
 
 
 @contextmanager

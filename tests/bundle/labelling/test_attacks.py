@@ -21,7 +21,7 @@ from bundle.labelling.label import ENVIRONMENT, environment_python
 from bundle.running.errors import UsageError
 from scripts.handlers.checkpoints import save_weights
 from scripts.networks.unet import RonnebergerUNet
-from tests.bundle.label_server import NAME, Server, form, serving
+from tests.bundle.label_server import NAME, Server, cvat_polygons, form, serving
 from tests.bundle.labelling import FEATURES
 
 pytestmark = pytest.mark.slow
@@ -392,6 +392,7 @@ def test_3d_slicer_and_qupath_log_in_with_the_token_as_password(shared: Server) 
 
 def test_a_program_without_a_place_for_a_token_puts_it_into_the_address(shared: Server) -> None:
     assert shared.ask("GET", f"/token/{shared.token}/info/")[0] == 200
+    assert isinstance(cvat_polygons(f"{shared.url}/token/{shared.token}", shared.studies / "a.png"), list)
     for path in ("/token/x/info/", f"/token/{shared.token}x/info/", f"/token/{shared.token}", "/token//info/"):
         assert shared.ask("GET", path)[0] == 401
     assert shared.ask("GET", f"/token/{shared.token}/logs/")[0] == 400

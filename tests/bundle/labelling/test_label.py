@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -83,6 +84,22 @@ def test_without_the_environment_it_names_the_target_that_builds_it(
     (tmp_path / "nowhere" / "bin").mkdir(parents=True)
     (tmp_path / "nowhere" / "bin" / "python").touch()
     assert "does not hold MONAI Label: make label-env" in refused()
+
+
+@pytest.mark.usefixtures("hollow")
+def test_a_second_server_of_one_folder_is_refused(
+    images: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = tmp_path / "app"
+    with subprocess.Popen(["sleep", "60"]) as other:
+        app.mkdir()
+        holder = {"pid": other.pid, "host": socket.gethostname(), "started": "now", "command": "label"}
+        (app / ".lock").write_text(json.dumps(holder))
+        assert main(["label", str(images), "--app", str(app), "--weights", str(weights), "--prepare_only"]) == 2
+        other.kill()
+    assert str(other.pid) in capsys.readouterr().err
+    assert [path.name for path in app.iterdir()] == [".lock"]
+    assert not images.with_name("studies_labels").exists()
 
 
 @pytest.mark.usefixtures("hollow")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +25,7 @@ from scripts.handlers.checkpoints import save_weights
 from scripts.inferers.overlap_tile import OverlapTileInferer
 from scripts.io.reader import PlaneReader
 from scripts.networks.unet import RonnebergerUNet
-from tests.bundle.label_server import NAME, ROOT, Server, serving
+from tests.bundle.label_server import NAME, ROOT, Server, cvat_polygons, serving
 from tests.bundle.labelling import FEATURES
 
 pytestmark = pytest.mark.slow
@@ -233,24 +231,8 @@ def test_annotations_for_qupath_are_a_polygon_around_every_object(name: str, ser
         assert polygon.max(axis=0).tolist() == [columns.max() + 1, rows.max() + 1]
 
 
-def test_the_detector_of_cvat_gets_polygons(server: Server, sections: dict, tmp_path: Path) -> None:
-    """MONAI Label's plugin for CVAT, started in the same way as by CVAT's serverless functions."""
-    python = environment_python()
-    (tmp_path / "function.py").write_text(CVAT)
-    done = subprocess.run(
-        [str(python), str(tmp_path / "function.py"), str(sections["a.png"][0])],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(python.parents[1] / "monailabel" / "plugins" / "cvat"),
-            "MONAI_LABEL_SERVER": server.url,
-            "MONAI_LABEL_MODEL": NAME,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout)
+def test_the_detector_of_cvat_gets_polygons(server: Server, sections: dict) -> None:
+    found = cvat_polygons(server.url, sections["a.png"][0])
     height, width = SIZES["a.png"]
     assert found
     for polygon in found:
@@ -258,18 +240,6 @@ def test_the_detector_of_cvat_gets_polygons(server: Server, sections: dict, tmp_
         assert min(polygon["points"]) >= 0
         assert max(polygon["points"][::2]) <= width
         assert max(polygon["points"][1::2]) <= height
-
-
-CVAT = """
-import base64, sys
-from argparse import Namespace
-from logging import getLogger
-import detector
-context = Namespace(logger=getLogger(), user_data=Namespace(), Response=lambda body, **_: body)
-detector.init_context(context)
-image = base64.b64encode(open(sys.argv[1], "rb").read())
-print(detector.handler(context, Namespace(body={"image": image})))
-"""
 
 
 def test_the_strategies_name_an_image_and_scoring_finds_the_least_certain(server: Server) -> None:
