@@ -136,7 +136,7 @@ def settings_of(inference: Mapping[str, Any], weights: Path) -> ModelSettings:
 
 
 def check_options(inference: Mapping[str, Any], weights: Path) -> None:
-    """Check that clients may send back the options that the server shows as its own.
+    """Check the server's own options: clients send them back.
 
     Raises:
         UsageError: an option outside the range for requests.
