@@ -11,7 +11,7 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from ..engines import raise_after_last
-from ..io.files import refuse_overwriting
+from ..io.files import identities, refuse_overwriting
 from ..io.locks import FolderLock
 from ..io.names import ResultNames, split_address
 
@@ -71,7 +71,7 @@ class GuardFolder:
         results = [self.folder / name for name in (*FIGURES, *TABLES)]
         if self.panels:
             results += self._panels()
-        refuse_overwriting(results, sources, f"set {self.key} to another folder")
+        refuse_overwriting(results, identities(sources), f"set {self.key} to another folder")
 
     def _panels(self) -> list[Path]:
         images = [item["image"] for item in self.items if isinstance(item.get("image"), str)]

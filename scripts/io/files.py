@@ -173,12 +173,31 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def refuse_overwriting(results: Iterable[Path], sources: Iterable[str | os.PathLike[str]], remedy: str) -> None:
+def identities(paths: Iterable[str | os.PathLike[str]]) -> dict[tuple[int, int], str | os.PathLike[str]]:
+    """Identify existing files: device and inode, equal for all names and links of a file -> path.
+
+    Example:
+        >>> from pathlib import Path
+        >>> Path("cells.png").touch()
+        >>> list(identities(["cells.png", "absent.png"]).values())
+        ['cells.png']
+    """
+    found = {}
+    for path in paths:
+        with suppress(OSError, ValueError):
+            state = os.stat(path)
+            found[state.st_dev, state.st_ino] = path
+    return found
+
+
+def refuse_overwriting(
+    results: Iterable[Path], sources: Mapping[tuple[int, int], str | os.PathLike[str]], remedy: str
+) -> None:
     """Refuse results that are the sources themselves, also by links or on file systems that ignore case.
 
     Args:
         results: files to be written.
-        sources: files that must stay.
+        sources: files that must stay, from `identities`.
         remedy: end of the message: "set output_dir to another folder".
 
     Raises:
@@ -187,26 +206,16 @@ def refuse_overwriting(results: Iterable[Path], sources: Iterable[str | os.PathL
     Example:
         >>> from pathlib import Path
         >>> Path("cells.png").touch()
-        >>> refuse_overwriting([Path("./cells.png")], ["cells.png"], "set output_dir to another folder")
+        >>> refuse_overwriting([Path("./cells.png")], identities(["cells.png"]), "set output_dir to another folder")
         Traceback (most recent call last):
         scripts.io.files.SameFileError: the result cells.png would replace its source cells.png; set output_dir to ...
     """
-    known = {identity: source for source in sources if (identity := _identity(source)) is not None}
-    same = [(result, known[identity]) for result in results if (identity := _identity(result)) in known]
+    same = [(path, sources[identity]) for identity, path in identities(results).items() if identity in sources]
     if same:
         more = f", and {len(same) - 1} more" if len(same) > 1 else ""
         raise SameFileError(
             f"the result {shown(same[0][0])} would replace its source {shown(same[0][1])}{more}; {remedy}"
         )
-
-
-def _identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Identify an existing file: equal for all its names and links."""
-    try:
-        state = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return state.st_dev, state.st_ino
 
 
 def text_cell(value: Any) -> Any:

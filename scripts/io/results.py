@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from .files import refuse_overwriting
+from .files import identities, refuse_overwriting
 from .names import PathLike, shown, split_address
 from .record import RECORD, RunRecord
 from .writer import SegmentationStore
@@ -113,7 +113,7 @@ class ResultFolder:
                 results += self.files(path, self._kinds)
             except ValueError:  # two images with one name: said when they are written
                 continue
-        refuse_overwriting(results, sources, REMEDY)
+        refuse_overwriting(results, identities(sources), REMEDY)
         if not own:
             foreign += [path for path in results if path.exists()]
         if foreign:

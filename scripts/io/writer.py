@@ -21,7 +21,7 @@ import numpy as np
 
 from ..checks import check_choice
 from .arrays import as_array
-from .files import naming, refuse_overwriting
+from .files import identities, naming, refuse_overwriting
 from .image_file import ResultFile
 from .itk import ItkResult
 from .names import PathLike, ResultNames, image_suffix, result_suffix, shown, split_address
@@ -84,7 +84,8 @@ class SegmentationStore:
         self.tiff_axes = tiff_axes
         self._open: dict[Path, ResultFile] = {}
         self.names = ResultNames(sources)
-        self._sources: dict[PathLike, None] = dict.fromkeys(split_address(source)[0] for source in sources)
+        self._images = list(dict.fromkeys(split_address(source)[0] for source in sources))
+        self._sources: dict[tuple[int, int], PathLike] = {}  # files that are never overwritten
         self._header_of = lru_cache(maxsize=1)(lambda image: read_header(image, tiff_axes))  # for all kinds of results
 
     def path_of(self, kind: str, source: PathLike) -> Path:
@@ -116,7 +117,8 @@ class SegmentationStore:
         plane = self._prepare(kind, shown(source), array)
         result = self._open.get(path)
         if result is None:
-            self._sources[image] = None
+            self._sources |= identities([*self._images, image])
+            self._images = []
             refuse_overwriting([path], self._sources, "set output_dir to another folder")
             result = _FORMATS[image_suffix(path)](path, image, self._header_of(image))
         try:

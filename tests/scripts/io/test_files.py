@@ -16,6 +16,7 @@ from scripts.io.files import (
     FolderError,
     SameFileError,
     concerns_all_files,
+    identities,
     read_csv,
     refuse_overwriting,
     remove_leftovers,
@@ -130,5 +131,5 @@ def test_a_result_that_is_its_source_is_refused_however_it_is_named(link: str, t
     if link == "hard":
         result.hardlink_to(source)
     with pytest.raises(SameFileError, match=r"a\.png.*choose another"):
-        refuse_overwriting([tmp_path / "new.png", result], ["absent.png", source], "choose another")
-    refuse_overwriting([tmp_path / "new.png", tmp_path / "out" / "b.png"], [source], "choose another")
+        refuse_overwriting([tmp_path / "new.png", result], identities(["absent.png", source]), "choose another")
+    refuse_overwriting([tmp_path / "new.png", tmp_path / "out" / "b.png"], identities([source]), "choose another")
