@@ -173,6 +173,7 @@ def data_files(engine: Engine) -> tuple[list[str], list[str]]:
         addresses of the images; paths of images, labels and other files. Empty if the data set is no list of items.
 
     Example:
+        >>> from ignite.engine import Engine
         >>> data_files(Engine(lambda *_: None))
         ([], [])
     """

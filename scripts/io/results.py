@@ -26,7 +26,7 @@ class ResultFolder:
         settings: what decides the results, name -> text.
 
     Example:
-        >>> from pathlib import Path
+        >>> from scripts.io import SegmentationStore
         >>> folder = ResultFolder(SegmentationStore("out", ["classes"]), ["classes"], ["a.png", "b.tif#page=0"], {})
         >>> [path.as_posix() for path in folder.files("b.tif", ["classes"])]
         ['out/classes/b.tif']
