@@ -10,6 +10,8 @@
 | `split_cell_tracking`                      | splits a data set of the Cell Tracking Challenge                  |
 | `TolerantDataset`                          | data set that reports damaged files instead of stopping           |
 | `ReadAheadLoader`, `processes_for`         | data loader that prepares the next batch; number of its processes |
+| `ThreadCacheDataset`                       | caches images by threads that end with the first error            |
+| `ShareSampler`                             | gives each of several processes a share of the images             |
 | `pixel_size_of`, `describe_training`       | read the pixel size of images; describe the images of a training  |
 | `annotated_pixels`                         | finds the annotated pixels                                        |
 | `mark_border`, `mark_unannotated`          | mark background as not annotated                                  |

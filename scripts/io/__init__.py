@@ -9,7 +9,7 @@
 | `image_name`, `image_suffix`, `ResultNames`         | names of images and of result files                         |
 | `write_csv`, `read_csv`, `write_json`, `six_digits` | tables and numbers                                          |
 | `replacing`, `temporary_path`                       | write a file completely or not at all                       |
-| `FolderLock`                                        | reserves a folder for one process                           |
+| `FolderLock`, `FolderInUseError`                    | reserves a folder for one process; another process has it   |
 | `GrowingCSV`                                        | writes a table row by row, whole at any moment              |
 | `ResultFolder`, `RunRecord`                         | know the results of each image, and which are finished      |
 | `shown`                                             | a name without control characters, for messages and tables  |
