@@ -28,6 +28,7 @@ MISSING = (  # MONAI's two messages for an unknown id
     re.compile(r"id='([\w:]+)' is not found in the config resolver"),
 )
 STEP = re.compile(r"(initialize|run|finalize)(#\d+)?")  # keys that say nothing about the failing part
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # in names of files; a terminal would obey
 CPU_INSTEAD = "Set device to cpu, or install the driver and a torch build for this GPU"
 WORKERS = "Set num_workers to 0, or give the container or machine more: docker run --shm-size 8g"
 DISK = "Free some space, or write to another disk (output_dir, model_dir)"
@@ -152,7 +153,8 @@ def _print_message(kind: type[BaseException], error: BaseException, _: Traceback
     if issubclass(kind, KeyboardInterrupt):
         print("error: interrupted", file=sys.stderr)
     elif first_to_fail():
-        print(f"error: {explain(error)}\n(MONAI_DEBUG=1 shows where it arose)", file=sys.stderr)
+        message = CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), explain(error))
+        print(f"error: {message}\n(MONAI_DEBUG=1 shows where it arose)", file=sys.stderr)
 
 
 def _message(error: BaseException, config: Mapping[str, Any]) -> str:

@@ -142,7 +142,8 @@ class ExportedNetwork(nn.Module):
 def _reason(error: Exception) -> str:
     """Get the line of an engine's message that tells most: the last one of a TorchScript trace, else the first one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("RuntimeError:", "ValueError:", "AssertionError:"))]
+    named = ("RuntimeError: ", "ValueError: ", "AssertionError: ")
+    told = [line.partition(": ")[2] for line in lines if line.startswith(named)]
     return (told[-1:] or lines[:1] or [type(error).__name__])[0].partition(". ")[0][:300]
 
 

@@ -113,10 +113,10 @@ def test_a_run_ends_with_one_message_instead_of_the_trace(monkeypatch, capsys):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.delenv("MONAI_DEBUG", raising=False)
     explain_failures()
-    error = failure_of({}, ValueError("no images in data"))
+    error = failure_of({}, ValueError("no images in \x1b[2Jdata"))
     sys.excepthook(type(error), error, error.__traceback__)
     first, second = capsys.readouterr().err.splitlines()
-    assert first == "error: in 'part': no images in data"
+    assert first == "error: in 'part': no images in \\x1b[2Jdata"
     assert "MONAI_DEBUG=1" in second
 
 
