@@ -3,7 +3,8 @@
 `find_pairs` recognises four layouts of a data set folder, in the order:
 
 1. `dataset.json`, or a path with the ending .json: a list of MONAI / Decathlon with paths relative to the file,
-   {"training": [{"image": "a.png", "label": "b.png"}]}. Other entries of an item are kept.
+   {"training": [{"image": "a.png", "label": "b.png"}]}. Other entries of an item are kept. Images under "validation"
+   validate.
 2. `images/` and `labels/` with equal names (endings may differ: `images/07.tif`, `labels/07.png`). If no name is equal,
    files with equal numbers pair (`raw/05.tif`, `labels/labels00000005.png`).
 3. `*-volume.tif` and `*-labels.tif`: stacks as in the ISBI 2012 challenge (`train-volume.tif`, `train-labels.tif`).
@@ -16,6 +17,7 @@ A file with several planes (TIFF stack, NIfTI, MHA, NRRD, multi-frame DICOM) giv
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Sequence
@@ -28,6 +30,7 @@ from ..io.image_file import ImageFileError
 from ..io.names import IMAGE_SUFFIXES, PathLike, image_name, image_suffix, plane_address, shown, split_address
 from ..io.reader import read_header
 from .pairs import SHOWN, check_pairs, existing, some
+from .splits import LISTED
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +102,7 @@ def find_pairs(
     for folder in (root, root / "train"):
         items = _recognise(folder, image_dir, label_dir)
         if items:
-            return check_pairs(items, tiff_axes)
+            return check_pairs([*items, *_listed_validation(folder, items)], tiff_axes)
     if root.is_file():
         raise ValueError(f"dataset_dir {root} is a file; expected a folder or a list that ends in .json")
     raise FileNotFoundError(
@@ -199,6 +202,16 @@ def _images_in(folder: Path) -> list[Path]:
         if other != file:
             raise ValueError(f"{other} and {file.name} differ only in their ending: move one away")
     return files
+
+
+def _listed_validation(folder: Path, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Items under "validation" of the list that gave `items`, marked for `split_datalist`."""
+    path = folder if folder.is_file() else folder / "dataset.json"
+    if not path.is_file() or not json.loads(path.read_text(encoding="utf-8")).get("validation"):
+        return []
+    if load_decathlon_datalist(path, data_list_key="training") != items:  # of another layout than the list's
+        return []
+    return [item | LISTED for item in load_decathlon_datalist(path, data_list_key="validation")]
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 PARTS = ("training", "validation")
+LISTED = {"part": "validation"}  # of items that a datalist names for validation
 RULES = ("random", "last", "block", "all")
 
 
@@ -39,7 +40,8 @@ def split_datalist(
     """Split items into training and validation.
 
     Args:
-        items: result of `find_pairs`.
+        items: result of `find_pairs`. Items with "part": "validation" validate in place of "random", "last" and
+            "block": the data set lists them so.
         val_fraction: share of validation items, above 0, below 1. At least one item goes to each part.
         how: rule of the split.
             "random": drawn with `seed`.
@@ -74,6 +76,8 @@ def split_datalist(
         )
     if split_file:
         split, rule = _from_file(items, Path(split_file))
+    elif how != "all" and any(LISTED.items() <= item.items() for item in items):
+        split, rule = _as_listed(items)
     else:
         check_choice("how", how, RULES)
         if not 0 < val_fraction < 1:
@@ -107,6 +111,16 @@ def _by_rule(
         "training": [item for item, yes in zip(items, validates, strict=True) if not yes],
         "validation": [item for item, yes in zip(items, validates, strict=True) if yes],
     }, rule
+
+
+def _as_listed(items: list[Item]) -> tuple[dict[str, list[Item]], dict[str, Any]]:
+    """The split that the data set lists, and its rule for the file."""
+    validates = [item for item in items if LISTED.items() <= item.items()]
+    trains = [item for item in items if not LISTED.items() <= item.items()]
+    if not trains:
+        raise ValueError("the data set lists all images for validation; list some for training")
+    logger.info("%d images train and %d validate, as the data set lists them", len(trains), len(validates))
+    return {"training": trains, "validation": validates}, {"how": "listed"}
 
 
 def save_split(

@@ -14,6 +14,7 @@ import tifffile
 from PIL import Image
 
 from scripts.data.datalist import find_images, find_pairs, natural_order
+from scripts.data.splits import split_datalist
 from scripts.io.image_file import ImageFileError
 
 
@@ -369,3 +370,13 @@ def test_images_with_equal_result_names_are_refused(tmp_path: Path):
     write(tmp_path / "a.tif")
     with pytest.raises(ValueError, match=r"differ only in their ending.*: move one away"):
         find_images(tmp_path)
+
+
+def test_a_list_may_name_images_for_validation(tmp_path):
+    for name in ("a", "b"):
+        Image.new("L", (7, 5)).save(tmp_path / f"{name}.png")
+    pairs = [{"image": f"{name}.png", "label": f"{name}.png"} for name in ("a", "b")]
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": pairs[:1], "validation": pairs[1:]}))
+    split = split_datalist(find_pairs(tmp_path))
+    assert [Path(split[part][0]["image"]).name for part in ("training", "validation")] == ["a.png", "b.png"]
+    assert len(split["training"]) == len(split["validation"]) == 1

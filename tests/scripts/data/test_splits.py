@@ -184,3 +184,14 @@ def test_the_split_file_itself_stays_as_it_is(tmp_path: Path) -> None:
     path.write_text(content)
     split_datalist(items, split_file=path, output=path)
     assert path.read_text() == content
+
+
+def test_images_that_the_data_set_lists_for_validation_validate(tmp_path):
+    items = [{"image": "a.png"}, {"image": "b.png", "part": "validation"}, {"image": "c.png"}]
+    for how in ("random", "last", "block"):
+        split = split_datalist(items, how=how, output=tmp_path / "split.json")
+        assert split == {"training": [items[0], items[2]], "validation": [items[1]]}
+    assert split_datalist(items, split_file=tmp_path / "split.json") == split
+    assert split_datalist(items, how="all")["training"] == items
+    with pytest.raises(ValueError, match="training"):
+        split_datalist(items[1:2] * 2)
