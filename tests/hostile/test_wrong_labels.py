@@ -165,7 +165,7 @@ def nrrd_spaced_otherwise(data: Path) -> None:
 
 def listed_twice(data: Path) -> None:
     pairs = [{"image": f"images/{k:02d}.png", "label": f"labels/{k:02d}.png"} for k in (0, 1, 0, 1)]
-    (data / "dataset.json").write_text(json.dumps({"training": pairs[:2], "validation": pairs[2:]}))
+    (data / "dataset.json").write_text(json.dumps({"training": pairs}))
 
 
 def copied_under_another_name(data: Path) -> None:
@@ -176,6 +176,7 @@ def copied_under_another_name(data: Path) -> None:
 
 INSTANCES = ("--label_kind=instances",)
 CLASSES = ("--label_kind=classes",)
+HALVES = ("--split_rule=last", "--val_fraction=0.5")
 REFUSED = {  # surely wrong: (change, options, what the message names)
     "one class in all pixels, from ilastik": (one_and_two, (), ("label_kind", "classes")),
     "ilastik's 1 and 2 as instances": (one_and_two, INSTANCES, ("label", "instances")),
@@ -189,7 +190,7 @@ REFUSED = {  # surely wrong: (change, options, what the message names)
     "fractions": (fractions, INSTANCES, (".tif",)),
     "negative numbers": (negative, INSTANCES, (".tif", "-1")),
     "NaN in an image": (nan_in_an_image, INSTANCES, ("01.tif",)),
-    "the same image for training and validation": (listed_twice, INSTANCES, ("00.png", "0")),
+    "the same image for training and validation": (listed_twice, (*INSTANCES, *HALVES), ("00.png", "01.png")),
 }
 TOLD = {  # may be wrong: refused or warned of
     "a mask as JPEG": (as_jpeg, (), (".jpg",)),
@@ -278,9 +279,7 @@ def blank(data: Path, names: list[str]) -> None:
 @pytest.mark.parametrize("blanks", [["03.png"], ["02.png", "03.png"]], ids=["some", "all"])
 def test_blank_controls_in_validation_leave_weights(program: Program, data, tmp_path, blanks):
     blank(data, blanks)
-    pairs = [{"image": f"images/{k:02d}.png", "label": f"labels/{k:02d}.png"} for k in range(4)]
-    (data / "dataset.json").write_text(json.dumps({"training": pairs[:2], "validation": pairs[2:]}))
-    outcome = train(program, data, tmp_path / "out", "--label_kind=instances", "--key_metric=seg")
+    outcome = train(program, data, tmp_path / "out", "--label_kind=instances", "--key_metric=seg", *HALVES)
     assert outcome.code == 0, str(outcome)
     assert (tmp_path / "out" / "model.pt").exists()
     assert "nan" not in re.sub(r"nanosecond|nanometre", "", outcome.text.lower()), str(outcome)
