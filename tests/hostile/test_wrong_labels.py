@@ -168,6 +168,11 @@ def listed_twice(data: Path) -> None:
     (data / "dataset.json").write_text(json.dumps({"training": pairs}))
 
 
+def listed_in_both_parts(data: Path) -> None:
+    pairs = [{"image": f"images/{k:02d}.png", "label": f"labels/{k:02d}.png"} for k in (0, 1)]
+    (data / "dataset.json").write_text(json.dumps({"training": pairs, "validation": pairs}))
+
+
 def copied_under_another_name(data: Path) -> None:
     for kind in ("images", "labels"):
         for path in (data / kind).glob("0[123].png"):
@@ -190,6 +195,7 @@ REFUSED = {  # surely wrong: (change, options, what the message names)
     "fractions": (fractions, INSTANCES, (".tif",)),
     "negative numbers": (negative, INSTANCES, (".tif", "-1")),
     "NaN in an image": (nan_in_an_image, INSTANCES, ("01.tif",)),
+    "an image listed in both parts": (listed_in_both_parts, INSTANCES, ("00.png", "01.png")),
     "the same image for training and validation": (listed_twice, (*INSTANCES, *HALVES), ("00.png", "01.png")),
 }
 TOLD = {  # may be wrong: refused or warned of
