@@ -132,3 +132,10 @@ def test_an_app_from_elsewhere_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="monaibundle exists"):
         prepare_app(tmp_path, Path("python"), {})
     assert theirs.read_bytes() == b"trained"
+
+
+def test_a_key_of_an_overlay_that_nothing_reads_is_refused(tmp_path: Path) -> None:
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("optimiser: {_target_: torch.optim.Adam}\n")
+    with pytest.raises(UsageError, match=r"optimiser.*optimizer.*--training"):
+        read_configs([INFERENCE], [TRAINING, overlay], {}, ABSENT)
