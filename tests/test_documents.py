@@ -81,6 +81,8 @@ def check_keys(files: list[str], keys: Mapping[str, Any], tracking: Any = None) 
 def check_own(program: Program, name: str, words: list[str]) -> None:
     """Check a command of this project: known, with known options, keys and overlays."""
     assert name in program.commands, name
+    if words == ["--help"]:
+        return
     function = program.command(name)
     positional, options = understood(words)
     bound = inspect.signature(function).bind(*positional, **options)  # TypeError for unknown options

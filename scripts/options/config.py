@@ -79,7 +79,7 @@ def _unread(config: Mapping[str, Any], workflow: str) -> list[str]:
     """List the keys without effect: in no row of the workflow, and read by no other key or by MONAI."""
     read = {name for text in _texts(config) if text[:1] in "@$" for name in REFERENCE.findall(text)}
     own = {name for name, setting in SETTINGS.items() if workflow in setting.of}
-    known = own | read | READ_BY_MONAI | OF_TRACKING
+    known = own | read | (READ_BY_MONAI - SETTINGS.keys()) | OF_TRACKING
     return [str(name) for name, value in config.items() if name not in known and not _runs(value)]
 
 

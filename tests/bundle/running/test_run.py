@@ -216,6 +216,62 @@ def test_later_config_files_override_earlier_ones(form: str, config: Path) -> No
     assert seen(config)[1] is False
 
 
+@pytest.mark.parametrize(
+    "content, parts",
+    [
+        ("max_epoch: 7", ["'max_epoch'", "'max_epochs'"]),
+        ("netwrk: {_target_: torch.nn.Linear, in_features: 1}", ["'netwrk'", "'network'"]),
+        ("network_def#biass: false", ["network_def#biass", "'bias'"]),
+        ("+train#zzz: [1]", ["train#zzz"]),
+    ],
+)
+def test_a_file_of_changes_is_as_strict_as_the_command_line(
+    content: str, parts: list[str], config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = config.parent / "over.yaml"
+    over.write_text(content, encoding="utf-8")
+    assert run(f"['{config}','{over}']") == 2
+    shown = capsys.readouterr().err
+    assert all(part in shown for part in [*parts, "over.yaml", "small.yaml"])
+    assert not (config.parents[1] / "out.json").exists()
+
+
+def test_a_file_of_changes_may_add_keys_that_are_read_or_run(config: Path) -> None:
+    over = config.parent / "over.yaml"
+    over.write_text(
+        "rate: 0.2\nlearning_rate: '@rate'\nanew: ['$@show']\n'train#loader#num_workers': 0\n", encoding="utf-8"
+    )
+    assert run(f"['{config}','{over}']") == 0
+    assert seen(config)[0][1] == 0.2
+
+
+@pytest.mark.parametrize(
+    "word, part",
+    [
+        ("--flip_prob=7", "flip_prob is 7"),
+        ("--lr=1", "'learning_rate'"),
+        ("--resume=perhaps", "resume is 'perhaps'"),
+        ("--orientations=8", "inference"),
+        ("--class_names=cell", "class_names is 'cell'"),
+        ("--seed=abc", "seed is 'abc'"),
+    ],
+)
+def test_settings_of_the_bundle_are_refused_by_name_and_range(
+    word: str, part: str, bundle_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(bundle_root / "configs" / "train.yaml", word) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_settings_in_a_file_are_refused_with_the_file(
+    tmp_path: Path, bundle_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = tmp_path / "over.yaml"
+    over.write_text("batch_size: 0", encoding="utf-8")
+    assert run(f"['{bundle_root / 'configs' / 'train.yaml'}','{over}']") == 2
+    assert all(part in capsys.readouterr().err for part in ["batch_size is 0"])
+
+
 def test_an_args_file_is_as_strict_and_the_command_line_wins(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = config.parent / "args.yaml"
     args.write_text(f"run_id: training\nconfig_file: {config}\nmax_epochs: 5\nlearning_rate: 1e-3\n", encoding="utf-8")
