@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
+from monai.utils import convert_to_tensor
 
 from .components import renamed
 from .data.items import spacing_of
@@ -131,7 +132,7 @@ class Segmenter:
         )
 
     def _tensor(self, image: np.ndarray, pixel_size: float | None) -> MetaTensor:
-        """Convert an image to (C, H, W), float32, with the metadata of a file."""
+        """Convert an image to (C, H, W), with the metadata of a file."""
         array = np.asarray(image)
         expected = self.settings.in_channels
         if array.ndim == 2:
@@ -139,11 +140,14 @@ class Segmenter:
         if array.ndim != 3 or array.shape[2] != expected or array.dtype.kind not in "biuf" or not array.size:
             shape = "(H, W)" if expected == 1 else f"(H, W, {expected})"
             raise ValueError(f"image: expected {shape} of real numbers, got {array.dtype} {np.shape(image)}")
-        array = np.moveaxis(array, 2, 0).astype(np.float32)
+        array = np.moveaxis(array, 2, 0)
         if not np.isfinite(array).all():
             raise ValueError(f"image: {np.count_nonzero(~np.isfinite(array))} pixels are NaN or infinite. Replace them")
         if pixel_size is not None:
             check_pixel_size("pixel_size", pixel_size)
         spacing = 1.0 if pixel_size is None else float(pixel_size)
         meta = {"spacing": np.array([spacing, spacing]), "unit": "pixel" if pixel_size is None else "um"}
-        return MetaTensor(torch.from_numpy(array), affine=torch.diag(torch.tensor([spacing, spacing, 1, 1])), meta=meta)
+        dtype = {"b": np.dtype(np.uint8), "f": np.result_type(array, np.float32)}.get(array.dtype.kind, array.dtype)
+        dtype = np.dtype(np.float64) if dtype.itemsize > 8 else dtype.newbyteorder("=")
+        values = convert_to_tensor(array.astype(dtype))
+        return MetaTensor(values, affine=torch.diag(torch.tensor([spacing, spacing, 1, 1])), meta=meta)

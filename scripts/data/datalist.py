@@ -4,12 +4,14 @@
 
 1. `dataset.json`, or a path with the ending .json: a list of MONAI / Decathlon with paths relative to the file,
    {"training": [{"image": "a.png", "label": "b.png"}]}. Other entries of an item are kept. Images under "validation"
-   validate.
+   validate. Or `dataset.json` of nnU-Net, version 1 or 2, with `imagesTr/case_0000.png` and `labelsTr/case.png`.
 2. `images/` and `labels/` with equal names (endings may differ: `images/07.tif`, `labels/07.png`). If no name is equal,
    files with equal numbers pair (`raw/05.tif`, `labels/labels00000005.png`).
 3. `*-volume.tif` and `*-labels.tif`: stacks as in the ISBI 2012 challenge (`train-volume.tif`, `train-labels.tif`).
    Volumes without labels (`test-volume.tif`) are skipped.
 4. a folder `train/` with layout 1, 2 or 3.
+
+With a given name of the folder of images or labels, only layout 2 is looked for.
 
 A file with several planes (TIFF stack, NIfTI, MHA, NRRD, multi-frame DICOM) gives an item for each plane:
 "stack.tif#page=3".
@@ -19,16 +21,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.data import load_decathlon_datalist
 
-from ..io.image_file import ImageFileError
 from ..io.names import IMAGE_SUFFIXES, PathLike, image_name, image_suffix, plane_address, shown, split_address
 from ..io.reader import read_header
+from .items import describe_failure
+from .nnunet import channels_of_folder, grouped_channels, nnunet_pairs, with_channels
 from .pairs import SHOWN, check_pairs, existing, some
 from .splits import LISTED
 
@@ -38,7 +43,8 @@ logger = logging.getLogger(__name__)
 def find_images(path: PathLike, tiff_axes: str | None = None) -> list[dict[str, Any]]:
     """List images for inference: a file, a plane of a file, or all images in a folder, in natural order.
 
-    Damaged files are listed, too. They fail at reading and do not stop the segmentation of the rest.
+    Damaged files are listed, too. They fail at reading and do not stop the segmentation of the rest. In the folders of
+    nnU-Net with several channels, the channels of an image are a list. A warning counts files of other kinds.
 
     Args:
         path: folder, image file or address of a plane. Subfolders are not searched.
@@ -61,29 +67,37 @@ def find_images(path: PathLike, tiff_axes: str | None = None) -> list[dict[str, 
     file, page = split_address(existing(path, "an image or a folder of images"))
     if page is not None:
         return [{"image": plane_address(file, page)}]
+    groups = [[file]]
+    if file.is_dir():
+        files, channels = _images_in(file), channels_of_folder(file)
+        groups = grouped_channels(files, channels) if channels > 1 else [[image] for image in files]
     items = []
-    for image in _images_in(file) if file.is_dir() else [file]:
+    for group in groups:
         try:
-            planes = read_header(image, tiff_axes).planes
-        except (ImageFileError, FileNotFoundError) as error:
-            logger.warning("%s", shown(str(error)))
+            planes = read_header(group[0], tiff_axes).planes
+        except Exception as error:  # whatever a damaged file raises: the image fails again at reading, alone
+            logger.warning("%s", describe_failure(str(group[0]), error))
             planes = 1
-        pages = [plane_address(image, page) for page in range(planes)] if planes > 1 else [str(image)]
-        items += [{"image": address} for address in pages]
+        pages = [[plane_address(name, k) for name in group] for k in range(planes)]
+        items += [{"image": _single(page)} for page in (pages if planes > 1 else [[str(name) for name in group]])]
     return items
 
 
+def _single(names: list[str]) -> str | list[str]:
+    return names[0] if len(names) == 1 else names
+
+
 def find_pairs(
-    dataset_dir: PathLike, image_dir: str = "images", label_dir: str = "labels", tiff_axes: str | None = None
+    dataset_dir: PathLike, image_dir: str | None = None, label_dir: str | None = None, tiff_axes: str | None = None
 ) -> list[dict[str, Any]]:
     """List images with their labels, in one of the layouts above. File headers are read and checked.
 
     Args:
         dataset_dir: the folder, or a .json list.
-        image_dir: name of the folder of images in `dataset_dir`.
-        label_dir: name of the folder of labels in `dataset_dir`. Files pair by name. They pair by number only if no
-            name is equal, no two files of a folder have the same numbers, and both folders have the same numbers. All
-            numbers of a name must agree.
+        image_dir: name of the folder of images in `dataset_dir`. None: "images".
+        label_dir: name of the folder of labels in `dataset_dir`. None: "labels". Files pair by name. They pair by
+            number only if no name is equal, no two files of a folder have the same numbers, and both folders have the
+            same numbers. All numbers of a name must agree.
         tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
 
     Returns:
@@ -102,7 +116,9 @@ def find_pairs(
     for folder in (root, root / "train"):
         items = _recognise(folder, image_dir, label_dir)
         if items:
-            return check_pairs([*items, *_listed_validation(folder, items)], tiff_axes)
+            listed = _listed_validation(folder, items) if image_dir is None and label_dir is None else []
+            return check_pairs([*items, *listed], tiff_axes)
+    image_dir, label_dir = image_dir or "images", label_dir or "labels"
     if root.is_file():
         raise ValueError(f"dataset_dir {root} is a file; expected a folder or a list that ends in .json")
     raise FileNotFoundError(
@@ -112,25 +128,35 @@ def find_pairs(
     )
 
 
-def _recognise(folder: Path, image_dir: str, label_dir: str) -> list[dict[str, Any]]:
+def _recognise(folder: Path, image_dir: str | None, label_dir: str | None) -> list[dict[str, Any]]:
+    by_name = image_dir is not None or label_dir is not None
+    images, labels = folder / (image_dir or "images"), folder / (label_dir or "labels")
     if folder.suffix.lower() == ".json" and folder.is_file():
         return _from_json(folder)
-    if (folder / "dataset.json").is_file():
+    if not by_name and (folder / "dataset.json").is_file():
         return _from_json(folder / "dataset.json")
-    if (folder / image_dir).is_dir() and not (folder / label_dir).is_dir():
-        raise FileNotFoundError(f"{folder} has {image_dir}/ but no {label_dir}/: put labels of equal names there")
-    if (folder / image_dir).is_dir():
-        return _from_folders(folder / image_dir, folder / label_dir)
-    return _from_volumes(folder) if folder.is_dir() else []
+    if images.is_dir() and not labels.is_dir():
+        raise FileNotFoundError(f"{folder} has {images.name}/ but no {labels.name}/: put labels of equal names there")
+    if images.is_dir():
+        return _from_folders(images, labels)
+    return _from_volumes(folder) if folder.is_dir() and not by_name else []
 
 
 def _from_json(path: Path) -> list[dict[str, Any]]:
     try:
-        items: list[dict[str, Any]] = load_decathlon_datalist(path, data_list_key="training")
-    except (ValueError, TypeError, AttributeError) as error:  # broken JSON, missing key, no list of objects
+        content = json.loads(path.read_text(encoding="utf-8"))
+        items = nnunet_pairs(path, content)
+        if items is None:
+            items = with_channels(path, load_decathlon_datalist(path, data_list_key="training"), content)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # broken JSON, missing key, no list of objects, no permission, ...
         raise ValueError(f'{path}: {error}; expected {{"training": [{{"image": "...", "label": "..."}}]}}') from error
     if not items:
         raise FileNotFoundError(f'{path} lists no images under "training"; add them')
+    if isinstance(content.get("labels"), dict):
+        names = json.dumps(content["labels"])
+        logger.info("%s names the classes %s: for more than two, set label_kind classes and class_names", path, names)
     return items
 
 
@@ -187,14 +213,21 @@ def _images_in(folder: Path) -> list[Path]:
 
     Raises errors for a folder without images, and for two images with equal names.
     """
-    files = [f for f in folder.iterdir() if not f.is_dir() and not f.name.startswith(".") and image_suffix(f)]
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    files = [entry for entry in entries if not os.path.isdir(entry) and image_suffix(entry)]
     if not files:
-        inner = [f"{d.name}/" for d in sorted(folder.iterdir()) if d.is_dir() and any(map(image_suffix, d.iterdir()))]
+        inner = [f"{d.name}/" for d in sorted(entries) if _has_images(d)]
         remedy = f"there are some in {', '.join(inner[:SHOWN])}: set dataset_dir to that folder"
         raise FileNotFoundError(
             f"no images in {folder}; expected files that end in {', '.join(IMAGE_SUFFIXES)}; "
             f"{remedy if inner else 'put them there, or set dataset_dir to another folder'}"
         )
+    others = Counter(
+        e.suffix.lower() or "without ending" for e in entries if not os.path.isdir(e) and not image_suffix(e)
+    )
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
+        logger.warning("%s: %d files of other kinds were passed over: %s", folder, others.total(), kinds)
     files.sort(key=lambda file: natural_order(file.name))
     seen: dict[str, Path] = {}
     for file in files:
@@ -212,6 +245,13 @@ def _listed_validation(folder: Path, items: list[dict[str, Any]]) -> list[dict[s
     if load_decathlon_datalist(path, data_list_key="training") != items:  # of another layout than the list's
         return []
     return [item | LISTED for item in load_decathlon_datalist(path, data_list_key="validation")]
+
+
+def _has_images(folder: Path) -> bool:
+    try:
+        return folder.is_dir() and any(map(image_suffix, folder.iterdir()))
+    except OSError:  # no permission
+        return False
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:

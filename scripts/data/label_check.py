@@ -113,7 +113,7 @@ def check_labels(
     looked_at = list(validation) if evaluating or whole else [*training, *validation]
     if not looked_at:
         return LabelReport("", key_metric)
-    reader = PlaneReader(tiff_axes)
+    reader = PlaneReader(tiff_axes, labels=True)
     seen = [_look(item, labels, reader) for item in looked_at]
     found = []
     if labels.kind == "instances" and is_mask(one.facts for one in seen):
@@ -122,7 +122,7 @@ def check_labels(
     trains = seen if evaluating or whole else seen[: len(training)]
     found += _judge(seen, trains, Meaning(labels.kind, stated, not evaluating), class_names)
     if any(is_grey(one.facts) for one in seen):
-        found = [*_exchanged(looked_at, reader), *found]
+        found = [*_exchanged(looked_at, PlaneReader(tiff_axes)), *found]
     found += _pairs(training if not whole else [], validation, looked_at, tiff_axes)
     unmeasurable = _unmeasurable(seen[len(seen) - len(validation) :], key_metric)
     found += unmeasurable

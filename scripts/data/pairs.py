@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..io.image_file import ImageHeader
+from ..io.image_file import ImageFileError, ImageHeader
 from ..io.names import PathLike, plane_address, shown, split_address
 from ..io.reader import read_header
+from .items import describe_failure
 
 SHOWN = 5  # names in an error
 LABELS = ("label", "markers")  # entries of the image's size; markers are optional
@@ -40,25 +42,41 @@ def check_pairs(items: Sequence[dict[str, Any]], tiff_axes: str | None = None) -
     unlabelled = [str(item.get("image")) for item in items if not item.get("label") or not item.get("image")]
     if unlabelled:
         raise FileNotFoundError(f"{some(unlabelled)} of {len(items)} items have no label: add it or take the image out")
-    addresses = dict.fromkeys(name for item in items for name in (*_channels(item), *_labels(item)))
-    files = dict.fromkeys(split_address(address)[0] for address in addresses)
-    absent = [str(file) for file in files if not file.is_file()]
+    roles = dict.fromkeys(  # (address, whether a label): palettes are read in two ways
+        role for item in items for role in (*((n, False) for n in _channels(item)), *((n, True) for n in _labels(item)))
+    )
+    files = dict.fromkeys((split_address(address)[0], is_label) for address, is_label in roles)
+    absent = list(dict.fromkeys(str(file) for file, _ in files if not os.path.isfile(file)))
     if absent:
         raise FileNotFoundError(f"{some(absent)} files of the data set are missing: check the names and folders")
-    of_files = {file: read_header(file, tiff_axes) for file in files}
+    of_files = _headers(files, tiff_axes)
     headers, wrong = {}, []
-    for address in addresses:
+    for address, is_label in roles:
         file, page = split_address(address)
-        headers[address] = of_files[file] if page is None else replace(of_files[file], planes=1)
-        if page is not None and page >= of_files[file].planes:
-            wrong.append(f"{address} asks for a plane beyond the {of_files[file].planes} of the file")
+        whole = of_files[file, is_label]
+        headers[address, is_label] = whole if page is None else replace(whole, planes=1)
+        if page is not None and page >= whole.planes:
+            wrong.append(f"{address} asks for a plane beyond the {whole.planes} of the file")
     wrong += [reason for item in items if (reason := _misfit(item, headers))]
     if wrong:
         raise ValueError(
             f"{some(wrong, '; ')} of {len(items)} images do not fit their label: export the label anew at the image's "
             "size, as one channel of class or object numbers"
         )
-    return [plane for item in items for plane in _planes(item, headers[item["label"]].planes)]
+    return [plane for item in items for plane in _planes(item, headers[item["label"], True].planes)]
+
+
+def _headers(files: Iterable[tuple[Path, bool]], tiff_axes: str | None) -> dict[tuple[Path, bool], ImageHeader]:
+    """Headers of files, with whether a file is a label. All files that cannot be read are named in one error."""
+    headers, broken = {}, []
+    for file, is_label in files:
+        try:
+            headers[file, is_label] = read_header(file, tiff_axes, as_label=is_label)
+        except Exception as error:  # whatever a damaged file raises
+            broken.append(describe_failure(str(file), error))
+    if broken:
+        raise ImageFileError(broken[0] if len(broken) == 1 else f"{some(broken, '; ')} files cannot be read")
+    return headers
 
 
 def existing(dataset_dir: PathLike | None, expected: str) -> Path:
@@ -103,12 +121,12 @@ def _labels(item: dict[str, Any]) -> list[str]:
     return [item[key] for key in LABELS if item.get(key)]
 
 
-def _misfit(item: dict[str, Any], headers: dict[str, ImageHeader]) -> str | None:
+def _misfit(item: dict[str, Any], headers: dict[tuple[str, bool], ImageHeader]) -> str | None:
     """Describe why image and label do not fit, or None."""
     for label in _labels(item):
-        its = headers[label]
+        its = headers[label, True]
         for image in _channels(item):
-            found = headers[image]
+            found = headers[image, False]
             if (found.height, found.width) != (its.height, its.width):
                 return (
                     f"{image} has {found.height} x {found.width} pixels (rows x columns), "
@@ -117,7 +135,7 @@ def _misfit(item: dict[str, Any], headers: dict[str, ImageHeader]) -> str | None
             if found.planes != its.planes:
                 return f"{image} has {found.planes} planes, its label {label} {its.planes}"
         if its.channels > 1:
-            return f"the label {label} has {its.channels} channels"
+            return f"the label {label} has {its.channels} channels (if these are planes, set tiff_axes: ZYX)"
     return None
 
 

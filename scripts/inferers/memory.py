@@ -6,9 +6,10 @@ import ctypes
 import platform
 from collections.abc import Callable
 
-import psutil
 import torch
 from ignite.engine import Engine, Events
+
+from ..io.memory import available_memory
 
 # Bytes per input pixel at the peak of a forward pass without gradients, for a network with 64 features in the top
 # level. Measured on a CPU as growth of the peak resident size, with tiles of 1004 pixels; the larger of unpadded and
@@ -39,14 +40,14 @@ def bytes_per_pixel(network: Callable, dtype: torch.dtype) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Read the free bytes of a GPU, including freed memory kept by torch. Without a GPU: the free bytes of the RAM.
+    """Read the free bytes of a GPU, including freed memory kept by torch. Without a GPU: see `available_memory`.
 
     Example:
         >>> free_memory(torch.device("cpu")) > 0
         True
     """
     if device.type != "cuda":
-        return psutil.virtual_memory().available
+        return available_memory()
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + kept
 

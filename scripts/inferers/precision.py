@@ -99,6 +99,21 @@ def at_least_single(scores: torch.Tensor) -> torch.Tensor:
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
+def grey_precision(lowest: float, highest: float) -> torch.dtype:
+    """Choose the type to compute with grey values from `lowest` to `highest`.
+
+    Returns:
+        float32, or float64 where float32 would lose contrast: values beyond 16 bit, or differences below a thousandth
+        of the values, as of 32-bit integers with a large offset.
+
+    Example:
+        >>> grey_precision(0, 255), grey_precision(2**31, 2**31 + 255)
+        (torch.float32, torch.float64)
+    """
+    largest = max(abs(lowest), abs(highest))
+    return torch.float64 if largest > 65535 or highest - lowest < largest / 1000 else torch.float32
+
+
 def trains_in_channels_last(device: torch.device | str) -> bool:
     """Tell whether a device computes gradients of convolutions fast in the channels-last layout.
 

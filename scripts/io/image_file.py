@@ -64,17 +64,25 @@ class ImageHeader:
     # place in space: world @ (row, column, plane, 1) is (x, y, z, 1) in mm, x to the patient's left, y to the back, z
     # to the head (LPS, as in DICOM). None: the file states no place
     world: np.ndarray | None = field(default=None, compare=False)
+    frames: int = 1  # points in time among the planes: plane = frame * (planes / frames) + slice
+    frame_interval: float | None = None  # seconds between two frames; None if unknown
 
 
 class ImageFile(ABC):
-    """Read an image file plane by plane. Each format has a subclass.
+    """Read an image file plane by plane, as viewers show the image. Each format has a subclass.
+
+    Args:
+        path: the file.
+        as_label: keep the stored values, which are classes or objects: indices of a palette, grey values with the
+            minimum as white.
 
     Raises:
         ImageFileError: (header, plane) the file cannot be read. The message names the file and the remedy.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], as_label: bool = False) -> None:
         self.path = Path(path)
+        self.as_label = as_label
 
     @cached_property
     def header(self) -> ImageHeader:

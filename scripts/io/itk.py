@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import re
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .declared import DEFLATE, check_memory, check_stored
 from .files import replacing
 from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
+from .text_headers import StoredPixels, check_checksum, stored_pixels
 
 # number types without images in ITK's Python package: ITK converts them to short or double
 _WIDER = {"char": "SS", "long": "D", "unsigned_long": "D", "long_long": "D", "unsigned_long_long": "D"}
+_RATIOS = {"raw": 1.0, "zlib": DEFLATE}
+_UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")  # transfer syntaxes of DICOM
+_WIDENED = 64.0  # ITK gives 1-bit pixels of DICOM as up to 64 bit
 
 
 class ItkFile(ImageFile):
@@ -33,7 +41,13 @@ class ItkFile(ImageFile):
         io.ReadImageInformation()
         return io
 
+    @cached_property
+    def stored(self) -> StoredPixels | None:
+        """Files and encoding of the pixels of MHA and NRRD. Files of other folders raise an error."""
+        return stored_pixels(self.path)
+
     def _new_io(self) -> Any:
+        _ = self.stored  # before ITK opens the files that a header names
         itk = self.itk
         if self.path.suffix.lower() in (".mha", ".mhd"):
             io = itk.MetaImageIO.New()  # ITK recognises these endings only in lower case
@@ -44,12 +58,26 @@ class ItkFile(ImageFile):
         io.SetFileName(str(self.path))
         return io
 
+    @property
+    def _sizes(self) -> list[int]:
+        """Declared sizes, x first."""
+        return [int(self.io.GetDimensions(axis)) for axis in range(self.io.GetNumberOfDimensions())]
+
+    @property
+    def _stored_bytes(self) -> int:
+        """Bytes of the declared pixels without compression."""
+        return math.prod(self._sizes) * int(self.io.GetNumberOfComponents()) * int(self.io.GetComponentSize())
+
     def _read_header(self) -> ImageHeader:
-        rank = self.io.GetNumberOfDimensions()
-        sizes = [int(self.io.GetDimensions(axis)) for axis in range(rank)]
+        sizes, rank = self._sizes, self.io.GetNumberOfDimensions()
         spacing = [float(self.io.GetSpacing(axis)) for axis in range(rank)]
         if rank not in (2, 3):
             raise ImageFileError(f"{self.path} has {rank} dimensions {sizes}; expected 2 or 3. Split the file")
+        if self.stored is None:
+            in_file, ratio = self.path.stat().st_size, _dicom_ratio(self.path)
+        else:
+            in_file, ratio = self.stored.size, _RATIOS.get(self.stored.encoding, math.inf)
+        check_stored(self.path, sizes, self._stored_bytes, in_file, ratio)
         x, y, z = (*sizes, 1)[:3]
         unit = "pixel" if set(spacing) == {1.0} else "mm"
         distance = spacing[2] if rank == 3 else 1.0
@@ -68,6 +96,10 @@ class ItkFile(ImageFile):
     @cached_property
     def _volume(self) -> np.ndarray:
         itk, header, rank = self.itk, self.header, self.io.GetNumberOfDimensions()
+        floats = 4 * math.prod(self._sizes) * header.channels if header.channels > 1 else 0
+        check_memory(self.path, self._sizes, max(self._stored_bytes, floats))
+        if self.stored is not None:
+            check_checksum(self.path, self.stored, self._stored_bytes)
         wide = _WIDER.get(str(self.io.GetComponentTypeAsString(self.io.GetComponentType())))
         kind = wide and itk.Image[getattr(itk, wide), rank]
         if header.channels > 1:
@@ -83,6 +115,13 @@ class ItkFile(ImageFile):
 
     def _read_plane(self, index: int) -> np.ndarray:
         return self._volume[index]
+
+
+def _dicom_ratio(path: Path) -> float:
+    """The largest ratio of declared to stored bytes, from the transfer syntax of a DICOM file."""
+    with path.open("rb") as file:
+        match = re.search(rb"\x02\x00\x10\x00UI..([0-9.]+)", file.read(2**12), re.DOTALL)
+    return _WIDENED if match and match[1].decode("ascii") in _UNCOMPRESSED else math.inf
 
 
 class ItkResult(ResultFile):

@@ -101,6 +101,8 @@ def image_suffix(path: PathLike) -> str:
 
 def _is_dicom(path: Path) -> bool:
     try:
+        if not path.is_file():  # opening a pipe would block
+            return False
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import math
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from .declared import DEFLATE, check_memory, check_stored
 from .files import replacing
 from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
 from .units import UM_PER
+
+_CHUNK = 2**20
+_MOST_AFTER = 2**24  # bytes after the pixels of compressed files
 
 
 class NiftiFile(ImageFile):
@@ -38,8 +43,20 @@ class NiftiFile(ImageFile):
             )
         return x, y, z, longer[0] if longer else 1
 
+    @property
+    def _compressed(self) -> bool:
+        return self.path.name.lower().endswith(".gz")
+
+    @property
+    def _stored_bytes(self) -> int:
+        """Bytes of the declared pixels in the unpacked file."""
+        return math.prod(self.image.shape) * int(self.image.header.get_data_dtype().itemsize)
+
     def _read_header(self) -> ImageHeader:
         x, y, z, channels = self.shape
+        in_file, ratio = self.path.stat().st_size, DEFLATE if self._compressed else 1.0
+        end = self._stored_bytes + int(self.image.dataobj.offset)
+        check_stored(self.path, self.image.shape, end, in_file, ratio)
         zooms = [float(zoom) for zoom in (*self.image.header.get_zooms()[:3], 1.0)][:3]
         unit = self.image.header.get_xyzt_units()[0]
         unit = {"micron": "um", "meter": "m", "mm": "mm"}.get(unit) or ("pixel" if set(zooms) == {1.0} else "mm")
@@ -58,12 +75,31 @@ class NiftiFile(ImageFile):
 
     @cached_property
     def _pixels(self) -> Any:
+        if not self._compressed:
+            return self.image.dataobj
         # gzip has no random access: each plane would be unpacked from the start of the file
-        compressed = self.path.name.lower().endswith(".gz")
-        return np.asarray(self.image.dataobj) if compressed else self.image.dataobj
+        size = math.prod(self.image.shape) * max(self.image.dataobj.dtype.itemsize, 8 if self._is_scaled else 1)
+        check_memory(self.path, self.image.shape, size)
+        with gzip.open(self.path) as stream:
+            array = np.asarray(type(self.image).from_stream(stream).dataobj)
+            rest = 0
+            while more := len(stream.read(_CHUNK)):  # to the end, where gzip compares the checksum
+                rest += more
+                if rest > _MOST_AFTER:
+                    raise ImageFileError(
+                        f"{self.path} unpacks to more than {_MOST_AFTER} bytes after the {self._stored_bytes} bytes of "
+                        "pixels that the header declares. The header is damaged: export the file again"
+                    )
+        return array
+
+    @property
+    def _is_scaled(self) -> bool:
+        return (self.image.dataobj.slope, self.image.dataobj.inter) != (1, 0)
 
     def _read_plane(self, index: int) -> np.ndarray:
         x, y, _, _ = self.shape
+        if not self._compressed:
+            check_memory(self.path, (x, y), x * y * self.header.channels * 8)
         block = np.asarray(self._pixels[:, :, index] if len(self.image.shape) > 2 else self._pixels[:, :])
         if block.dtype.names:
             block = np.stack([block[name] for name in block.dtype.names], axis=-1)

@@ -28,28 +28,29 @@ from .png import PillowFile
 from .tiff import TiffPlanes
 
 
-def _open_image(path: Path, tiff_axes: str | None = None) -> ImageFile:
-    """Choose the reader of a file's format."""
+def _open_image(path: Path, tiff_axes: str | None = None, as_label: bool = False) -> ImageFile:
+    """Choose the reader of a file's format. Pipes, sockets and devices, which could block for ever, are refused."""
     if not path.is_file():
-        raise FileNotFoundError(f"{shown(path)} does not exist or is not a file; check the path")
+        raise FileNotFoundError(f"{shown(path)} does not exist or is not a regular file; check the path")
     suffix = image_suffix(path)
     if suffix in TIFF_SUFFIXES:
-        return TiffPlanes(path, tiff_axes)
+        return TiffPlanes(path, tiff_axes, as_label)
     if suffix in NIFTI_SUFFIXES:
-        return NiftiFile(path)
+        return NiftiFile(path, as_label)
     if suffix in PILLOW_SUFFIXES:
-        return PillowFile(path)
+        return PillowFile(path, as_label)
     if suffix:
-        return ItkFile(path)
+        return ItkFile(path, as_label)
     raise ImageFileError(f"{path} is of no known image format; expected one of {', '.join(IMAGE_SUFFIXES)}: convert it")
 
 
-def read_header(path: PathLike, tiff_axes: str | None = None) -> ImageHeader:
+def read_header(path: PathLike, tiff_axes: str | None = None, as_label: bool = False) -> ImageHeader:
     """Read number and size of planes, channels and pixel size, but no pixels.
 
     Args:
         path: a file, or the address of a plane.
         tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
+        as_label: the file is a label image: palettes have one channel, the indices.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -61,7 +62,7 @@ def read_header(path: PathLike, tiff_axes: str | None = None) -> ImageHeader:
         >>> read_header("cells.png").channels
         3
     """
-    return _open_image(split_address(path)[0], tiff_axes).header
+    return _open_image(split_address(path)[0], tiff_axes, as_label).header
 
 
 def plane_size(path: PathLike, tiff_axes: str | None = None) -> tuple[int, int]:
@@ -97,6 +98,8 @@ class PlaneReader(ImageReader):
 
     Args:
         tiff_axes: axes of TIFF files with wrong axes in the file ("CYX": pages are channels), see `scripts.io.tiff`.
+        labels: read label images. False: pixels as viewers show them. True: the stored values of palettes, and of grey
+            values with the minimum as white. Both are turned by the orientation of EXIF and TIFF.
 
     Raises:
         FileNotFoundError: (get_data) the file does not exist.
@@ -110,9 +113,10 @@ class PlaneReader(ImageReader):
         (5, 7)
     """
 
-    def __init__(self, tiff_axes: str | None = None) -> None:
+    def __init__(self, tiff_axes: str | None = None, labels: bool = False) -> None:
         super().__init__()
         self.tiff_axes = tiff_axes
+        self.labels = labels
         self._last: tuple[tuple[Path, int, int], ImageFile] | None = None
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -167,5 +171,5 @@ class PlaneReader(ImageReader):
         key = (path, state.st_mtime_ns, state.st_size) if state else (path, 0, 0)
         last = self._last  # another thread may replace the attribute
         if last is None or last[0] != key:
-            last = self._last = (key, _open_image(path, self.tiff_axes))
+            last = self._last = (key, _open_image(path, self.tiff_axes, self.labels))
         return last[1]

@@ -1,7 +1,7 @@
 """TIFF through tifffile: axes, planes, pixel size, and results for ImageJ.
 
 Axes have tifffile's letters. Y and X span a plane. C and S (channels, samples) are channels. All other axes (Z, T, Q,
-I, R, ...) count planes, the last axis fastest:
+I, R, ...) count planes, time slowest and the last axis fastest:
 
     YXS, SYX    RGB, contiguous or planar    1 plane, 3 channels
     QYX, IYX    30 pages                     30 planes, 1 channel
@@ -19,6 +19,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
@@ -29,22 +30,36 @@ import tifffile
 
 from .files import temporary_path
 from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
+from .picture import ORIENTATION, cmyk_to_rgb, inverted, is_transposed, looked_up, shown_palette, turned
+from .tiff_size import check_plane_memory, check_promised, check_series
 from .units import COARSEST_UM, UM_PER, unit_name
 
 logger = logging.getLogger(__name__)
 
 _CHANNEL_AXES = "CS"
 _IN_PLANE = _CHANNEL_AXES + "YX"
+_MIN_IS_WHITE, _PALETTE, _SEPARATED = 0, 3, 5  # values of PhotometricInterpretation
+_SECONDS = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("ms", "msec"), 1e-3),
+    **dict.fromkeys(("min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
+}
 
 
 class TiffPlanes(ImageFile):
-    """Read TIFF, BigTIFF, ImageJ or OME. Of several image series only the first is read; the rest are thumbnails.
+    """Read TIFF, BigTIFF, ImageJ or OME as viewers show the picture, turned by the orientation tag.
 
-    Palette images give indices. A declared alpha sample is dropped. Python's zlib unpacks deflate; imagecodecs unpacks
-    LZW, JPEG and all further compressions.
+    Of several image series the largest is read; the others, mostly thumbnails, are named in a warning. Grey values with
+    the minimum as white are inverted. Palettes become grey if all colours are grey, else RGB. ImageJ and OME
+    colour grey values with a palette: their indices are the grey values. CMYK becomes RGB. A declared alpha sample is
+    dropped. Python's zlib unpacks deflate; imagecodecs unpacks LZW, JPEG and all further compressions.
+
+    As a label, indices and grey values stay as stored, except of 1-bit masks.
 
     Args:
-        axes: letters of the first series, one for each axis, instead of the file's: "CYX", "ZYX", "YXS".
+        path, as_label: as in `ImageFile`.
+        axes: letters of the series, one for each axis, instead of the file's: "CYX", "ZYX", "YXS".
 
     Example:
         >>> from pathlib import Path
@@ -54,16 +69,17 @@ class TiffPlanes(ImageFile):
         (3, 1)
     """
 
-    def __init__(self, path: str | os.PathLike[str], axes: str | None = None) -> None:
-        super().__init__(path)
+    def __init__(self, path: str | os.PathLike[str], axes: str | None = None, as_label: bool = False) -> None:
+        super().__init__(path, as_label)
         self._given_axes = axes.upper() if axes else None
 
     @contextmanager
     def _open(self) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPageSeries, str]]:
-        """The open file, its first series and the axes of this series."""
+        """The open file, its largest series and the axes of this series."""
         with tifffile.TiffFile(self.path) as tif:
+            check_promised(self.path, tif)
             with _refusing_damage(self.path):
-                series = tif.series[0]
+                series = max(tif.series, key=lambda one: math.prod(one.shape))  # of equal series the first
             axes = self._given_axes or series.axes
             if len(axes) != len(series.shape) or len(set(axes)) != len(axes) or not {"Y", "X"} <= set(axes):
                 raise ImageFileError(
@@ -74,25 +90,119 @@ class TiffPlanes(ImageFile):
 
     def _read_header(self) -> ImageHeader:
         with self._open() as (tif, series, axes):
+            check_series(self.path, series)
             if len(tif.series) > 1:
-                logger.warning("%s holds %d series of images; only the first is read", self.path, len(tif.series))
+                _name_other_series(self.path, tif, series)
+            if axes == "SYX" and not self._given_axes:
+                _warn_once(
+                    f"{self.path} states that its {series.shape[0]} planes are the colours of one image. If they are "
+                    "planes of a stack, set --tiff_axes ZYX"
+                )
             sizes = dict(zip(axes, series.shape, strict=True))
-            channels = math.prod(n for axis, n in sizes.items() if axis in _CHANNEL_AXES) - _alpha(series, axes)
-            planes = math.prod(n for axis, n in sizes.items() if axis not in _IN_PLANE)
+            height, width = sizes["Y"], sizes["X"]
             spacing, distance, unit = _pixel_size(tif, series)
-            return ImageHeader(planes, sizes["Y"], sizes["X"], channels, spacing, distance, unit)
+            if is_transposed(_orientation(series)):
+                height, width, spacing = width, height, spacing[::-1]
+            channels = self._channels(tif, series, axes)
+            planes = math.prod(n for _, n in _counted(series, axes))
+            has_time = {axis for axis, _ in _counted(series, axes)} in ({"T"}, {"T", "Z"})
+            frames, interval = (sizes["T"], _frame_interval(tif)) if has_time else (1, None)
+            return ImageHeader(
+                planes, height, width, channels, spacing, distance, unit, frames=frames, frame_interval=interval
+            )
+
+    def _channels(self, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, axes: str) -> int:
+        stored = math.prod(n for axis, n in zip(axes, series.shape, strict=True) if axis in _CHANNEL_AXES)
+        stored -= _alpha(series, axes)
+        table = self._palette(tif, series) if stored == 1 else None
+        if table is not None and table.ndim > 1:
+            return 3
+        return 3 if stored == 4 and _is_cmyk(series) else stored
 
     def _read_plane(self, index: int) -> np.ndarray:
         with self._open() as (tif, series, axes):
-            counts = [n for axis, n in zip(axes, series.shape, strict=True) if axis not in _IN_PLANE]
-            position = iter(np.unravel_index(index, counts) if counts else ())
-            wanted = tuple(slice(None) if axis in _IN_PLANE else int(next(position)) for axis in axes)
+            check_plane_memory(self.path, series, axes)
+            counted = _counted(series, axes)
+            numbers = np.unravel_index(index, [n for _, n in counted]) if counted else ()
+            position = {axis: int(number) for (axis, _), number in zip(counted, numbers, strict=True)}
+            wanted = tuple(slice(None) if axis in _IN_PLANE else position[axis] for axis in axes)
             with _naming_codec(self.path, series.keyframe):
                 block = _read(tif, series, wanted)
             left = "".join(axis for axis in axes if axis in _IN_PLANE)
             block = tifffile.transpose_axes(block, left, "YX" + left.replace("Y", "").replace("X", ""))
             channels = math.prod(block.shape[2:]) - _alpha(series, axes)
-            return block.reshape(*block.shape[:2], -1)[..., :channels]
+            pixels = self._shown(block.reshape(*block.shape[:2], -1)[..., :channels], tif, series)
+            return turned(pixels, _orientation(series))
+
+    def _shown(self, pixels: np.ndarray, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> np.ndarray:
+        """Pixels (H, W, C) as viewers show them, or as stored for labels."""
+        page = series.keyframe
+        if page.photometric == _MIN_IS_WHITE and (page.bitspersample == 1 or not self.as_label):
+            return inverted(pixels, page.bitspersample)
+        table = self._palette(tif, series) if pixels.shape[2] == 1 else None
+        if table is not None:
+            return looked_up(pixels[..., 0], table)
+        return cmyk_to_rgb(pixels) if pixels.shape[2] == 4 and _is_cmyk(series) else pixels
+
+    def _palette(self, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> np.ndarray | None:
+        """Grey values or colours of the palette. None: the stored values count."""
+        colours = series.keyframe.colormap
+        if self.as_label or series.keyframe.photometric != _PALETTE or colours is None:
+            return None
+        table = shown_palette(np.asarray(colours).T)
+        if table.ndim > 1 and (tif.is_imagej or tif.is_ome):
+            return None
+        return (table if table.max(initial=0) < 256 else table // 257).astype(np.uint8)
+
+
+def _counted(series: tifffile.TiffPageSeries, axes: str) -> list[tuple[str, int]]:
+    """Axes that count planes, with their lengths. Time comes first, as in ImageJ."""
+    counted = [(axis, n) for axis, n in zip(axes, series.shape, strict=True) if axis not in _IN_PLANE]
+    return sorted(counted, key=lambda pair: pair[0] != "T")
+
+
+def _orientation(series: tifffile.TiffPageSeries) -> int:
+    tag = series.keyframe.tags.get(ORIENTATION)
+    return int(tag.value) if tag is not None else 1
+
+
+def _is_cmyk(series: tifffile.TiffPageSeries) -> bool:
+    page = series.keyframe
+    return page.photometric == _SEPARATED and page.samplesperpixel == 4 and page.dtype in (np.uint8, np.uint16)
+
+
+@lru_cache(maxsize=1024)  # a file is opened for its header and for each plane
+def _warn_once(text: str) -> None:
+    logger.warning("%s", text)
+
+
+def _name_other_series(path: Path, tif: tifffile.TiffFile, read: tifffile.TiffPageSeries) -> None:
+    others = [
+        f"{series.name or f'number {number}'} ({' x '.join(map(str, series.shape))})"
+        for number, series in enumerate(tif.series)
+        if series is not read
+    ]
+    _warn_once(
+        f"{path} holds {len(tif.series)} series of images. The largest is read: {' x '.join(map(str, read.shape))}. "
+        f"Not read: {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}"
+    )
+
+
+def _frame_interval(tif: tifffile.TiffFile) -> float | None:
+    """Seconds between two points in time: from OME, else ImageJ."""
+    value, unit = math.nan, "s"
+    try:
+        if tif.ome_metadata:
+            pixels = ElementTree.fromstring(tif.ome_metadata).find(".//{*}Pixels")
+            if pixels is not None:
+                value, unit = float(pixels.get("TimeIncrement", "nan")), pixels.get("TimeIncrementUnit", "s")
+        elif tif.imagej_metadata:
+            value = float(tif.imagej_metadata.get("finterval", math.nan))
+            unit = str(tif.imagej_metadata.get("tunit", "s"))
+    except ValueError:
+        return None
+    seconds = value * _SECONDS.get(unit.lower(), math.nan)
+    return seconds if 0 < seconds < math.inf else None
 
 
 def _read(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, wanted: tuple[int | slice, ...]) -> np.ndarray:
@@ -206,10 +316,12 @@ class TiffResult(ResultFile):
     def _open(self, channels: int, dtype: np.dtype) -> None:
         header = self.header
         known = header.unit != "pixel"
-        shape = (header.planes, channels, header.height, header.width)
+        shape = (header.frames, header.planes // header.frames, channels, header.height, header.width)
         unit = header.unit.encode("ascii", "backslashreplace").decode()  # as ImageJ writes µ
         calibration: dict[str, Any] = {"unit": unit, "spacing": header.plane_distance} if known else {}
-        self._description: str | None = tifffile.imagej_description(shape, axes="ZCYX", **calibration)
+        if header.frame_interval is not None:
+            calibration["finterval"] = header.frame_interval
+        self._description: str | None = tifffile.imagej_description(shape, axes="TZCYX", **calibration)
         self._resolution = (1 / header.spacing[1], 1 / header.spacing[0]) if known else None
         self._dtype = dtype
         self._temporary = temporary_path(self.path)

@@ -18,8 +18,11 @@ from scipy.ndimage import gaussian_filter
 
 from ..checks import check_choice
 from ..data.items import file_of
+from ..inferers.precision import grey_precision
 
 METHODS = ("z_score", "percentile")
+_SAFE = (1e-18, 1e140)  # squares of smaller values leave the range of float32, of larger values that of float64
+_WITHOUT_ARITHMETIC = (torch.uint16, torch.uint32, torch.uint64, torch.bool)
 
 
 def normalize_image(
@@ -52,25 +55,33 @@ def normalize_image(
         array([[[-1.,  0.,  1.]]], dtype=float32)
     """
     _check(method, lower, upper, flatten)
-    values = image.astype(np.float32) if isinstance(image, np.ndarray) else image  # torch warns of read-only arrays
-    channels = convert_to_tensor(values, dtype=torch.float32, track_meta=False)
+    channels = convert_to_tensor(image, track_meta=False)
     if channels.ndim < 3:
         raise ValueError(
             f"expected (channels, height, width), got the shape {tuple(channels.shape)}. "
             "Put EnsureChannelFirstd before, if the image is a plain plane."
         )
-    ends = [channel.aminmax() for channel in channels]  # NaN if any pixel is NaN
-    if not all(value.isfinite() for low_high in ends for value in low_high):
-        raise ValueError("expected finite grey values, got NaN or infinite ones. Replace them in the file.")
-    scaled = []
-    for channel, (lowest, highest) in zip(channels, ends, strict=True):
-        if lowest == highest:  # otherwise rounding errors would be scaled up
-            scaled.append(torch.zeros_like(channel))
-            continue
-        even = flattened(channel, flatten) if flatten else channel
-        result = NormalizeIntensity()(even) if method == "z_score" else _to_percentiles(even, lower, upper)
-        scaled.append(convert_to_tensor(result, track_meta=False))
+    scaled = [_normalized(channel, method, lower, upper, flatten) for channel in channels]
     return convert_to_dst_type(torch.stack(scaled), image, dtype=torch.float32)[0]
+
+
+def _normalized(channel: torch.Tensor, method: str, lower: float, upper: float, flatten: float) -> torch.Tensor:
+    """One channel in float32."""
+    channel = channel.double() if channel.dtype in _WITHOUT_ARITHMETIC else channel
+    lowest, highest = (float(end) for end in channel.aminmax())  # NaN if any pixel is NaN
+    if not math.isfinite(lowest) or not math.isfinite(highest):
+        raise ValueError("expected finite grey values, got NaN or infinite ones. Replace them in the file.")
+    if lowest == highest:  # otherwise rounding errors would be scaled up
+        return torch.zeros_like(channel, dtype=torch.float32)
+    largest = max(abs(lowest), abs(highest))
+    is_safe = _SAFE[0] < largest < _SAFE[1]
+    values = channel.to(grey_precision(lowest, highest)) if is_safe else channel.double() / largest
+    values = flattened(values, flatten) if flatten else values
+    if method == "percentile":
+        return convert_to_tensor(_to_percentiles(values, lower, upper), dtype=torch.float32, track_meta=False)
+    if values.dtype == torch.float64:  # MONAI computes in float32
+        return ((values - values.mean()) / values.std(unbiased=False)).float()
+    return convert_to_tensor(NormalizeIntensity()(values), track_meta=False)
 
 
 def flattened(channel: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -86,7 +97,7 @@ def flattened(channel: torch.Tensor, sigma: float) -> torch.Tensor:
             512 x 512 pixels and a `sigma` of 50 take 0.1 s.
 
     Returns:
-        float32, with the shape and device of `channel`, around 0.
+        Shape, dtype and device of `channel`, around 0.
 
     Example:
         >>> float(flattened(torch.full((20, 30), 7.0), sigma=3).abs().max()) < 1e-6
@@ -94,7 +105,7 @@ def flattened(channel: torch.Tensor, sigma: float) -> torch.Tensor:
     """
     values = convert_to_numpy(channel).astype(np.float64)  # the result is a small difference of large values
     values -= gaussian_filter(values, sigma, mode="reflect")
-    return torch.as_tensor(values, dtype=torch.float32, device=channel.device)
+    return torch.as_tensor(values, dtype=channel.dtype, device=channel.device)
 
 
 def _to_percentiles(channel: torch.Tensor, lower: float, upper: float) -> NdarrayOrTensor:
@@ -115,6 +126,8 @@ def _check(method: str, lower: float, upper: float, flatten: float) -> None:
 
 class NormalizeImaged(MapTransform):
     """Normalise the images of a dictionary. Not random, so `CacheDataset` caches the result.
+
+    An image of one value becomes 0.
 
     Args:
         keys: images, channels first.

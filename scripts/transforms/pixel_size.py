@@ -24,7 +24,7 @@ from torch.nn.functional import interpolate
 from ..checks import check_choice
 from ..data.items import file_of, spacing_of
 from ..data.pixel_size import SAME, check_pixel_size
-from ..inferers.precision import at_least_single
+from ..inferers.precision import at_least_single, grey_precision
 from ..io.arrays import as_array
 from ..io.names import split_address
 from ..io.units import micrometres
@@ -147,7 +147,8 @@ class MatchPixelSized(MapTransform):
                 f"{name} has {change}: the image would grow to {after[0]} x {after[1]} pixels, expected at most "
                 f"{MOST_PIXELS} pixels. Check the pixel size, or cut the image into parts"
             )
-        rescaled = MetaTensor(convert_to_dst_type(_resized(image, after, "bicubic"), image, dtype=torch.float32)[0])
+        resized = _resized(image, after, "bicubic")
+        rescaled = MetaTensor(convert_to_dst_type(resized, image, dtype=resized.dtype)[0])
         rescaled.meta = {**rescaled.meta, ORIGINAL: np.array(before)}
         return rescaled
 
@@ -225,8 +226,14 @@ def _restored(result: Any, size: tuple[int, int], mode: str) -> Any:
 
 
 def _resized(planes: Any, size: tuple[int, ...], mode: str) -> torch.Tensor:
-    """Interpolate (C, h, w) to (C, H, W), antialiased, within the range of each channel. A flat channel stays flat."""
-    values = at_least_single(convert_to_tensor(planes, track_meta=False))
+    """Interpolate (C, h, w) to (C, H, W), antialiased, within the range of each channel. A flat channel stays flat.
+
+    Images with large offsets become float64, which keeps their contrast.
+    """
+    values = convert_to_tensor(planes, track_meta=False)
+    if values.dtype in (torch.int32, torch.int64, torch.float64):
+        values = values.to(grey_precision(float(values.min()), float(values.max())))
+    values = at_least_single(values)
     out = interpolate(values[None], size, mode=mode, antialias=True)[0]
     return out.clamp_(values.amin((1, 2), keepdim=True), values.amax((1, 2), keepdim=True))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from PIL import Image
 from scripts.data.datalist import find_images, find_pairs, natural_order
 from scripts.data.splits import split_datalist
 from scripts.io.image_file import ImageFileError
+from scripts.io.reader import PlaneReader
 
 
 def write(path: Path, *shape: int) -> Path:
@@ -380,3 +383,101 @@ def test_a_list_may_name_images_for_validation(tmp_path):
     split = split_datalist(find_pairs(tmp_path))
     assert [Path(split[part][0]["image"]).name for part in ("training", "validation")] == ["a.png", "b.png"]
     assert len(split["training"]) == len(split["validation"]) == 1
+
+
+# ---------------------------------------------------------------- odd entries and broken files
+def test_pipes_and_folders_with_names_of_images_do_not_block_and_other_kinds_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    write(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder.png").mkdir()
+    for name in ("a.xml", "b.xml", "c.TXT", ".hidden"):
+        (tmp_path / name).write_text("")
+    assert names(find_images(tmp_path)) == ["a.png", "pipe.png"]
+    assert "pipe.png does not exist or is not a regular file" in caplog.text
+    assert "4 files of other kinds were passed over: 2 .xml, 1 .txt, 1 without ending" in caplog.text
+    with pytest.raises(FileNotFoundError, match=r"pipe\.png"):
+        PlaneReader().get_data([str(tmp_path / "pipe.png")])
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, SystemError, PermissionError, struct.error, OSError])
+def test_whatever_a_file_raises_at_listing_the_rest_of_the_folder_is_listed(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    write(tmp_path / "a.tif", 2, 5, 7)
+    write(tmp_path / "b.png")
+
+    def failing(*_: object) -> None:
+        raise error("odd")
+
+    monkeypatch.setattr("PIL.Image.open", failing)
+    assert names(find_images(tmp_path)) == ["a.tif#page=0", "a.tif#page=1", "b.png"]
+    assert "b.png" in caplog.text
+
+
+def test_all_broken_files_of_a_training_are_named_at_once(tmp_path: Path):
+    folders(tmp_path)
+    (tmp_path / "images" / "9.tif").write_bytes(b"II*\0 damaged")
+    (tmp_path / "labels" / "10.png").write_bytes(b"nothing")
+    with pytest.raises(ImageFileError, match=r"9\.tif(.|\n)*10\.png"):
+        find_pairs(tmp_path)
+
+
+def test_palette_labels_pair_with_their_images(tmp_path: Path):
+    write(tmp_path / "images" / "a.png")
+    (tmp_path / "labels").mkdir()
+    label = Image.fromarray(np.ones((5, 7), np.uint8))
+    label.putpalette([0, 0, 0, 255, 0, 0])
+    label.save(tmp_path / "labels" / "a.png")
+    assert len(find_pairs(tmp_path)) == 1
+
+
+# ---------------------------------------------------------------- nnU-Net
+def nnunet(root: Path, channels: int = 1, version: int = 2, ending: str = ".png") -> None:
+    for case in ("case_001", "case_002"):
+        write(root / "labelsTr" / f"{case}{ending}")
+        for k in range(channels):
+            write(root / "imagesTr" / f"{case}_{k:04d}{ending}")
+    names = {str(k): f"channel {k}" for k in range(channels)}
+    content = {"channel_names": names, "labels": {"background": 0, "cell": 1}, "file_ending": ending, "numTraining": 2}
+    if version == 1:
+        pairs = [
+            {"image": f"./imagesTr/{c}{ending}", "label": f"./labelsTr/{c}{ending}"} for c in ("case_001", "case_002")
+        ]
+        content = {"modality": names, "labels": {"0": "background", "1": "cell"}, "training": pairs}
+    (root / "dataset.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("ending", [".png", ".nii"])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("version", [1, 2])
+def test_data_sets_of_nnunet_are_read(version: int, channels: int, ending: str, tmp_path: Path):
+    nnunet(tmp_path, channels, version, ending)
+    items = find_pairs(tmp_path)
+    assert names(items, "label") == [f"case_001{ending}", f"case_002{ending}"]
+    for item, case in zip(items, ("case_001", "case_002"), strict=True):
+        found = [Path(name).name for name in ([item["image"]] if channels == 1 else item["image"])]
+        assert found == [f"{case}_{k:04d}{ending}" for k in range(channels)]
+        reader = PlaneReader()
+        assert reader.get_data(reader.read(item["image"]))[0].shape == ((5, 7) if channels == 1 else (5, 7, 2))
+    assert [item["image"] for item in find_images(tmp_path / "imagesTr")] == [item["image"] for item in items]
+
+
+def test_a_missing_channel_or_label_of_nnunet_is_named(tmp_path: Path):
+    nnunet(tmp_path, channels=2)
+    (tmp_path / "labelsTr" / "case_002.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"case_002\.png"):
+        find_pairs(tmp_path)
+    (tmp_path / "imagesTr" / "case_001_0001.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"case_001.*\[0\].*2"):
+        find_pairs(tmp_path)
+
+
+def test_given_folders_win_over_the_files_of_a_data_set(tmp_path: Path):
+    nnunet(tmp_path)
+    write(tmp_path / "raw" / "a.png")
+    write(tmp_path / "masks" / "a.png")
+    items = find_pairs(tmp_path, image_dir="raw", label_dir="masks")
+    assert (names(items), names(items, "label")) == (["a.png"], ["a.png"])

@@ -17,7 +17,7 @@ def numbered(*shape: int, dtype: type = np.uint8) -> np.ndarray:
     return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
 
 
-def read(address: object, **options: str) -> np.ndarray:
+def read(address: object, **options: object) -> np.ndarray:
     reader = PlaneReader(**options)
     return reader.get_data(reader.read(str(address)))[0]
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 import scripts.io.tiff
 from scripts.io.image_file import ImageFileError
 from scripts.io.reader import read_header
+from scripts.io.tiff import TiffResult
 from scripts.io.writer import SegmentationStore
 from tests.scripts.io.made import H, W, image, labels, numbered, read
 
@@ -202,3 +204,90 @@ def test_a_pixel_size_in_ome_that_is_no_length_is_unknown(length, tmp_path: Path
     tifffile.imwrite(path, np.zeros((5, 7), np.uint8), description=text, metadata=None)
     header = read_header(path)
     assert (header.spacing, header.unit) == ((1.0, 1.0), "pixel")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_turned_by_its_orientation_as_in_viewers(orientation: int, tmp_path: Path):
+    array, path, exif = numbered(5, 7), tmp_path / "a.tif", Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(array).save(tmp_path / "a.png", exif=exif)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
+    Image.fromarray(array).save(path, tiffinfo={274: orientation})
+    np.testing.assert_array_equal(read(path), shown)
+    header = read_header(path)
+    assert (header.height, header.width) == shown.shape
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16])
+def test_minimum_is_white_is_read_as_shown_and_as_a_label_as_stored(dtype: type, tmp_path: Path):
+    array = numbered(5, 7, dtype=np.uint16) % 2 == 1 if dtype is bool else numbered(5, 7, dtype=dtype)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="miniswhite")
+    shown = ~array if dtype is bool else np.iinfo(dtype).max - array
+    np.testing.assert_array_equal(read(tmp_path / "a.tif"), shown)
+    if dtype is not np.uint16:
+        np.testing.assert_array_equal(read(tmp_path / "a.tif"), np.asarray(Image.open(tmp_path / "a.tif")))
+    np.testing.assert_array_equal(read(tmp_path / "a.tif", labels=True), shown if dtype is bool else array)
+
+
+def test_a_palette_is_read_as_shown_but_as_grey_values_from_imagej_and_as_indices_from_labels(tmp_path: Path):
+    array = numbered(5, 7)
+    grey = np.tile(np.arange(255, -1, -1) * 257, (3, 1)).astype(np.uint16)
+    colours = np.stack([np.arange(256) * 257, np.zeros(256), np.arange(255, -1, -1) * 257]).astype(np.uint16)
+    for name, table in (("grey", grey), ("colours", colours)):
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, array, photometric="palette", colormap=table)
+        shown = np.asarray(Image.open(path).convert("RGB"))
+        np.testing.assert_array_equal(read(path), shown if name == "colours" else shown[..., 0])
+        assert read_header(path).channels == (3 if name == "colours" else 1)
+        np.testing.assert_array_equal(read(path, labels=True), array)
+        assert read_header(path, as_label=True).channels == 1
+    tifffile.imwrite(tmp_path / "fire.tif", array, imagej=True, colormap=colours)
+    np.testing.assert_array_equal(read(tmp_path / "fire.tif"), array)
+
+
+def test_inks_become_the_colours_that_viewers_show(tmp_path: Path):
+    inks = np.random.default_rng(0).integers(0, 256, (5, 7, 4)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", inks, photometric="separated")
+    shown = np.asarray(Image.open(tmp_path / "a.tif").convert("RGB"))
+    np.testing.assert_allclose(read(tmp_path / "a.tif").astype(int), shown.astype(int), atol=1)
+    assert read_header(tmp_path / "a.tif").channels == 3
+
+
+def test_time_stays_time_in_results_with_the_interval(tmp_path: Path):
+    stack = numbered(3, 2, 5, 7)
+    tifffile.imwrite(tmp_path / "j.tif", stack, imagej=True, metadata={"axes": "TZYX", "finterval": 60.0})
+    ome = {"axes": "TZYX", "TimeIncrement": 1.5, "TimeIncrementUnit": "min"}
+    tifffile.imwrite(tmp_path / "o.ome.tif", stack, metadata=ome)
+    tifffile.imwrite(tmp_path / "zt.ome.tif", stack.swapaxes(0, 1), metadata={**ome, "axes": "ZTYX"})
+    for name, seconds in (("j.tif", 60.0), ("o.ome.tif", 90.0), ("zt.ome.tif", 90.0)):
+        header = read_header(tmp_path / name)
+        assert (header.planes, header.frames, header.frame_interval) == (6, 3, seconds)
+        result = TiffResult(tmp_path / "out.tif", tmp_path / name, header)
+        for index in range(6):
+            result.add(index, read(f"{tmp_path / name}#page={index}"))
+        result.finish()
+        with tifffile.TiffFile(tmp_path / "out.tif") as tif:
+            assert tif.series[0].axes == "TZYX"
+            assert tif.imagej_metadata["finterval"] == seconds
+            np.testing.assert_array_equal(tif.asarray(), stack)
+
+
+def test_the_largest_series_is_read_and_the_others_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
+        tif.write(numbered(2, 3), metadata={"Name": "overview"})
+        tif.write(numbered(5, 7), metadata={"Name": "field"})
+    for _ in range(3):
+        np.testing.assert_array_equal(read(tmp_path / "a.ome.tif"), numbered(5, 7))
+    assert caplog.text.count("overview") == 1
+
+
+def test_planes_that_tifffile_wrote_as_colours_are_named_with_the_remedy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tifffile: photometric is guessed
+        tifffile.imwrite(tmp_path / "a.tif", numbered(4, 5, 7))
+    read_header(tmp_path / "a.tif")
+    assert "a.tif" in caplog.text
+    assert "--tiff_axes ZYX" in caplog.text
+    np.testing.assert_array_equal(read(f"{tmp_path}/a.tif#page=3", tiff_axes="ZYX"), numbered(4, 5, 7)[3])

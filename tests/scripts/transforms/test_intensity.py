@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from monai.data import MetaTensor
-from monai.transforms import NormalizeIntensityd, ScaleIntensityRangePercentiles
+from monai.transforms import EnsureChannelFirstd, LoadImaged, NormalizeIntensityd, ScaleIntensityRangePercentiles
 from tifffile import imread
 
+from scripts.io.reader import PlaneReader
 from scripts.transforms.intensity import METHODS, NormalizeImaged, RandNoised, flattened, normalize_image
 
 
@@ -199,3 +201,24 @@ def test_noise_has_mean_0_and_at_most_its_standard_deviation_and_is_the_same_for
     assert max(spreads) < 0.101
     assert np.mean(spreads) == pytest.approx(0.05, abs=0.02)  # drawn uniformly from 0 to 0.1
     assert torch.equal(RandNoised(std=0.1, prob=0.0)({"image": image})["image"], image)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "dtype, offset, factor",
+    [
+        (np.uint32, 2**31, 1), (np.int32, -(2**31), 1), (np.float64, 2**31, 1), (np.uint64, 2**40, 1),
+        (np.float64, 0, 1e300), (np.float32, 0, 1e36), (np.float64, 0, 1e-300), (np.float64, 1000, 1e-6),
+    ],
+)  # fmt: skip
+def test_contrast_stays_with_large_offsets_and_extreme_values(
+    dtype: type, offset: float, factor: float, method: str, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 200, (61, 47))
+    tifffile.imwrite(tmp_path / "a.tif", (noise * np.float64(factor) + offset).astype(dtype))
+    load = LoadImaged("image", reader=PlaneReader(), dtype=None)
+    item = EnsureChannelFirstd("image")(load({"image": str(tmp_path / "a.tif")}))
+    expected = normalize_image(noise[None].astype(np.float64), method)
+    found = NormalizeImaged(method=method)(item)["image"]
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(np.asarray(found), expected, atol=1e-3 if factor == 1e-6 else 1e-5)
