@@ -36,7 +36,8 @@ from pydantic import (
 
 from .io.files import replacing, sha256_of, write_json
 from .networks.unet import RonnebergerUNet
-from .options import SETTINGS, converted
+from .options.check import converted
+from .options.table import SETTINGS
 
 logger = logging.getLogger(__name__)
 

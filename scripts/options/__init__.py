@@ -8,8 +8,12 @@
 | `config` | the component `check_config`, which checks a whole configuration inside MONAI     |
 """
 
-from .check import checked, converted, similar, unknown
-from .config import check_config
-from .table import GROUPS, SETTINGS, Setting
+from ..lazy import lazy
 
+_NAMES = {
+    "check": ["checked", "converted", "similar", "unknown"],
+    "config": ["check_config"],  # loads MONAI
+    "table": ["GROUPS", "SETTINGS", "Setting"],
+}
 __all__ = ["GROUPS", "SETTINGS", "Setting", "check_config", "checked", "converted", "similar", "unknown"]
+__getattr__, __dir__ = lazy(__name__, _NAMES)
