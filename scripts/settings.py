@@ -289,10 +289,11 @@ def build_network(settings: ModelSettings, **given: Any) -> RonnebergerUNet:
     try:
         if settings.source is not None:
             own = RonnebergerUNet.complete(own)
-            asked = RonnebergerUNet.complete({**own, **given})
-            for name in own.keys() - {"dropout"}:
-                if asked[name] != own[name]:
-                    raise _contradiction(f"network_def#{name}", asked[name], own[name], settings.source)
+            for name in given.keys() - {"dropout"}:
+                levels = {"features": own["features"]} if name == "up_features" else {}
+                asked = RonnebergerUNet.complete({**levels, name: given[name]})[name]
+                if asked != own.get(name):
+                    raise _contradiction(f"network_def#{name}", asked, own[name], settings.source)
         return RonnebergerUNet(**RonnebergerUNet.complete({**own, **given}))
     except _Contradiction:
         raise
