@@ -66,6 +66,7 @@ class Training(BaseModel):
     key_metric: str | None = None
     best: float | None = None  # the metric's best value in validation
     epoch: int | None = None  # of the best value
+    run: str | None = None  # names the training: its resumed parts have the same name
 
 
 class ModelSettings(BaseModel):

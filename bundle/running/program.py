@@ -54,7 +54,7 @@ class Program:
         """Run the command in the words after the program's name.
 
         Returns:
-            exit code: 0 done, 1 failed, 2 not understood, 130 interrupted.
+            exit code: 0 done, 1 failed, 2 not understood, 130 interrupted by Ctrl-C, 143 by SIGTERM.
         """
         if not argv or argv[0] in HELP_WORDS:
             self._list_commands()
@@ -75,9 +75,9 @@ class Program:
         except (RunError, OSError) as error:
             _complain(str(error))
             return 1
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:  # by Ctrl-C; by SIGTERM with the code 143
             _complain("interrupted")
-            return 130
+            return int(getattr(stop, "code", 130))
         except SystemExit as stop:  # by fire, after help (0) or after unfit words (2)
             if not stop.code and self.commands[name] == WORKFLOWS.get(name) and name in KEYS_OF:
                 show(self._module(name).keys_help(KEYS_OF[name]))

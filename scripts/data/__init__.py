@@ -13,30 +13,38 @@
 | `ThreadCacheDataset`                       | caches images by threads that end with the first error            |
 | `ShareSampler`                             | gives each of several processes a share of the images             |
 | `pixel_size_of`, `describe_training`       | read the pixel size of images; describe the images of a training  |
+| `TileSampler`, `TileDataset`, `TileLoader` | draw the tiles of a training, equal for any number of processes   |
 | `annotated_pixels`                         | finds the annotated pixels                                        |
 | `mark_border`, `mark_unannotated`          | mark background as not annotated                                  |
 | `source_of`, `file_of`, `describe_failure` | name the file of an item, for messages                            |
+| `content_of_files`, `seed_everything`      | checksums of an item's files; seeds of the global random numbers  |
 """
 
 from .annotation import annotated_pixels, mark_border, mark_unannotated
 from .cell_tracking import split_cell_tracking
 from .datalist import find_images, find_pairs, natural_order
 from .datasets import ReadAheadLoader, ThreadCacheDataset, TolerantDataset, processes_for
-from .items import describe_failure, file_of, source_of
+from .items import content_of_files, describe_failure, file_of, source_of
 from .label_check import check_labels
 from .pairs import check_pairs
 from .pixel_size import describe_training, pixel_size_of
 from .sharing import ShareSampler
 from .splits import save_split, split_datalist
+from .tiles import Drawn, TileDataset, TileLoader, TileSampler, seed_everything
 
 __all__ = [
+    "Drawn",
     "ReadAheadLoader",
     "ShareSampler",
     "ThreadCacheDataset",
+    "TileDataset",
+    "TileLoader",
+    "TileSampler",
     "TolerantDataset",
     "annotated_pixels",
     "check_labels",
     "check_pairs",
+    "content_of_files",
     "describe_failure",
     "describe_training",
     "file_of",
@@ -48,6 +56,7 @@ __all__ = [
     "pixel_size_of",
     "processes_for",
     "save_split",
+    "seed_everything",
     "source_of",
     "split_cell_tracking",
     "split_datalist",

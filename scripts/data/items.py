@@ -1,14 +1,17 @@
-"""Name an item in errors and results by the image file, and get the pixel size from the metadata."""
+"""Name an item in errors and results by the image file, find changed files, get the pixel size from the metadata."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import os
+import zlib
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from ..io.arrays import as_array
-from ..io.names import shown
+from ..io.names import shown, split_address
 
 
 def source_of(item: Mapping[Any, Any], key: Hashable = "image") -> str:
@@ -70,3 +73,52 @@ def describe_failure(name: str, error: BaseException) -> str:
         reason = f"no entry {reason}"
     name, reason = shown(name), shown(reason)
     return reason if reason.startswith(name.split("#page=")[0]) else f"{name}: {reason}"
+
+
+def content_of_files(items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Compute a checksum of the files of each item, to find changed images and labels.
+
+    Args:
+        items: of a datalist. Each file is read once, also if many items are planes of the file.
+
+    Returns:
+        name -> checksum. A name is the path of the image below the shared folder of all images.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("a.png").write_bytes(b"pixels"), Path("b.png").write_bytes(b"pixels")
+        >>> content_of_files([{"image": "a.png"}, {"image": "b.png"}])
+        {'a.png': 'ce113ccb', 'b.png': 'ce113ccb'}
+    """
+    known: dict[Path, int] = {}
+    images = [os.path.abspath(next(_paths([item["image"]]), "")) for item in items]
+    folder = os.path.commonpath([os.path.dirname(image) for image in images]) if images else ""
+    found: dict[str, str] = {}
+    for image, item in zip(images, items, strict=True):
+        files = [split_address(path)[0] for path in _paths(item.values())]
+        for file in files:
+            if file not in known:
+                known[file] = _checksum(file)
+        name = Path(os.path.relpath(image, folder)).as_posix()
+        found[name] = "-".join(f"{known[file]:08x}" for file in files)
+    return found
+
+
+def _paths(values: Iterable[Any]) -> Iterator[str]:
+    """List the paths among values, also in lists (channels)."""
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            yield from _paths(value)
+        elif isinstance(value, (str, PurePath)):
+            yield str(value)
+
+
+def _checksum(file: Path) -> int:
+    """Compute the CRC-32 of a file; 0 for words that name no file."""
+    if not file.is_file():
+        return 0
+    value = 0
+    with file.open("rb") as content:
+        while part := content.read(2**20):
+            value = zlib.crc32(part, value)
+    return value

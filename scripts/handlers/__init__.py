@@ -16,6 +16,10 @@
 | `LoadWeights`       | any engine  | loads weights at the start, or stops with an error                         |
 | `BestWeights`       | trainer     | saves the weights of the best validation; early stopping                   |
 | `TrainingState`     | trainer     | saves everything needed to resume a training                               |
+| `ResumeTraining`    | trainer     | continues from a saved state                                               |
+| `Interruption`      | trainer     | after Ctrl-C or SIGTERM, ends the step, saves the state, then stops        |
+| `SeedSteps`         | trainer     | seeds each step, so that a resumed training draws the same numbers         |
+| `TrainingFolders`   | trainer     | reserves the folders, moves an earlier training aside                      |
 | `Validation`        | trainer     | validates at intervals and after the last epoch                            |
 | `ClipGradients`     | trainer     | limits the norm of the gradients                                           |
 | `StopOnDivergence`  | trainer     | ends a training when the loss is NaN or infinite                           |
@@ -34,6 +38,11 @@ Other names, for Python and for other keys of a configuration:
 | `ImageResults`         | results of one image, as `SegmentationSaver` writes them                 |
 | `Background`           | runs one job at a time in a second thread                                |
 | `result_settings`      | lists what decides the results of a run, for `skip_finished`             |
+| `TrainingRecord`       | what a training computes, to compare a resumed training                  |
+| `read_state`           | reads a training's state from a file                                     |
+| `end_on_signals`       | ends a run at SIGTERM as at Ctrl-C                                       |
+| `Interrupted`          | exception: a signal ended the run                                        |
+| `at_error`             | calls a function when a run ends by an error                             |
 | `load_weights`         | loads all weights of a network from a file                               |
 | `read_history`         | reads `history.csv` as numbers                                           |
 | `loss_of`              | gets the loss from the output of a trainer                               |
@@ -42,14 +51,17 @@ Other names, for Python and for other keys of a configuration:
 from ..lazy import lazy
 
 _NAMES = {
-    "checkpoints": ["BestWeights", "LoadWeights", "TrainingState", "load_weights"],
+    "checkpoints": ["BestWeights", "LoadWeights", "load_weights"],
     "em_report": ["EmReport"],
     "figures": ["EvaluationPanels", "TrainingFigures"],
     "guard": ["GuardFolder"],
+    "folders": ["TrainingFolders"],
     "history": ["HistoryCSV", "read_history"],
+    "interruption": ["Interrupted", "Interruption", "at_error", "end_on_signals"],
     "object_report": ["ObjectReport"],
     "progress": ["LossOnDevice", "ProgressBar", "loss_of"],
     "reports": ["ImageReport", "MetricsReport"],
+    "resuming": ["ResumeTraining", "SeedSteps", "TrainingRecord", "TrainingState", "read_state"],
     "segmentation": ["Background", "ImageResults", "SegmentationSaver"],
     "time_limit": ["TimeLimit"],
     "tracking": ["RunFiles", "RunSettings", "result_settings"],

@@ -1,30 +1,34 @@
-"""Save weights and the state of a training, load them safely, and stop early."""
+"""Save the best weights of a training, load weights safely, and stop early."""
 
 from __future__ import annotations
 
+import math
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint
-from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
-from ..io.files import replacing
-from ..settings import IN_STATE, ModelSettings, Training, write_weights
-from .time_limit import TimeLimit
+from ..settings import ModelSettings, Training, read_settings, write_weights
+from .disk import continuing_later
 from .weights import read_tensors
+
+LOWEST = float("-inf")  # best score before the first validation
 
 
 class BestWeights:
     """Keep the weights of the best validation as a flat state_dict. Stop the training without further gain.
 
-    The trainer's state keeps the best score and the count of validations without gain, also for a resumed training. A
-    training without any validation saves the last weights, for example in MONAI Label with fewer than three labels.
+    The trainer's state keeps the best score and the count of validations without gain, also for a resumed training. The
+    weights on disk may be newer than the state, after a crash between both. Their score in model.json then counts: only
+    better weights replace them.
+
+    Weights are always written. A training without any validation saves the last weights, for example in MONAI Label
+    with fewer than three labels. While the key metric is NaN, the newest weights are kept.
 
     Args:
         path: file to write, e.g. models/model.pt; replaced atomically.
@@ -50,168 +54,102 @@ class BestWeights:
         self.patience = patience
         self.settings = settings
         self.data = dict(data or {})
+        self._begun = False  # whether a validation of this run was compared
+        self._provisional = False  # whether this run wrote weights without a score
 
     def attach(self, trainer: Trainer) -> None:
         """Compare after each validation of the training."""
-        trainer.state_dict_user_keys.extend(["best_key_metric", "validations_without_gain"])
+        trainer.state_dict_user_keys.extend(["best_key_metric", "validations_without_gain", "key_metric", "run"])
         state: Any = trainer.state
-        state.best_key_metric, state.validations_without_gain = float("-inf"), 0
-        self.evaluator.add_event_handler(Events.COMPLETED, self, trainer)
+        state.best_key_metric, state.validations_without_gain = LOWEST, 0
+        state.key_metric = ""  # name of the score in best_key_metric
+        state.run = secrets.token_hex(8)  # names the training in model.json, for resuming
+        trainer.add_event_handler(Events.STARTED, self._start)
+        trainer.add_event_handler(Events.EPOCH_STARTED, self._stop_without_gain)
         trainer.add_event_handler(Events.COMPLETED, self._keep_last)
-
-    def _keep_last(self, trainer: Trainer) -> None:
-        state: Any = trainer.state
-        if state.best_key_metric == float("-inf") and state.validations_without_gain == 0:
-            save_weights(self.network, self.path, self.settings, Training(**self.data, epoch=state.epoch))
-            trainer.logger.warning(f"no validation took place: the weights of the last epoch are in {self.path}")
+        self.evaluator.add_event_handler(Events.COMPLETED, self, trainer)
+        # MONAI would log the first score as "new best", also NaN
+        self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = LOWEST, 0
 
     def __call__(self, evaluator: Engine, trainer: Trainer) -> None:
         """Compare the score of the finished validation with the best score."""
-        name = evaluator.state.key_metric_name  # type: ignore[attr-defined]  # added by MONAI's Workflow
-        score = float(evaluator.state.metrics[name])
+        metric = evaluator.state.key_metric_name  # type: ignore[attr-defined]  # added by MONAI's Workflow
+        name, score = metric.removeprefix("val_"), float(evaluator.state.metrics[metric])
         state: Any = trainer.state
+        if not self._begun:
+            self._compare_with_disk(trainer, name)
         if score > state.best_key_metric:
             state.best_key_metric, state.validations_without_gain = score, 0
-            facts = Training(**self.data, key_metric=name.removeprefix("val_"), best=score, epoch=state.epoch)
-            save_weights(self.network, self.path, self.settings, facts)
-            trainer.logger.info(f"best {name} so far: {score:.4f} in epoch {state.epoch}; weights in {self.path}")
+            self._save(trainer, key_metric=name, best=score)
+            trainer.logger.info(f"best {metric} so far: {score:.4f} in epoch {state.epoch}; weights in {self.path}")
             return
+        if math.isnan(score):
+            self._keep_without_score(trainer, metric)
         state.validations_without_gain += 1
+        self._stop_without_gain(trainer, metric)
+
+    def _start(self, _: Trainer) -> None:
+        self._begun = self._provisional = False
+
+    def _compare_with_disk(self, trainer: Trainer, name: str) -> None:
+        """Take over the score of the weights on disk, if they are of this training and newer than its state."""
+        self._begun = True
+        state: Any = trainer.state
+        if state.key_metric not in ("", name) and state.best_key_metric > LOWEST:
+            trainer.logger.warning(
+                f"the key metric is {name}, and was {state.key_metric} before: the next weights replace {self.path}"
+            )
+            state.best_key_metric = LOWEST
+        state.key_metric = name
+        if not self.path.is_file():
+            state.best_key_metric = LOWEST
+            return
+        try:
+            known = read_settings(self.path)
+        except ValueError:  # of other weights: nothing is known of these
+            return
+        saved = None if known is None else known.training
+        if saved is None or saved.run != state.run or saved.key_metric != name or saved.best is None:
+            return
+        if saved.best > state.best_key_metric:
+            trainer.logger.info(
+                f"{self.path} has {name} {saved.best:.4f}, of epoch {saved.epoch}: newer than the state"
+            )
+            state.best_key_metric = saved.best
+
+    def _stop_without_gain(self, trainer: Trainer, metric: str = "the key metric") -> None:
+        state: Any = trainer.state
         if 0 < self.patience <= state.validations_without_gain:
-            trainer.logger.info(f"no gain in {name} for {self.patience} validations: stopping early")
+            trainer.logger.info(
+                f"no gain in {metric} for {state.validations_without_gain} validations: stopping early. A larger "
+                "patience goes on"
+            )
             trainer.terminate()
 
-
-class _Saver(BaseSaveHandler):
-    """Write a file whole or not at all. After a failure, ignite's `DiskSaver` would leave a part of the new file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self, checkpoint: Mapping[str, Any], filename: str, metadata: Mapping[str, Any] | None = None) -> None:
-        """Save the file, from the first process only."""
-        if idist.get_rank() == 0:
-            with replacing(self.path) as temporary, temporary.open("wb") as file:
-                torch.save(checkpoint, file)  # given a path, torch would not say that the disk is full
-
-    def remove(self, filename: str) -> None:
-        """Keep the earlier file. The save replaces it atomically."""
-
-
-class _Constant:
-    """Add a fixed value to a saved state."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def state_dict(self) -> Any:
-        return self.value
-
-
-class TrainingState:
-    """Save everything a training needs to continue, and continue from the saved file.
-
-    Place after `Validation` and before handlers that may raise.
-
-    Args:
-        path: file to write, replaced atomically.
-        objects: objects to save besides the trainer, e.g. {"model": ..., "optimizer": ..., "lr_scheduler": ...}.
-        interval: epochs between two saves. The last epoch and an interruption (Ctrl-C) are always saved.
-        resume: load `path` at the start, and continue with the next epoch.
-        time_limit: with a limit, save at each tenth of the time instead of at intervals.
-        settings: saved with the state, so that a resumed training has the same. None: not saved.
-
-    Raises:
-        FileNotFoundError: `resume`, but no file at `path`.
-        ValueError: `resume`, but the file is from another configuration, or its training has reached `max_epochs`.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        objects: Mapping[str, Any],
-        interval: int = 1,
-        resume: bool = False,
-        time_limit: TimeLimit | None = None,
-        settings: ModelSettings | None = None,
-    ) -> None:
-        self.path = Path(path)
-        self.objects = dict(objects)
-        self.settings = settings
-        self.interval = interval
-        self.resume = resume
-        self.time_limit = time_limit
-        self._tenth = 0  # of the time limit, at the last save
-
-    def attach(self, trainer: Trainer) -> None:
-        """Load at the start if asked to. Save at intervals, at the end and at an interruption."""
-        objects = {**self.objects, "trainer": trainer}
-        if self.resume:
-            trainer.add_event_handler(Events.STARTED, self._load, objects)
-        saved: dict[str, Any] = dict(objects)
-        if self.settings is not None:
-            saved[IN_STATE] = _Constant(self.settings.of(_bare(self.objects["model"]), Training()).model_dump())
-        save = Checkpoint(saved, _Saver(self.path), filename_pattern=self.path.name, n_saved=None)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self._is_due) | Events.COMPLETED, save)
-        trainer.add_event_handler(Events.INTERRUPT, save)
-        trainer.add_event_handler(Events.EXCEPTION_RAISED, self._save_and_raise, save)
-
-    def _is_due(self, _: Engine, epoch: int) -> bool:
-        if self.time_limit is None or not self.time_limit.limited:
-            return epoch % self.interval == 0
-        before, self._tenth = self._tenth, int(10 * self.time_limit.fraction)
-        return self._tenth > before
-
-    @staticmethod
-    def _save_and_raise(trainer: Engine, error: BaseException, save: Checkpoint) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            state = trainer.state
-            if state.epoch_length and state.iteration and state.iteration % state.epoch_length == 0:
-                state.iteration -= 1  # interrupted in a validation: the open epoch is validated after resuming
-            save(trainer)
-        raise error
-
-    def _load(self, trainer: Engine, objects: Mapping[str, Any]) -> None:
-        if not self.path.is_file():
-            raise FileNotFoundError(
-                f"resume: no training state at {self.path}. Start without --resume, or set model_dir to its folder"
+    def _keep_without_score(self, trainer: Trainer, metric: str) -> None:
+        """Save weights whose score is NaN, unless there are weights with a score, or weights to start from."""
+        if trainer.state.best_key_metric > LOWEST or (self.path.is_file() and not self._provisional):
+            return
+        if not self._provisional:
+            trainer.logger.warning(
+                f"{metric} is NaN: no validation image has what it needs. {self.path} has the newest weights until a "
+                "validation gives a number"
             )
-        max_epochs = trainer.state.max_epochs or 0
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
-        self._check_configuration(state)
-        for key in trainer.state_dict_user_keys:  # the saved training may have had no time limit
-            state.get("trainer", {}).setdefault(key, getattr(trainer.state, key))
-        try:
-            Checkpoint.load_objects(objects, state)
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"resume: {self.path} does not fit this network or optimiser. Give the settings of the first run "
-                f"(network_def, overlays). {' '.join(str(error).split())[:300]}"
-            ) from error
-        if trainer.state.epoch >= max_epochs:
-            raise ValueError(
-                f"resume: {self.path} was saved after epoch {trainer.state.epoch}, and max_epochs is {max_epochs}. "
-                "Raise max_epochs"
-            )
-        trainer.state.max_epochs = max_epochs  # the configuration's, not the saved one
-        trainer.logger.info(f"resumed from {self.path} after epoch {trainer.state.epoch}")
+        self._provisional = True
+        self._save(trainer)
 
-    def _check_configuration(self, state: Mapping[str, Any]) -> None:
-        """Refuse a state with another optimiser or other objects than the configuration, such as a moving average."""
-        now = {name: self.objects[name].state_dict() for name in {"optimizer"} & set(self.objects)}
-        found, expected = _parts(state) - {"trainer", IN_STATE}, {*self.objects, *_parts(now)}
-        if found != expected:
-            raise ValueError(
-                f"resume: {self.path} holds {', '.join(sorted(found))}; this configuration has "
-                f"{', '.join(sorted(expected))}. Resume with the configuration files of the first run "
-                "(variant_fast.yaml adds the average and another optimizer, variant_adam.yaml another optimizer)"
-            )
+    def _keep_last(self, trainer: Trainer) -> None:
+        state: Any = trainer.state
+        if state.best_key_metric == LOWEST and state.iteration > 0:
+            self._save(trainer)
+            why = "no validation gave a number" if state.validations_without_gain else "no validation took place"
+            trainer.logger.warning(f"{why}: the weights of the last epoch are in {self.path}")
 
-
-def _parts(state: Mapping[str, Any]) -> set[str]:
-    """Name the saved objects, and the setting typical of the optimiser: momentum or betas."""
-    groups = state.get("optimizer", {}).get("param_groups", [])
-    return {*state, *({"momentum", "betas"} & {name for group in groups for name in group})}
+    def _save(self, trainer: Trainer, **score: Any) -> None:
+        state: Any = trainer.state
+        facts = Training(**self.data, **score, epoch=state.epoch, run=state.run)
+        with continuing_later(self.path):
+            save_weights(self.network, self.path, self.settings, facts)
 
 
 class LoadWeights:

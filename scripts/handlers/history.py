@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import torch
 from ignite.engine import Engine, Events
-from ignite.exceptions import NotComputableError
-from ignite.metrics import Average
 from monai.engines import Evaluator, Trainer
 
 from ..io.files import read_csv, six_digits, write_csv
+from .disk import continuing_later
 from .progress import loss_of
 from .tracking import log_metrics
 
+LOSSES, COUNT, RATE = (
+    "epoch_losses",
+    "epoch_loss_count",
+    "epoch_lr",
+)  # attributes of trainer.state, saved with the trainer
 COLUMNS = ("epoch", "iteration", "lr", "loss", "seconds")
 
 
@@ -32,8 +37,9 @@ class HistoryCSV:
     | metrics     | of the evaluator, empty where the epoch was not validated    |
 
     The file is replaced after every epoch and validation, so a crash leaves a complete file. A resumed training
-    continues the file and replaces the rows of repeated epochs. A new training renames the previous file to
-    `history.previous.csv`. MLflow, if used, gets lr, loss and seconds. It gets the metrics from MONAI's own handler.
+    continues the file and replaces the rows of repeated epochs. The loss of an epoch with an interruption is the mean
+    over all of its iterations. A new training replaces the file: `TrainingFolders` moves an earlier file aside. MLflow,
+    if used, gets lr, loss and seconds. It gets the metrics from MONAI's own handler.
 
     Args:
         output_dir: folder of `history.csv`.
@@ -44,33 +50,40 @@ class HistoryCSV:
         self.path = Path(output_dir) / "history.csv"
         self.evaluator = evaluator
         self.rows: dict[int, dict[str, Any]] | None = None
-        self._lr = float("nan")
 
     def attach(self, trainer: Trainer) -> None:
         """Follow a trainer. The position in its list of handlers does not matter."""
-        loss = Average(device=getattr(trainer.state, "device", "cpu"))
+        trainer.state_dict_user_keys.extend([LOSSES, COUNT, RATE])
+        setattr(trainer.state, LOSSES, 0.0)
+        setattr(trainer.state, COUNT, 0)
+        setattr(trainer.state, RATE, float("nan"))
         trainer.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
-        trainer.add_event_handler(Events.EPOCH_STARTED, loss.reset)
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._iteration_completed, loss)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed, loss)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._iteration_completed)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self._validated, trainer)
 
     def _epoch_started(self, trainer: Engine) -> None:
-        if self.rows is None:  # a resumed trainer knows its epoch only from here on
-            self.rows = self._earlier_rows(trainer.state.epoch)
-        self._lr = trainer.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]  # of MONAI's trainers
+        state = trainer.state
+        self._know_rows(state.epoch)  # a resumed trainer knows its epoch only from here on
+        if not state.epoch_length or state.iteration % state.epoch_length == 0:  # else resumed within the epoch
+            setattr(state, LOSSES, 0.0)
+            setattr(state, COUNT, 0)
+            setattr(state, RATE, trainer.optimizer.param_groups[0]["lr"])  # type: ignore[attr-defined]  # of MONAI's trainers
 
-    def _iteration_completed(self, trainer: Engine, loss: Average) -> None:
-        value = loss_of(trainer.state.output)
+    def _iteration_completed(self, trainer: Engine) -> None:
+        value: Any = loss_of(trainer.state.output)
         if value is not None:  # trainers of GANs, for example, return other entries
-            loss.update(value)
+            if isinstance(value, torch.Tensor) and value.device.type != "mps":  # which has no float64
+                value = value.double()
+            setattr(trainer.state, LOSSES, getattr(trainer.state, LOSSES) + value)  # on a GPU, without waiting for it
+            setattr(trainer.state, COUNT, getattr(trainer.state, COUNT) + 1)
 
-    def _epoch_completed(self, trainer: Engine, loss: Average) -> None:
+    def _epoch_completed(self, trainer: Engine) -> None:
         state = trainer.state
         values = {
-            "lr": six_digits(self._lr),
-            "loss": _mean(loss),
+            "lr": six_digits(getattr(state, RATE)),
+            "loss": _mean(getattr(state, LOSSES), getattr(state, COUNT)),
             "seconds": round(state.times[Events.EPOCH_COMPLETED.name] or 0.0, 3),
         }
         self._record(state.epoch, iteration=state.iteration, **values)
@@ -78,6 +91,8 @@ class HistoryCSV:
         log_metrics(trainer, known, state.epoch)
 
     def _validated(self, evaluator: Engine, trainer: Engine) -> None:
+        if trainer.state.epoch:  # else a validation before the first epoch
+            self._know_rows(trainer.state.epoch + 1)  # of a resumed training, made up for
         metrics = {k: six_digits(float(v)) for k, v in evaluator.state.metrics.items() if isinstance(v, Real)}
         self._record(trainer.state.epoch, **metrics)
 
@@ -86,23 +101,21 @@ class HistoryCSV:
             return
         self.rows.setdefault(epoch, {"epoch": epoch}).update(values)
         ordered = [self.rows[e] for e in sorted(self.rows)]
-        write_csv(self.path, ordered, list(dict.fromkeys([*COLUMNS, *(name for row in ordered for name in row)])))
+        with continuing_later(self.path):
+            write_csv(self.path, ordered, list(dict.fromkeys([*COLUMNS, *(name for row in ordered for name in row)])))
 
-    def _earlier_rows(self, epoch: int) -> dict[int, dict[str, Any]]:
-        if idist.get_rank() != 0 or not self.path.is_file():
-            return {}
-        if epoch <= 1:
-            self.path.replace(self.path.with_name("history.previous.csv"))
-            return {}
-        return {int(row["epoch"]): dict(row) for row in read_csv(self.path) if int(row["epoch"]) < epoch}
+    def _know_rows(self, epoch: int) -> None:
+        """Read the rows before an epoch, once."""
+        if self.rows is None:
+            earlier = read_csv(self.path) if epoch > 1 and idist.get_rank() == 0 and self.path.is_file() else []
+            self.rows = {int(row["epoch"]): dict(row) for row in earlier if int(row["epoch"]) < epoch}
 
 
-def _mean(loss: Average) -> float | None:
+def _mean(losses: Any, count: int) -> float | None:
     """Compute the mean over all processes. None without any loss."""
-    try:
-        return six_digits(float(loss.compute()))
-    except NotComputableError:
-        return None
+    if idist.get_world_size() > 1:
+        losses, count = idist.all_reduce(losses), idist.all_reduce(count)  # type: ignore[assignment]
+    return six_digits(float(losses) / count) if count else None
 
 
 def read_history(path: str | Path) -> list[dict[str, float | None]]:

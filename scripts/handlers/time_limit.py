@@ -22,7 +22,8 @@ class TimeLimit:
     earlier. Warm-up takes at most a tenth of the schedule.
 
     At the limit, the current epoch ends early and is the last. Validation and saving follow as usual. A resumed
-    training uses the remaining time. The first of several processes measures the time for all, every 20 iterations.
+    training uses the remaining time, and ends at once if no time is left. The first of several processes measures the
+    time for all, every 20 iterations.
 
     Args:
         max_minutes: limit in minutes, from the first iteration on. None: no limit.
@@ -35,7 +36,7 @@ class TimeLimit:
         fraction: used share of the limit, 0 to 1.
 
     Raises:
-        ValueError: `max_minutes` is not a number above 0. When a training is resumed: no time is left.
+        ValueError: `max_minutes` is not a number above 0.
 
     Example:
         >>> limit = TimeLimit(max_minutes=30, lr_scheduler=None)
@@ -74,9 +75,12 @@ class TimeLimit:
             return
         spent = getattr(trainer.state, SECONDS)  # a resumed trainer has loaded its state by the first epoch
         if spent >= self.seconds:
-            raise ValueError(
-                f"resume: the training has used {spent / 60:.1f} of {self.seconds / 60:g} minutes. Raise max_minutes"
+            trainer.logger.info(
+                f"resume: the training has used {spent / 60:.1f} of {self.seconds / 60:g} minutes and has finished. A "
+                "larger max_minutes goes on"
             )
+            trainer.terminate()
+            return
         self._begun = time.perf_counter() - spent
         self.fraction = spent / self.seconds
         self._configured = (int(self.lr_scheduler.t_total), int(self.lr_scheduler.warmup_steps))

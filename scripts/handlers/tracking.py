@@ -28,6 +28,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from ..io.files import sha256_of
+from .interruption import at_error
 
 PLAIN = (str, int, float, bool, type(None))
 SHOWN = (*PLAIN, torch.device, torch.dtype, Path)  # values short enough for a table
@@ -240,9 +241,7 @@ class RunSettings:
             if handler is not None:
                 handler.run_name = handler.run_name or name
         if mlflow_handler(engine) is not None and not engine.has_event_handler(self._fail, Events.EXCEPTION_RAISED):
-            engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
-            handlers = engine._event_handlers[Events.EXCEPTION_RAISED]
-            handlers.insert(0, handlers.pop())  # first, because later handlers raise the error
+            at_error(engine, self._fail)
 
     def _record(self, engine: Engine) -> None:
         if self._recorded:
@@ -266,8 +265,6 @@ class RunSettings:
         if tracked is not None and not isinstance(error, KeyboardInterrupt):
             client, run_id = tracked
             client.set_terminated(run_id, "FAILED")
-        if len(engine._event_handlers[Events.EXCEPTION_RAISED]) == 1:
-            raise error  # ignite leaves raising to the handlers
 
 
 class RunFiles:

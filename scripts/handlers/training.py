@@ -16,6 +16,7 @@ from monai.handlers import ValidationHandler
 from monai.optimizers import WarmupCosineSchedule as _WarmupCosineSchedule
 from torch import nn
 
+from .interruption import at_error
 from .progress import loss_of
 from .time_limit import TimeLimit
 
@@ -148,7 +149,8 @@ class Validation(ValidationHandler):
     """Validate at intervals with MONAI's `ValidationHandler`, and always after the last epoch.
 
     Without the last validation, 5 epochs with an interval of 10 would end without weights. With a falling learning
-    rate, the last epochs are the best.
+    rate, the last epochs are the best. A validation stopped by `Interruption` is made up for when the training is
+    resumed.
 
     Args:
         interval: epochs between two validations.
@@ -175,9 +177,15 @@ class Validation(ValidationHandler):
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer."""
-        if self.exec_at_start:
-            engine.add_event_handler(Events.STARTED, self)
+        engine.state_dict_user_keys.append("validation_due")
+        engine.state.validation_due = False  # type: ignore[attr-defined]  # whether a validation was stopped
+        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self._is_due), self)
+
+    def _start(self, trainer: Engine) -> None:
+        state: Any = trainer.state
+        if state.validation_due or (self.exec_at_start and state.iteration == 0):
+            self(trainer)
 
     def _is_due(self, trainer: Engine, epoch: int) -> bool:
         if epoch == trainer.state.max_epochs:
@@ -196,6 +204,7 @@ class Validation(ValidationHandler):
         """Validate, and measure the duration."""
         start = time.monotonic()
         super().__call__(engine)
+        engine.state.validation_due = bool(getattr(self.validator, "should_terminate", False))  # type: ignore[attr-defined]
         self._last = time.monotonic() - start
         self._seconds += self._last
 
@@ -220,7 +229,7 @@ class WarmupCosineSchedule(_WarmupCosineSchedule):
 
 
 class EndProcesses:
-    """End the worker processes of a trainer's data loader when the training is over.
+    """End the worker processes of a trainer's data loader when the training is over, also after an error.
 
     Otherwise Python's garbage collector ends them later and waits five seconds for each.
     """
@@ -228,8 +237,9 @@ class EndProcesses:
     def attach(self, trainer: Trainer) -> None:
         """Follow a trainer."""
         trainer.add_event_handler(Events.COMPLETED, self)
+        at_error(trainer, self)
 
-    def __call__(self, trainer: Trainer) -> None:
+    def __call__(self, trainer: Trainer, error: BaseException | None = None) -> None:
         """Drop the loader's iterator and worker processes. A further epoch would start new processes."""
         if isinstance(trainer.data_loader, DataLoader):
             trainer.data_loader._iterator = None  # not public in torch

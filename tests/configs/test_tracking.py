@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
@@ -17,8 +16,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bundle.__main__ import main
-from scripts.handlers.checkpoints import TrainingState
 from scripts.handlers.history import read_history
+from scripts.handlers.interruption import Interruption
 from scripts.io.files import read_csv
 from tests.configs.conftest import CONFIGS, ROOT, settings, words
 
@@ -233,22 +232,19 @@ def tracked_engine(store: Store, step: Any, **more: Any) -> Engine:
     return engine
 
 
-@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize("with_another", [False, True])
 @pytest.mark.parametrize("error, status", [(FloatingPointError, "FAILED"), (KeyboardInterrupt, "RUNNING")])
-def test_a_run_that_fails_is_marked_as_failed_and_an_interrupted_one_stays_open(
-    error, status, with_state, store, tmp_path
-):
+def test_a_run_that_fails_is_marked_as_failed_and_an_interrupted_one_stays_open(error, status, with_another, store):
     def fail(*_: Any) -> None:
         raise error("in the midst")
 
-    name = f"{error.__name__} {with_state}"
+    name = f"{error.__name__} {with_another}"
     engine = tracked_engine(store, fail, run_name=name)
-    if with_state:  # TrainingState handles errors, too, and raises them again
-        TrainingState(tmp_path / "training_state.pt", {"optimizer": torch.optim.SGD([torch.zeros(1)])}).attach(engine)
+    if with_another:  # waits for errors, too
+        Interruption().attach(engine)
     with pytest.raises(error, match="in the midst"):
         engine.run([0])
     assert store.run(name).info.status == status
-    assert (tmp_path / "training_state.pt").is_file() == (with_state and error is KeyboardInterrupt)
 
 
 def test_under_its_name_an_interrupted_run_goes_on_and_keeps_its_parameters(store):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 from pathlib import Path
 
 import torch
@@ -39,3 +40,33 @@ class Witness:
             digest.update(value.contiguous().numpy().tobytes())
         content = {"images": self.images, "tiles": self.tiles.hexdigest(), "weights": digest.hexdigest()}
         (self.folder / f"rank{dist.get_rank()}.json").write_text(json.dumps(content))
+
+
+class Signalling:
+    """Send a signal to the own process during a step of a training, or during the validation of an epoch.
+
+    Args:
+        number: of the signal, e.g. 15 for SIGTERM.
+        step: number of the step. 0: none.
+        evaluator: the validating engine.
+        epoch: epoch whose validation gets the signal. 0: none.
+    """
+
+    def __init__(self, number: int, step: int = 0, evaluator: Engine | None = None, epoch: int = 0) -> None:
+        self.number = number
+        self.step = step
+        self.evaluator = evaluator
+        self.epoch = epoch
+
+    def attach(self, trainer: Engine) -> None:
+        if self.step:
+            trainer.add_event_handler(Events.ITERATION_STARTED(once=self.step), self.send)
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.ITERATION_STARTED, self.look, trainer)
+
+    def look(self, _: Engine, trainer: Engine) -> None:
+        if trainer.state.epoch == self.epoch:
+            self.send()
+
+    def send(self, *_: object) -> None:
+        signal.raise_signal(self.number)

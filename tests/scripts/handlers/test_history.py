@@ -54,12 +54,23 @@ def test_a_resumed_training_goes_on_and_drops_what_is_run_again(tmp_path: Path) 
     assert [line.split(",")[0] for line in after] == ["epoch", "1", "2", "3", "4", "5"]
 
 
-def test_a_new_training_keeps_the_history_of_the_last(tmp_path: Path) -> None:
-    Run(3, 1, lambda r: [HistoryCSV(tmp_path, r.evaluator)]).trainer.run()
-    before = (tmp_path / "history.csv").read_text()
-    Run(1, 1, lambda r: [HistoryCSV(tmp_path, r.evaluator)]).trainer.run()
-    assert (tmp_path / "history.previous.csv").read_text() == before
-    assert len(read_history(tmp_path / "history.csv")) == 1
+def test_the_loss_of_an_epoch_with_an_interruption_is_the_mean_over_all_its_steps(tmp_path: Path) -> None:
+    whole = Run(2, 1, lambda r: [HistoryCSV(tmp_path / "whole", r.evaluator)])
+    states: list[dict] = []
+    whole.trainer.add_event_handler(
+        Events.ITERATION_COMPLETED(once=ITERATIONS + 1), lambda: states.append(dict(whole.trainer.state_dict()))
+    )
+    whole.trainer.run()
+    (tmp_path / "history.csv").write_bytes((tmp_path / "whole" / "history.csv").read_bytes())
+    run = Run(2, 1, lambda r: [HistoryCSV(tmp_path, r.evaluator)])
+
+    @run.trainer.on(Events.STARTED)
+    def resume(trainer: Engine) -> None:
+        trainer.load_state_dict(states[0])
+
+    run.trainer.run()
+    expected = np.mean([whole.losses[ITERATIONS], *run.losses])
+    assert read_history(tmp_path / "history.csv")[1]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_crash_leaves_the_epochs_that_were_complete(tmp_path: Path) -> None:
