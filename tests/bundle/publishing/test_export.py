@@ -135,7 +135,7 @@ def test_the_onnx_file_is_valid_whole_and_names_its_axes(exported):
 def eager(weights, image, tmp_path_factory, bundle_root) -> dict[str, np.ndarray]:
     """Results of `configs/inference.yaml` with the network in float32."""
     folder = tmp_path_factory.mktemp("eager")
-    return segmented(bundle_root, image, folder, "--ckpt_path", str(weights), "--amp_dtype", "null")
+    return segmented(bundle_root, image, folder, "--ckpt_path", str(weights), "--amp_dtype", "float32")
 
 
 def segmented(root: Path, image: Path, folder: Path, *words: str) -> dict[str, np.ndarray]:
@@ -166,7 +166,7 @@ def test_the_workflow_segments_with_the_file_as_with_the_network(name, exported,
 
 @needs_openvino
 def test_the_workflow_segments_by_openvino_as_with_the_network(exported, eager, image, tmp_path, bundle_root):
-    words = ["--backend", str(exported["onnx"]), "--onnx_engine", "openvino", "--amp_dtype", "null"]
+    words = ["--backend", str(exported["onnx"]), "--onnx_engine", "openvino", "--amp_dtype", "float32"]
     got = segmented(bundle_root, image, tmp_path, *words)
     np.testing.assert_allclose(got["probabilities"], eager["probabilities"], rtol=0, atol=1e-4)
 
