@@ -9,7 +9,7 @@
             scripts                          link to the bundle's scripts
             models/model.pt, model.json      copy of the weights and their settings; training replaces both
 
-MONAI Label loads the file with the shortest name in models/. The folder therefore holds a single file of weights.
+MONAI Label loads the file with the shortest name in models/: model.pt, not model.1.pt of an earlier training.
 """
 
 from __future__ import annotations
