@@ -175,6 +175,9 @@ def _from_folders(images: Path, labels: Path) -> list[dict[str, Any]]:
             f"{some(missing)} of {len(files)} images in {images} have no label in {labels}: expected a file of equal "
             f"name (the ending may differ). Add it or take the image out. Not paired by number: {reason}"
         )
+    used = {label for _, label in pairs}
+    if unused := [file.name for file in candidates if file not in used]:
+        logger.warning("%s of %d labels in %s have no image: they are not used", some(unused), len(candidates), labels)
     return [{"image": str(file), "label": str(label)} for file, label in pairs]
 
 
@@ -240,9 +243,11 @@ def _images_in(folder: Path) -> list[Path]:
 def _listed_validation(folder: Path, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Items under "validation" of the list that gave `items`, marked for `split_datalist`."""
     path = folder if folder.is_file() else folder / "dataset.json"
-    if not path.is_file() or not json.loads(path.read_text(encoding="utf-8")).get("validation"):
-        return []
-    if load_decathlon_datalist(path, data_list_key="training") != items:  # of another layout than the list's
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8")).get("validation") if path.is_file() else None
+        if not listed or load_decathlon_datalist(path, data_list_key="training") != items:
+            return []
+    except (ValueError, AttributeError, TypeError):  # the list is damaged, and another layout gave the items
         return []
     return [item | LISTED for item in load_decathlon_datalist(path, data_list_key="validation")]
 

@@ -196,7 +196,8 @@ def test_equal_names_win_over_numbers(tmp_path: Path, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.INFO):
         items = find_pairs(sides(tmp_path, ["a1", "b1"], ["a1", "b1", "c1"]), image_dir="raw")
     assert names(items) == names(items, "label") == ["a1.png", "b1.png"]
-    assert not caplog.messages
+    assert "by number" not in caplog.text
+    assert "c1.png" in caplog.text  # a label without an image
 
 
 NOT_BY_NUMBER = [
@@ -481,3 +482,10 @@ def test_given_folders_win_over_the_files_of_a_data_set(tmp_path: Path):
     write(tmp_path / "masks" / "a.png")
     items = find_pairs(tmp_path, image_dir="raw", label_dir="masks")
     assert (names(items), names(items, "label")) == (["a.png"], ["a.png"])
+
+
+def test_a_damaged_list_does_not_matter_to_named_folders(tmp_path):
+    write(tmp_path / "raw" / "a.png")
+    write(tmp_path / "labels" / "a.png")
+    (tmp_path / "dataset.json").write_text("[damaged")
+    assert len(find_pairs(tmp_path, image_dir="raw")) == 1
