@@ -1,4 +1,4 @@
-"""Check and convert values of settings. Find the setting that a wrong name means."""
+"""Check and convert values of settings. Find the setting meant by a wrong name."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def similar(name: str, known: Collection[str]) -> list[str]:
-    """Find up to three known settings that a wrong name may mean: other names in use, then similar spellings.
+    """Find up to three known settings for a wrong name: by other names in use, else by similar spellings.
 
     Example:
         >>> similar("lr", ["learning_rate", "momentum"])

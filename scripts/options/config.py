@@ -1,8 +1,8 @@
-"""Check a whole configuration while MONAI resolves it, so that plain `monai.bundle run` checks settings, too.
+"""Check a whole configuration inside MONAI's parser. Plain `monai.bundle run` then checks settings, too.
 
-MONAI reads `--resume false` as text, which Python takes as true. MONAI adds an unknown key, and nothing reads the key.
-`check_config` is the first component that MONAI makes. It looks at the configuration as MONAI holds it, with all
-overlays and the command line, refuses wrong values and unknown keys, and puts converted values in their place.
+MONAI reads `--resume false` as text, and text counts as true. MONAI adds an unknown key, and nothing reads the key.
+`check_config` is the first component of a workflow. The function takes the configuration from MONAI's resolver, with all
+overlays and the command line, refuses wrong values and unknown keys, and writes converted values back.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OF_TRACKING = {key for tracker in DEFAULT_EXP_MGMT_SETTINGS.values() for key in 
 
 
 def check_config(workflow: str) -> dict[str, Any]:
-    """Check all settings of the configuration that MONAI is resolving, and convert their values in place.
+    """Check all settings of the current configuration, and convert their values in place.
 
     Args:
         workflow: name of the workflow, as in `Setting.of`: train, evaluate or inference.

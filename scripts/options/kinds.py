@@ -1,4 +1,4 @@
-"""Types and ranges of settings: what pydantic accepts, and the words of a message."""
+"""Types and ranges of settings, for pydantic and in words for messages."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def text(expected: str = "text") -> Kind:
 
 
 def path(expected: str = "a path") -> Kind:
-    """Accept text, and path objects of Python, which stay as they are."""
+    """Accept text, and path objects of Python. Path objects stay unchanged."""
     return either(Kind(Annotated[Any, BeforeValidator(_path_object)], ""), text(expected), expected=expected)
 
 
@@ -108,12 +108,12 @@ def mapping(keys: Kind, values: Kind, expected: str) -> Kind:
 
 
 def anything(expected: str) -> Kind:
-    """Accept any value. The component that reads the value checks it."""
+    """Accept any value, for values with checks in their component."""
     return Kind(Any, expected)
 
 
 def either(*kinds: Kind, expected: str | None = None) -> Kind:
-    """Accept values of any of several kinds. The first that fits converts the value."""
+    """Accept values of several kinds. The first fitting kind converts the value."""
     types: Any = Union[tuple(kind.type for kind in kinds)]  # noqa: UP007  # known when called
     return Kind(
         Annotated[types, Field(union_mode="left_to_right")], expected or " or ".join(kind.expected for kind in kinds)
