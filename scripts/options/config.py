@@ -1,8 +1,8 @@
 """Check a whole configuration inside MONAI's parser. Plain `monai.bundle run` then checks settings, too.
 
 MONAI reads `--resume false` as text, and text counts as true. MONAI adds an unknown key, and nothing reads the key.
-`check_config` is the first component of a workflow. The function takes the configuration from MONAI's resolver, with all
-overlays and the command line, refuses wrong values and unknown keys, and writes converted values back.
+`check_config` is the first component of a workflow. The function takes the configuration from MONAI's resolver, with
+all overlays and the command line, refuses wrong values and unknown keys, and writes converted values back.
 """
 
 from __future__ import annotations
