@@ -117,7 +117,6 @@ def nrrd_names_a_file_elsewhere(folder: Path) -> None:
     secret.write_bytes(bytes(range(256)) * 36)
     head = f"NRRD0004\ntype: uchar\ndimension: 2\nsizes: 96 96\nencoding: raw\ndata file: {secret}\n"
     (folder / "bad.nhdr").write_text(head)
-    (folder / "bad.nrrd").write_text(head)
 
 
 def nrrd_names_the_folder_above(folder: Path) -> None:
@@ -130,7 +129,6 @@ def mhd_names_a_file_elsewhere(folder: Path) -> None:
     (folder.parent / "secret.raw").write_bytes(bytes(range(256)) * 36)
     head = "ObjectType = Image\nNDims = 2\nDimSize = 96 96\nElementType = MET_UCHAR\nElementDataFile = ../secret.raw\n"
     (folder / "bad.mhd").write_text(head)
-    (folder / "bad.mha").write_text(head)
 
 
 def tiff_with_65535_tags(folder: Path) -> None:
