@@ -118,7 +118,7 @@ def test_weights_of_another_width_are_refused_with_the_width(program: Program, i
 def finished(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `data` and a finished training in `out`."""
     folder = tmp_path_factory.mktemp("finished")
-    data = write_pairs(folder / "data", count=2, size=64)
+    data = write_pairs(folder / "data", count=2, size=64, binary=True)
     outcome = program.run("bundle", "train", data, "--output", folder / "out", *TINY, "--max_epochs=1")
     assert outcome.code == 0, str(outcome)
     return folder

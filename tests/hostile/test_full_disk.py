@@ -47,7 +47,7 @@ def assert_told(outcome: Outcome, disk: Path) -> None:
 @pytest.mark.parametrize("command", ["bundle", "monai.bundle"])
 @pytest.mark.parametrize("size", [16, 120, 320])
 def test_a_training_tells_that_the_disk_is_full(program: Program, disk, tmp_path, size, command):
-    data, out = write_pairs(tmp_path / "data", count=2, size=64), disk(size)
+    data, out = write_pairs(tmp_path / "data", count=2, size=64, binary=True), disk(size)
     words = (*TINY, "--max_epochs=30", "--val_interval=1", "--patience=0")
     if command == "bundle":
         outcome = program.run("bundle", "train", data, "--output", out, *words)
@@ -58,7 +58,7 @@ def test_a_training_tells_that_the_disk_is_full(program: Program, disk, tmp_path
 
 
 def test_a_training_keeps_its_last_state_when_the_disk_gets_full(program: Program, disk, tmp_path):
-    data, out = write_pairs(tmp_path / "data", count=2, size=64), disk(4096)
+    data, out = write_pairs(tmp_path / "data", count=2, size=64, binary=True), disk(4096)
     words = ("bundle", "train", data, "--output", out, *TINY, "--val_interval=1", "--patience=0")
     first = program.run(*words, "--max_epochs=2")
     assert first.code == 0, str(first)

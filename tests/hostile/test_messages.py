@@ -25,10 +25,9 @@ def test_a_small_shared_memory_leads_to_no_workers(small, tmp_path):
     if os.geteuid() != 0:
         pytest.skip("a /dev/shm of its own needs root")
     options = " ".join(word for word in TINY if "workers" not in word).replace("[", "'[").replace("]", "]'")
-    train = (
-        f"'{sys.executable}' -m bundle train '{small}' --output '{tmp_path}' {options} --num_workers=2 --max_epochs=3"
-    )
-    shell = f"mount -t tmpfs -o size=64k tmpfs /dev/shm && exec {train} --batch_size=8 --tiles_per_epoch=32"
+    train = f"'{sys.executable}' -m bundle train '{small}' --output '{tmp_path}' {options}"
+    more = "--tiles_per_epoch=32 --num_workers=2 --max_epochs=3 --label_kind=instances"
+    shell = f"mount -t tmpfs -o size=64k tmpfs /dev/shm && exec {train} --batch_size=8 {more}"
     command = ["unshare", "--mount", "sh", "-c", shell]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False
@@ -58,12 +57,13 @@ def test_fewer_validation_images_than_processes_train(program: Program, small, t
     assert len(measured) == 2
 
 
+WRONG_SIZE = ("--input_size=100", "--label_kind=instances")
 FAILURES = {
     "no data": (["training", "--config_file", "configs/train.yaml", "--dataset_dir", "{none}"], "nowhere"),
     "no weights": (["--config_file", "configs/inference.yaml", "--dataset_dir", "{images}"], "nowhere"),
     "a damaged image": (["--config_file", "configs/inference.yaml", "--dataset_dir", "{bad}"], "bad.png"),
     "a wrong size": (
-        ["training", "--config_file", "configs/train.yaml", "--dataset_dir", "{pairs}", "--input_size=100"],
+        ["training", "--config_file", "configs/train.yaml", "--dataset_dir", "{pairs}", *WRONG_SIZE],
         "input",
     ),
 }
@@ -77,7 +77,7 @@ def test_the_plain_command_ends_with_our_message(program: Program, small, weight
     places = {"none": tmp_path / "nowhere", "images": images, "bad": bad, "pairs": small}
     words, named = FAILURES[case]
     given = tmp_path / "nowhere.pt" if case == "no weights" else weights
-    more = [] if "training" in words else ["--ckpt_path", given]
+    more = ["--model_dir", tmp_path / "out"] if "training" in words else ["--ckpt_path", given]
     given_words = [word.format(**places) for word in words]
     sizes = [word for word in TINY if "training" in words and not (case == "a wrong size" and "input" in word)]
     outcome = program.run("monai.bundle", "run", *given_words, *more, "--output_dir", tmp_path / "out", *sizes)

@@ -38,7 +38,7 @@ def stop(running: Running, number: int, path: Path, seconds: float = 0.5) -> Out
 @pytest.mark.parametrize("number", CODES)
 @pytest.mark.parametrize(("command", "workers"), [("bundle", 0), ("bundle", 2), ("monai.bundle", 2)])
 def test_a_stopped_training_saves_its_state(program: Program, tmp_path, command, workers, number):
-    data, out = write_pairs(tmp_path / "data", count=2, size=64), tmp_path / "out"
+    data, out = write_pairs(tmp_path / "data", count=2, size=64, binary=True), tmp_path / "out"
     options = [word for word in TINY if "workers" not in word]
     options += [f"--num_workers={workers}", "--max_epochs=100000", "--val_interval=1000", "--tiles_per_epoch=20"]
     if command == "bundle":

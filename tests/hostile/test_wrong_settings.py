@@ -203,6 +203,8 @@ def test_keys_of_an_overlay_file_are_checked(program, data, tmp_path, command, c
     else:
         files = f"['configs/train.yaml','{overlay}']"
         words = ["monai.bundle", "run", "training", "--config_file", files, "--model_dir", out, "--output_dir", out]
-        outcome = program.run(*words, "--dataset_dir", data / "pairs", *TINY, "--max_epochs=1")
+        outcome = program.run(
+            *words, "--dataset_dir", data / "pairs", *TINY, "--max_epochs=1", "--label_kind=instances"
+        )
     assert_refused(outcome, content.partition(":")[0])
     assert not list(out.glob("*.pt"))
