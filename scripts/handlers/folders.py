@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import weakref
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
+from ..io.files import replacing
 from ..io.locks import FolderLock
 from ..settings import settings_path
 from .interruption import at_error
@@ -19,15 +23,17 @@ logger = logging.getLogger(__name__)
 
 STATE = "training_state.pt"
 OF_MODEL = ("model.pt", "model.json", STATE)
-OF_OUTPUT = ("history.csv", "split.json", "curves.png", "panel.png")
+OF_OUTPUT = ("history.csv", "curves.png", "panel.png")
+SPLIT = "split.json"
 EVENTS = "events.out.tfevents.*"  # TensorBoard
 
 
 class TrainingFolders:
     """Reserve the folders of a training for this process, and move the files of an earlier training aside.
 
-    `prepare` acts, before anything is written. Building a configuration, for example to look at it, changes nothing. As
-    a handler, prepares at the start if that was not done, and frees the folders at the end.
+    `prepare` reserves, before anything is written. As a handler, moves the earlier training aside when the training
+    starts, and frees the folders at its end. Building a configuration, or a training that fails before its start (a
+    wrong folder, a damaged label), moves nothing.
 
     Weights, settings, state, history, split and figures of the earlier training get the same number: model.1.pt,
     model.1.json, training_state.1.pt, history.1.csv. TensorBoard's files move to tensorboard.1/, where TensorBoard
@@ -64,9 +70,12 @@ class TrainingFolders:
         self.kept = _read_later(finetune, split_file)
         self.locks = [FolderLock(self.model, "model_dir"), FolderLock(self.output, "output_dir")]
         self._ready = False
+        self._split: bytes | None = None  # of the earlier training; the new one is written before the start
+        self._events: list[Path] = []  # of the earlier training
+        self._undo: Any = None  # runs at the end of a training that did not start
 
     def prepare(self) -> None:
-        """Reserve the folders and move an earlier training aside, once. Of several processes, only the first acts.
+        """Reserve the folders, once. Of several processes, only the first acts.
 
         Raises:
             FolderInUseError: another process has one of the folders.
@@ -80,18 +89,20 @@ class TrainingFolders:
             try:
                 for lock in self.locks:
                     lock.acquire()
-                if not self.resume:
-                    _move_aside(self.model, self.output, self.kept)
             except Exception:
                 self.release()
                 raise
+            split = self.output / SPLIT
+            self._split = split.read_bytes() if split.is_file() and not self.resume else None
+            self._events = sorted(self.output.glob(EVENTS))
+            self._undo = weakref.finalize(self, _give_up, self.output / SPLIT, self._split, self.locks)
         if idist.get_world_size() > 1:
             idist.barrier()
         self._ready = True
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer. Place first."""
-        engine.add_event_handler(Events.STARTED, lambda: self.prepare())
+        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.COMPLETED, self.release)
         at_error(engine, self.release)
 
@@ -100,6 +111,24 @@ class TrainingFolders:
         self._ready = False
         for lock in self.locks:
             lock.release()
+
+    def _start(self, _: Engine) -> None:
+        if not self._ready:
+            self.prepare()
+            self._events = []  # they may be of this training
+        if idist.get_rank() == 0 and not self.resume:
+            _move_aside(self.model, self.output, self.kept, self._split, self._events)
+        if self._undo is not None:
+            self._undo.detach()
+
+
+def _give_up(path: Path, split: bytes | None, locks: list[FolderLock]) -> None:
+    """Put back the split of the earlier training, and free the folders: the new training did not start."""
+    if split is not None:
+        with suppress(OSError), replacing(path) as temporary:
+            temporary.write_bytes(split)
+    for lock in locks:
+        lock.release()
 
 
 def _read_later(finetune: str | Path | None, split_file: str | Path | None) -> set[Path]:
@@ -110,16 +139,22 @@ def _read_later(finetune: str | Path | None, split_file: str | Path | None) -> s
     return {file.resolve() for file in files}
 
 
-def _move_aside(model: Path, output: Path, kept: set[Path]) -> None:
-    """Rename the files of an earlier training with the first free number. Files of `kept` stay, too."""
+def _move_aside(model: Path, output: Path, kept: set[Path], split: bytes | None, events: list[Path]) -> None:
+    """Rename the files of an earlier training with the first free number. Files of `kept` stay, too.
+
+    Args:
+        model, output: folders of the training.
+        kept: files that the new training reads.
+        split: content of the earlier split.json, which may be replaced already. None: none.
+        events: the earlier files of TensorBoard.
+    """
     files = [model / name for name in OF_MODEL] + [output / name for name in OF_OUTPUT]
     found = list(dict.fromkeys(file for file in files if os.path.lexists(file)))
-    events = sorted(output.glob(EVENTS))
-    if not found:  # files of TensorBoard alone overwrite nothing
+    if not found and split is None:  # files of TensorBoard alone overwrite nothing
         return
-    number = 1
+    number, names = 1, [*files, output / SPLIT]
     while (
-        any(os.path.lexists(_numbered(file, number)) for file in files) or (output / f"tensorboard.{number}").exists()
+        any(os.path.lexists(_numbered(file, number)) for file in names) or (output / f"tensorboard.{number}").exists()
     ):
         number += 1
     for file in found:
@@ -128,13 +163,17 @@ def _move_aside(model: Path, output: Path, kept: set[Path]) -> None:
             _keep(file, target)
         else:
             file.rename(target)
+    if split is not None:
+        found.append(output / SPLIT)
+        with replacing(_numbered(output / SPLIT, number)) as temporary:
+            temporary.write_bytes(split)
     if events:
         (output / f"tensorboard.{number}").mkdir()
         for file in events:
             file.rename(output / f"tensorboard.{number}" / file.name)
-    names = ", ".join(_numbered(file, number).name for file in found)
+    shown = ", ".join(_numbered(file, number).name for file in found)
     where = f"{model}" if model == output else f"{model} and {output}"
-    logger.info(f"an earlier training in {where} is kept as {names}. To continue it, set --resume true instead")
+    logger.info(f"an earlier training in {where} is kept as {shown}. To continue it, set --resume true instead")
 
 
 def _numbered(file: Path, number: int) -> Path:

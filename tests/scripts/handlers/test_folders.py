@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from scripts.handlers.folders import TrainingFolders
 from scripts.handlers.resuming import TrainingState
 from scripts.settings import ModelSettings, read_settings, write_weights
 
+ROOT = Path(__file__).resolve().parents[3]
 FIRST = {  # files of a training in one folder
     *("model.pt", "model.json", "training_state.pt"),
     *("history.csv", "split.json", "curves.png", "panel.png", "events.out.tfevents.1"),
@@ -28,10 +31,15 @@ def trained(tmp_path: Path) -> Path:
 
 
 def prepare(*folders: Path, **options: object) -> None:
-    """Prepare the folders of a training that does nothing."""
+    """Run a training that does nothing but write its split before its start."""
     prepared = TrainingFolders(*folders, **options)  # type: ignore[arg-type]
+    trainer = Engine(lambda *_: None)
+    prepared.attach(trainer)
     prepared.prepare()
-    prepared.release()
+    if not options.get("resume"):
+        folders[1].mkdir(exist_ok=True)
+        (folders[1] / "split.json").write_text("new split")
+    trainer.run([0])
 
 
 def names(folder: Path) -> set[str]:
@@ -46,9 +54,10 @@ def numbered(number: int) -> set[str]:
 def test_a_new_training_moves_the_files_of_an_earlier_one_aside_under_one_number(trained, caplog):
     caplog.set_level("INFO")
     prepare(trained, trained)
-    assert names(trained) == numbered(1)
+    assert names(trained) == {*numbered(1), "split.json"}
+    assert (trained / "split.1.json").read_text() == "old split.json"
     assert read_settings(trained / "model.1.pt").threshold == 0.4
-    (message,) = caplog.messages
+    (message,) = [message for message in caplog.messages if "kept" in message]
     assert all(text in message for text in (str(trained), "model.1.pt", "history.1.csv", "--resume true"))
 
 
@@ -56,7 +65,7 @@ def test_the_next_number_is_free_for_all_files(trained):
     (trained / "history.1.csv").touch()
     (trained / "tensorboard.2").mkdir()
     prepare(trained, trained)
-    assert names(trained) == {*numbered(3), "history.1.csv"}
+    assert names(trained) == {*numbered(3), "history.1.csv", "split.json"}
 
 
 def test_a_resumed_training_moves_nothing(trained):
@@ -88,8 +97,8 @@ def test_folders_without_a_training_stay_as_they_are(tmp_path, caplog):
     (tmp_path / "notes.txt").touch()
     (tmp_path / "metrics.csv").touch()
     prepare(tmp_path, tmp_path / "out")
-    assert names(tmp_path) == {"notes.txt", "metrics.csv"}
-    assert caplog.messages == []
+    assert names(tmp_path) == {"notes.txt", "metrics.csv", "out/split.json"}
+    assert "kept" not in caplog.text
 
 
 def test_folders_of_a_configuration_that_is_only_built_stay_as_they_are(trained):
@@ -97,6 +106,29 @@ def test_folders_of_a_configuration_that_is_only_built_stay_as_they_are(trained)
     TrainingFolders(trained, trained).attach(Engine(lambda *_: None))
     assert names(trained) == before
     assert not (trained / ".lock").exists()
+
+
+def test_folders_are_free_when_a_training_that_never_started_is_dropped(tmp_path):
+    folders = TrainingFolders(tmp_path, tmp_path)
+    folders.prepare()
+    assert (tmp_path / ".lock").is_file()
+    del folders
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_training_that_fails_before_its_start_moves_nothing_and_restores_the_split(trained):
+    before = names(trained)
+    program = (
+        "import sys; from pathlib import Path; from scripts.handlers.folders import TrainingFolders; "
+        "folders = TrainingFolders(sys.argv[1], sys.argv[1]); folders.prepare(); "
+        "(Path(sys.argv[1]) / 'split.json').write_text('new'); "
+        "raise ValueError('no images')"
+    )
+    failed = subprocess.run([sys.executable, "-c", program, str(trained)], cwd=ROOT, capture_output=True, text=True)
+    assert "no images" in failed.stderr
+    assert names(trained) == before
+    assert not (trained / ".lock").exists()
+    assert (trained / "split.json").read_text() == "old split.json"
 
 
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
