@@ -241,9 +241,13 @@ def _with_hashes(value: Any) -> Any:
 
 
 def _check_kind(id: str, old: Any, new: Any) -> None:
-    """Raise UsageError for plain text in place of a number or a switch; expressions and references pass."""
+    """Raise UsageError for plain text in place of a number, switch or component; expressions and references pass."""
     if not isinstance(new, str) or new.startswith(MARKS):
         return
+    if isinstance(old, Mapping):
+        parts = ", ".join(f"--{id}#{key}" for key in old if key not in COMPONENT_KEYS)
+        hint = f"set a part ({parts})" if parts else "change it in a file (--overlay)"
+        raise UsageError(f"{id} is a component ({old.get('_target_', 'keys')}), got {new!r}; {hint}")
     if isinstance(old, bool):
         raise UsageError(f"{id} is a switch (now {old}), got {new!r}; give true or false")
     if isinstance(old, (int, float)):

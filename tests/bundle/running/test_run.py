@@ -136,6 +136,10 @@ def test_arguments_that_a_component_accepts_may_be_added(words: list[str], at: i
         (["--train#handlers#0#nane", "x"], "monai.handlers.StatsHandler takes no argument 'nane'; did you mean 'name'"),
         (["--max_epochs", "three"], "max_epochs is a number (now 400), got 'three'; give a number"),
         (["--shuffle", "maybe"], "shuffle is a switch (now True), got 'maybe'; give true or false"),
+        (
+            ["--network_def", "x.pt"],
+            "network_def is a component (torch.nn.Linear), got 'x.pt'; set a part (--network_def#",
+        ),
     ],
 )
 def test_what_the_config_does_not_know_is_refused_before_anything_runs(
