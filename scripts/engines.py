@@ -182,18 +182,3 @@ def data_files(engine: Engine) -> tuple[list[str], list[str]]:
     images = [item[CommonKeys.IMAGE] for item in items if isinstance(item.get(CommonKeys.IMAGE), str)]
     texts = [value for item in items for value in item.values() if isinstance(value, str)]
     return images, list(dict.fromkeys(str(split_address(text)[0]) for text in texts))
-
-
-def raise_after_last(engine: Engine, owner: object, error: BaseException) -> None:
-    """Raise an engine's error from the last handler of EXCEPTION_RAISED. Call in each such handler, after cleaning up.
-
-    ignite leaves raising to the handlers. A handler that raises keeps later handlers from cleaning up.
-
-    Args:
-        engine: the engine.
-        owner: object whose method is the calling handler.
-        error: of the engine.
-    """
-    handlers = engine._event_handlers[Events.EXCEPTION_RAISED]  # ignite has no public list of handlers
-    if getattr(handlers[-1][0], "__self__", None) is owner:
-        raise error

@@ -10,10 +10,10 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
-from ..engines import raise_after_last
 from ..io.files import identities, refuse_overwriting
 from ..io.locks import FolderLock
 from ..io.names import ResultNames, split_address
+from .interruption import at_error
 
 FIGURES = ("curves.png", "panel.png", "threshold_curves.png", "object_iou.png")
 TABLES = (
@@ -62,7 +62,7 @@ class GuardFolder:
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._start)
             engine.add_event_handler(Events.COMPLETED, self._lock.release)
-            engine.add_event_handler(Events.EXCEPTION_RAISED, self._give_up)
+            at_error(engine, lambda *_: self._lock.release())
 
     def _start(self, _: Engine) -> None:
         self._lock.acquire()
@@ -80,7 +80,3 @@ class GuardFolder:
             with suppress(ValueError):  # two images with one name
                 files.append(self.folder / "panels" / f"{names.of(image)}.png")
         return files
-
-    def _give_up(self, engine: Engine, error: BaseException) -> None:
-        self._lock.release()
-        raise_after_last(engine, self, error)

@@ -15,13 +15,14 @@ from monai.utils import string_list_all_gather
 
 from ..data.annotation import annotated_pixels
 from ..data.items import source_of
-from ..engines import engine_items, raise_after_last
+from ..engines import engine_items
 from ..io.arrays import as_array
 from ..io.files import write_csv, write_json
 from ..io.names import shown
 from ..io.tables import GrowingCSV
 from ..metrics.images import measure_once
 from ..metrics.pixels import dice_per_class, image_confusion, iou_per_class, nan_mean, pixel_error
+from .interruption import at_error
 
 AVERAGING = (
     "mean: of the values of the images, leaving out those where a class is in neither prediction nor truth; "
@@ -123,12 +124,11 @@ class ImageReport(ABC):
         evaluator.add_event_handler(Events.STARTED, self._reset)
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         evaluator.add_event_handler(Events.COMPLETED, self._finish)
-        evaluator.add_event_handler(Events.EXCEPTION_RAISED, self._give_up)
+        at_error(evaluator, self._give_up)
 
-    def _give_up(self, evaluator: Engine, error: BaseException) -> None:
+    def _give_up(self, *_: object) -> None:
         if self._rows is not None:
             self._rows.close()
-        raise_after_last(evaluator, self, error)
 
     def _reset(self, _: Engine) -> None:
         self._found = []

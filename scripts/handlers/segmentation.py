@@ -19,7 +19,7 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
 from ..data.items import source_of, spacing_of
-from ..engines import FolderEvaluator, concerns_all_images, data_files, engine_items, raise_after_last
+from ..engines import FolderEvaluator, concerns_all_images, data_files, engine_items
 from ..io.arrays import as_array
 from ..io.files import FolderError, write_csv
 from ..io.locks import FolderLock
@@ -28,6 +28,7 @@ from ..io.results import ResultFolder
 from ..io.writer import SegmentationStore
 from ..metrics.shapes import ObjectsCSV, object_table
 from ..plot.overlays import class_key, overlay_image, save_image
+from .interruption import at_error
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ class SegmentationSaver:
         evaluator.add_event_handler(Events.STARTED, self._start)
         evaluator.add_event_handler(IterationEvents.MODEL_COMPLETED, self._save)  # FolderEvaluator catches errors there
         evaluator.add_event_handler(Events.COMPLETED, self._finish)
-        evaluator.add_event_handler(Events.EXCEPTION_RAISED, self._give_up)
+        at_error(evaluator, self._give_up)
 
     def _start(self, evaluator: Engine) -> None:
         self._cleanup = ExitStack()  # runs its callbacks in reverse order
@@ -292,7 +293,6 @@ class SegmentationSaver:
             self._table.close(self._folder.order() if self.skip_finished else [])
         self._cleanup.close()
 
-    def _give_up(self, evaluator: Engine, error: BaseException) -> None:
+    def _give_up(self, *_: object) -> None:
         """Remove unfinished files when the run stops (Ctrl-C, a full disk). Complete results stay."""
         self._cleanup.close()
-        raise_after_last(evaluator, self, error)
