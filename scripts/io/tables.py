@@ -115,11 +115,11 @@ def _csv(rows: Iterable[Sequence[Any]]) -> str:
 
 def _append_whole(path: Path, text: str) -> None:
     """Append text to an existing file, wholly or not at all."""
-    with path.open("r+b") as file:
-        before = file.seek(0, os.SEEK_END)
+    with path.open("r+b", buffering=0) as file:  # a buffer would be written at the end, after the cut
+        before, left = file.seek(0, os.SEEK_END), memoryview(text.encode())
         try:
-            file.write(text.encode())
-            file.flush()
+            while left:
+                left = left[file.write(left) :]
         except BaseException:
             with suppress(OSError):
                 os.ftruncate(file.fileno(), before)
