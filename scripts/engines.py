@@ -9,7 +9,7 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.utils import CommonKeys, ensure_tuple
 
-from .data.items import describe_failure
+from .data.items import describe_failure, paths_in
 from .io.files import concerns_all_files
 from .io.names import shown, split_address
 
@@ -170,7 +170,8 @@ def data_files(engine: Engine) -> tuple[list[str], list[str]]:
     """List the images of an engine's data set, and all its files.
 
     Returns:
-        addresses of the images; paths of images, labels and other files. Empty if the data set is no list of items.
+        addresses of the images, of the first channel if the channels are files; paths of images, labels and other
+        files. Empty if the data set is no list of items.
 
     Example:
         >>> from ignite.engine import Engine
@@ -179,6 +180,6 @@ def data_files(engine: Engine) -> tuple[list[str], list[str]]:
     """
     data = getattr(getattr(getattr(engine, "data_loader", None), "dataset", None), "data", None)
     items = [item for item in data if isinstance(item, Mapping)] if isinstance(data, Sequence) else []
-    images = [item[CommonKeys.IMAGE] for item in items if isinstance(item.get(CommonKeys.IMAGE), str)]
-    texts = [value for item in items for value in item.values() if isinstance(value, str)]
-    return images, list(dict.fromkeys(str(split_address(text)[0]) for text in texts))
+    channels = [list(paths_in([item.get(CommonKeys.IMAGE)])) for item in items]
+    files = [str(split_address(path)[0]) for item in items for path in paths_in(item.values())]
+    return [paths[0] for paths in channels if paths], list(dict.fromkeys(files))

@@ -91,11 +91,11 @@ def content_of_files(items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         {'a.png': 'ce113ccb', 'b.png': 'ce113ccb'}
     """
     known: dict[Path, int] = {}
-    images = [os.path.abspath(next(_paths([item["image"]]), "")) for item in items]
+    images = [os.path.abspath(next(paths_in([item["image"]]), "")) for item in items]
     folder = os.path.commonpath([os.path.dirname(image) for image in images]) if images else ""
     found: dict[str, str] = {}
     for image, item in zip(images, items, strict=True):
-        files = [split_address(path)[0] for path in _paths(item.values())]
+        files = [split_address(path)[0] for path in paths_in(item.values())]
         for file in files:
             if file not in known:
                 known[file] = _checksum(file)
@@ -104,11 +104,16 @@ def content_of_files(items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _paths(values: Iterable[Any]) -> Iterator[str]:
-    """List the paths among values, also in lists (channels)."""
+def paths_in(values: Iterable[Any]) -> Iterator[str]:
+    """List the paths among values, also in lists. A list holds the channels of an image; results have the first's name.
+
+    Example:
+        >>> list(paths_in(["a.png", ["b_0000.png", "b_0001.png"], 3]))
+        ['a.png', 'b_0000.png', 'b_0001.png']
+    """
     for value in values:
         if isinstance(value, (list, tuple)):
-            yield from _paths(value)
+            yield from paths_in(value)
         elif isinstance(value, (str, PurePath)):
             yield str(value)
 

@@ -10,6 +10,7 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
+from ..data.items import paths_in
 from ..io.files import identities, refuse_overwriting
 from ..io.locks import FolderLock
 from ..io.names import ResultNames, split_address
@@ -66,15 +67,15 @@ class GuardFolder:
 
     def _start(self, _: Engine) -> None:
         self._lock.acquire()
-        values = [value for item in self.items for value in item.values() if isinstance(value, str)]
-        sources = dict.fromkeys(split_address(value)[0] for value in values)
+        sources = dict.fromkeys(split_address(path)[0] for item in self.items for path in paths_in(item.values()))
         results = [self.folder / name for name in (*FIGURES, *TABLES)]
         if self.panels:
             results += self._panels()
         refuse_overwriting(results, identities(sources), f"set {self.key} to another folder")
 
     def _panels(self) -> list[Path]:
-        images = [item["image"] for item in self.items if isinstance(item.get("image"), str)]
+        channels = [list(paths_in([item.get("image")])) for item in self.items]
+        images = [paths[0] for paths in channels if paths]
         names, files = ResultNames(images), []
         for image in images:
             with suppress(ValueError):  # two images with one name

@@ -18,7 +18,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
-from ..data.items import source_of, spacing_of
+from ..data.items import paths_in, source_of, spacing_of
 from ..engines import FolderEvaluator, concerns_all_images, data_files, engine_items
 from ..io.arrays import as_array
 from ..io.files import FolderError, write_csv
@@ -177,12 +177,12 @@ class SegmentationSaver:
         """List the images to be segmented: with `skip_finished` those without complete results, else all.
 
         Args:
-            items: list of images for the data set, {"image": address}.
+            items: list of images for the data set, {"image": address}, or a list of the addresses of the channels.
 
         Raises:
             ValueError: the results are of other settings.
         """
-        self._listed = [str(item["image"]) for item in items]
+        self._listed = [_first_file(item) for item in items]
         if not self.skip_finished:
             return list(items)
         folder = self._folder_of(self._listed)[0]
@@ -191,7 +191,7 @@ class SegmentationSaver:
             "skip_finished: %d of %d images are finished in %s, %d are left",
             *(len(finished), images, shown(self.output_dir), images - len(finished)),
         )
-        return [item for item in items if split_address(item["image"])[0] not in finished]
+        return [item for item in items if split_address(_first_file(item))[0] not in finished]
 
     def _folder_of(self, images: Sequence[str]) -> tuple[ResultFolder, SegmentationStore]:
         store = SegmentationStore(self.output_dir, self.kinds, self.class_values, self.tiff_axes, images)
@@ -296,3 +296,8 @@ class SegmentationSaver:
     def _give_up(self, *_: object) -> None:
         """Remove unfinished files when the run stops (Ctrl-C, a full disk). Complete results stay."""
         self._cleanup.close()
+
+
+def _first_file(item: Mapping[str, Any]) -> str:
+    """Return the address that names the results of an image: of the first channel, if the channels are files."""
+    return next(paths_in([item["image"]]))

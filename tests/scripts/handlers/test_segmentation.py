@@ -590,3 +590,16 @@ def test_closing_lets_the_current_job_finish() -> None:
     threading.Timer(0.05, go.set).start()
     background.close()
     assert done == [True]
+
+
+def test_files_with_the_channels_of_an_image_are_sources(tmp_path: Path) -> None:
+    channels = [tmp_path / "classes" / f"a_000{k}.png" for k in range(2)]
+    channels[0].parent.mkdir()
+    for path in channels:
+        Image.fromarray(PLANE).save(path)
+    items = [{"image": [str(path) for path in channels]}]
+    assert SegmentationSaver(tmp_path / "out", skip_finished=True).unfinished(items) == items
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match="would replace its source"):
+        segment([items[0]["image"]], tmp_path)
+    assert files(tmp_path) == before
