@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from monai.data import DataLoader
 from monai.data.utils import worker_init_fn
-from monai.transforms import Randomizable
+from monai.transforms import Randomizable, Transform
 from torch.utils.data.distributed import DistributedSampler
 
 from .datasets import ThreadCacheDataset
 
 SEEDS = 2**32  # numpy's seeds are below
+ODD = 0x9E3779B1  # large, so that neighbouring seeds of tiles and parts do not meet
 
 
 class Drawn(int):
@@ -124,10 +125,29 @@ class TileDataset(ThreadCacheDataset):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, Drawn):
-            if isinstance(self.transform, Randomizable):
-                self.transform.set_random_state(seed=index.seed)
+            if self._randomizable is None:
+                self._randomizable = list(_parts_with_state(self.transform))
+            for k, part in enumerate(self._randomizable):
+                part.R.seed((index.seed + k * ODD) % SEEDS)  # 100 times faster than a new state by `set_random_state`
             seed_everything(index.seed)
         return super().__getitem__(index)
+
+    _randomizable: list[Randomizable] | None = None  # parts of the transform with random numbers
+
+
+def _parts_with_state(part: Any, seen: set[int] | None = None) -> Iterator[Randomizable]:
+    """List the parts of a transform that have random numbers of their own, always in the same order."""
+    seen = set() if seen is None else seen
+    if id(part) in seen:
+        return
+    seen.add(id(part))
+    if isinstance(part, Randomizable):
+        yield part
+    inner = part if isinstance(part, (list, tuple)) else ()
+    if isinstance(part, (dict, Transform, Randomizable)):
+        inner = tuple((part if isinstance(part, dict) else vars(part)).values())
+    for value in inner:
+        yield from _parts_with_state(value, seen)
 
 
 class TileLoader(DataLoader):
@@ -155,7 +175,12 @@ def _start_worker(number: int) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's, numpy's and torch's global random numbers, on all devices.
+    """Seed Python's, numpy's and torch's global random numbers, also of a GPU in use.
+
+    `torch.manual_seed` would take 0.2 ms, because it asks for devices of all kinds.
+
+    Args:
+        seed: 0 to 2**32 - 1.
 
     Example:
         >>> seed_everything(7)
@@ -165,5 +190,7 @@ def seed_everything(seed: int) -> None:
         True
     """
     random.seed(seed)
-    np.random.seed(seed % SEEDS)  # noqa: NPY002  # transforms of others use the global numbers
-    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  # transforms of others use the global numbers
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(seed)
