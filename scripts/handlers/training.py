@@ -229,9 +229,10 @@ class WarmupCosineSchedule(_WarmupCosineSchedule):
 
 
 class EndProcesses:
-    """End the worker processes of a trainer's data loader when the training is over, also after an error.
+    """End the worker processes of a trainer's data loader when the training is over, also after an error or a signal.
 
-    Otherwise Python's garbage collector ends them later and waits five seconds for each.
+    The workers ignore signals, see `scripts.data.TileLoader`. The trace of an error keeps the loader's iterator, and
+    Python would wait for the workers for ever at the end of the program.
     """
 
     def attach(self, trainer: Trainer) -> None:
@@ -240,6 +241,9 @@ class EndProcesses:
         at_error(trainer, self)
 
     def __call__(self, trainer: Trainer, error: BaseException | None = None) -> None:
-        """Drop the loader's iterator and worker processes. A further epoch would start new processes."""
+        """End the loader's worker processes, and drop its iterator. A further epoch would start new processes."""
         if isinstance(trainer.data_loader, DataLoader):
-            trainer.data_loader._iterator = None  # not public in torch
+            iterator: Any = trainer.data_loader._iterator  # not public in torch
+            if hasattr(iterator, "_shutdown_workers"):  # with worker processes
+                iterator._shutdown_workers()
+            trainer.data_loader._iterator = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.process
+import signal
 import threading
 import time
 from pathlib import Path
@@ -18,6 +20,8 @@ from monai.transforms import Compose, EnsureChannelFirstd, Lambda, Lambdad, Load
 from PIL import Image
 
 from scripts.data.datasets import ReadAheadLoader, ThreadCacheDataset, TolerantDataset, processes_for
+from scripts.data.tiles import TileLoader
+from scripts.handlers.interruption import Interrupted
 from scripts.handlers.training import EndProcesses
 from scripts.io.reader import PlaneReader
 
@@ -130,6 +134,25 @@ def test_processes_of_a_training_are_gone_when_it_is_over():
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: started.update(multiprocessing.active_children()))
     trainer.run()
     (process,) = started - before
+    assert not process.is_alive()
+
+
+def test_processes_of_a_training_are_gone_after_an_error_although_they_ignore_signals():
+    before = set(multiprocessing.active_children())
+    loader = TileLoader(Dataset(list(range(4))), batch_size=2, num_workers=1, persistent_workers=True)
+    trainer = Trainer(torch.device("cpu"), 2, loader, iteration_update=lambda _, batch: batch.tolist())
+    started: set[multiprocessing.process.BaseProcess] = set()
+
+    def fail() -> None:
+        started.update(set(multiprocessing.active_children()) - before)
+        raise Interrupted(signal.SIGTERM)
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, fail)
+    EndProcesses().attach(trainer)
+    with pytest.raises(Interrupted) as kept:  # the trace keeps the loader's iterator
+        trainer.run()
+    (process,) = started
+    assert kept
     assert not process.is_alive()
 
 
