@@ -12,9 +12,9 @@ Installed, the package has the name `original_unet`. Beside the configurations o
 
 Example:
     >>> from original_unet import RonnebergerUNet, Segmenter
-    >>> result = Segmenter()(np.zeros((60, 80)))
-    >>> result.classes.shape, len(result.objects["label"])
-    ((60, 80), 1)
+    >>> result = Segmenter()(np.eye(60, 80))
+    >>> result.classes.shape, result.instances.dtype
+    ((60, 80), dtype('int32'))
     >>> sum(parameter.numel() for parameter in RonnebergerUNet().parameters())
     31030658
 

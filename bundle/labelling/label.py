@@ -93,12 +93,13 @@ def label(
     check_options(configs["inference"], source)
     images, notes = check_images(folder, settings_of(configs["inference"], source).in_channels)
     _check_port(host, port)
-    try:
-        lock = FolderLock(_absolute(app), "app").acquire()  # the server keeps it, since the process stays the same
+    work = folder.with_name(f"{folder.name}_labels") if labels is None else _absolute(labels)
+    try:  # the server keeps the locks, since the process stays the same
+        locks = [FolderLock(_absolute(app), "app").acquire()]
+        notes += prepare_studies(work, folder, images)
+        locks.append(FolderLock(work, "labels").acquire())
     except FolderInUseError as error:
         raise UsageError(str(error)) from error
-    work = folder.with_name(f"{folder.name}_labels") if labels is None else _absolute(labels)
-    notes += prepare_studies(work, folder, images)
     app_folder = prepare_app(_absolute(app), python, {"model": NAME, **access})
     served = prepare_bundle(app_folder, configs, source, overwrite)
 
@@ -111,7 +112,8 @@ def label(
         print(f"token: {access['token']} (3D Slicer, QuPath: the password, with any user name)")
     environment = server_environment(app_folder)
     if prepare_only:
-        lock.release()
+        for lock in locks:
+            lock.release()
         names = [f"{name}={shlex.quote(value)}" for name, value in environment.items() if os.environ.get(name) != value]
         print(f"start it in {app_folder / 'work'} by\n  {' '.join(names)} {shlex.join(command)}")
         return

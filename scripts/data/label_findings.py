@@ -60,7 +60,8 @@ def findings(facts: Sequence[LabelFacts], meaning: Meaning) -> list[Finding]:
     """
     found: list[Finding] = []
     rest = list(facts)
-    for rule in (_lossy, _grey):  # these labels need no further judgement
+    pictures = () if meaning.kind == "classes" else (_grey,)  # maps of many classes; other values are refused as such
+    for rule in (_lossy, *pictures):  # these labels need no further judgement
         finding, explained = rule(rest)
         found += [finding] if finding else []
         rest = [one for one in rest if one.name not in explained]

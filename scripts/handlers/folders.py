@@ -50,9 +50,9 @@ class TrainingFolders:
 
     Example:
         >>> from pathlib import Path
-        >>> folders = TrainingFolders("models", "output")
+        >>> folders = TrainingFolders("output/cells", "output/cells")
         >>> folders.prepare()
-        >>> Path("models/.lock").is_file()
+        >>> Path("output/cells/.lock").is_file()
         True
         >>> folders.release()
     """

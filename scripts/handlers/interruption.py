@@ -147,4 +147,5 @@ class Interruption:
 
     def _restore(self, *_: Any) -> None:
         while self._before:
-            signal.signal(*self._before.popitem())
+            number, before = self._before.popitem()
+            signal.signal(number, signal.SIG_DFL if before is None else before)  # None: set by a program in C

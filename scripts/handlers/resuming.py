@@ -226,8 +226,9 @@ class ResumeTraining:
         differing = _differing(record.get("settings", {}), now.get("settings", {}))
         self._compare_objects(saved, record)
         length, own = saved["trainer"].get("epoch_length"), trainer.state.epoch_length
-        for part in PARTS if record and now else ():
-            self._compare_images(part, record[part], now[part], trainer)
+        for part in PARTS:
+            if part in record and part in now:
+                self._compare_images(part, record[part], now[part], trainer)
         if length != own:
             keys = [text for text in differing if text.startswith(("batch_size", "tiles_per_epoch"))]
             raise ValueError(

@@ -133,6 +133,8 @@ class SegmentationSaver:
     _store: SegmentationStore
     _folder: ResultFolder
     _background: Background
+    _finished: Mapping[Path, str]  # images of an earlier run that stay
+    _begun: bool  # whether the record of this run has replaced an earlier one
 
     def __init__(
         self,
@@ -216,9 +218,12 @@ class SegmentationSaver:
         self._folder.check([*files, *(split_address(image)[0] for image in images)])
         finished = self._folder.finished() if self.skip_finished else {}
         idist.barrier()  # all processes have read the record
-        if first:
-            self._folder.begin(finished)
-            self._write_classes()
+        self._finished = finished
+        self._begun = False
+        if idist.get_world_size() > 1:  # the others append to the record
+            if first:
+                self._begin()
+            self._begun = True
         idist.barrier()
         self._table = None
         if self.objects:
@@ -226,6 +231,12 @@ class SegmentationSaver:
             self._cleanup.callback(self._table.discard)
         self._background = Background()
         self._cleanup.callback(self._background.close)
+
+    def _begin(self) -> None:
+        """Replace the record of an earlier run, before the first result: images that all fail replace nothing."""
+        self._folder.begin(self._finished)
+        self._write_classes()
+        self._begun = True
 
     def _save(self, evaluator: Engine) -> None:
         for item in engine_items(evaluator):
@@ -257,6 +268,8 @@ class SegmentationSaver:
     def _write(self, results: ImageResults) -> None:
         if not self.output_dir.is_dir():
             raise FolderError(f"the folder {shown(self.output_dir)} has vanished during the run")
+        if not self._begun:
+            self._begin()
         image, maps = results.image, results.maps
         for kind, result in maps.items():
             self._store.add(kind, results.source, result)
@@ -289,7 +302,7 @@ class SegmentationSaver:
             if concerns_all_images(error) or not isinstance(evaluator, FolderEvaluator):
                 raise
             evaluator.note_failure(str(getattr(error, "filename", None) or self.output_dir), error)
-        if self._table is not None:
+        if self._table is not None and self._begun:
             self._table.close(self._folder.order() if self.skip_finished else [])
         self._cleanup.close()
 

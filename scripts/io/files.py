@@ -304,7 +304,11 @@ def sha256_of(path: str | Path) -> str:
         >>> sha256_of("empty")[:12]
         'e3b0c44298fc'
     """
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def six_digits(value: float) -> float:

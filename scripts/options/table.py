@@ -4,7 +4,7 @@ How do I add a key to a configuration?
 
 1. Write the key in `configs/`, with its default and a comment.
 2. Add a row to a group below: type and range (see `kinds`), a line of help, workflows, unit, other names in use.
-3. `python -m bundle.publishing.settings_page` writes the page `docs/settings.md`. `python -m bundle verify` names keys
+3. `python -m bundle.publishing.settings_page` writes the page of all settings. `python -m bundle verify` names keys
    without a row, rows without a key, and an old page.
 
 The row does the rest: both commands check and convert values, `--help` and the page list the key, and messages after

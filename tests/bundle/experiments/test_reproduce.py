@@ -49,7 +49,7 @@ def begun(tiny_dataset, tmp_path_factory):  # noqa: F811
 def interrupted(begun, tiny_dataset):  # noqa: F811
     """The results folder after the command. The second evaluation failed, then the same command ran again."""
     folder, _ = begun
-    failing = {**TINY.evaluations, "mean of 8 views": Evaluation({"orientations": 3})}
+    failing = {**TINY.evaluations, "mean of 8 views": Evaluation({"validate#inferer#orientations": 3})}
     with pytest.raises(RunError, match="orientations must be one of"):
         reproduce_one(replace(TINY, evaluations=failing), folder, settings(tiny_dataset), FACTS)
     assert not (folder / "results.json").exists()

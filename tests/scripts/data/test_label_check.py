@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from scripts.data.label_check import check_labels
+from scripts.data.label_facts import label_facts
+from scripts.data.label_findings import Meaning, findings
 from scripts.transforms import InstanceLabelsd
 
 NAMES = ["background", "cell"]
@@ -257,3 +259,9 @@ def test_a_label_that_is_mirrored_in_space_is_refused(turn, said, tmp_path):
         return
     with pytest.raises(ValueError, match=rf"label\.nii\.gz.*opposite.*{said}"):
         check_labels(*arguments)
+
+
+def test_maps_of_many_classes_in_many_pieces_are_no_pictures() -> None:
+    classes = np.kron(np.random.default_rng(0).integers(0, 19, (32, 32)), np.ones((4, 4), int))
+    assert findings([label_facts("a.png", classes)], Meaning("classes")) == []
+    assert [one.sure for one in findings([label_facts("a.png", classes)], Meaning("instances"))] == [True]

@@ -146,7 +146,7 @@ def test_a_list_or_a_stack_gives_its_name_to_the_data_set(name: str, dataset: st
     }
 
 
-@pytest.mark.parametrize("wrong", [0, -1, math.inf, math.nan, True, "auto", "4 nm"])
+@pytest.mark.parametrize("wrong", [0, -1, math.inf, math.nan, True, "4 nm"])
 def test_a_given_size_that_is_no_length_is_refused(wrong: Any):
     with pytest.raises(ValueError, match=r"pixel_size.*micrometres"):
         describe_training("data", [], pixel_size=wrong)

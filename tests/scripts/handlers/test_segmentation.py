@@ -603,3 +603,20 @@ def test_files_with_the_channels_of_an_image_are_sources(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="would replace its source"):
         segment([items[0]["image"]], tmp_path)
     assert files(tmp_path) == before
+
+
+class TooSmall(torch.nn.Module):
+    """No image fits."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise ValueError("the image is too small")
+
+
+def test_a_run_whose_images_all_fail_leaves_earlier_results_as_they_are(folder: Path, tmp_path: Path) -> None:
+    images, out = sorted(map(str, folder.iterdir())), tmp_path / "out"
+    segment(images, out, class_names=["background", "cell"])
+    before = files(out)
+    assert "objects.csv" in before
+    with pytest.raises(FolderErrors, match="all 4 images failed"):
+        segment(images, out, TooSmall(), engine=FolderEvaluator, class_names=["background", "cell"])
+    assert files(out) == before
