@@ -4,8 +4,8 @@ How do I add a key to a configuration?
 
 1. Write the key in `configs/`, with its default and a comment.
 2. Add a row to a group below: type and range (see `kinds`), a line of help, workflows, unit, other names in use.
-3. `python -m bundle.publishing.settings_page` writes the page of all settings. `python -m bundle verify` names keys
-   without a row, rows without a key, and an old page.
+3. Write the page of all settings anew, as the project's guide for contributors says. A check before publishing names
+   keys without a row, rows without a key, and an old page.
 
 The row does the rest: both commands check and convert values, `--help` and the page list the key, and messages after
 wrong names lead to the key. Components read the key as before, with `@NAME`. Parts of a configuration (components,
