@@ -214,7 +214,7 @@ def _find_weights(key: str, changes: dict[str, Any]) -> None:
         return
     path, option = Path(given), "--weights" if key == "ckpt_path" else f"--{key}"
     folder = path if path.is_dir() else path.parent
-    near = [str(other) for other in sorted(folder.glob("*.pt")) if other.name != "training_state.pt"]
+    near = [str(other) for other in sorted(folder.glob("*.pt")) if not other.name.startswith("training_state.")]
     hint = did_you_mean(near[:3]) or "; give a file of weights, such as model.pt"
     raise UsageError(f"{option} {path} is no file{hint}")
 

@@ -24,12 +24,14 @@ def continuing_later(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in FULL:
+    except (OSError, RuntimeError) as error:
+        system = error if isinstance(error, OSError) else error.__context__  # torch.save tells of a wrong length alone
+        number = getattr(system, "errno", None)
+        if number not in FULL:
             raise
         told = OSError(
-            f"{path} cannot be written: {FULL[error.errno]}. Earlier files are whole. Free some space, then continue "
-            "with --resume true"
+            f"{path} cannot be written: {FULL[number]}. Earlier files are whole. Free some space, then continue with "
+            "--resume true"
         )
-        told.errno = error.errno
+        told.errno = number
         raise told from error

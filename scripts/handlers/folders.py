@@ -93,9 +93,10 @@ class TrainingFolders:
                 self.release()
                 raise
             split = self.output / SPLIT
-            self._split = split.read_bytes() if split.is_file() and not self.resume else None
+            earlier = split.read_bytes() if split.is_file() else None
+            self._split = None if self.resume else earlier
             self._events = sorted(self.output.glob(EVENTS))
-            self._undo = weakref.finalize(self, _give_up, self.output / SPLIT, self._split, self.locks)
+            self._undo = weakref.finalize(self, _give_up, split, earlier, self.locks)
         if idist.get_world_size() > 1:
             idist.barrier()
         self._ready = True
@@ -123,10 +124,13 @@ class TrainingFolders:
 
 
 def _give_up(path: Path, split: bytes | None, locks: list[FolderLock]) -> None:
-    """Put back the split of the earlier training, and free the folders: the new training did not start."""
-    if split is not None:
-        with suppress(OSError), replacing(path) as temporary:
-            temporary.write_bytes(split)
+    """Put back the split as it was before, and free the folders: the new training did not start."""
+    with suppress(OSError):
+        if split is None:
+            path.unlink(missing_ok=True)
+        else:
+            with replacing(path) as temporary:
+                temporary.write_bytes(split)
     for lock in locks:
         lock.release()
 

@@ -317,8 +317,10 @@ def read_state(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
+        aside = sorted(path.parent.glob(f"{path.stem}.*{path.suffix}"))
+        earlier = f" Earlier trainings are kept there, such as {aside[-1].name}: rename to continue." if aside else ""
         raise FileNotFoundError(
-            f"resume: no training state at {path}. Start without --resume, or set model_dir to its folder"
+            f"resume: no training state at {path}.{earlier} Start without --resume, or set model_dir to its folder"
         )
     remedy = f"Start from the best weights instead (--finetune {path.with_name('model.pt')}), or put back a copy"
     try:

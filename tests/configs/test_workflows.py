@@ -18,6 +18,7 @@ from bundle.datasets.synthetic_em import synthetic_section
 from bundle.running.failures import explain
 from scripts.handlers.history import read_history
 from scripts.io.files import read_csv, sha256_of
+from scripts.settings import read_settings
 from tests.configs.conftest import CONFIGS, SMALL, settings, write_pairs
 
 
@@ -280,3 +281,13 @@ def test_images_are_never_replaced_by_their_results(tiny_dataset, segment, tmp_p
         segment(tmp_path / "segmented" / "classes")
     assert re.search(r"classes/00\.png.*output_dir", str(root_cause(refused.value)))
     assert {path.name: path.read_bytes() for path in (tmp_path / "segmented" / "classes").iterdir()} == before
+
+
+@pytest.mark.slow
+def test_tiles_fit_a_network_of_fewer_levels(tiny_dataset, tmp_path, run_bundle):
+    """92 pixels fit one pooling, but not four."""
+    run_bundle(
+        "train.yaml",
+        **settings(tiny_dataset, tmp_path, **{"network_def#features": [2, 4], "input_size": 92, "max_epochs": 1}),
+    )
+    assert read_settings(tmp_path / "models" / "model.pt").network["features"] == [2, 4]

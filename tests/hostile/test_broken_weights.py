@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,14 @@ def with_value(value: float, name: str = "scores.weight") -> bytes:
     return saved(state)
 
 
+RAN = Path(tempfile.mkdtemp()) / "ran"
+
+
 class Code:
     """Runs a command when unpickled."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, ...]]:
-        return eval, ("open('/tmp/original-unet-code-ran', 'w').close()",)
+        return eval, (f"open({str(RAN)!r}, 'w').close()",)
 
 
 WHOLE = saved(bright_cells())
@@ -78,7 +82,7 @@ def test_damaged_weights_are_refused_by_name(program: Program, images, tmp_path,
     outcome = program.run("bundle", "segment", images, *words)
     told(outcome, "mine.pt")
     assert not list((tmp_path / "out").rglob("*.tif"))
-    assert not Path("/tmp/original-unet-code-ran").exists()
+    assert not RAN.exists()
 
 
 @pytest.mark.parametrize("kind", ["nothing", "cut", "list", "tensor", "nan", "code_in_a_state"])

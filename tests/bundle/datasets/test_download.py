@@ -46,7 +46,7 @@ def test_a_plain_zip_file_is_unpacked(archive, tmp_path):
     assert (bring(str(archive), [], tmp_path / "work") / "set" / "a.txt").read_text() == "a" * 5000
 
 
-@pytest.mark.parametrize("name", ["../out.txt", "/tmp/out.txt", "a/../../out.txt", "C:\\out.txt", "..\\out.txt"])
+@pytest.mark.parametrize("name", ["../out.txt", "/elsewhere/out.txt", "a/../../out.txt", "C:\\out.txt", "..\\out.txt"])
 def test_a_member_outside_of_the_folder_is_refused(name, tmp_path):
     archive = tmp_path / "data.zip"
     with zipfile.ZipFile(archive, "w") as content:

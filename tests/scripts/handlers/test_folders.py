@@ -131,6 +131,14 @@ def test_a_training_that_fails_before_its_start_moves_nothing_and_restores_the_s
     assert (trained / "split.json").read_text() == "old split.json"
 
 
+def test_a_first_training_that_fails_before_its_start_leaves_no_split(tmp_path):
+    folders = TrainingFolders(tmp_path, tmp_path)
+    folders.prepare()
+    (tmp_path / "split.json").write_text("new")
+    del folders
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
 def test_the_folders_are_free_after_the_training_also_after_an_error(error, tmp_path):
     def step(*_: object) -> None:

@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from scripts.handlers.disk import continuing_later
 from scripts.handlers.interruption import Interrupted
 from scripts.handlers.resuming import SeedSteps, TrainingState, read_state
 from tests.scripts.handlers.scripted import bias, training
@@ -273,6 +274,19 @@ def test_a_save_on_a_full_disk_keeps_the_earlier_files_and_names_the_remedy(tmp_
         signal.signal(signal.SIGXFSZ, ignored)
         logging.disable(logging.NOTSET)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_weights_and_states_on_a_full_disk_end_with_file_and_remedy(small_disk):
+    """torch.save reports only a wrong length in the file."""
+    path, told = small_disk / "state.pt", r"state\.pt cannot be written: the disk is full.*--resume true"
+    with pytest.raises(OSError, match=told), continuing_later(path), path.open("wb") as file:
+        torch.save({"a": torch.zeros(200_000)}, file)
+
+
+def test_a_resumed_training_whose_state_was_moved_aside_is_told_its_name(tmp_path):
+    (tmp_path / "training_state.2.pt").touch()
+    with pytest.raises(FileNotFoundError, match=r"no training state at .*training_state\.2\.pt"):
+        read_state(tmp_path / "training_state.pt")
 
 
 def test_each_step_has_random_numbers_of_its_own_again_when_repeated():

@@ -521,18 +521,6 @@ def test_a_second_run_of_one_evaluator_gives_the_same_names(tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "out" / "classes").iterdir()] == ["t.png"]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path):
-    """A file system of 300 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 def test_a_full_disk_stops_the_run_and_keeps_the_images_before(small_disk: Path, folder: Path, tmp_path: Path) -> None:
     for k in range(IMAGES, 60):
         shutil.copy(folder / "0.png", folder / f"{k:02d}.png")
