@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,11 @@ from .tiff import TiffPlanes
 
 def _open_image(path: Path, tiff_axes: str | None = None, as_label: bool = False) -> ImageFile:
     """Choose the reader of a file's format. Pipes, sockets and devices, which could block for ever, are refused."""
+    if not path.exists():
+        target = f": it is a link to {shown(os.readlink(path))}" if path.is_symlink() else ""
+        raise FileNotFoundError(f"{shown(path)} does not exist{target}; check the path")
     if not path.is_file():
-        raise FileNotFoundError(f"{shown(path)} does not exist or is not a regular file; check the path")
+        raise FileNotFoundError(f"{shown(path)} is a folder, pipe or device; expected a file: take it out")
     suffix = image_suffix(path)
     if suffix in TIFF_SUFFIXES:
         return TiffPlanes(path, tiff_axes, as_label)

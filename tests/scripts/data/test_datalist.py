@@ -397,7 +397,7 @@ def test_pipes_and_folders_with_names_of_images_do_not_block_and_other_kinds_are
     for name in ("a.xml", "b.xml", "c.TXT", ".hidden"):
         (tmp_path / name).write_text("")
     assert names(find_images(tmp_path)) == ["a.png", "pipe.png"]
-    assert "pipe.png does not exist or is not a regular file" in caplog.text
+    assert "pipe.png is a folder, pipe or device" in caplog.text
     assert "4 files of other kinds were passed over: 2 .xml, 1 .txt, 1 without ending" in caplog.text
     with pytest.raises(FileNotFoundError, match=r"pipe\.png"):
         PlaneReader().get_data([str(tmp_path / "pipe.png")])
