@@ -18,8 +18,8 @@ from .text_headers import StoredPixels, check_checksum, stored_pixels
 # number types without images in ITK's Python package: ITK converts them to short or double
 _WIDER = {"char": "SS", "long": "D", "unsigned_long": "D", "long_long": "D", "unsigned_long_long": "D"}
 _RATIOS = {"raw": 1.0, "zlib": DEFLATE}
+_BITS_AND_SAMPLES = ("0028|0100", "0028|0002")  # tags of DICOM: bits of a sample in the file, samples of a pixel
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")  # transfer syntaxes of DICOM
-_WIDENED = 64.0  # ITK gives 1-bit pixels of DICOM as up to 64 bit
 
 
 class ItkFile(ImageFile):
@@ -73,11 +73,13 @@ class ItkFile(ImageFile):
         spacing = [float(self.io.GetSpacing(axis)) for axis in range(rank)]
         if rank not in (2, 3):
             raise ImageFileError(f"{self.path} has {rank} dimensions {sizes}; expected 2 or 3. Split the file")
-        if self.stored is None:
-            in_file, ratio = self.path.stat().st_size, _dicom_ratio(self.path)
-        else:
-            in_file, ratio = self.stored.size, _RATIOS.get(self.stored.encoding, math.inf)
-        check_stored(self.path, sizes, self._stored_bytes, in_file, ratio)
+        if self.stored is not None:
+            ratio = _RATIOS.get(self.stored.encoding, math.inf)
+            check_stored(self.path, sizes, self._stored_bytes, self.stored.size, ratio)
+        elif _is_plain_dicom(self.path):  # ITK would fill missing rows with whatever the memory holds
+            tags = self.io.GetMetaDataDictionary()
+            bits = [int(tags[tag]) for tag in _BITS_AND_SAMPLES if tags.HasKey(tag)]
+            check_stored(self.path, sizes, math.prod((*sizes, *bits)) / 8, self.path.stat().st_size)
         x, y, z = (*sizes, 1)[:3]
         unit = "pixel" if set(spacing) == {1.0} else "mm"
         distance = spacing[2] if rank == 3 else 1.0
@@ -117,11 +119,11 @@ class ItkFile(ImageFile):
         return self._volume[index]
 
 
-def _dicom_ratio(path: Path) -> float:
-    """The largest ratio of declared to stored bytes, from the transfer syntax of a DICOM file."""
+def _is_plain_dicom(path: Path) -> bool:
+    """Whether a DICOM file stores pixels without compression, by its transfer syntax."""
     with path.open("rb") as file:
         match = re.search(rb"\x02\x00\x10\x00UI..([0-9.]+)", file.read(2**12), re.DOTALL)
-    return _WIDENED if match and match[1].decode("ascii") in _UNCOMPRESSED else math.inf
+    return match is not None and match[1].decode("ascii") in _UNCOMPRESSED
 
 
 class ItkResult(ResultFile):

@@ -7,8 +7,10 @@ from pathlib import Path
 import itk
 import nibabel
 import numpy as np
+import pydicom
 import tifffile
 from PIL import Image
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from scripts.io.reader import PlaneReader
 
@@ -47,3 +49,21 @@ def labels(value: int = 1) -> np.ndarray:
     array = np.zeros((H, W), int)
     array[1, 2] = value
     return array
+
+
+def save_dicom(path: Path, rows_first: np.ndarray) -> None:
+    """A minimal secondary capture with a single frame."""
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    data = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.Modality, data.PatientName = "OT", "Nobody^Known"
+    data.Rows, data.Columns = rows_first.shape
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 0
+    data.BitsAllocated = data.BitsStored = 8 * rows_first.itemsize
+    data.HighBit = data.BitsStored - 1
+    data.PixelSpacing = [0.3, 0.2]
+    data.PixelData = rows_first.tobytes() + b"\0" * (rows_first.nbytes % 2)
+    data.save_as(path, enforce_file_format=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import itk
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import tifffile
 from PIL import Image
@@ -20,7 +21,7 @@ from PIL import Image
 from scripts.io.image_file import ImageFileError
 from scripts.io.memory import available_memory
 from scripts.io.reader import read_header
-from tests.scripts.io.made import numbered, read
+from tests.scripts.io.made import numbered, read, save_dicom
 
 PIXELS = numbered(40, 50)
 MHA = "NDims = 2\nBinaryData = True\nBinaryDataByteOrderMSB = False\nElementType = MET_UCHAR\n"
@@ -89,6 +90,13 @@ def bmp(path: Path) -> None:
     path.write_bytes(content)
 
 
+def dicom(path: Path) -> None:
+    save_dicom(path, PIXELS)
+    dataset = pydicom.dcmread(path)
+    dataset.Rows = 80
+    dataset.save_as(path)
+
+
 TOO_SMALL: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a.mha": ("200,000 x 200,000", mha),
     "packed.mha": ("200,000 x 200,000", packed_mha),
@@ -102,6 +110,7 @@ TOO_SMALL: dict[str, tuple[str, Callable[[Path], None]]] = {
     "tile.tif": ("200,000 x 200,000", patched(TileWidth=200_000, TileLength=200_000)),
     "a.png": ("100,000 x 100,000", png),
     "a.bmp": ("3,000,000 x 2,000,000", bmp),
+    "a.dcm": ("50 x 80", dicom),
 }
 
 

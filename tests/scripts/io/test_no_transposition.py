@@ -8,18 +8,17 @@ from pathlib import Path
 import itk
 import nibabel
 import numpy as np
-import pydicom
 import pytest
 import tifffile
 import torch
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from PIL import Image
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from scripts.data.datalist import find_images
 from scripts.inferers.overlap_tile import OverlapTileInferer
 from scripts.io.reader import PlaneReader
 from scripts.io.writer import SegmentationStore
+from tests.scripts.io.made import save_dicom
 
 ROWS, COLUMNS, PLANES = 5, 9, 3
 infer = OverlapTileInferer(depth=1, padding="same", margin=2, tile_size=8)  # several tiles even here
@@ -53,24 +52,6 @@ def save_itk(path: Path, rows_first: np.ndarray) -> None:
     turn[:2, :2] = [[0.6, -0.8], [0.8, 0.6]]
     image.SetDirection(itk.matrix_from_array(turn))
     itk.imwrite(image, str(path))
-
-
-def save_dicom(path: Path, rows_first: np.ndarray) -> None:
-    """A minimal secondary capture with a single frame."""
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    data = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    data.Modality, data.PatientName = "OT", "Nobody^Known"
-    data.Rows, data.Columns = rows_first.shape
-    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 0
-    data.BitsAllocated = data.BitsStored = 8 * rows_first.itemsize
-    data.HighBit = data.BitsStored - 1
-    data.PixelSpacing = [0.3, 0.2]
-    data.PixelData = rows_first.tobytes() + b"\0" * (rows_first.nbytes % 2)
-    data.save_as(path, enforce_file_format=True)
 
 
 def save_pillow(path: Path, array: np.ndarray) -> None:
