@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -114,18 +115,19 @@ def cause_of(error: BaseException) -> BaseException:
 def explain_failures() -> None:
     """End this Python process, if a workflow fails, with one message on standard error instead of the trace.
 
-    The first step of every `run` in the configurations. With the environment variable MONAI_DEBUG=1, the trace is
-    shown as always.
+    The first step of every `run` in the configurations. Errors of threads, such as TensorBoard's on a full disk, are
+    one message, too. With the environment variable MONAI_DEBUG=1, traces are shown as always.
 
     Example:
-        >>> import sys
+        >>> import sys, threading
         >>> from scripts.failures import explain_failures
-        >>> before = sys.excepthook
+        >>> before = sys.excepthook, threading.excepthook
         >>> explain_failures()
-        >>> sys.excepthook = before
+        >>> sys.excepthook, threading.excepthook = before
     """
     if os.environ.get("MONAI_DEBUG", "0") in ("", "0"):
         sys.excepthook = _print_message
+        threading.excepthook = lambda args: _print_message(args.exc_type, args.exc_value or args.exc_type(), None)
 
 
 def first_to_fail() -> bool:

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -110,7 +111,8 @@ def test_a_misspelt_reference_names_the_nearest_key():
 
 
 def test_a_run_ends_with_one_message_instead_of_the_trace(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    for module in (sys, threading):
+        monkeypatch.setattr(module, "excepthook", module.excepthook)
     monkeypatch.delenv("MONAI_DEBUG", raising=False)
     explain_failures()
     error = failure_of({}, ValueError("no images in \x1b[2Jdata"))
@@ -118,6 +120,23 @@ def test_a_run_ends_with_one_message_instead_of_the_trace(monkeypatch, capsys):
     first, second = capsys.readouterr().err.splitlines()
     assert first == "error: in 'part': no images in \\x1b[2Jdata"
     assert "MONAI_DEBUG=1" in second
+
+
+def test_an_error_of_a_thread_is_one_message(monkeypatch, capsys):
+    for module in (sys, threading):
+        monkeypatch.setattr(module, "excepthook", module.excepthook)
+    monkeypatch.delenv("MONAI_DEBUG", raising=False)
+    explain_failures()
+
+    def write():
+        raise OSError(errno.ENOSPC, "No space left on device", "events")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join()
+    first, _ = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: ")
+    assert "output_dir" in first
 
 
 def test_the_trace_is_shown_on_request(monkeypatch):
