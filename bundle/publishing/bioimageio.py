@@ -26,7 +26,6 @@ from bundle.publishing.exporters import FORMATS, check_installed, tile_sizes
 from bundle.publishing.layout import write_archive
 from bundle.running.errors import UsageError
 from bundle.running.run import ROOT
-from scripts import checks
 from scripts.io.files import replacing, sha256_of
 from scripts.networks import geometry, unet
 from scripts.networks.unet import RonnebergerUNet
@@ -37,6 +36,13 @@ WEIGHT_FILES = {  # format -> file, best first; further formats name the first c
     "torchscript": "weights-torchscript.pt",
     "onnx": "weights.onnx",
 }
+CHECKED = '''
+
+def checked(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the arguments of the network, which were checked when this file was written."""
+    up = arguments["up_features"]
+    return {**arguments, "up_features": list(arguments["features"])[:-1] if up is None else list(up)}
+'''  # in place of `scripts.networks.arguments`, which needs more packages
 TEST_SIZE = (396, 412)  # pixels, at most; unequal, to notice swapped axes
 
 
@@ -135,8 +141,8 @@ def network_source() -> str:
     """
     future = "from __future__ import annotations\n"
     own = re.compile(r"^from \.\S* import .*\n", re.MULTILINE)
-    parts = [own.sub("", inspect.getsource(module)).replace(future, "") for module in (checks, geometry, unet)]
-    return future + "\n".join(parts)
+    parts = [own.sub("", inspect.getsource(module)).replace(future, "") for module in (geometry, unet)]
+    return future + "\n".join([*parts, CHECKED])
 
 
 def _description(trained: Trained, steps: list[dict[str, Any]], weights: Mapping[str, Any]) -> dict[str, Any]:

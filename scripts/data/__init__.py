@@ -30,10 +30,9 @@ from .pairs import check_pairs
 from .pixel_size import describe_training, pixel_size_of
 from .sharing import ShareSampler
 from .splits import save_split, split_datalist
-from .tiles import Drawn, TileDataset, TileLoader, TileSampler, seed_everything
+from .tiles import TileDataset, TileLoader, TileSampler, seed_everything
 
 __all__ = [
-    "Drawn",
     "ReadAheadLoader",
     "ShareSampler",
     "ThreadCacheDataset",

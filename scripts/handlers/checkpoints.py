@@ -187,9 +187,8 @@ def save_weights(
         >>> save_weights(nn.Linear(2, 1), Path("model.pt"))
     """
     if idist.get_rank() == 0:
-        bare = _bare(network)
-        known = (settings or ModelSettings()).of(bare, training or Training())
-        write_weights(bare.state_dict(), path, known)
+        known = (settings or ModelSettings()).of(bare(network), training or Training())
+        write_weights(bare(network).state_dict(), path, known)
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -215,11 +214,15 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             f"weights: no file at {path}. Train first (python -m monai.bundle run training --config_file "
             "configs/train.yaml), or set ckpt_path to a file of weights"
         )
-    bare = _bare(network)
-    bare.load_state_dict(read_tensors(path, bare.state_dict()))
+    bare(network).load_state_dict(read_tensors(path, bare(network).state_dict()))
 
 
-def _bare(network: nn.Module) -> nn.Module:
-    """Unwrap a network. Wrappers for several processes or GPUs change the names in the state_dict."""
+def bare(network: nn.Module) -> nn.Module:
+    """Unwrap a network. Wrappers for several processes or GPUs change the names in the state_dict.
+
+    Example:
+        >>> bare(nn.DataParallel(nn.Linear(2, 1)))
+        Linear(in_features=2, out_features=1, bias=True)
+    """
     wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
     return network.module if isinstance(network, wrappers) else network

@@ -22,7 +22,6 @@ from ..io.names import shown
 from ..io.tables import GrowingCSV
 from ..metrics.images import measure_once
 from ..metrics.pixels import dice_per_class, image_confusion, iou_per_class, nan_mean, pixel_error
-from .interruption import at_error
 
 AVERAGING = (
     "mean: of the values of the images, leaving out those where a class is in neither prediction nor truth; "
@@ -124,11 +123,6 @@ class ImageReport(ABC):
         evaluator.add_event_handler(Events.STARTED, self._reset)
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         evaluator.add_event_handler(Events.COMPLETED, self._finish)
-        at_error(evaluator, self._give_up)
-
-    def _give_up(self, *_: object) -> None:
-        if self._rows is not None:
-            self._rows.close()
 
     def _reset(self, _: Engine) -> None:
         self._found = []
@@ -152,7 +146,6 @@ class ImageReport(ABC):
         if idist.get_rank() == 0:
             self.write(_short_names([name for name, _ in found]), [measured for _, measured in found])
         if self._rows is not None:
-            self._rows.close()
             self._rows.path.unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..data.items import content_of_files
 from ..data.tiles import seed_everything
 from ..io.files import replacing
 from ..settings import IN_STATE, ModelSettings, Training
-from .checkpoints import _bare as bare
+from .checkpoints import bare
 from .disk import continuing_later
 from .time_limit import TimeLimit
 from .tracking import building_parser, settings_of
@@ -28,7 +29,6 @@ MAY_DIFFER = {  # parts of names of settings that say where, how long and how fa
     *("max_epochs", "max_minutes", "t_total", "val_interval", "validate_first", "patience", "learning_rate"),
     *("device", "on_gpu", "num_workers", "compile", "layout", "writer", "trainer", "evaluator", "handlers", "folders"),
     *("dataloader", "dataset", "settings", "_disabled_", "tracking_uri", "experiment_name", "run_name"),
-    *ModelSettings.model_fields,  # compared when the settings are read
 }
 SCHEDULED = {"params", "lr", "initial_lr"}  # entries of an optimiser's groups that a schedule changes
 
@@ -71,8 +71,9 @@ class TrainingRecord:
         self.optimizer = type(optimizer).__name__
         self.parser = building_parser()
 
+    @cached_property
     def content(self) -> dict[str, Any]:
-        """Return the record, with plain values."""
+        """The record, with plain values. All files of the data are read once, for their checksums."""
         settings: dict[str, str] = {}
         if self.parser is not None:
             settings = settings_of(self.parser.get(), self.parser.ref_resolver.resolved_content)
@@ -116,7 +117,6 @@ class TrainingState:
         self.time_limit = time_limit
         self.settings = settings
         self.record = record
-        self._recorded: dict[str, Any] | None = None
         self._tenth = 0  # of the time limit, at the last save
         self._saved: tuple[Any, ...] | None = None  # progress at the last save
 
@@ -137,14 +137,19 @@ class TrainingState:
         if self.settings is not None:
             state[IN_STATE] = self.settings.of(bare(self.objects["model"]), Training()).model_dump()
         if self.record is not None:
-            self._recorded = self._recorded or self.record.content()
-            state[RECORD] = self._recorded
+            state[RECORD] = self.record.content
+        fault = _fault(state)
+        if fault:
+            trainer.logger.warning(f"the state of step {progress['iteration']} is not saved: {fault}")
+            return
         with continuing_later(self.path), replacing(self.path) as temporary, temporary.open("wb") as file:
             torch.save(state, file)  # given a path, torch would not say that the disk is full
         self._saved = tuple(progress.items())
 
     def _start(self, _: Engine) -> None:
         self._saved, self._tenth = None, 0
+        if self.record is not None:
+            _ = self.record.content  # reading files takes too long when a signal ends the training
 
     def _is_due(self, _: Engine, epoch: int) -> bool:
         if self.time_limit is None or not self.time_limit.limited:
@@ -154,9 +159,10 @@ class TrainingState:
 
     def _interrupted(self, trainer: Engine) -> None:
         self(trainer)
-        trainer.logger.warning(
-            f"the state after step {trainer.state.iteration} is in {self.path}. Continue with --resume true"
-        )
+        if self._saved == tuple(trainer.state_dict().items()):
+            trainer.logger.warning(
+                f"the state after step {trainer.state.iteration} is in {self.path}. Continue with --resume true"
+            )
 
 
 class ResumeTraining:
@@ -222,7 +228,7 @@ class ResumeTraining:
         record = saved.get(RECORD, {})
         now: dict[str, Any] = {}
         if self.record is not None and idist.get_rank() == 0:
-            now = self.record.content()
+            now = self.record.content
         differing = _differing(record.get("settings", {}), now.get("settings", {}))
         self._compare_objects(saved, record)
         length, own = saved["trainer"].get("epoch_length"), trainer.state.epoch_length
@@ -244,7 +250,9 @@ class ResumeTraining:
         name = type(optimizer).__name__
         found, expected = set(saved) - OWN_KEYS, set(self.objects)
         before, now = _options(saved.get("optimizer")), _options(None if optimizer is None else optimizer.state_dict())
-        if found == expected and before == now and record.get("optimizer", name) == name:
+        # without a record of the class, its options tell. Newer versions of torch may have more options
+        same = record["optimizer"] == name if "optimizer" in record else before == now
+        if found == expected and same:
             return
         raise ValueError(
             f"resume: {self.path} holds {_with(found, record.get('optimizer', 'an optimiser'), before - now)}; this "
@@ -343,6 +351,9 @@ def _fault(state: Any) -> str:
     model = state.get("model", {})
     if not isinstance(model, Mapping):
         return f"its model is {type(model).__name__}"
+    others = [name for name, values in model.items() if not isinstance(values, torch.Tensor)]
+    if others:
+        return f"{others[0]} of its model is no tensor"
     broken = [name for name, values in model.items() if not bool(torch.isfinite(values).all())]
     return f"NaN or infinite numbers in {len(broken)} tensors of the network, first in {broken[0]}" if broken else ""
 
@@ -363,6 +374,7 @@ def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     if not before or not now:
         return []
     names = [name for name in {**before, **now} if not MAY_DIFFER & set(name.split("."))]
+    names = [name for name in names if name.split(".")[0] not in ModelSettings.model_fields]  # compared when read
     pairs = [(name, before.get(name, "(none)"), now.get(name, "(none)")) for name in names]
     # Python objects have their address in the text
     return [f"{name} {new} (before {old})" for name, old, new in pairs if old != new and " at 0x" not in old + new]

@@ -97,8 +97,7 @@ class SegmentationSaver:
     - `classes/`, `probabilities/`, `instances/`: maps, as written by `scripts.io.SegmentationStore`.
     - `overlays/<name>.png`, for plane 3 of a stack `<name>_0003.png`: instances on the image. Classes instead, without
       instances or with more than two classes.
-    - `objects.csv`: table of objects (`scripts.metrics.object_table`). Rows are written as images are done. The file is
-      whole at any moment.
+    - `objects.csv`: table of objects (`scripts.metrics.object_table`). Rows are written as images are done.
     - `classes.csv`: value, name and colour of each class.
     - `results.jsonl`: record of the run, see `scripts.io.RunRecord`.
 
@@ -228,7 +227,6 @@ class SegmentationSaver:
         self._table = None
         if self.objects:
             self._table = ObjectsCSV(self.output_dir / "objects.csv", list(finished.values()))
-            self._cleanup.callback(self._table.discard)
         self._background = Background()
         self._cleanup.callback(self._background.close)
 

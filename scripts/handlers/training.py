@@ -232,7 +232,8 @@ class EndProcesses:
     """End the worker processes of a trainer's data loader when the training is over, also after an error or a signal.
 
     The workers ignore signals, see `scripts.data.TileLoader`. The trace of an error keeps the loader's iterator, and
-    Python would wait for the workers for ever at the end of the program.
+    Python would wait for the workers for ever at the end of the program. Workers that do not end in time, for example
+    while a network disk does not answer, are killed.
     """
 
     def attach(self, trainer: Trainer) -> None:
@@ -246,4 +247,7 @@ class EndProcesses:
             iterator: Any = trainer.data_loader._iterator  # not public in torch
             if hasattr(iterator, "_shutdown_workers"):  # with worker processes
                 iterator._shutdown_workers()
+                for worker in iterator._workers:
+                    if worker.is_alive():
+                        worker.kill()
             trainer.data_loader._iterator = None

@@ -71,7 +71,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 
 def _check_tensors(path: Path, tensors: Mapping[str, Any], expected: Mapping[str, torch.Tensor]) -> None:
     """Raise ValueError unless names, shapes and kinds of numbers are those of a network, and all numbers finite."""
-    others = [str(name) for name, values in tensors.items() if not isinstance(values, torch.Tensor)]
+    others = [name for name, values in tensors.items() if not (isinstance(name, str) and torch.is_tensor(values))]
     if others or not tensors:
         entries = ", ".join(list(map(str, tensors))[:5]) or "nothing"
         raise ValueError(

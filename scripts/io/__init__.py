@@ -10,7 +10,7 @@
 | `write_csv`, `read_csv`, `write_json`, `six_digits` | tables and numbers                                          |
 | `replacing`, `temporary_path`                       | write a file completely or not at all                       |
 | `FolderLock`, `FolderInUseError`                    | reserves a folder for one process; another process has it   |
-| `GrowingCSV`                                        | writes a table row by row, whole at any moment              |
+| `GrowingCSV`                                        | writes a table row by row                                   |
 | `ResultFolder`, `RunRecord`                         | know the results of each image, and which are finished      |
 | `shown`                                             | a name without control characters, for messages and tables  |
 | `as_array`                                          | converts a tensor to a numpy array                          |

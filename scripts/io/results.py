@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from .names import PathLike, shown, split_address
 from .record import RECORD, RunRecord
 from .writer import SegmentationStore
 
-TABLES = {"objects.csv": "image", "classes.csv": "value,class"}  # the first line begins so
+TABLES = {"objects.csv": ["image"], "classes.csv": ["value", "class"]}  # first columns
 REMEDY = "set output_dir to another folder"
 
 
@@ -80,6 +81,9 @@ class ResultFolder:
                 f"skip_finished: {shown(self.path)} has results of other settings: {self.record.differences()}. "
                 f"{REMEDY.capitalize()}, or skip_finished to false to segment all images again"
             )
+        table = self.path / "objects.csv"
+        if "objects" in self._kinds and not (table.is_file() and self._is_own(table)):
+            return {}  # rows of finished images would be lost
         return {path: self.name(path) for path in self.planes if self._is_finished(path)}
 
     def _is_finished(self, path: Path) -> bool:
@@ -119,16 +123,17 @@ class ResultFolder:
         if foreign:
             more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
             raise ValueError(
-                f"{shown(foreign[0])}{more} would be replaced, and no run of this program has left results in "
-                f"{shown(self.path)}; {REMEDY}, or move the files away"
+                f"{shown(foreign[0])}{more} would be replaced, and no run of this program has written it in this form; "
+                f"{REMEDY}, or move the files away"
             )
 
     def _is_own(self, path: Path) -> bool:
         """Check whether a table or the record in the folder is of this program."""
         if path.name == RECORD:
             return self.record.exists or path.stat().st_size == 0
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.readline().startswith(TABLES[path.name])
+        columns = TABLES[path.name]
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            return next(csv.reader(file), [])[: len(columns)] == columns
 
     def begin(self, finished: Mapping[Path, str]) -> None:
         """Start the record of this run. Images that stay finished are kept."""

@@ -129,9 +129,9 @@ def _columns(objects: _Objects, spacing: tuple[float, float], unit: str) -> dict
 
 
 class ObjectsCSV:
-    """Write the objects of many images as one CSV file, whole at any moment: see `scripts.io.GrowingCSV`.
+    """Write the objects of many images as one CSV file, row by row: see `scripts.io.GrowingCSV`.
 
-    Of several processes, the later ones write `objects.1.csv` and so on. At the end, the first one writes all rows.
+    Of several processes, the later ones write hidden files. At the end, the first one writes all rows.
 
     Args:
         path: the CSV file. The first column is `image`. The other columns are those of all added tables.
@@ -149,11 +149,16 @@ class ObjectsCSV:
     def __init__(self, path: Path, kept: Collection[str] = ()) -> None:
         self.path = path
         self._rank = idist.get_rank()
-        self._file = GrowingCSV(_of_process(path, self._rank))
-        if kept and self._rank == 0:
-            columns, rows = _read([path, *_of_other_processes(path)])
-            cells = {text_cell(shown(name)) for name in kept}
-            self._file.add([row for row in rows if _file_name(row["image"]) in cells], columns)
+        self._file = GrowingCSV(path if self._rank == 0 else path.with_name(f".{path.stem}.rank{self._rank}.csv"))
+        if self._rank == 0:
+            others = sorted(path.parent.glob(f".{path.stem}.rank*.csv"))  # of a run that was killed
+            if kept:
+                columns, rows = read_objects([path, *others])
+                cells = {text_cell(shown(name)) for name in kept}
+                self._file.add([row for row in rows if _file_name(row["image"]) in cells], columns)
+            for other in others:
+                other.unlink()
+        idist.barrier()
 
     def add(self, image: str, table: Mapping[str, np.ndarray]) -> None:
         """Append the objects of one image.
@@ -167,48 +172,34 @@ class ObjectsCSV:
         self._file.add([{"image": image, **row} for row in rows], ["image", *values])
 
     def close(self, order: Sequence[str] = ()) -> None:
-        """Remove hidden files. Of several processes the first one writes the rows of all.
+        """Finish the file. Of several processes the first one writes the rows of all.
 
         Args:
             order: names of images. Rows are sorted by their images' places here. (): rows stay as added.
         """
         if not self._file.columns:
             self._file.add([], ["image"])  # in place of an earlier table
-        self._file.close()
         if idist.get_world_size() > 1:
             self._gather(string_list_all_gather(_lines(self._file.path), delimiter="\n"))
         if order and self._rank == 0 and self.path.exists():
-            columns, rows = _read([self.path])
+            columns, rows = read_objects([self.path])
             places = {text_cell(shown(name)): place for place, name in enumerate(order)}
             rows.sort(key=lambda row: places.get(_file_name(row["image"]), len(places)))
             write_csv(self.path, rows, columns)
 
-    def discard(self) -> None:
-        """Remove hidden files. The rows stay in the CSV file."""
-        self._file.close()
-
     def _gather(self, lines: Sequence[str]) -> None:
         """Write the rows of all processes, in the first process."""
-        if self._rank > 0:
-            self._file.path.unlink(missing_ok=True)
-            return
-        columns: dict[str, None] = {}
-        rows = []
-        for text in lines:
-            read = csv.DictReader(io.StringIO(json.loads(text), newline=""))
-            columns |= dict.fromkeys(read.fieldnames or [])
-            rows += list(read)
-        if columns:
+        if self._rank == 0:
+            columns: dict[str, None] = {}
+            rows = []
+            for text in lines:
+                read = csv.DictReader(io.StringIO(json.loads(text), newline=""))
+                columns |= dict.fromkeys(read.fieldnames or [])
+                rows += list(read)
             write_csv(self.path, rows, list(columns))
-
-
-def _of_process(path: Path, rank: int) -> Path:
-    return path if rank == 0 else path.with_suffix(f".{rank}{path.suffix}")
-
-
-def _of_other_processes(path: Path) -> list[Path]:
-    """List the tables that later processes of an interrupted run left."""
-    return sorted(path.parent.glob(f"{path.stem}.[0-9]*{path.suffix}"))
+        idist.barrier()
+        if self._rank > 0:
+            self._file.path.unlink()
 
 
 def _lines(path: Path) -> list[str]:
@@ -216,17 +207,26 @@ def _lines(path: Path) -> list[str]:
     return [json.dumps(path.read_text(encoding="utf-8") if path.exists() else "")]
 
 
-def _read(paths: Sequence[Path]) -> tuple[list[str], list[dict[str, str]]]:
-    """Read tables of objects: columns, rows. Files that are no such tables are left out."""
-    columns: dict[str, None] = {"image": None}
+def read_objects(paths: Sequence[Path]) -> tuple[list[str], list[dict[str, str]]]:
+    """Read tables of objects. Images of earlier files are left out of later ones.
+
+    Returns:
+        names of the columns; rows. Empty, if there is no file, or no file has a column `image`.
+
+    Example:
+        >>> read_objects([])
+        ([], [])
+    """
+    columns: dict[str, None] = {}
     rows: list[dict[str, str]] = []
     for path in paths:
         if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file)
                 if "image" in (reader.fieldnames or []):
                     columns |= dict.fromkeys(reader.fieldnames or [])
-                    rows += list(reader)
+                    known = {row["image"] for row in rows}
+                    rows += [row for row in reader if row["image"] not in known]
     return list(columns), rows
 
 

@@ -125,7 +125,7 @@ def described(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
             features.append(values.shape[0])
             first = values if first is None else first
     scores = state.get("scores.weight")
-    if first is None or scores is None:
+    if first is None or scores is None or scores.ndim == 0:
         return {}
     return {"in_channels": first.shape[1], "out_channels": scores.shape[0], "features": features}
 

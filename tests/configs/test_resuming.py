@@ -48,6 +48,7 @@ def test_a_training_stopped_at_any_moment_and_resumed_equals_an_uninterrupted_on
     assert train(fast, **settings(tiny_dataset, tmp_path / "whole", **FAST)) == 0
     parts = settings(tiny_dataset, tmp_path / "parts", **FAST)
     (tmp_path / "parts").mkdir()
+    before = set(multiprocessing.active_children())
     stops = [  # within an epoch, at the end of an epoch, in the last validation
         ("Signalling, number: 15, step: 2", 143, {"num_workers": 2}),
         ("Signalling, number: 2, step: 3", 130, {"num_workers": 1}),
@@ -56,7 +57,7 @@ def test_a_training_stopped_at_any_moment_and_resumed_equals_an_uninterrupted_on
     for k, (text, code, more) in enumerate(stops):
         stop = overlay(tmp_path, text)
         assert train(fast, stop, **parts | more | {"resume": k > 0}) == code
-        assert multiprocessing.active_children() == []
+        assert set(multiprocessing.active_children()) <= before
     assert train(fast, **parts | {"resume": True}) == 0
 
     states = [

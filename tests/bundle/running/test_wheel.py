@@ -6,6 +6,7 @@ import csv
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -248,13 +249,15 @@ def test_both_programs_write_the_same_files(both: dict[str, Results]) -> None:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """Map the results of a run to their bytes; without durations and the events of TensorBoard, which hold times."""
+    """Map the results of a run to their bytes, without the number of the run and its durations."""
     found: dict[str, Any] = {}
     for path in folder.rglob("*"):
         if path.name == "history.csv":
             rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
             found[path.relative_to(folder).as_posix()] = [{**row, "seconds": None} for row in rows]
-        elif path.is_file() and "tfevents" not in path.name:
+        elif path.name == "model.json":
+            found[path.relative_to(folder).as_posix()] = re.sub('"run": ".*?"', "", path.read_text(encoding="utf-8"))
+        elif path.is_file() and "tfevents" not in path.name and path.name != "training_state.pt":  # both hold times
             found[path.relative_to(folder).as_posix()] = path.read_bytes()
     return found
 

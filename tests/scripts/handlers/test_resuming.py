@@ -184,6 +184,17 @@ def test_a_state_of_another_optimiser_is_refused_with_the_options_of_both(before
     assert all(option in str(refused.value) for option in only)
 
 
+def test_a_state_of_an_older_torch_lacks_new_options_of_the_optimiser(tmp_path):
+    training(tmp_path, [0.5], epochs=1)[0].run()
+    path = tmp_path / "training_state.pt"
+    state = torch.load(path, weights_only=True)
+    del state["optimizer"]["param_groups"][0]["fused"]
+    torch.save({**state, "record": {"optimizer": "SGD"}}, path)
+    trainer, _ = training(tmp_path, [0.6], epochs=2, resume=True)
+    trainer.run()
+    assert trainer.state.iteration == 4
+
+
 def test_a_changed_learning_rate_takes_effect_and_is_said(tmp_path, caplog):
     training(tmp_path, [0.5, 0.5], epochs=2)[0].run()
     trainer, _ = training(tmp_path, [0.5], epochs=3, resume=True, lr=0.4)
@@ -211,10 +222,13 @@ def damaged(path: Path, kind: str) -> None:
         path.write_bytes({"cut": content[: len(content) // 2], "random": bytes(range(256)) * 9, "empty": b""}[kind])
         return
     state["model"]["bias"][:] = float("nan")
-    torch.save({"list": [1, 2], "tensor": torch.ones(3), "weights": state["model"], "nan": state}[kind], path)
+    words = {**state, "model": {"bias": [1.0]}}
+    torch.save(
+        {"list": [1, 2], "tensor": torch.ones(3), "weights": state["model"], "nan": state, "words": words}[kind], path
+    )
 
 
-@pytest.mark.parametrize("kind", ["cut", "random", "empty", "list", "tensor", "weights", "nan"])
+@pytest.mark.parametrize("kind", ["cut", "random", "empty", "list", "tensor", "weights", "nan", "words"])
 def test_a_damaged_state_is_refused_with_file_reason_and_remedy(kind, tmp_path):
     training(tmp_path, [0.5], epochs=1)[0].run()
     path = tmp_path / "training_state.pt"
@@ -243,6 +257,18 @@ def test_a_failed_save_keeps_the_state_of_the_epoch_before(tmp_path):
     with pytest.raises(Exception, match=r"pickle|lambda"):
         trainer.run([0, 0], max_epochs=2)
     assert torch.load(path, weights_only=True)["trainer"]["iteration"] == 2
+
+
+def test_a_network_with_nan_never_replaces_a_good_state(tmp_path, caplog):
+    trainer, network = training(tmp_path, [0.1] * 2, epochs=2)
+
+    @trainer.on(Events.ITERATION_COMPLETED(once=4))
+    def diverge() -> None:
+        network.bias.data.fill_(float("nan"))
+
+    trainer.run()
+    assert read_state(tmp_path / "training_state.pt")["trainer"]["iteration"] == 2
+    assert "step 4 is not saved: NaN" in caplog.text
 
 
 def test_the_last_epoch_is_saved_once(tmp_path):

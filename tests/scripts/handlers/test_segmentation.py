@@ -449,6 +449,20 @@ def test_what_has_changed_is_segmented_again(sources: list[str], tmp_path: Path)
     assert segment_again(sources, out) == []
 
 
+def test_without_the_rows_of_finished_images_all_images_are_segmented_again(sources: list[str], tmp_path: Path) -> None:
+    segment(sources, tmp_path / "whole", engine=FolderEvaluator)
+    segment(sources, tmp_path / "out", engine=FolderEvaluator)
+    table = tmp_path / "out" / "objects.csv"
+    table.write_text("\ufeff" + table.read_text())  # as spreadsheets save it
+    assert segment_again(sources, tmp_path / "out") == []
+    table.unlink()
+    assert segment_again(sources, tmp_path / "out") == sources
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    table.write_text(table.read_text().replace(",", ";"))
+    with pytest.raises(ValueError, match=r"objects\.csv would be replaced"):
+        segment_again(sources, tmp_path / "out")
+
+
 def test_results_of_other_settings_are_not_mixed(sources: list[str], tmp_path: Path) -> None:
     segment(sources, tmp_path / "out", engine=FolderEvaluator, settings={"min_area": "0", "weights": "sha256 1"})
     before = files(tmp_path / "out")

@@ -62,6 +62,7 @@ FILES = {
     "an exported network": (exported, "backend"),
     "a list": (lambda path: torch.save([torch.ones(2)], path), "list"),
     "a tensor": (lambda path: torch.save(torch.ones(2), path), "Tensor"),
+    "numbered tensors": (lambda path: torch.save({0: torch.ones(2)}, path), "holds 0"),
     "nothing": (lambda path: torch.save({}, path), "holds nothing"),
     "numbers": (lambda path: torch.save({"model": 3}, path), "int"),
     "a checkpoint of another program": (

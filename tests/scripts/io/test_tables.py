@@ -1,15 +1,12 @@
-"""Tables that grow row by row and are whole at any moment."""
+"""Tables that grow row by row, with complete rows."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-
-import pytest
 
 from scripts.io.files import read_csv
 from scripts.io.tables import GrowingCSV
@@ -22,7 +19,6 @@ def test_rows_are_in_the_file_when_they_are_added_and_nothing_else_is_left(tmp_p
     for k in range(5):
         table.add([{"image": f"{k}.png", "label": label} for label in range(3)])
         assert [row["image"] for row in read_csv(table.path)] == [f"{n}.png" for n in range(k + 1) for _ in range(3)]
-    table.close()
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
@@ -44,19 +40,6 @@ def test_an_earlier_table_stays_until_the_first_rows(tmp_path: Path) -> None:
     assert table.path.read_text() == "image\na\n"
 
 
-def test_without_hard_links_rows_are_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", refuse)
-    table = GrowingCSV(tmp_path / "t.csv")
-    for k in range(4):
-        table.add([{"image": k}])
-    table.close()
-    assert table.path.read_text() == "image\n0\n1\n2\n3\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
-
-
 WRITE_FOR_EVER = """
 import sys
 from pathlib import Path
@@ -68,7 +51,7 @@ while True:
 """
 
 
-def test_a_process_killed_while_writing_leaves_complete_images_only(tmp_path: Path) -> None:
+def test_a_process_killed_while_writing_costs_at_most_the_last_image(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     for k in range(2):
         writer = subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, str(path)], cwd=ROOT)
@@ -78,9 +61,9 @@ def test_a_process_killed_while_writing_leaves_complete_images_only(tmp_path: Pa
         writer.kill()
         writer.wait()
         rows = read_csv(path)
-        assert len(rows) % 100 == 0
-        assert all(row["end"] == "end" for row in rows)
-        assert path.read_text().endswith("end\n")
+        complete = rows[: len(rows) // 100 * 100]  # a kill in a write of several memory pages may cut the last image
+        assert [row["end"] for row in complete] == ["end"] * len(complete)
+        assert [int(row["row"]) for row in complete] == [*range(100)] * (len(complete) // 100)
         path.unlink()
 
 
@@ -96,7 +79,6 @@ def test_on_a_full_disk_the_table_keeps_its_rows_and_goes_on_when_there_is_space
     (small_disk / "other").unlink()
     table.add([{"image": "last", "text": ""}])
     table.add([{"image": "very last", "text": ""}])
-    table.close()
     rows = read_csv(table.path)
     assert len(rows) == 20 * written + 2
     assert [row["image"] for row in rows[-2:]] == ["last", "very last"]
