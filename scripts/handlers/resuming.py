@@ -149,7 +149,7 @@ class TrainingState:
     def _start(self, _: Engine) -> None:
         self._saved, self._tenth = None, 0
         if self.record is not None:
-            _ = self.record.content  # reading files takes too long when a signal ends the training
+            self.record.content  # noqa: B018  # reading files takes too long when a signal ends the training
 
     def _is_due(self, _: Engine, epoch: int) -> bool:
         if self.time_limit is None or not self.time_limit.limited:

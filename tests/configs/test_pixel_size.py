@@ -61,7 +61,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_results_have_the_size_of_the_image_and_its_grey_values(segment, tmp_path, workers):
     section = synthetic_section(np.random.default_rng(0), (63, 85))[0]
     write(tmp_path / "in" / "cells.tif", section, nm=6)
-    out = segment(tmp_path / "in", "auto", num_workers=workers)
+    out = segment(tmp_path / "in", "auto", **{"dataloader#num_workers": workers})
 
     classes, scores, instances = (
         tifffile.imread(out / kind / "cells.tif") for kind in ("classes", "probabilities", "instances")
