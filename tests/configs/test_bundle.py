@@ -67,7 +67,9 @@ def test_an_overlay_repeats_nothing(name):
 def test_nothing_of_the_bundle_is_imported_before_the_run():
     """`scripts` can be imported only from `run` on: MONAI adds the bundle to the path late."""
     for name in [*STANDALONE, *OVERLAYS]:
-        assert "scripts" not in str(load(name).get("initialize", [])) + str(load(name).get("imports", []))
+        early = str(load(name).get("initialize", [])) + str(load(name).get("imports", []))
+        config = load(base_of(name)) | load(name)
+        assert "scripts" not in early + str([config[key] for key in re.findall(r"@(\w+)", early)])
 
 
 def test_the_paper_s_values_are_the_defaults(monkeypatch):

@@ -13,7 +13,7 @@ FILES = {"training": ["train.yaml"], "evaluating": ["train.yaml", "evaluate.yaml
 
 
 def started(run_id: str, *more: str, **overrides: Any) -> ConfigWorkflow:
-    """A workflow after `initialize`, as MONAI makes it for a command line. Nothing runs."""
+    """A workflow after `initialize`, as MONAI makes it for a command line, and after the checks. Nothing else runs."""
     workflow = ConfigWorkflow(
         config_file=[*(str(CONFIGS / name) for name in FILES[run_id]), *more],
         meta_file=str(CONFIGS / "metadata.json"),
@@ -23,6 +23,7 @@ def started(run_id: str, *more: str, **overrides: Any) -> ConfigWorkflow:
         **{"device": "cpu", **overrides},
     )
     workflow.initialize()
+    workflow.parser.get_parsed_content("checks")
     return workflow
 
 
