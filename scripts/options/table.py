@@ -196,7 +196,10 @@ TRAINING: dict[str, Setting] = {
         number(above=0, most=1000), "highest learning rate", TRAIN, also=("lr", "rate", "base_lr", "initial_lr", "lr0")
     ),
     "warmup_iterations": Setting(
-        whole(), "steps in which the learning rate rises", TRAIN, also=("warmup", "warmup_steps", "warm_up")
+        whole(),
+        "steps in which the learning rate rises, at most a tenth of all",
+        TRAIN,
+        also=("warmup", "warmup_steps", "warm_up"),
     ),
     "max_gradient_norm": Setting(
         number(0), "larger gradients are shortened to this norm; 0: off", TRAIN, also=("clip", "grad_clip", "max_norm")

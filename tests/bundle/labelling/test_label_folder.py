@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from monai.bundle import ConfigParser
 
 from bundle.labelling.label_folder import prepare_app, prepare_bundle, read_configs
 from bundle.running.errors import UsageError
@@ -116,6 +117,15 @@ def test_the_first_labels_of_clients_are_warned_of_not_refused(overrides, expect
 @pytest.mark.parametrize("overrides, expected", [({}, True), ({"validate_first": False}, False)])
 def test_a_served_training_validates_first_unless_told_otherwise(overrides: dict, expected: bool) -> None:
     assert read_configs([INFERENCE], [TRAINING], overrides, ABSENT)["training"]["validate_first"] is expected
+
+
+@pytest.mark.parametrize("images, max_epochs, steps", [(3, 1, 0), (3, 50, 15), (3, 1000, 100)])
+def test_a_short_training_reaches_the_full_learning_rate(images: int, max_epochs: int, steps: int) -> None:
+    """Clients start trainings of 50 epochs on the first labels: 150 steps, of which 100 would be warm-up."""
+    config = read_configs([INFERENCE], [TRAINING], {}, ABSENT)["training"]
+    parser = ConfigParser(config)
+    parser.update({"train#trainer#max_epochs": max_epochs, "train#dataloader": [None] * images})
+    assert parser.get_parsed_content("lr_scheduler#warmup_steps") == steps
 
 
 def test_every_key_of_the_served_training_can_be_evaluated_without_its_own_data(served: Path) -> None:
