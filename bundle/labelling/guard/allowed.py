@@ -145,10 +145,14 @@ def check_content(name: str, head: bytes) -> None:
     """
     if name.lower().endswith(".nrrd"):
         header = head.replace(b"\r\n", b"\n").partition(b"\n\n")
-        inside = bool(header[1]) and not re.search(rb"(?im)^\s*data\s*file\s*:", header[0])
+        keys_ = [re.sub(rb"\s", b"", line.partition(b":")[0]).lower() for line in header[0].split(b"\n")]
+        inside = bool(header[1]) and b"datafile" not in keys_
     elif name.lower().endswith(".mha"):
-        first = re.search(rb"(?im)^\s*ElementDataFile\s*=\s*(\S+)", head)
-        inside = first is not None and first[1].upper() == b"LOCAL"
+        # readers take the first line with the key, and divide it by the first of = and :
+        lines = re.findall(rb"(?i)([^\n]*)elementdatafile([^\n]*)\n", head)
+        inside = (
+            len(lines) == 1 and not lines[0][0].strip() and bool(re.fullmatch(rb"(?i)\s*[=:]\s*LOCAL\s*", lines[0][1]))
+        )
     else:
         return
     if not inside:

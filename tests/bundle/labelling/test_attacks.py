@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from bundle.labelling.label import ENVIRONMENT, environment_python
@@ -195,10 +196,40 @@ def test_files_that_name_other_files_are_not_followed(server: Server, tmp_path: 
         ("x.nrrd", nrrd.format("data file", place).replace("\n", "\r\n")),
         ("x.mha", mha.format(place)),
         ("x.mha", mha.format("LIST")),
+        ("x.mha", mha.replace(" = {}", " : {}").format(place) + "ElementDataFile = LOCAL\n"),
     ):
         for path, key in ((f"/infer/{NAME}", "file"), ("/datastore/label?image=a", "label"), ("/session/", "files")):
             body, kind = form({}, [(key, name, header.encode())])
             assert "header" in refused(server, "POST" if key == "file" else "PUT", path, body, kind)
+
+
+@pytest.mark.parametrize("way", ["absolute", "relative"])
+def test_the_planes_of_an_ome_tiff_are_not_read_from_other_folders(way: str, server: Server, tmp_path: Path) -> None:
+    """OME-XML may name the files of further planes."""
+    private = tmp_path / "private.ome.tif"
+    named = str(private) if way == "absolute" else os.path.relpath(private, server.app / "monaibundle" / "tmp")
+    write_ome(private, private.name, np.full((64, 80), 77, np.uint8))
+    write_ome(tmp_path / "x.ome.tif", named, np.full((64, 80), 5, np.uint8))
+    body, kind = form({"params": "{}"}, [("file", "x.ome.tif", (tmp_path / "x.ome.tif").read_bytes())])
+    status, _, content = server.ask("POST", f"/infer/{NAME}?output=image", body, {"Content-Type": kind})
+    assert status == 500, content[:500]
+    assert b"private" not in content
+    end = time.monotonic() + 20
+    while f"{named!r} outside of its folder" not in server.log.read_text():  # the log may follow the answer
+        assert time.monotonic() < end, server.log.read_text()[-3000:]
+        time.sleep(0.1)
+
+
+def write_ome(path: Path, named: str, pixels: np.ndarray) -> None:
+    """Write an OME-TIFF whose plane is in another file."""
+    height, width = pixels.shape
+    text = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="{width}" SizeY="{height}" SizeZ="1" '
+        'SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="1">'
+        f'<UUID FileName="{named}">urn:uuid:1</UUID></TiffData></Pixels></Image></OME>'
+    )
+    tifffile.imwrite(path, pixels, description=text, metadata=None)
 
 
 def test_no_option_hangs_the_server(server: Server) -> None:
