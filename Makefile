@@ -26,10 +26,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 LABEL_PYTHON ?= python3.11
 LABEL_VENV   ?= .venv-label
 
-# the newest MONAI Label at every call: newer versions mend vulnerabilities
+# the newest MONAI Label at every call: newer versions mend vulnerabilities. pip keeps the installed version, with a warning,
+# if the registry does not answer
 label-env: $(LABEL_VENV)/.ready  ## the environment of MONAI Label's server, for python -m bundle label
-	@$(LABEL_VENV)/bin/python -m pip install --quiet --no-deps --upgrade monailabel || \
-		echo "the package registry does not answer: MONAI Label stays as it is"
+	@$(LABEL_VENV)/bin/python -m pip install --quiet --no-deps --upgrade monailabel
 	@$(LABEL_VENV)/bin/python -m pip show monailabel | grep ^Version
 
 $(LABEL_VENV)/.ready: requirements-label.txt

@@ -10,6 +10,8 @@ import re
 import secrets
 import shlex
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,8 +82,7 @@ def label(
         served_weights,
         settings_of,
     )
-    from bundle.labelling.studies import prepare_studies
-    from scripts.io.locks import FolderInUseError, FolderLock
+    from bundle.labelling.studies import check_folder, prepare_studies
 
     folder = _absolute(studies)
     if epistemic_dropout is not None and not 0 < epistemic_dropout < 1:
@@ -94,32 +95,48 @@ def label(
     images, notes = check_images(folder, settings_of(configs["inference"], source).in_channels)
     _check_port(host, port)
     work = folder.with_name(f"{folder.name}_labels") if labels is None else _absolute(labels)
-    try:  # the server keeps the locks, since the process stays the same
-        locks = [FolderLock(_absolute(app), "app").acquire()]
+    check_folder(work, folder)
+    with _locked(app=_absolute(app), labels=work):
         notes += prepare_studies(work, folder, images)
-        locks.append(FolderLock(work, "labels").acquire())
-    except FolderInUseError as error:
-        raise UsageError(str(error)) from error
-    app_folder = prepare_app(_absolute(app), python, {"model": NAME, **access})
-    served = prepare_bundle(app_folder, configs, source, overwrite)
+        app_folder = prepare_app(_absolute(app), python, {"model": NAME, **access})
+        served = prepare_bundle(app_folder, configs, source, overwrite)
+        command = [*_server_command(python, app_folder, work, epistemic_dropout), "--host", host, "--port", str(port)]
+        for note in [*notes, *version_notes(monai_label_version(python), exposed=not _is_local(host))]:
+            print(f"note: {note}")
+        print(f"{folder}: {len(images)} images; labels go to {work / 'labels'}")
+        print(f"the served bundle, its weights and figures are in {served}")
+        if access["token"]:
+            print(f"token: {access['token']} (3D Slicer, QuPath: the password, with any user name)")
+        _serve(command, app_folder, f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}", prepare_only)
 
-    command = [*_server_command(python, app_folder, work, epistemic_dropout), "--host", host, "--port", str(port)]
-    for note in [*notes, *version_notes(monai_label_version(python), exposed=not _is_local(host))]:
-        print(f"note: {note}")
-    print(f"{folder}: {len(images)} images; labels go to {work / 'labels'}")
-    print(f"the served bundle, its weights and figures are in {served}")
-    if access["token"]:
-        print(f"token: {access['token']} (3D Slicer, QuPath: the password, with any user name)")
-    environment = server_environment(app_folder)
+
+@contextmanager
+def _locked(**folders: Path) -> Iterator[None]:
+    """Lock folders, named by their options. A server keeps the locks, since it replaces this process.
+
+    Raises:
+        UsageError: another process has a folder.
+    """
+    from scripts.io.locks import FolderInUseError, FolderLock
+
+    with ExitStack() as locks:
+        try:
+            for key, folder in folders.items():
+                locks.enter_context(FolderLock(folder, key))
+        except FolderInUseError as error:
+            raise UsageError(str(error)) from error
+        yield
+
+
+def _serve(command: list[str], app: Path, address: str, prepare_only: bool) -> None:
+    """Replace this process by the server, or only print the command."""
+    environment = server_environment(app)
     if prepare_only:
-        for lock in locks:
-            lock.release()
         names = [f"{name}={shlex.quote(value)}" for name, value in environment.items() if os.environ.get(name) != value]
-        print(f"start it in {app_folder / 'work'} by\n  {' '.join(names)} {shlex.join(command)}")
+        print(f"start it in {app / 'work'} by\n  {' '.join(names)} {shlex.join(command)}")
         return
-    shown = "127.0.0.1" if host == "0.0.0.0" else host
-    print(f"MONAI Label answers at http://{shown}:{port} in some seconds; Ctrl-C ends it", flush=True)
-    os.chdir(app_folder / "work")  # empty: MONAI Label takes an image's ID for a path, if such a file exists
+    print(f"MONAI Label answers at {address} in some seconds; Ctrl-C ends it", flush=True)
+    os.chdir(app / "work")  # empty: MONAI Label takes an image's ID for a path, if such a file exists
     os.execve(command[0], command, environment)  # the server replaces this process, so signals reach the server
 
 
@@ -223,6 +240,7 @@ def check_images(folder: Path, in_channels: int) -> tuple[list[Path], list[str]]
         ([PosixPath('L.png')], ['not served, not of 1 channels (in_channels): convert them: RGB.png'])
     """
     from scripts.data.datalist import find_images
+    from scripts.data.items import paths_in
     from scripts.io.names import split_address
 
     if not folder.is_dir():
@@ -231,10 +249,10 @@ def check_images(folder: Path, in_channels: int) -> tuple[list[Path], list[str]]
         items = find_images(folder)
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error).replace("set dataset_dir to", "give as --studies")) from error
-    files = dict.fromkeys(split_address(item["image"])[0] for item in items)
+    groups = [list(paths_in([item["image"]])) for item in items]  # files of the channels
     refused: dict[str, list[Path]] = {}
-    for file in files:
-        refused.setdefault(_refusal(file, in_channels), []).append(file)
+    for file, channels in {split_address(group[0])[0]: len(group) for group in groups}.items():
+        refused.setdefault(_refusal(file, channels, in_channels), []).append(file)
     served = refused.pop("", [])
     notes = []
     for reason, paths in refused.items():
@@ -246,16 +264,17 @@ def check_images(folder: Path, in_channels: int) -> tuple[list[Path], list[str]]
     return served, notes
 
 
-def _refusal(file: Path, in_channels: int) -> str:
-    """Say why MONAI Label cannot serve an image. Empty if it can."""
-    from scripts.io.image_file import ImageFileError
+def _refusal(file: Path, files: int, in_channels: int) -> str:
+    """Say why MONAI Label cannot serve an image of one or more files. Empty if it can."""
     from scripts.io.reader import read_header
 
     if not file.name.lower().endswith(IMAGES):
         return f"MONAI Label does not list this format (it lists {', '.join(IMAGES)})"
+    if files > 1:
+        return "several channels in files, which MONAI Label cannot address: save all channels as one file"
     try:
         header = read_header(file)
-    except (ImageFileError, FileNotFoundError):
+    except Exception:  # whatever a damaged file raises
         return "damaged"
     if header.planes > 1:
         return "of several planes, which MONAI Label cannot address: save each as a file"

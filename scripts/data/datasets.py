@@ -11,7 +11,7 @@ import torch
 from monai.data import CacheDataset, DataLoader, Dataset
 from tqdm import tqdm
 
-from .items import describe_failure
+from .items import describe_failure, paths_in
 
 
 class ThreadCacheDataset(CacheDataset):
@@ -54,8 +54,9 @@ class TolerantDataset(Dataset):
             return super()._transform(index)
         except Exception as error:  # whatever a damaged file raises
             item = self.data[index]
-            name = item.get("image", index) if isinstance(item, Mapping) else index
-            return {"failure": describe_failure(str(name), error), "failed": str(name)}
+            values = [item.get("image")] if isinstance(item, Mapping) else []
+            name = next(paths_in(values), str(index))  # of several channels the first file
+            return {"failure": describe_failure(name, error), "failed": name}
 
 
 class ReadAheadLoader(DataLoader):

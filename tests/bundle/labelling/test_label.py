@@ -87,19 +87,33 @@ def test_without_the_environment_it_names_the_target_that_builds_it(
 
 
 @pytest.mark.usefixtures("hollow")
-def test_a_second_server_of_one_folder_is_refused(
-    images: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("place", ["app", "labels"])
+def test_a_second_server_of_one_folder_is_refused_before_anything_changes(
+    place: str, images: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    app = tmp_path / "app"
+    folders = {name: tmp_path / name for name in ("app", "labels")}
+    command = ["label", str(images), "--weights", str(weights), "--prepare_only"]
+    command += [word for name, folder in folders.items() for word in (f"--{name}", str(folder))]
     with subprocess.Popen(["sleep", "60"]) as other:
-        app.mkdir()
+        folders[place].mkdir()
         holder = {"pid": other.pid, "host": socket.gethostname(), "started": "now", "command": "label"}
-        (app / ".lock").write_text(json.dumps(holder))
-        assert main(["label", str(images), "--app", str(app), "--weights", str(weights), "--prepare_only"]) == 2
+        (folders[place] / ".lock").write_text(json.dumps(holder))
+        assert main(command) == 2
         other.kill()
-    assert str(other.pid) in capsys.readouterr().err
-    assert [path.name for path in app.iterdir()] == [".lock"]
-    assert not images.with_name("studies_labels").exists()
+    message = capsys.readouterr().err
+    assert str(other.pid) in message
+    assert f"set {place} to another folder" in message
+    assert [path.name for path in folders[place].iterdir()] == [".lock"]
+    files = [path for folder in folders.values() for path in folder.rglob("*")]
+    assert files == [folders[place] / ".lock"]  # the lock of the other folder is free again
+
+
+@pytest.mark.usefixtures("hollow")
+def test_a_folder_with_files_of_the_user_is_refused_untouched(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "labels").mkdir(parents=True)
+    (tmp_path / "mine" / "a.png").write_text("mine")
+    assert "has not written: a.png" in refused("--labels", tmp_path / "mine")
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["a.png", "labels"]
 
 
 @pytest.mark.usefixtures("hollow")
@@ -131,6 +145,16 @@ def test_images_that_monai_label_cannot_serve_are_named(images: Path) -> None:
         (images / name).unlink()
     with pytest.raises(UsageError, match=r"no image that can be served.*several planes"):
         check_images(images, in_channels=1)
+
+
+def test_images_with_a_file_for_each_channel_are_named(images: Path) -> None:
+    for number in (0, 1):
+        Image.fromarray(np.zeros((6, 8), np.uint8)).save(images / f"c_000{number}.png")
+    (images / "dataset.json").write_text(json.dumps({"channel_names": {"0": "DAPI", "1": "GFP"}}))
+    served, (note,) = check_images(images, in_channels=1)
+    assert [path.name for path in served] == ["a.png", "b.bmp"]
+    assert "several channels in files" in note
+    assert "c_0000.png" in note
 
 
 def test_two_images_of_one_name_are_refused(images: Path) -> None:

@@ -62,6 +62,13 @@ def test_failures_of_any_transform_name_the_item(items: list[dict[str, str]]):
     assert TolerantDataset([{"label": 1}], LOAD)[0]["failure"].startswith("0: no entry")
 
 
+def test_a_failure_of_an_image_with_a_file_for_each_channel_has_the_name_of_the_first(tmp_path: Path):
+    channels = [str(tmp_path / f"a_000{number}.png") for number in (0, 1)]
+    failed = TolerantDataset([{"image": channels}], LOAD)[0]
+    assert failed["failed"] == channels[0]
+    assert failed["failure"].startswith(channels[0])
+
+
 def test_without_failures_the_data_set_works_as_monai_s(items: list[dict[str, str]]):
     dataset = TolerantDataset(items, LOAD)
     assert len(dataset) == 5
