@@ -131,7 +131,7 @@ def explain_failures() -> None:
 
 
 def first_to_fail() -> bool:
-    """Tell whether this process is the first failed one of several processes. Errors of the others follow from it.
+    """Tell whether this process failed before the other processes of its run, whose errors are then consequences.
 
     Returns:
         True for the first process that asks, for a single process, and if the others cannot be asked.

@@ -101,7 +101,7 @@ class SegmentationSaver:
     - `classes.csv`: value, name and colour of each class.
     - `results.jsonl`: record of the run, see `scripts.io.RunRecord`.
 
-    The folder is locked during the run. Results never replace the images, nor files of unknown origin.
+    The folder is locked during the run. Results never replace the images, nor files that no run has written.
 
     Args:
         output_dir: folder of the results.
@@ -125,7 +125,7 @@ class SegmentationSaver:
 
     Raises:
         ValueError: during the run: an image has no file name in its metadata, two images give one result name, a result
-            would replace an image or a file of unknown origin, or `skip_finished` meets results of other settings.
+            would replace an image or a file that no run has written, or `skip_finished` meets results of other settings.
         FolderInUseError: another process writes into the folder.
     """
 
