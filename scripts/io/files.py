@@ -80,12 +80,23 @@ def temporary_path(path: Path) -> Path:
     _tidy_once(path.parent.absolute(), os.getpid())
     ending = path.suffix if len(path.suffix) <= LONGEST_ENDING else ""
     name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    return path.with_name(f".tmp-{os.getpid()}-{_machine()}-{name}{ending}")
+    return path.with_name(f".tmp-{os.getpid()}-{machine()}-{name}{ending}")
 
 
 @cache
-def _machine() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+def machine() -> str:
+    """Return a checksum of the place where a process number names one process: computer, and container on Linux.
+
+    Containers with the network of the computer share its name, but not its process numbers.
+
+    Example:
+        >>> len(machine())
+        8
+    """
+    container = ""
+    with suppress(OSError):  # not Linux
+        container = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{platform.node()} {container}".encode()).hexdigest()[:8]
 
 
 @cache
@@ -98,7 +109,7 @@ def _tidy_once(folder: Path, pid: int) -> None:
 def remove_leftovers(folder: Path) -> list[Path]:
     """Remove temporary files of this program whose process has died. Other files stay.
 
-    Temporary files of another machine are removed after a week, since processes of other machines cannot be seen.
+    Temporary files of another machine or container are removed after a week, since its processes cannot be seen.
 
     Returns:
         the removed files.
@@ -114,7 +125,7 @@ def remove_leftovers(folder: Path) -> list[Path]:
         match = TEMPORARY.match(path.name)
         if match is None or path.is_dir():
             continue
-        if match["host"] in (None, _machine()):
+        if match["host"] in (None, machine()):
             dead = not psutil.pid_exists(int(match["pid"]))
         else:
             dead = time.time() - path.lstat().st_mtime > ABANDONED

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from .files import temporary_path
+from .files import machine, temporary_path
 
 try:
     import fcntl
@@ -111,26 +111,48 @@ class FolderLock:
 
     def _refusal(self, path: Path, holder: dict[str, Any]) -> str:
         """Say who has the folder, and the remedy."""
-        host = holder.get("host")
-        here = host == socket.gethostname()
-        who = f"process {holder.get('pid')}{'' if here else f' on the computer {host}'}"
-        since = f"since {holder.get('started')}: {holder.get('command')}"
+        here = holder.get("machine", machine()) == machine() and holder.get("host") == socket.gethostname()
+        place = "" if here else f" on the computer {holder.get('host')}, or in a container there"
+        who = f"process {holder.get('pid')}{place} (since {holder.get('started')}: {holder.get('command')})"
         other = f"wait, stop that process, or set {self.key} to another folder"
         remedy = other if here else f"{other}. If no process runs there, delete {path}"
-        text = f"{self.folder} is in use by {who} ({since}). Two runs would overwrite each other's files: {remedy}"
+        text = (
+            f"{self.folder} is in use by {who if holder else f'the process in {path}'}. Two runs would overwrite each "
+            f"other's files: {remedy}"
+        )
         return "".join(letter if letter.isprintable() else "?" for letter in text)  # a file may hold anything
 
 
 def _this_process() -> dict[str, Any]:
     """Describe this process, for the file."""
-    me = psutil.Process()
     return {
-        "pid": me.pid,
-        "created": me.create_time(),  # process numbers are used again
+        **_identity(),
         "host": socket.gethostname(),
         "started": datetime.now().isoformat(sep=" ", timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200],
     }
+
+
+def _identity() -> dict[str, Any]:
+    """What tells this process from all others. Process numbers are used again."""
+    me = psutil.Process()
+    return {"pid": me.pid, "start": _start_of(me), "machine": machine(), "boot": _boot()}
+
+
+def _start_of(process: psutil.Process) -> float:
+    """When a process started. On Linux in ticks since the boot, which a change of the clock leaves as they are."""
+    if not sys.platform.startswith("linux"):
+        return float(process.create_time())  # seconds
+    content = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return int(content.rpartition(")")[2].split()[19])  # field 22; field 2 is a name in brackets
+
+
+def _boot() -> str | None:
+    """Name the start of the system. None: not Linux."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -143,18 +165,21 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _is_running(holder: dict[str, Any]) -> bool:
-    """Check whether the process of a lock still runs. Of other computers, nothing is known: yes."""
+    """Check whether the process of a lock still runs. Of other computers and containers, nothing is known: yes."""
     if holder["host"] != socket.gethostname():
+        return True
+    if holder.get("boot", _boot()) != _boot():
+        return False
+    if holder.get("machine", machine()) != machine():
         return True
     try:
         process = psutil.Process(holder["pid"])
-        created = holder.get("created")
-        same = created is None or abs(process.create_time() - float(created)) < 1  # seconds
+        same = abs(_start_of(process) - float(holder.get("start", _start_of(process)))) < 1
         return same and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.NoSuchProcess, ValueError, TypeError):
-        return False
-    except psutil.AccessDenied:  # a process of another user
+    except (psutil.AccessDenied, PermissionError):  # a process of another user
         return True
+    except (psutil.NoSuchProcess, OSError, ValueError, TypeError):
+        return False
 
 
 @contextmanager
@@ -176,7 +201,7 @@ def _free(folder: Path) -> None:
     """Delete the lock of this process. The copies of this process (`fork`) do not own the lock."""
     _held.pop(folder, None)
     holder = _read(folder / NAME)
-    if holder is not None and (holder["pid"], holder["host"]) == (os.getpid(), socket.gethostname()):
+    if holder is not None and _identity().items() <= holder.items():
         with suppress(OSError):
             (folder / NAME).unlink(missing_ok=True)
 

@@ -8,14 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
+from scripts.io.files import remove_leftovers
 from scripts.io.locks import FolderInUseError, FolderLock
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLDING = "import sys, time; from scripts.io.locks import FolderLock; FolderLock(sys.argv[1]).acquire(); {then}"
+
+CONTAINER = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 
 def process(folder: Path, then: str) -> subprocess.Popen[str]:
@@ -70,7 +76,7 @@ def test_locks_of_one_process_share_a_folder_until_the_last_is_released(tmp_path
     "content",
     [
         {"pid": ended_process(), "host": socket.gethostname()},
-        {"pid": os.getppid(), "created": 1.0, "host": socket.gethostname()},  # the number was used again
+        {"pid": os.getppid(), "start": 1, "host": socket.gethostname()},  # the number was used again
         {"pid": -1, "host": socket.gethostname()},
         {},
         [1],
@@ -80,6 +86,53 @@ def test_a_lock_of_no_living_process_is_taken_over(content, tmp_path):
     (tmp_path / ".lock").write_text(json.dumps(content))
     with FolderLock(tmp_path):
         assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """The content of the lock of a living process."""
+    first = process(tmp_path, "print('locked', flush=True); time.sleep(600)")
+    yield json.loads((tmp_path / ".lock").read_text())
+    first.kill()
+    first.wait()
+
+
+def test_a_change_of_the_clock_does_not_end_a_lock(running, tmp_path, monkeypatch):
+    began = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: began(self) + 3600)
+    with pytest.raises(FolderInUseError, match=f"process {running['pid']}"):
+        FolderLock(tmp_path).acquire()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="boots and containers are told apart on Linux")
+def test_a_lock_from_before_a_reboot_is_taken_over(running, tmp_path):
+    write_lock(tmp_path, **(running | {"boot": "another"}))
+    with FolderLock(tmp_path):
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+
+
+def test_a_process_in_another_container_of_the_computer_keeps_lock_and_temporary_files(tmp_path):
+    try:
+        subprocess.run([*CONTAINER, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this system allows no PID namespaces")
+    then = "from scripts.io.files import temporary_path; temporary_path(Path(sys.argv[1], 'a.png')).touch(); "
+    then += "print('locked', flush=True); time.sleep(600)"
+    program = f"from pathlib import Path; {HOLDING.format(then=then)}"
+    command = [*CONTAINER, sys.executable, "-c", program, str(tmp_path)]
+    other = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        holder = json.loads((tmp_path / ".lock").read_text())
+        (temporary,) = tmp_path.glob(".tmp-*")
+        with pytest.raises(FolderInUseError, match=rf"process {holder['pid']} .*delete {tmp_path / '.lock'}"):
+            FolderLock(tmp_path).acquire()
+        assert remove_leftovers(tmp_path) == []
+        assert temporary.exists()
+    finally:
+        other.kill()
+        other.communicate()
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\xff{"])
