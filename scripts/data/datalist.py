@@ -33,7 +33,7 @@ from monai.data import load_decathlon_datalist
 from ..io.names import IMAGE_SUFFIXES, PathLike, image_name, image_suffix, plane_address, shown, split_address
 from ..io.reader import read_header
 from .items import describe_failure
-from .nnunet import channels_of_folder, grouped_channels, nnunet_pairs, with_channels
+from .nnunet import images_of_folder, nnunet_pairs, with_channels
 from .pairs import SHOWN, check_pairs, existing, some
 from .splits import LISTED
 
@@ -69,8 +69,7 @@ def find_images(path: PathLike, tiff_axes: str | None = None) -> list[dict[str, 
         return [{"image": plane_address(file, page)}]
     groups = [[file]]
     if file.is_dir():
-        files, channels = _images_in(file), channels_of_folder(file)
-        groups = grouped_channels(files, channels) if channels > 1 else [[image] for image in files]
+        groups = images_of_folder(file, _images_in(file))
     items = []
     for group in groups:
         try:
@@ -116,8 +115,7 @@ def find_pairs(
     for folder in (root, root / "train"):
         items = _recognise(folder, image_dir, label_dir)
         if items:
-            listed = _listed_validation(folder, items) if image_dir is None and label_dir is None else []
-            return check_pairs([*items, *listed], tiff_axes)
+            return check_pairs(items, tiff_axes)
     image_dir, label_dir = image_dir or "images", label_dir or "labels"
     if root.is_file():
         raise ValueError(f"dataset_dir {root} is a file; expected a folder or a list that ends in .json")
@@ -148,6 +146,8 @@ def _from_json(path: Path) -> list[dict[str, Any]]:
         items = nnunet_pairs(path, content)
         if items is None:
             items = with_channels(path, load_decathlon_datalist(path, data_list_key="training"), content)
+            validation = _listed_validation(path, content) if items else []
+            items += [item | LISTED for item in with_channels(path, validation, content)]
     except FileNotFoundError:
         raise
     except Exception as error:  # broken JSON, missing key, no list of objects, no permission, ...
@@ -158,6 +158,21 @@ def _from_json(path: Path) -> list[dict[str, Any]]:
         names = json.dumps(content["labels"])
         logger.info("%s names the classes %s: for more than two, set label_kind classes and class_names", path, names)
     return items
+
+
+def _listed_validation(path: Path, content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Items under "validation" of a list. Images without a label cannot validate."""
+    listed = content.get("validation") or []
+    labelled = [isinstance(item, dict) and bool(item.get("label")) for item in listed]
+    if not all(labelled):
+        without = labelled.count(False)
+        logger.warning(
+            '%s: %d of %d images under "validation" have no label: they are left out', path, without, len(listed)
+        )
+    if not any(labelled):
+        return []
+    items = load_decathlon_datalist(path, data_list_key="validation")
+    return [item for item, yes in zip(items, labelled, strict=True) if yes]
 
 
 def _from_folders(images: Path, labels: Path) -> list[dict[str, Any]]:
@@ -238,18 +253,6 @@ def _images_in(folder: Path) -> list[Path]:
         if other != file:
             raise ValueError(f"{other} and {file.name} differ only in their ending: move one away")
     return files
-
-
-def _listed_validation(folder: Path, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Items under "validation" of the list that gave `items`, marked for `split_datalist`."""
-    path = folder if folder.is_file() else folder / "dataset.json"
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8")).get("validation") if path.is_file() else None
-        if not listed or load_decathlon_datalist(path, data_list_key="training") != items:
-            return []
-    except (ValueError, AttributeError, TypeError):  # the list is damaged, and another layout gave the items
-        return []
-    return [item | LISTED for item in load_decathlon_datalist(path, data_list_key="validation")]
 
 
 def _has_images(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def nnunet_pairs(path: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]
         return [{"image": _joined(folder, case["images"]), "label": _joined(folder, case["label"])} for case in cases]
     images = folder / "imagesTr"
     files = sorted(images.iterdir()) if images.is_dir() else []
-    grouped = grouped_channels([file for file in files if file.name.endswith(ending)], len(content["channel_names"]))
+    grouped = grouped_channels([file for file in files if file.name.endswith(ending)], max(1, _channels_in(content)))
     pairs = [(files, folder / "labelsTr" / f"{_case(files[0])}{ending}") for files in grouped]
     missing = [label.name for _, label in pairs if not label.is_file()]
     if not pairs or missing:
@@ -63,24 +63,40 @@ def with_channels(path: Path, items: Iterable[dict[str, Any]], content: Mapping[
         >>> with_channels(Path("dataset.json"), [{"image": "a.png"}], {"modality": {"0": "EM"}})
         [{'image': 'a.png'}]
     """
-    return [item | {"image": _channels_of(item.get("image"), len(content.get("modality") or ()))} for item in items]
+    return [item | {"image": _channels_of(item.get("image"), _channels_in(content))} for item in items]
 
 
-def channels_of_folder(folder: Path) -> int:
-    """Return the number of channels that `dataset.json` beside or above a folder of images states. 1: no such file.
+def images_of_folder(folder: Path, files: Sequence[Path]) -> list[list[Path]]:
+    """List the files of each image of a folder. `dataset.json` beside or above may name channels.
+
+    Raises:
+        FileNotFoundError: a channel is missing.
 
     Example:
-        >>> channels_of_folder(Path("images"))
-        1
+        >>> images_of_folder(Path("images"), [Path("a_0000.png"), Path("a_0001.png")])
+        [[PosixPath('a_0000.png')], [PosixPath('a_0001.png')]]
     """
+    channels = _channels_of_folder(folder)
+    numbers = [int(match[2]) for file in files if (match := _CHANNEL.fullmatch(file.name))]
+    if channels < 2 or len(numbers) < len(files) or max(numbers) >= channels:  # none of nnU-Net, or a series t_0002.png
+        return [[file] for file in files]
+    return grouped_channels(files, channels)
+
+
+def _channels_of_folder(folder: Path) -> int:
     for path in (folder / "dataset.json", folder.parent / "dataset.json"):
         if os.path.isfile(path):
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                return max(1, len(content.get("channel_names") or content.get("modality") or ()))
+                return _channels_in(json.loads(path.read_text(encoding="utf-8")))
             except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-                return 1
-    return 1
+                return 0
+    return 0
+
+
+def _channels_in(content: Mapping[str, Any]) -> int:
+    """Number of channels in `dataset.json`. 0: not stated; other programs write a text, "modality": "CT"."""
+    names = content.get("channel_names") or content.get("modality")
+    return len(names) if isinstance(names, (list, Mapping)) else 0
 
 
 def grouped_channels(files: Iterable[Path], channels: int) -> list[list[Path]]:

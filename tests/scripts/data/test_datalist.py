@@ -386,6 +386,26 @@ def test_a_list_may_name_images_for_validation(tmp_path):
     assert len(split["training"]) == len(split["validation"]) == 1
 
 
+@pytest.mark.parametrize("unlabelled", ["b.png", {"image": "b.png"}])
+def test_listed_images_without_a_label_do_not_validate(unlabelled: object, tmp_path: Path, caplog):
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.png")
+    content = {"training": [{"image": "a.png", "label": "a.png"}], "validation": [unlabelled]}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    assert names(find_pairs(tmp_path)) == ["a.png"]
+    (warning,) = caplog.messages
+    assert "1 of 1" in warning
+    assert "dataset.json" in warning
+
+
+def test_a_damaged_list_for_validation_is_named(tmp_path: Path):
+    write(tmp_path / "a.png")
+    content = {"training": [{"image": "a.png", "label": "a.png"}], "validation": 7}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"dataset\.json"):
+        find_pairs(tmp_path)
+
+
 # ---------------------------------------------------------------- odd entries and broken files
 def test_pipes_and_folders_with_names_of_images_do_not_block_and_other_kinds_are_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -474,6 +494,32 @@ def test_a_missing_channel_or_label_of_nnunet_is_named(tmp_path: Path):
     (tmp_path / "imagesTr" / "case_001_0001.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"case_001.*\[0\].*2"):
         find_pairs(tmp_path)
+
+
+def test_channels_of_images_listed_for_validation_are_read(tmp_path: Path):
+    nnunet(tmp_path, channels=2, version=1)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    content["validation"] = [content["training"].pop()]
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    (held,) = split_datalist(find_pairs(tmp_path))["validation"]
+    assert [Path(name).name for name in held["image"]] == ["case_002_0000.png", "case_002_0001.png"]
+
+
+@pytest.mark.parametrize(
+    "content", [{"modality": "CT"}, {"modality": {"0": "a", "1": "b"}}, {"channel_names": ["a", "b"]}, {}, []]
+)
+def test_a_series_of_images_is_no_list_of_channels(content: object, tmp_path: Path):
+    for k in range(3):
+        write(tmp_path / "images" / f"t_{k:04d}.png")
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    assert names(find_images(tmp_path / "images")) == ["t_0000.png", "t_0001.png", "t_0002.png"]
+
+
+def test_a_missing_channel_of_an_image_is_named(tmp_path: Path):
+    nnunet(tmp_path, channels=2)
+    (tmp_path / "imagesTr" / "case_001_0001.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"case_001.*\[0\].*2"):
+        find_images(tmp_path / "imagesTr")
 
 
 def test_given_folders_win_over_the_files_of_a_data_set(tmp_path: Path):
