@@ -67,8 +67,8 @@ def test_the_wheel_holds_every_package():
 LEVELS = {  # from the lowest; packages of the same level may import each other
     "scripts": (
         {"checks", "compiled", "components", "failures", "lazy", "options"},
-        {"networks"},
         {"io"},
+        {"networks"},
         {"settings"},
         {"data"},
         {"inferers"},

@@ -38,10 +38,10 @@ def _of_cgroups() -> Iterator[int]:
         return
     for _, controllers, name in (line.split(":", 2) for line in lines if line.count(":") > 1):
         if controllers == "":  # version 2
-            root, names = _CGROUPS, ("memory.max", "memory.current", "inactive_file")
+            root, names = _CGROUPS, ("memory.max", "memory.current", "")
         elif "memory" in controllers.split(","):  # version 1
             root = _CGROUPS / "memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
         else:
             continue
         folder = root / name.strip("/")
@@ -49,10 +49,11 @@ def _of_cgroups() -> Iterator[int]:
             yield from _free(group, *names)
 
 
-def _free(group: Path, limit: str, use: str, cached: str) -> Iterator[int]:
+def _free(group: Path, limit: str, use: str, prefix: str) -> Iterator[int]:
     try:
         allowed, used = (int((group / name).read_text(encoding="ascii")) for name in (limit, use))
         pairs = (line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
-        yield allowed - used + next((int(value) for name, value in pairs if name == cached), 0)
+        cached = (f"{prefix}active_file", f"{prefix}inactive_file")
+        yield allowed - used + sum(int(value) for name, value in pairs if name in cached)
     except (OSError, ValueError):  # no such group within the container, or the limit "max"
         return

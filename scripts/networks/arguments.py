@@ -7,10 +7,11 @@ from difflib import get_close_matches
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-import psutil
 import torch
 from monai.networks.layers.factories import Norm
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..io.memory import available_memory
 
 MAX_LEVELS = 10  # the smallest input of 10 levels has 12284 x 12284 pixels
 Channels = Annotated[int, Field(ge=1)]
@@ -149,7 +150,7 @@ def _check_norm(norm: str | Sequence[Any] | None) -> None:
 
 def _check_memory(arguments: Mapping[str, Any]) -> None:
     """Raise ValueError for weights larger than the free memory."""
-    needed, there = 4 * weight_count(arguments), psutil.virtual_memory().available
+    needed, there = 4 * weight_count(arguments), available_memory()
     if needed > there:
         raise ValueError(
             f"features is {arguments['features']}: the weights would need {needed / 2**30:,.0f} GiB, and "
