@@ -67,6 +67,8 @@ class PillowFile(ImageFile):
 
     def _check_stored(self, image: PillowImage.ImageFile) -> None:
         bits = 1 if image.mode in ("1", "L", "P") else 8 * len(image.getbands())  # the least; grey PNG has 1 to 8 bits
+        if "BGR;1" in str(image.tile):
+            bits = 16  # BMP with 5 or 6 bits for a colour
         ratio = {"raw": 1.0, "zip": DEFLATE}.get(str(image.tile[0][0]) if image.tile else "", math.inf)
         size = image.width * image.height * bits / 8
         check_stored(self.path, (image.width, image.height), size, self.path.stat().st_size, ratio)

@@ -160,15 +160,15 @@ def _named(path: Path, value: str, following: list[str]) -> tuple[Path, ...]:
 
 
 def beside(path: Path, name: str, may_be_missing: bool = False) -> Path:
-    """Resolve the name of another file in a header. Only files in the folder of the header are accepted.
+    """Find another file that a header names. Only entries of the header's folder are accepted, links among them.
 
     Args:
-        path: the file with the header. If `path` is a link, the folder of the real file counts, too.
-        name: name in the header.
+        path: the file with the header.
+        name: name in the header, without a folder.
         may_be_missing: accept the name of a file that does not exist.
 
     Raises:
-        ImageFileError: an absolute path, another folder, a link to another folder, or no regular file.
+        ImageFileError: a name with a folder, or no regular file.
 
     Example:
         >>> _ = Path("cells.raw").write_bytes(bytes(35))
@@ -176,9 +176,8 @@ def beside(path: Path, name: str, may_be_missing: bool = False) -> Path:
         'cells.raw'
     """
     file = path.parent / name
-    folders = {path.parent.resolve(), path.resolve().parent}
-    outside = os.path.isabs(name) or ".." in re.split(r"[/\\]", name) or file.resolve().parent not in folders
-    if outside:
+    plain = name.removeprefix("./")
+    if plain in ("", ".", "..") or "\\" in plain or os.path.basename(plain) != plain:
         raise ImageFileError(
             f"{path} names the file {name!r} outside of its folder. Only files in the same folder are read: put both "
             "files there, and write the plain name in the header"

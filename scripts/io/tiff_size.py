@@ -81,9 +81,12 @@ def check_plane_memory(path: Path, series: tifffile.TiffPageSeries, axes: str) -
 
 
 def _named(path: Path, tif: tifffile.TiffFile) -> Iterator[Path]:
-    """Other files of an OME series."""
-    for element in _ome(tif):
-        if element.tag.endswith("UUID") and (name := element.get("FileName")):
+    """Other files of an OME series. The file itself may have had another name or folder when it was written."""
+    elements = list(_ome(tif))
+    own = elements[0].get("UUID") if elements else None
+    for element in elements:
+        is_own = own is not None and element.text == own  # tifffile then opens no file
+        if element.tag.endswith("UUID") and not is_own and (name := element.get("FileName")):
             yield beside(path, name, may_be_missing=True)
 
 
@@ -97,7 +100,8 @@ def _promised_shapes(tif: tifffile.TiffFile) -> Iterator[tuple[tuple[int, ...], 
             yield (int(element.get("PlaneCount", element.get("NumPlanes", 1))), 1, 1), 1 / 8
     text = tif.pages.first.shaped_description
     if text:
-        shape = tuple(int(n) for n in json.loads(text)["shape"])
+        is_old = text.startswith("shape=")  # shape=(5, 7), of old versions of tifffile
+        shape = tuple(int(n) for n in (text[7:-1].split(",") if is_old else json.loads(text)["shape"]))
         yield shape, min(_IFD, math.prod(shape[-2:]) / 8)
 
 

@@ -18,6 +18,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from scripts.io import memory
 from scripts.io.image_file import ImageFileError
 from scripts.io.memory import available_memory
 from scripts.io.reader import read_header
@@ -208,9 +209,8 @@ def test_a_header_may_name_only_regular_files_of_its_folder(name: str, tmp_path:
     folder.mkdir()
     for place in (tmp_path, folder):
         (place / "pixels.raw").write_bytes(PIXELS.tobytes())
-    (folder / "link.raw").symlink_to(tmp_path / "pixels.raw")
     os.mkfifo(folder / "pipe.raw")
-    for wrong in (f"{tmp_path}/pixels.raw", "../pixels.raw", "link.raw", "pipe.raw", "absent.raw"):
+    for wrong in (f"{tmp_path}/pixels.raw", "../pixels.raw", "images/../../pixels.raw", "pipe.raw", "absent.raw"):
         (folder / name).write_text(HEADERS[name].format(wrong))
         with pytest.raises(ImageFileError, match=name) as caught:
             read(folder / name)
@@ -222,6 +222,9 @@ def test_a_header_may_name_only_regular_files_of_its_folder(name: str, tmp_path:
         linked.mkdir()
         for file in (name, "pixels.raw"):
             (linked / file).symlink_to(folder / file)
+        np.testing.assert_array_equal(read(linked / name), PIXELS)
+        (linked / "pixels.raw").unlink()  # each file in a folder of its own, as git-annex and DVC keep files
+        (linked / "pixels.raw").symlink_to(tmp_path / "pixels.raw")
         np.testing.assert_array_equal(read(linked / name), PIXELS)
 
 
@@ -244,3 +247,24 @@ def test_an_ome_file_may_name_only_files_of_its_folder(tmp_path: Path):
         tifffile.imwrite(folder / "a.ome.tif", PIXELS, description=text, metadata=None)
         with pytest.raises(ImageFileError, match=r"other\.ome\.tif"):
             read(folder / "a.ome.tif")
+        own = text.replace("<OME>", '<OME UUID="urn:uuid:1">')  # written under that name, then moved
+        tifffile.imwrite(folder / "a.ome.tif", PIXELS + 1, description=own, metadata=None)
+        np.testing.assert_array_equal(read(folder / "a.ome.tif"), PIXELS + 1)
+
+
+def test_the_description_of_old_versions_of_tifffile_is_read(tmp_path: Path):
+    for text, fits in (("shape=(40, 50)", True), ("shape=(100000000, 40, 50)", False)):
+        tifffile.imwrite(tmp_path / "a.tif", PIXELS, description=text, metadata=None)
+        if fits:
+            np.testing.assert_array_equal(read(tmp_path / "a.tif"), PIXELS)
+        else:
+            with pytest.raises(ImageFileError, match="100,000,000"):
+                read(tmp_path / "a.tif")
+
+
+def test_cached_files_of_a_container_count_as_free_memory(tmp_path: Path):
+    for prefix in ("", "total_"):
+        stat = f"anon 5\n{prefix}active_file 60\n{prefix}inactive_file 7\nactive_anon 1000\n"
+        for name, content in (("limit", "100"), ("use", "90"), ("memory.stat", stat)):
+            (tmp_path / name).write_text(content)
+        assert list(memory._free(tmp_path, "limit", "use", prefix)) == [77]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from scripts.io.image_file import ImageFileError
 from scripts.io.reader import plane_size, read_header
 from tests.scripts.io.made import numbered, read
 
@@ -93,3 +94,15 @@ def test_a_section_larger_than_pillow_expects_is_no_error(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + size + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
     assert plane_size(tmp_path / "a.png") == (10000, 20000)
     assert read(tmp_path / "a.png").shape == (10000, 20000)
+
+
+def test_bmp_of_16_bits_is_read(tmp_path: Path):
+    red, green, blue = (numbered(60, 80, dtype=np.uint16) * k % 32 for k in (1, 3, 7))
+    pixels = (red << 10 | green << 5 | blue).astype("<u2")[::-1].tobytes()  # from the lowest row
+    head = struct.pack("<IiiHHIIiiII", 40, 80, 60, 1, 16, 0, len(pixels), 2835, 2835, 0, 0)
+    (tmp_path / "a.bmp").write_bytes(struct.pack("<2sIHHI", b"BM", 54 + len(pixels), 0, 0, 54) + head + pixels)
+    shown = np.stack([red, green, blue], axis=-1) * 255 // 31
+    np.testing.assert_array_equal(read(tmp_path / "a.bmp"), shown)
+    (tmp_path / "cut.bmp").write_bytes((tmp_path / "a.bmp").read_bytes()[:-50])
+    with pytest.raises(ImageFileError, match=r"cut\.bmp"):
+        read(tmp_path / "cut.bmp")
