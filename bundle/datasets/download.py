@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import http.client
 import lzma
+import re
 import shutil
 import struct
 import zipfile
@@ -106,7 +107,7 @@ def _check_members(archive: Path, members: Sequence[zipfile.ZipInfo], folder: Pa
     """Raise RunError for encrypted members, members outside of the folder, and more data than the disk has room for."""
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):
+        if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", member.filename):
             raise RunError(f"{archive} has a member outside of its folder, {member.filename!r}. Do not trust this file")
         if member.flag_bits & 1:
             raise RunError(f"{archive} is encrypted. {BY_HAND}")

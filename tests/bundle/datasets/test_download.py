@@ -46,6 +46,15 @@ def test_a_plain_zip_file_is_unpacked(archive, tmp_path):
     assert (bring(str(archive), [], tmp_path / "work") / "set" / "a.txt").read_text() == "a" * 5000
 
 
+def test_names_with_a_colon_are_unpacked(tmp_path):
+    (tmp_path / "work").mkdir()
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as content:
+        content.writestr("10:30/a.txt", "x")
+    assert [path.read_text() for path in bring(str(tmp_path / "data.zip"), [], tmp_path / "work").rglob("a.txt")] == [
+        "x"
+    ]
+
+
 @pytest.mark.parametrize("name", ["../out.txt", "/elsewhere/out.txt", "a/../../out.txt", "C:\\out.txt", "..\\out.txt"])
 def test_a_member_outside_of_the_folder_is_refused(name, tmp_path):
     archive = tmp_path / "data.zip"
