@@ -72,7 +72,7 @@ def check_labels(
     tiff_axes: str | None = None,
     quiet: bool = False,
 ) -> LabelReport:
-    """Look at all labels once, and log a line about them. Refuse labels that cannot be meant.
+    """Look at all labels once, and log a line about them. Refuse labels that are surely wrong.
 
     Masks given as instances are converted as masks from here on, with a warning: `labels.kind` becomes "binary".
 
@@ -80,7 +80,7 @@ def check_labels(
         training, validation: items {"image": address, "label": address}, with or without "markers".
         labels: conversion of the labels.
         class_names: of all classes.
-        mode: "refuse": an error for labels that cannot be meant, a warning for labels that may not be meant. "warn":
+        mode: "refuse": an error for labels that are surely wrong, a warning for labels that look wrong. "warn":
             warnings alone. "off": labels are not looked at.
         stated: the kind of the labels was named by the user or by the weights. False: it is the default.
         evaluating: `validation` is measured; no network is trained. Empty labels are no error then.
@@ -151,8 +151,8 @@ def _look(item: Mapping[str, Any], labels: LabelConversion, reader: PlaneReader)
         classes, objects = labels.convert(plane[None], markers)
     except ValueError as error:
         return _Label(facts, str(error), np.zeros(0, int), 0, np.zeros(0, int))
-    sizes = np.bincount(objects[objects > 0].ravel())
-    return _Label(facts, None, sizes[sizes > 0], touching_pairs(objects), np.bincount(classes[classes >= 0].ravel()))
+    sizes = np.unique(objects[objects > 0], return_counts=True)[1]
+    return _Label(facts, None, sizes, touching_pairs(objects), np.bincount(classes[classes >= 0].ravel()))
 
 
 def _judge(seen: Sequence[_Label], trains: Sequence[_Label], meaning: Meaning, names: Sequence[str]) -> list[Finding]:
@@ -207,9 +207,9 @@ def _pairs(training: Items, validation: Items, items: Items, tiff_axes: str | No
         found.append(
             Finding(
                 True,
-                f"{_first(turned)} lie otherwise in space than their image, and would train mirrored or turned. "
-                "Resample the label onto the image (3D Slicer: Resample Image). If both agree as stored, give the "
-                "label the affine of the image",
+                f"{_first(turned)} have another direction in space than their image, and would train mirrored or "
+                "turned. Resample the label onto the image (3D Slicer: Resample Image). If both agree as stored, give "
+                "the label the affine of the image",
             )
         )
     if shifted:

@@ -20,6 +20,8 @@ class LabelFacts:
     areas: np.ndarray  # pixels of each value (K,)
     pieces: np.ndarray  # number of connected components of each value, 8 neighbours (K,)
     spread: np.ndarray  # effective number of pieces of each value (K,): 1 for one piece, also beside specks
+    neighbours: int  # values that touch the value of the largest area, 4 neighbours
+    frame: float  # share of the outermost pixels with the value of the largest area
     touching: int  # pairs of values with neighbouring pixels, 4 neighbours
     foreground: float  # share of pixels that are not 0
     border: float  # the same, of the outermost pixels
@@ -45,7 +47,7 @@ def label_facts(name: str, plane: np.ndarray) -> LabelFacts:
     areas, pieces, spread = _pieces(codes, len(values))
     mask = codes > 0
     total = int(mask.sum())
-    edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    largest = codes == 1 + (int(areas.argmax()) if len(areas) else 0)
     holes, enclosed = _holes(mask)
     return LabelFacts(
         name=name,
@@ -53,9 +55,11 @@ def label_facts(name: str, plane: np.ndarray) -> LabelFacts:
         areas=areas,
         pieces=pieces,
         spread=spread,
+        neighbours=len(np.unique(codes[ndimage.binary_dilation(largest) & mask & ~largest])),
+        frame=float(_edge(largest).mean()),
         touching=touching_pairs(codes),
         foreground=total / mask.size,
-        border=float(edge.mean()),
+        border=float(_edge(mask).mean()),
         largest=_largest(mask) / max(total, 1),
         holes=holes,
         enclosed=enclosed / max(total, 1),
@@ -112,6 +116,11 @@ def _pieces(codes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.n
     return areas.astype(np.int64), pieces, areas**2 / np.maximum(squares, 1)
 
 
+def _edge(plane: np.ndarray) -> np.ndarray:
+    """The outermost pixels."""
+    return np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
+
+
 def _largest(mask: np.ndarray) -> int:
     components, _ = ndimage.label(mask, np.ones((3, 3)))
     return int(np.bincount(components.ravel())[1:].max(initial=0))
@@ -121,6 +130,5 @@ def _holes(mask: np.ndarray) -> tuple[int, int]:
     """Number and area of the background components without contact to the image border."""
     components, _ = ndimage.label(~mask)
     sizes = np.bincount(components.ravel())
-    edge = np.concatenate([components[0], components[-1], components[:, 0], components[:, -1]])
-    inside = np.setdiff1d(np.arange(1, len(sizes)), edge)
+    inside = np.setdiff1d(np.arange(1, len(sizes)), _edge(components))
     return len(inside), int(sizes[inside].sum())

@@ -1,4 +1,4 @@
-"""Judge label images before a training: find labels that cannot be meant, and labels that may not be meant.
+"""Judge label images before a training: find labels that are surely wrong, and labels that look wrong.
 
 The limits are ours. They were chosen so that the six public data sets of the project, read with their settings, give no
 finding.
@@ -19,12 +19,13 @@ GREY_VALUES, GREY_PIECES = 16, 3  # more values than this, each in more pieces t
 MERGED = 0.1  # touching pairs, divided by objects, from which binary labels would merge many objects
 SCATTERED = 3  # effective pieces of a value, from which the value numbers no object
 DIVIDED = 1.5  # effective pieces of a value, from which one object may be two
+AROUND = 0.8  # share of the image border, from which a value around all others is the background
 SHOWN_VALUES = 6
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding about labels, with the remedy. `sure`: the labels cannot be meant like this."""
+    """A finding about labels, with the remedy. `sure`: the labels are surely wrong."""
 
     sure: bool
     text: str
@@ -46,7 +47,7 @@ class Meaning:
 
 
 def findings(facts: Sequence[LabelFacts], meaning: Meaning) -> list[Finding]:
-    """Judge labels by all rules. The first rule that explains a label speaks.
+    """Judge labels by all rules. Of several rules that find the same labels wrong, the first gives the finding.
 
     Args:
         facts: of each label image.
@@ -78,7 +79,8 @@ def _of_kind(facts: list[LabelFacts], meaning: Meaning) -> list[Finding]:
         "instances": [_numbered_background, _scattered, _divided, _outlines],
         "classes": [],
     }
-    return next(([finding] for rule in rules[meaning.kind] if (finding := rule(filled, meaning))), [])
+    found = [finding for rule in rules[meaning.kind] if (finding := rule(filled, meaning))]
+    return sorted(found, key=lambda finding: not finding.sure)[:1]  # one finding explains the others
 
 
 def is_grey(facts: LabelFacts) -> bool:
@@ -222,12 +224,16 @@ def _numbered_background(facts: list[LabelFacts], meaning: Meaning) -> Finding |
     wrong = [one for one in facts if one.foreground == 1 and _largest_encloses(one)]
     if 2 * len(wrong) <= len(facts):
         return None
+    around = [one for one in wrong if one.neighbours == len(one.values) - 1 and one.frame > AROUND]
+    sure, first = 2 * len(around) > len(facts), (around or wrong)[0]
     remedy = _two_values(wrong) or "Give the background the value 0"
-    number = wrong[0].values[int(wrong[0].areas.argmax())]
+    if not sure:
+        remedy = f"If {first.values[first.areas.argmax()]:g} is the background, give it the value 0"
     return Finding(
-        True,
-        f"{_count(wrong, facts)} have no background: no pixel is 0, and {number:g} covers "
-        f"{wrong[0].areas.max() / wrong[0].areas.sum():.0%} of {wrong[0].name}. {remedy}",
+        sure,
+        f"{_count(wrong, facts)} have no background: no pixel is 0, and {first.values[first.areas.argmax()]:g} covers "
+        f"{first.areas.max() / first.areas.sum():.0%} of {first.name}, and touches {first.neighbours} of "
+        f"{len(first.values) - 1} other values. {remedy}",
     )
 
 
@@ -272,7 +278,7 @@ def _outlines(facts: list[LabelFacts], meaning: Meaning) -> Finding | None:
 
 def _encloses(one: LabelFacts) -> bool:
     """Whether the foreground is one component, fills most of image and border, and has holes: an inverted mask."""
-    return 0.5 < one.foreground < 1 and one.border > 0.8 and one.largest > 0.9 and one.holes >= 3
+    return 0.5 < one.foreground < 1 and one.border > AROUND and one.largest > 0.9 and one.holes >= 3
 
 
 def _largest_encloses(one: LabelFacts) -> bool:

@@ -21,7 +21,7 @@ SAME_LENGTH = 0.01  # relative difference of pixel sizes
 
 
 def displaced_pairs(items: Sequence[Mapping[str, Any]], tiff_axes: str | None = None) -> tuple[list[str], list[str]]:
-    """Find labels that lie otherwise in space than their image.
+    """Find labels that have another direction or place in space than their image.
 
     Args:
         items: {"image": address, "label": address}. Formats without a place in space are not compared.

@@ -125,7 +125,7 @@ IMAGES_AND_LABELS: dict[str, Setting] = {
     ),
     "check_labels": Setting(
         choice("refuse", "warn", "off"),
-        "labels that cannot be meant, and pairs that are mirrored: refuse, only warn, or do not look",
+        "labels that are surely wrong, and pairs that are mirrored: refuse, only warn, or do not look",
         TRAIN,
     ),
     "split_rule": Setting(choice("random", "last", "block", "all"), "rule of the split", TRAIN, also=("split",)),

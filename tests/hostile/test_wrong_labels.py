@@ -1,4 +1,4 @@
-"""Labels and pairs that cannot be meant: refused, or warned of by file, before the training."""
+"""Labels and pairs that are surely wrong, or look wrong: refused, or warned of by file, before the training."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_labels_that_cannot_be_meant_are_refused(program: Program, data, tmp_path, case):
+def test_labels_that_are_surely_wrong_are_refused(program: Program, data, tmp_path, case):
     change, options, named = REFUSED[case]
     change(data)
     outcome = train(program, data, tmp_path / "out", *options)
@@ -239,7 +239,7 @@ def test_labels_that_cannot_be_meant_are_refused(program: Program, data, tmp_pat
 
 
 @pytest.mark.parametrize("case", TOLD)
-def test_labels_that_may_not_be_meant_are_told(program: Program, data, tmp_path, case):
+def test_labels_that_look_wrong_are_told(program: Program, data, tmp_path, case):
     change, options, named = TOLD[case]
     change(data)
     outcome = train(program, data, tmp_path / "out", *options)

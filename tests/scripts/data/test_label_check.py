@@ -1,12 +1,15 @@
-"""Labels that cannot be meant are refused before a training, with file, number and the setting that helps."""
+"""Labels that are surely wrong are refused before a training, with file, number and the setting that helps."""
 
 from __future__ import annotations
 
 import logging
+import resource
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+import tifffile
 from PIL import Image
 
 from scripts.data.label_check import check_labels
@@ -77,7 +80,10 @@ REFUSED = {
     "numbered background": ([cells() + 1] * 3, "instances", True, ["3 of 3", "1"]),
     "outlines as objects": ([OUTLINES] * 3, "instances", True, ["2 regions"]),
 }
+NEURONS = np.ones((64, 64), np.uint8)  # a dense crop of EM: all pixels belong to neurons
+NEURONS[:, 40:52], NEURONS[:, 52:] = 2, 3
 WARNED = {
+    "dense neurons, or a numbered background": ([NEURONS] * 3, "instances", True, ["62%", "1 of 2"]),
     "masks of two objects as instances": (
         [mask(np.where(cells(3) == 1, 0, cells(3)))] * 3,
         "instances",
@@ -107,7 +113,7 @@ MEANT = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_labels_that_cannot_be_meant_are_refused(case, tmp_path):
+def test_labels_that_are_surely_wrong_are_refused(case, tmp_path):
     planes, kind, stated, facts = REFUSED[case]
     with pytest.raises(ValueError, match="check_labels") as raised:
         check(saved(tmp_path, planes), kind, stated=stated)
@@ -128,7 +134,7 @@ def test_refused_labels_are_warnings_if_the_user_says_so(case, tmp_path, caplog)
 
 
 @pytest.mark.parametrize("case", WARNED)
-def test_labels_that_may_not_be_meant_are_warned_of(case, tmp_path, caplog):
+def test_labels_that_look_wrong_are_warned_of(case, tmp_path, caplog):
     planes, kind, stated, facts = WARNED[case]
     check(saved(tmp_path, planes), kind, stated=stated)
     (warning,) = warned(caplog)
@@ -259,6 +265,20 @@ def test_a_label_that_is_mirrored_in_space_is_refused(turn, said, tmp_path):
         return
     with pytest.raises(ValueError, match=rf"label\.nii\.gz.*opposite.*{said}"):
         check_labels(*arguments)
+
+
+def test_the_largest_object_numbers_take_no_memory(tmp_path: Path) -> None:
+    last = 2**31 - 1
+    pair = {key: str(tmp_path / f"{key}.tif") for key in ("image", "label")}
+    tifffile.imwrite(pair["image"], picture())
+    tifffile.imwrite(pair["label"], np.where(cells(4), last - cells(4).astype(np.int32), 0))
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**30, limits[1]))
+    try:
+        line = check_labels([pair], [pair], InstanceLabelsd(kind="instances"), NAMES).line
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert line == "labels of 1 image: 4 objects each, median 64 px, 1 touching pair"
 
 
 def test_maps_of_many_classes_in_many_pieces_are_no_pictures() -> None:
