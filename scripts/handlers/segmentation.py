@@ -125,7 +125,8 @@ class SegmentationSaver:
 
     Raises:
         ValueError: during the run: an image has no file name in its metadata, two images give one result name, a result
-            would replace an image or a file that no run has written, or `skip_finished` meets results of other settings.
+            would replace an image or a file that no run has written, or `skip_finished` meets results of other
+            settings.
         FolderInUseError: another process writes into the folder.
     """
 
