@@ -103,7 +103,16 @@ def test_damaged_weights_are_refused_by_other_commands(program: Program, pairs, 
     (tmp_path / "model.json").unlink()
     features = "--network_def#features=[2,4,8,16,32]"
     if command == "evaluate":
-        words = [pairs, "--weights", path, "--output", tmp_path / "out", "--device=cpu", features]
+        words = [
+            pairs,
+            "--weights",
+            path,
+            "--output",
+            tmp_path / "out",
+            "--device=cpu",
+            "--label_kind=instances",
+            features,
+        ]
     else:
         words = ["torchscript", "--ckpt_path", path, "--output", tmp_path / "model.ts", features]
     told(program.run("bundle", command, *words), "model.pt")
