@@ -39,6 +39,8 @@ from .splits import LISTED
 
 logger = logging.getLogger(__name__)
 
+TABLES = ("objects.csv", "classes.csv", "results.jsonl")  # of a segmentation into the folder of its images
+
 
 def find_images(path: PathLike, tiff_axes: str | None = None) -> list[dict[str, Any]]:
     """List images for inference: a file, a plane of a file, or all images in a folder, in natural order.
@@ -241,11 +243,13 @@ def _images_in(folder: Path) -> list[Path]:
             f"{remedy if inner else 'put them there, or set dataset_dir to another folder'}"
         )
     others = Counter(
-        e.suffix.lower() or "without ending" for e in entries if not os.path.isdir(e) and not image_suffix(e)
+        entry.suffix.lower() or "without ending"
+        for entry in entries
+        if not os.path.isdir(entry) and not image_suffix(entry) and entry.name not in TABLES
     )
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
-        logger.warning("%s: %d files of other kinds were passed over: %s", folder, others.total(), kinds)
+        logger.warning("%s: files of other kinds were passed over: %s", folder, kinds)
     files.sort(key=lambda file: natural_order(file.name))
     seen: dict[str, Path] = {}
     for file in files:

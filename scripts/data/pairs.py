@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,8 @@ def check_pairs(items: Sequence[dict[str, Any]], tiff_axes: str | None = None) -
 
     Raises:
         FileNotFoundError: images without a label, or missing files. The first five are listed.
-        ValueError: sizes or numbers of planes differ, or a label has several channels. The first five are listed.
+        ValueError: sizes or numbers of planes differ, a label has several channels, or images differ in channels. The
+            first five are listed.
         ImageFileError: a file cannot be read.
 
     Example:
@@ -63,6 +65,7 @@ def check_pairs(items: Sequence[dict[str, Any]], tiff_axes: str | None = None) -
             f"{some(wrong, '; ')} of {len(items)} images do not fit their label: export the label anew at the image's "
             "size, as one channel of class or object numbers"
         )
+    _check_channels(items, headers)
     return [plane for item in items for plane in _planes(item, headers[item["label"], True].planes)]
 
 
@@ -119,6 +122,15 @@ def _channels(item: dict[str, Any]) -> list[str]:
 
 def _labels(item: dict[str, Any]) -> list[str]:
     return [item[key] for key in LABELS if item.get(key)]
+
+
+def _check_channels(items: Sequence[dict[str, Any]], headers: dict[tuple[str, bool], ImageHeader]) -> None:
+    """Refuse images of different numbers of channels, such as RGB among grey images."""
+    counts = {_channels(item)[0]: sum(headers[name, False].channels for name in _channels(item)) for item in items}
+    (most, _), *others = Counter(counts.values()).most_common() or [(0, 0)]
+    if others:
+        odd = [f"{name} has {count} channels" for name, count in counts.items() if count != most]
+        raise ValueError(f"{some(odd)} of {len(counts)} images, the others {most}: convert all to the same channels")
 
 
 def _misfit(item: dict[str, Any], headers: dict[tuple[str, bool], ImageHeader]) -> str | None:

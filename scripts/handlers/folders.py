@@ -68,7 +68,7 @@ class TrainingFolders:
         self.model, self.output = Path(model_dir), Path(output_dir)
         self.resume = resume
         self.kept = _read_later(finetune, split_file)
-        self.locks = [FolderLock(self.model, "model_dir"), FolderLock(self.output, "output_dir")]
+        self.locks = [FolderLock(folder, "output_dir and model_dir") for folder in (self.model, self.output)]
         self._ready = False
         self._split: bytes | None = None  # of the earlier training; the new one is written before the start
         self._events: list[Path] = []  # of the earlier training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,8 +14,10 @@ from ignite.engine import Engine, Events
 from ..data.items import paths_in
 from ..io.files import identities, refuse_overwriting
 from ..io.locks import FolderLock
-from ..io.names import ResultNames, split_address
+from ..io.names import ResultNames, shown, split_address
 from .interruption import at_error
+
+logger = logging.getLogger(__name__)
 
 FIGURES = ("curves.png", "panel.png", "threshold_curves.png", "object_iou.png")
 TABLES = (
@@ -72,6 +75,12 @@ class GuardFolder:
         if self.panels:
             results += self._panels()
         refuse_overwriting(results, identities(sources), f"set {self.key} to another folder")
+        earlier = set((self.folder / "panels").glob("*.png")) - set(results) if self.panels else ()
+        if earlier:
+            logger.warning(
+                "%s holds %d panels of other images, of an earlier evaluation. Tables and figures there are replaced",
+                *(shown(self.folder / "panels"), len(earlier)),
+            )
 
     def _panels(self) -> list[Path]:
         channels = [list(paths_in([item.get("image")])) for item in self.items]

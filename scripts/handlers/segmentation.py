@@ -305,9 +305,14 @@ class SegmentationSaver:
             self._table.close(self._folder.order() if self.skip_finished else [])
         self._cleanup.close()
 
-    def _give_up(self, *_: object) -> None:
+    def _give_up(self, _: Engine, error: BaseException) -> None:
         """Remove unfinished files when the run stops (Ctrl-C, a full disk). Complete results stay."""
         self._cleanup.close()
+        if isinstance(error, KeyboardInterrupt) and self._listed is not None:
+            logger.warning(
+                "%d of %d images are finished in %s. Go on with skip_finished true",
+                *(len(self._folder.record.images), len(self._folder.planes), shown(self.output_dir)),
+            )
 
 
 def _first_file(item: Mapping[str, Any]) -> str:

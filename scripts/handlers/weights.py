@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 import zipfile
@@ -13,12 +14,14 @@ import torch
 
 from ..networks.arguments import described
 
+logger = logging.getLogger(__name__)
+
 
 def read_tensors(path: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """Read weights for a network. Code in the file is never run.
 
     Args:
-        path: a flat state_dict, or a training's state with the key "model".
+        path: a flat state_dict, or a training's state with the key "model", and "average" for averaged weights.
         expected: the state_dict of the network.
 
     Raises:
@@ -40,7 +43,14 @@ def read_tensors(path: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[st
             f"weights: {path} is not a file of plain tensors: {_why_unreadable(path, error)}. Expected a state_dict, "
             "such as the model.pt of a training"
         ) from None  # torch's message would advise to load code
-    tensors = state.get("model", state) if isinstance(state, Mapping) else state
+    tensors = state
+    if isinstance(state, Mapping) and "model" in state:
+        tensors = state.get("average", state["model"])  # as validated and saved
+        if "trainer" in state:
+            logger.warning(
+                f"{path} is the state of a training: its weights are those of the last step. The best weights are in "
+                "the model.pt beside it"
+            )
     if not isinstance(tensors, Mapping):
         raise ValueError(
             f"weights: {path} holds a {type(tensors).__name__}, expected a state_dict: names and tensors. Give the "

@@ -151,8 +151,9 @@ def test_a_datalist_may_have_any_name_and_keeps_further_entries(tmp_path: Path):
 def test_a_datalist_may_list_channels_and_single_planes(tmp_path: Path):
     for name in "ab":
         write(tmp_path / f"{name}.tif", 2, 5, 7)
-    write(tmp_path / "c.png")
-    content = [{"image": ["a.tif", "b.tif"], "label": "a.tif"}, {"image": "c.png", "label": "a.tif#page=1"}]
+    for name in "cd":
+        write(tmp_path / f"{name}.png")
+    content = [{"image": ["a.tif", "b.tif"], "label": "a.tif"}, {"image": ["c.png", "d.png"], "label": "a.tif#page=1"}]
     (tmp_path / "dataset.json").write_text(json.dumps({"training": content}))
     items = find_pairs(tmp_path)
     assert [[Path(name).name for name in item["image"]] for item in items[:2]] == [
@@ -418,7 +419,7 @@ def test_pipes_and_folders_with_names_of_images_do_not_block_and_other_kinds_are
         (tmp_path / name).write_text("")
     assert names(find_images(tmp_path)) == ["a.png", "pipe.png"]
     assert "pipe.png is a folder, pipe or device" in caplog.text
-    assert "4 files of other kinds were passed over: 2 .xml, 1 .txt, 1 without ending" in caplog.text
+    assert "files of other kinds were passed over: 2 .xml, 1 .txt, 1 without ending" in caplog.text
     with pytest.raises(FileNotFoundError, match=r"pipe\.png"):
         PlaneReader().get_data([str(tmp_path / "pipe.png")])
 
@@ -535,3 +536,15 @@ def test_a_damaged_list_does_not_matter_to_named_folders(tmp_path):
     write(tmp_path / "labels" / "a.png")
     (tmp_path / "dataset.json").write_text("[damaged")
     assert len(find_pairs(tmp_path, image_dir="raw")) == 1
+
+
+def test_an_rgb_image_among_grey_ones_is_named_before_the_training(tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for name in ("a", "b", "c"):
+        for folder in ("images", "labels"):
+            Image.new("RGB" if (folder, name) == ("images", "b") else "L", (7, 5)).save(
+                tmp_path / folder / f"{name}.png"
+            )
+    with pytest.raises(ValueError, match=r"b\.png has 3 channels.* of 3 images, the others 1"):
+        find_pairs(tmp_path)

@@ -107,6 +107,15 @@ def test_weights_that_are_no_numbers_are_refused_with_the_name_of_a_tensor(value
     assert "scores.bias" in message
 
 
+def test_a_state_gives_the_averaged_weights_and_names_the_best(tmp_path, caplog):
+    last, average = small_net().state_dict(), small_net().state_dict()
+    torch.save({"model": last, "average": average, "trainer": {"iteration": 3}}, tmp_path / "training_state.pt")
+    read = read_tensors(tmp_path / "training_state.pt", last)
+    assert all(torch.equal(read[name], average[name]) for name in average)
+    assert not torch.equal(read["scores.weight"], last["scores.weight"])
+    assert "model.pt" in caplog.text
+
+
 def test_whole_numbers_are_no_weights(tmp_path):
     torch.save({name: values.long() for name, values in small_net().state_dict().items()}, tmp_path / "model.pt")
     assert "torch.int64" in refusal(tmp_path / "model.pt", small_net())
