@@ -14,6 +14,7 @@
 | `ShareSampler`                             | gives each of several processes a share of the images             |
 | `pixel_size_of`, `describe_training`       | read the pixel size of images; describe the images of a training  |
 | `TileSampler`, `TileDataset`, `TileLoader` | draw the tiles of a training, equal for any number of processes   |
+| `Drawn`                                    | index of a tile in a `TileDataset`: image, seed                   |
 | `annotated_pixels`                         | finds the annotated pixels                                        |
 | `mark_border`, `mark_unannotated`          | mark background as not annotated                                  |
 | `source_of`, `file_of`, `describe_failure` | name the file of an item, for messages                            |
@@ -30,9 +31,10 @@ from .pairs import check_pairs
 from .pixel_size import describe_training, pixel_size_of
 from .sharing import ShareSampler
 from .splits import save_split, split_datalist
-from .tiles import TileDataset, TileLoader, TileSampler, seed_everything
+from .tiles import Drawn, TileDataset, TileLoader, TileSampler, seed_everything
 
 __all__ = [
+    "Drawn",
     "ReadAheadLoader",
     "ShareSampler",
     "ThreadCacheDataset",

@@ -77,7 +77,8 @@ def check_labels(
     Masks given as instances are converted as masks from here on, with a warning: `labels.kind` becomes "binary".
 
     Args:
-        training, validation: items {"image": address, "label": address}, with or without "markers".
+        training, validation: items {"image": address, "label": address}, with or without "markers". The same list:
+            all images train and validate, as with split_rule all.
         labels: conversion of the labels.
         class_names: of all classes.
         mode: "refuse": an error for labels that are surely wrong, a warning for labels that look wrong. "warn":
@@ -102,14 +103,14 @@ def check_labels(
         >>> from PIL import Image
         >>> from scripts.transforms import InstanceLabelsd
         >>> Image.fromarray(np.eye(8, dtype=np.uint8)).save("cells.png")
-        >>> pair = {"image": "cells.png", "label": "cells.png"}
-        >>> check_labels([pair], [pair], InstanceLabelsd(), ["background", "cell"]).line
+        >>> pairs = [{"image": "cells.png", "label": "cells.png"}]
+        >>> check_labels(pairs, pairs, InstanceLabelsd(), ["background", "cell"]).line
         'labels of 1 image: 8 objects each, median 1 px, no touching pairs'
     """
     check_choice("check_labels", mode, MODES)
     if mode == "off":
         return LabelReport("", key_metric)
-    whole = list(training) == list(validation)
+    whole = training is validation  # split_rule all, not a list with every image twice
     looked_at = list(validation) if evaluating or whole else [*training, *validation]
     if not looked_at:
         return LabelReport("", key_metric)

@@ -198,6 +198,8 @@ def _from_file(items: list[Item], path: Path) -> tuple[dict[str, list[Item]], di
     if left_out:
         logger.info("split_file %s leaves out %d of %d images", shown(path), left_out, len(items))
     split = {part: [items[k] for k in sorted(chosen[part])] for part in PARTS}
+    if is_all and chosen["training"] == chosen["validation"]:
+        split = dict.fromkeys(PARTS, split["training"])
     return split, {"how": "all" if is_all else "file", "split_file": str(path)}
 
 

@@ -246,6 +246,12 @@ def test_without_objects_in_validation_mean_dice_takes_the_place_of_the_key_metr
     assert [word for word in (metric, "mean_dice", "label2.png", "2 validation") if word not in warning] == []
 
 
+def test_a_list_with_every_image_twice_is_no_split_of_all_images(tmp_path):
+    items = saved(tmp_path, [cells()] * 2)
+    with pytest.raises(ValueError, match=r"2 .*train and validate"):
+        check_labels(items, list(items), InstanceLabelsd(), NAMES, stated=True)
+
+
 def test_an_unknown_mode_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"check_labels.*refuse.*never"):
         check(saved(tmp_path, [cells()] * 2), mode="never")
@@ -259,7 +265,8 @@ def test_a_label_that_is_mirrored_in_space_is_refused(turn, said, tmp_path):
         pair[key] = str(tmp_path / f"{key}.nii.gz")
         affine = np.diag([0.5 * signs[0], 0.5 * signs[1], 3, 1])
         nibabel.save(nibabel.Nifti1Image(plane.T[..., None], affine), pair[key])
-    arguments = ([pair], [pair], InstanceLabelsd(), NAMES)
+    pairs = [pair]
+    arguments = (pairs, pairs, InstanceLabelsd(), NAMES)
     if said is None:
         assert check_labels(*arguments).line
         return
@@ -269,13 +276,13 @@ def test_a_label_that_is_mirrored_in_space_is_refused(turn, said, tmp_path):
 
 def test_the_largest_object_numbers_take_no_memory(tmp_path: Path) -> None:
     last = 2**31 - 1
-    pair = {key: str(tmp_path / f"{key}.tif") for key in ("image", "label")}
-    tifffile.imwrite(pair["image"], picture())
-    tifffile.imwrite(pair["label"], np.where(cells(4), last - cells(4).astype(np.int32), 0))
+    pairs = [{key: str(tmp_path / f"{key}.tif") for key in ("image", "label")}]
+    tifffile.imwrite(pairs[0]["image"], picture())
+    tifffile.imwrite(pairs[0]["label"], np.where(cells(4), last - cells(4).astype(np.int32), 0))
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**30, limits[1]))
     try:
-        line = check_labels([pair], [pair], InstanceLabelsd(kind="instances"), NAMES).line
+        line = check_labels(pairs, pairs, InstanceLabelsd(kind="instances"), NAMES).line
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
     assert line == "labels of 1 image: 4 objects each, median 64 px, 1 touching pair"
