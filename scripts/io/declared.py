@@ -16,6 +16,7 @@ from .memory import available_memory
 
 DEFLATE = 1032.0  # the most bytes from one byte by deflate (zlib, gzip): 258 bytes from two bits
 LZW = 2731.0  # 4096 bytes from 12 bits
+JPEG = 512.0  # pixels from one byte: a bit at least for a block of 8 x 8
 PACKBITS = 64.0  # 128 bytes from two
 
 

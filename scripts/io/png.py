@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from PIL import ImageFile as PillowImage
 
-from .declared import DEFLATE, check_memory, check_stored
+from .declared import DEFLATE, JPEG, check_memory, check_stored
 from .files import replacing
 from .image_file import ImageFile, ImageHeader, ResultFile, require
 from .picture import ORIENTATION, is_transposed, looked_up, shown_palette, turned
@@ -69,7 +69,9 @@ class PillowFile(ImageFile):
         bits = 1 if image.mode in ("1", "L", "P") else 8 * len(image.getbands())  # the least; grey PNG has 1 to 8 bits
         if "BGR;1" in str(image.tile):
             bits = 16  # BMP with 5 or 6 bits for a colour
-        ratio = {"raw": 1.0, "zip": DEFLATE}.get(str(image.tile[0][0]) if image.tile else "", math.inf)
+        if image.format == "JPEG":
+            bits = 8
+        ratio = {"raw": 1.0, "zip": DEFLATE, "jpeg": JPEG}.get(str(image.tile[0][0]) if image.tile else "", math.inf)
         size = image.width * image.height * bits / 8
         check_stored(self.path, (image.width, image.height), size, self.path.stat().st_size, ratio)
 

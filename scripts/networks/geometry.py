@@ -43,7 +43,7 @@ def output_size(size: int, depth: int = 4) -> int:
     if above != size:
         nearest = [str(n) for n in (above - 2**depth, above) if n > 2 * margin(depth)]
         raise ValueError(
-            f"input size {size} does not fit {depth} poolings. The nearest that fits: {' and '.join(nearest)} "
+            f"input_size {size} does not fit {depth} poolings. The nearest that fits: {' and '.join(nearest)} "
             f"(output {above - 2 * margin(depth)})"
         )
     return size - 2 * margin(depth)

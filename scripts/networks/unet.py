@@ -192,7 +192,7 @@ class RonnebergerUNet(nn.Module):
                 step = 2**self.depth
                 below = size // step * step
                 raise ValueError(
-                    f"input size {size} does not fit {self.depth} poolings of a padded network. "
+                    f"input_size {size} does not fit {self.depth} poolings of a padded network. "
                     f"The nearest multiples of {step} are {below} and {below + step}"
                 )
 

@@ -80,6 +80,13 @@ def text(expected: str = "text") -> Kind:
     return Kind(Annotated[str, BeforeValidator(_as_text), Field(min_length=1)], expected)
 
 
+def axes() -> Kind:
+    """Accept a letter for each axis of an image, with Y and X."""
+    return Kind(
+        Annotated[str, BeforeValidator(_as_text), AfterValidator(_with_y_and_x)], "axes such as CYX, with Y and X"
+    )
+
+
 def path(expected: str = "a path") -> Kind:
     """Accept text, and path objects of Python. Path objects stay unchanged."""
     return either(Kind(Annotated[Any, BeforeValidator(_path_object)], ""), text(expected), expected=expected)
@@ -144,6 +151,13 @@ def _path_object(value: Any) -> Any:
 
 def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _with_y_and_x(value: str) -> str:
+    letters = set(value.upper())
+    if not value.isalpha() or len(letters) < len(value) or not {"Y", "X"} <= letters:
+        raise ValueError
+    return value
 
 
 def _different(values: Sequence[str | int]) -> Sequence[str | int]:

@@ -16,7 +16,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .kinds import Kind, anything, choice, either, listed, mapping, names, number, or_null, path, switch, text, whole
+from .kinds import (
+    Kind,
+    anything,
+    axes,
+    choice,
+    either,
+    listed,
+    mapping,
+    names,
+    number,
+    or_null,
+    path,
+    switch,
+    text,
+    whole,
+)
 
 TRAIN = ("train", "evaluate")  # train.yaml is the base of evaluate.yaml
 EVALUATE = ("evaluate",)
@@ -92,7 +107,7 @@ IMAGES_AND_LABELS: dict[str, Setting] = {
     "out_channels": Setting(
         or_null(whole(1, 1024)), "channels of the scores: a channel for each class, or 1 for two classes", ALL
     ),
-    "tiff_axes": Setting(or_null(text("axes such as CYX")), "axes of TIFF files with wrong axes", ALL, also=("axes",)),
+    "tiff_axes": Setting(or_null(axes()), "axes of TIFF files with wrong axes", ALL, also=("axes",)),
     "pixel_size": Setting(
         or_null(either(number(above=0), choice("auto"))),
         "height and width of a pixel of the images; auto: from the headers",

@@ -33,6 +33,7 @@ class Training:
 
     def start(self, *more: str) -> Running:
         options = ["--overlay=variant_adam", "--learning_rate=0.003", f"--max_epochs={EPOCHS}", "--val_interval=1"]
+        options.append("--patience=0")
         if (self.folder / "training_state.pt").exists():
             options.append("--resume=true")
         return self.program.start("bundle", "train", self.data, "--output", self.folder, *TINY, *options, *more)

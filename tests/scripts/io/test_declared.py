@@ -98,6 +98,13 @@ def dicom(path: Path) -> None:
     dataset.save_as(path)
 
 
+def jpeg(path: Path) -> None:
+    Image.fromarray(np.full_like(PIXELS, 128)).save(path, progressive=True, optimize=True)
+    content = path.read_bytes()
+    place = content.index(b"\xff\xc2") + 5  # height and width
+    path.write_bytes(content[:place] + struct.pack(">HH", 3000, 3000) + content[place + 4 :])
+
+
 TOO_SMALL: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a.mha": ("200,000 x 200,000", mha),
     "packed.mha": ("200,000 x 200,000", packed_mha),
@@ -112,6 +119,7 @@ TOO_SMALL: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a.png": ("100,000 x 100,000", png),
     "a.bmp": ("3,000,000 x 2,000,000", bmp),
     "a.dcm": ("50 x 80", dicom),
+    "a.jpg": ("3,000 x 3,000", jpeg),
 }
 
 
@@ -154,6 +162,13 @@ def test_the_limit_of_the_process_bounds_the_available_memory():
         resource.setrlimit(resource.RLIMIT_AS, (used + 10**8, limits[1]))
         os._exit(0 if available_memory() <= 10**8 < wide else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_of_one_colour_is_read(mode: str, progressive: bool, tmp_path: Path):
+    Image.new(mode, (4000, 3000)).save(tmp_path / "a.jpg", progressive=progressive, optimize=True)
+    assert read(tmp_path / "a.jpg").shape[:2] == (3000, 4000)
 
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.mha", "a.nrrd", "a.png", "a.tif"])

@@ -27,7 +27,7 @@ def test_valid_sizes_are_those_that_pass_through_the_network_step_by_step(depth)
     for n in range(1, 900):
         expected = shrink(n, depth)
         if expected is None:
-            with pytest.raises(ValueError, match=f"input size {n} does not fit {depth}"):
+            with pytest.raises(ValueError, match=f"input_size {n} does not fit {depth}"):
                 geometry.output_size(n, depth)
         else:
             assert geometry.output_size(n, depth) == expected

@@ -119,7 +119,7 @@ def test_crop_and_concatenation_follow_a_hand_built_net():
 @pytest.mark.parametrize(
     "shape, message",
     [
-        ((1, 1, 570, 572), "input size 570 does not fit 4 poolings.* 556 and 572 "),
+        ((1, 1, 570, 572), "input_size 570 does not fit 4 poolings.* 556 and 572 "),
         ((1, 3, 572, 572), "expects 1 channels, got 3"),
         ((1, 572, 572), r"expects an input \(batch, 1, H, W\), got 3 axes"),
     ],
