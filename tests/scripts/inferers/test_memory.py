@@ -15,10 +15,12 @@ from scripts.inferers.memory import keep_freed_memory
 
 SIZE = 2**27  # bytes, more than the C library keeps by default
 PROGRAM = """
-import json, psutil, runpy, torch
+import json, psutil, sys, torch, types
 from ignite.engine import Engine
-memory = runpy.run_path("scripts/inferers/memory.py")  # without the package, whose imports take seconds
-keep_freed_memory = memory["keep_freed_memory"]
+for name in ("scripts", "scripts.inferers", "scripts.io"):  # without the imports of the packages, which take seconds
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [name.replace(".", "/")]
+from scripts.inferers.memory import KeepFreedMemory, keep_freed_memory
 
 def resident():
     return psutil.Process().memory_info().rss
@@ -32,7 +34,7 @@ seen = {{"by default": after_a_tensor(), "accepted": keep_freed_memory(True), "k
 seen |= {{"returned": (keep_freed_memory(False), resident() - before)[1], "as before": after_a_tensor()}}
 steps = []
 trainer = Engine(lambda engine, batch: steps.append(after_a_tensor()))
-memory["KeepFreedMemory"]().attach(trainer)
+KeepFreedMemory().attach(trainer)
 trainer.run([0, 1])
 print(json.dumps(seen | {{"least of steps": min(steps), "after the training": resident() - before}}))
 """
