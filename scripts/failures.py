@@ -131,7 +131,7 @@ def explain_failures() -> None:
 
 
 def first_to_fail() -> bool:
-    """Tell whether this process failed before the other processes of its run, whose errors are then consequences.
+    """Tell whether this process was the first to fail. Errors of other processes of the run follow from the first.
 
     Returns:
         True for the first process that asks, for a single process, and if the others cannot be asked.

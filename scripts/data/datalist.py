@@ -32,6 +32,8 @@ from monai.data import load_decathlon_datalist
 
 from ..io.names import IMAGE_SUFFIXES, PathLike, image_name, image_suffix, plane_address, shown, split_address
 from ..io.reader import read_header
+from ..io.record import RECORD
+from ..io.results import TABLES
 from .items import describe_failure
 from .nnunet import images_of_folder, nnunet_pairs, with_channels
 from .pairs import SHOWN, check_pairs, existing, some
@@ -39,7 +41,7 @@ from .splits import LISTED
 
 logger = logging.getLogger(__name__)
 
-TABLES = ("objects.csv", "classes.csv", "results.jsonl")  # of a segmentation into the folder of its images
+RESULTS = {*TABLES, RECORD}  # of a segmentation into the folder of its images
 
 
 def find_images(path: PathLike, tiff_axes: str | None = None) -> list[dict[str, Any]]:
@@ -245,7 +247,7 @@ def _images_in(folder: Path) -> list[Path]:
     others = Counter(
         entry.suffix.lower() or "without ending"
         for entry in entries
-        if not os.path.isdir(entry) and not image_suffix(entry) and entry.name not in TABLES
+        if not os.path.isdir(entry) and not image_suffix(entry) and entry.name not in RESULTS
     )
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common())

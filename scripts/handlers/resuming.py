@@ -26,16 +26,8 @@ OWN_KEYS = {"trainer", IN_STATE, RECORD}
 PARTS = ("training", "validation")
 MAY_DIFFER = {  # parts of names of settings that say where, how long and how fast a training runs, not what it computes
     *("bundle_root", "dataset_dir", "output_dir", "model_dir", "split_file", "finetune", "resume", "is_main", "split"),
-    *(
-        "max_epochs",
-        "max_minutes",
-        "t_total",
-        "warmup_steps",
-        "val_interval",
-        "validate_first",
-        "patience",
-        "learning_rate",
-    ),
+    *("max_epochs", "max_minutes", "t_total", "val_interval", "validate_first", "patience", "learning_rate"),
+    "warmup_steps",  # follows from max_epochs
     *("device", "on_gpu", "num_workers", "compile", "layout", "writer", "trainer", "evaluator", "handlers", "folders"),
     *("dataloader", "dataset", "settings", "_disabled_", "tracking_uri", "experiment_name", "run_name"),
 }

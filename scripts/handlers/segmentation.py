@@ -124,9 +124,8 @@ class SegmentationSaver:
         instances_key: instance map (1, H, W), 0 = background, may be missing.
 
     Raises:
-        ValueError: during the run: an image has no file name in its metadata, two images give one result name, a result
-            would replace an image or a file that no run has written, or `skip_finished` meets results of other
-            settings.
+        ValueError: during the run: an image without a file name in its metadata; two images with one result name;
+            results over images or over files of others; `skip_finished` in a folder with results of other settings.
         FolderInUseError: another process writes into the folder.
     """
 
@@ -134,7 +133,7 @@ class SegmentationSaver:
     _folder: ResultFolder
     _background: Background
     _finished: Mapping[Path, str]  # images of an earlier run that stay
-    _begun: bool  # whether the record of this run has replaced an earlier one
+    _begun: bool = False  # whether the record of this run has replaced an earlier one
 
     def __init__(
         self,
@@ -308,7 +307,7 @@ class SegmentationSaver:
     def _give_up(self, _: Engine, error: BaseException) -> None:
         """Remove unfinished files when the run stops (Ctrl-C, a full disk). Complete results stay."""
         self._cleanup.close()
-        if isinstance(error, KeyboardInterrupt) and self._listed is not None:
+        if isinstance(error, KeyboardInterrupt) and self._listed is not None and self._begun:
             logger.warning(
                 "%d of %d images are finished in %s. Go on with skip_finished true",
                 *(len(self._folder.record.images), len(self._folder.planes), shown(self.output_dir)),

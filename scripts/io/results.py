@@ -1,4 +1,4 @@
-"""The folder of results of a run: which files belong to which image, which images are finished, what must stay."""
+"""List the result files of every image, find finished images, and protect files of others."""
 
 from __future__ import annotations
 

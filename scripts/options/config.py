@@ -22,7 +22,7 @@ from .table import SETTINGS
 
 WORDS = {"true": True, "false": False, "null": None}  # YAML's; the command line of MONAI passes them as text
 REFERENCE = re.compile(r"@(\w+)")
-LISTS = {"datalist", "split"}  # MONAI Label replaces both data sets, so that no other key refers to these two
+LISTS = {"datalist", "split"}  # without a reader in MONAI Label, which gives its own lists
 READ_BY_MONAI = {"imports", "initialize", "run", "finalize", "_meta_", *LISTS} | {
     re.split("#|::", str(property[BundlePropertyConfig.ID]))[0]
     for known in (TrainProperties, InferProperties, MetaProperties)

@@ -419,6 +419,7 @@ def test_an_interrupted_run_that_goes_on_gives_the_files_of_an_uninterrupted_one
     segment(sources, tmp_path / "whole", engine=FolderEvaluator)
     with pytest.raises(KeyboardInterrupt):
         segment(sources, tmp_path / "out", engine=FolderEvaluator, more=[StopAt(stop)])
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         again = segment_again(sources, tmp_path / "out")
     assert again == sources[stop - 1 :]
@@ -426,6 +427,26 @@ def test_an_interrupted_run_that_goes_on_gives_the_files_of_an_uninterrupted_one
     assert files(tmp_path / "out") == files(tmp_path / "whole")
     assert segment_again(sources, tmp_path / "out") == []
     assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    sources: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    saver, stop = SegmentationSaver(tmp_path / "out"), StopAt(3)
+    evaluator = FolderEvaluator(
+        device="cpu",
+        val_data_loader=DataLoader(
+            TolerantDataset(saver.unfinished([{"image": s} for s in sources]), LOAD), batch_size=1
+        ),
+        network=Threshold(),
+        postprocessing=Compose([*CLASSES, InstancesFromScoresd("prob")]),
+        prepare_batch=lambda batch, *_, **__: (batch["image"], None),
+        val_handlers=[saver, stop],
+    )
+    with pytest.raises(KeyboardInterrupt):
+        evaluator.run()
+    assert f"2 of {IMAGES} images are finished" in caplog.text
+    assert "skip_finished true" in caplog.text
 
 
 def test_stacks_are_finished_as_whole_files(tmp_path: Path) -> None:
