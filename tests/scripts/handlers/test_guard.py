@@ -58,3 +58,14 @@ def test_the_folder_is_locked_until_the_end_and_freed_after_an_error(tmp_path: P
         with pytest.raises(ValueError, match="bad image"):
             run(GuardFolder(tmp_path), *others, step=fail)
         assert not (tmp_path / ".lock").exists()
+
+
+def test_panels_of_another_evaluation_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "panels").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "panels" / name).touch()
+    items = [{"image": "images/a.png", "label": "labels/a.png"}]
+    run(GuardFolder(tmp_path, items, panels=False))
+    assert caplog.text == ""
+    run(GuardFolder(tmp_path, items, panels=True))
+    assert "holds 1 panels of other images" in caplog.text
