@@ -22,6 +22,7 @@ from .inferers.exported import LOADERS
 from .io.arrays import as_array
 from .metrics.shapes import object_table
 from .settings import CHOICES, FIXED, ModelSettings
+from .transforms.uncertainty import entropy
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents[:2] if (folder / "configs").is_dir())
 WEIGHTS = ROOT / "models" / "model.pt"
@@ -38,12 +39,20 @@ class Segmentation:
         probabilities: float32 (K, H, W), also for a network with a single sigmoid output (K = 2).
         instances: ID of the object at each pixel, int32 (H, W). 0 is background.
         objects: table of the objects: column name -> array with a value for each object, as in `objects.csv`.
+        deviation: standard deviation over the orientations of the probability of class 1, float32 (H, W). None: a
+            single orientation.
     """
 
     classes: np.ndarray
     probabilities: np.ndarray
     instances: np.ndarray
     objects: dict[str, np.ndarray]
+    deviation: np.ndarray | None = None
+
+    @property
+    def entropy(self) -> np.ndarray:
+        """Entropy of the probabilities at each pixel, float32 (H, W): 0 for a certain class, 1 for equal chances."""
+        return as_array(entropy(self.probabilities))[0]
 
 
 class Segmenter:
@@ -85,6 +94,7 @@ class Segmenter:
             if name not in SETTINGS:
                 raise TypeError(f"Segmenter has no setting {name!r}. Expected one of {', '.join(SETTINGS)}")
         config["network_def"] |= network_def or {}
+        config["inferer"]["deviation"] = True
         path = WEIGHTS if weights is None else Path(weights)
         # no text: MONAI would replace # and evaluate $ in the names of folders
         changes = {"backend" if path.suffix.lower() in LOADERS else "ckpt_path": path, **settings}
@@ -117,7 +127,8 @@ class Segmenter:
         """
         try:
             item = self._prepare({"image": self._tensor(image, pixel_size)})
-            item["pred"] = self._infer(item["image"][None].to(self.device), self.network)[0]
+            found = self._infer(item["image"][None].to(self.device), self.network)
+            item["pred"] = {key: found[key][0] for key in found} if isinstance(found, dict) else found[0]
             item = self._finish(item)
         except RuntimeError as error:  # MONAI's, around the error of a transform
             raise cause_of(error) from None
@@ -129,6 +140,7 @@ class Segmenter:
             probabilities=as_array(item["prob"]).astype(np.float32),
             instances=instances,
             objects=object_table(instances, channels, *spacing_of(item["source"])),
+            deviation=as_array(item["deviation"])[0] if "deviation" in item else None,
         )
 
     def _tensor(self, image: np.ndarray, pixel_size: float | None) -> MetaTensor:

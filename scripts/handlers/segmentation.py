@@ -74,7 +74,8 @@ class ImageResults(NamedTuple):
     Args:
         source: address of the image.
         image: (C, H, W).
-        maps: "classes" (1, H, W), "probabilities" (K, H, W), "instances" (1, H, W); any of them may be missing.
+        maps: "classes" (1, H, W), "probabilities" (K, H, W), "instances", "entropy" and "deviation" (1, H, W); any of
+            them may be missing.
         spacing: height and width of a pixel. None: unknown.
         unit: unit of `spacing`.
     """
@@ -94,7 +95,8 @@ class ImageResults(NamedTuple):
 class SegmentationSaver:
     """Save the results of an evaluator in `<output_dir>`.
 
-    - `classes/`, `probabilities/`, `instances/`: maps, as written by `scripts.io.SegmentationStore`.
+    - `classes/`, `probabilities/`, `instances/`, `entropy/`, `deviation/`: maps, as written by
+      `scripts.io.SegmentationStore`.
     - `overlays/<name>.png`, for plane 3 of a stack `<name>_0003.png`: instances on the image. Classes instead, without
       instances or with more than two classes.
     - `objects.csv`: table of objects (`scripts.metrics.object_table`). Rows are written as images are done.
@@ -110,6 +112,7 @@ class SegmentationSaver:
         instances: write instance maps, if computed.
         overlays: write overlays.
         objects: write the table of objects, if instances are computed.
+        uncertainty: write the entropy of the probabilities and, if computed, the deviation over orientations.
         class_values: grey value of each class in the class maps. None: the class's number.
         class_names: names of all classes for `classes.csv`. None: no `classes.csv`.
         tiff_axes: axes of TIFF images, as for the reader.
@@ -122,6 +125,8 @@ class SegmentationSaver:
         pred_key: class map (1, H, W).
         prob_key: probabilities (K, H, W), may be missing.
         instances_key: instance map (1, H, W), 0 = background, may be missing.
+        entropy_key: entropy (1, H, W), may be missing.
+        deviation_key: deviation (1, H, W), may be missing.
 
     Raises:
         ValueError: during the run: an image without a file name in its metadata; two images with one result name;
@@ -143,6 +148,7 @@ class SegmentationSaver:
         instances: bool = True,
         overlays: bool = True,
         objects: bool = True,
+        uncertainty: bool = False,
         class_values: Sequence[int] | None = None,
         class_names: Sequence[str] | None = None,
         tiff_axes: str | None = None,
@@ -152,12 +158,15 @@ class SegmentationSaver:
         pred_key: str = "pred",
         prob_key: str = "prob",
         instances_key: str = "instances",
+        entropy_key: str = "entropy",
+        deviation_key: str = "deviation",
     ) -> None:
         if classes and class_values is not None and class_names is not None and len(class_values) != len(class_names):
             values, names = list(class_values), ", ".join(class_names)
             raise ValueError(f"class_map_values is {values}, expected a grey value for each of the classes {names}")
         self.output_dir = Path(output_dir)
         wanted = {"classes": classes, "probabilities": probabilities, "instances": instances}
+        wanted |= {"entropy": uncertainty, "deviation": uncertainty}
         self.kinds = tuple(kind for kind, on in wanted.items() if on)
         self.overlays = overlays
         self.objects = objects
@@ -168,6 +177,7 @@ class SegmentationSaver:
         self.settings = dict(settings or {})
         self.image_key = image_key
         self.keys = {"classes": pred_key, "probabilities": prob_key, "instances": instances_key}
+        self.keys |= {"entropy": entropy_key, "deviation": deviation_key} if uncertainty else {}
         self._asked = [*self.kinds, *(["overlays"] if overlays else []), *(["objects"] if objects else [])]
         self._listed: list[str] | None = None  # addresses of all images, with the finished ones
         self._table: ObjectsCSV | None = None

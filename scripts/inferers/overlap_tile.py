@@ -50,6 +50,10 @@ class OverlapTileInferer(Inferer):
             averages 7 rotations, without naming them.)
         average: "scores" (as in the release), or "probabilities": the mean of the softmax (sigmoid for one channel).
             Returned is the logarithm (logit) of the mean; a softmax (sigmoid) after the inferer gives the mean.
+        deviation: with several orientations, return {"pred": scores, "deviation": (B, 1, H, W)} instead of scores. The
+            deviation is the standard deviation over the orientations of the probability of class 1 (of the sigmoid for
+            one channel), from running sums in float32: two more values for each pixel, rounded to about 1e-3. False, or
+            a single orientation: the scores alone.
         authors_stride: step by the output size, 388, as the paper does: not seamless.
         sw_device: device of the network; None: the device of the inputs.
         device: device of the output; None: the device of the inputs, or the CPU, see `cpu_thresh`.
@@ -86,6 +90,7 @@ class OverlapTileInferer(Inferer):
         sw_batch_size: int | None = None,
         orientations: int = 1,
         average: str = "scores",
+        deviation: bool = False,
         authors_stride: bool = False,
         sw_device: torch.device | str | None = None,
         device: torch.device | str | None = None,
@@ -113,6 +118,7 @@ class OverlapTileInferer(Inferer):
         self.sw_batch_size = sw_batch_size
         self.orientations = orientations
         self.average = average
+        self.deviation = deviation and orientations > 1
         self.authors_stride = authors_stride
         self.sw_device = sw_device
         self.device = device
@@ -122,9 +128,7 @@ class OverlapTileInferer(Inferer):
         self.progress = progress
         self._most_pixels: int | None = None  # of a pass, after passes ran out of memory
 
-    def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> Any:
         """Run the network over whole images, in the caller's gradient mode.
 
         Args:
@@ -134,7 +138,8 @@ class OverlapTileInferer(Inferer):
             args, kwargs: further arguments of `network`.
 
         Returns:
-            (B, K, H, W), float32 (float64 if the network returns float64), with the metadata of the inputs, if any.
+            (B, K, H, W), float32 (float64 if the network returns float64), with the metadata of the inputs, if any. A
+            dictionary with `deviation`.
         """
         if inputs.ndim != 4 or inputs.numel() == 0:
             raise ValueError(
@@ -161,7 +166,10 @@ class OverlapTileInferer(Inferer):
                 torch.cuda.empty_cache()  # freed memory may lie in pieces too small for the next try
             self._most_pixels = smaller_pass(failed, rule, smallest, fixed=self.tile_size is not None)
         assert output is not None  # an image has a pixel, and therefore a tile
-        return _like(inputs, self._scores(output))
+        if not self.deviation:
+            return _like(inputs, self._scores(output))
+        scores, moments = output[:, :-2], output[:, -2:]
+        return {"pred": _like(inputs, self._scores(scores)), "deviation": _like(inputs, _deviation(moments))}
 
     def _rule(self, network: Callable) -> TileRule:
         """Read the geometry from the arguments, else from the network's attributes, else from the paper."""
@@ -224,12 +232,17 @@ class OverlapTileInferer(Inferer):
         return output, None
 
     def _vote(self, scores: torch.Tensor) -> torch.Tensor:
-        """Get the share of an orientation in the mean, from scores (N, K, H, W)."""
+        """Get the share of an orientation in the mean, from scores (N, K, H, W). Moments for `deviation` come last."""
         if self.orientations == 1:
             return scores
-        if self.average == "probabilities":
-            scores = scores.sigmoid() if scores.shape[1] == 1 else scores.softmax(dim=1)
-        return scores / self.orientations
+        votes = scores
+        if self.average == "probabilities" or self.deviation:
+            chances = scores.sigmoid() if scores.shape[1] == 1 else scores.softmax(dim=1)
+            votes = chances if self.average == "probabilities" else scores
+            if self.deviation:
+                chance = chances[:, :2][:, -1:]  # of class 1
+                votes = torch.cat([votes, chance, chance.square()], dim=1)
+        return votes / self.orientations
 
     def _scores(self, mean: torch.Tensor) -> torch.Tensor:
         """Get scores from the sum of the votes of all orientations, in place if possible."""
@@ -305,6 +318,12 @@ def _usable(scores: object, tiles: torch.Tensor, rule: TileRule) -> torch.Tensor
         )
     cut = 0 if rule.padding == "valid" else rule.margin
     return at_least_single(scores[:, :, cut : cut + rule.usable(height), cut : cut + rule.usable(width)])
+
+
+def _deviation(moments: torch.Tensor) -> torch.Tensor:
+    """Get standard deviations (B, 1, H, W) from means and means of squares (B, 2, H, W), in place."""
+    mean, square = moments[:, :1], moments[:, 1:]
+    return square.sub_(mean.square()).clamp_min_(0).sqrt_()
 
 
 def _plain(inputs: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,8 @@
     classes         class of each pixel                           uint8
     probabilities   one channel for each class                    float32
     instances       ID of the object at each pixel, 0 background  uint16, above 65535 objects uint32
+    entropy         uncertainty of each pixel, 0 to 1             float32
+    deviation       standard deviation over orientations          float32
 
 The format follows the image, see `scripts.io.names`. TIFF stacks are written plane by plane; volumes (NIfTI, MHA, NRRD)
 are collected in memory. Each file appears completely or not at all.
@@ -32,7 +34,7 @@ from .tiff import TiffResult
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("classes", "probabilities", "instances")
+KINDS = ("classes", "probabilities", "instances", "entropy", "deviation")
 _FORMATS: dict[str, type[ResultFile]] = {
     ".png": PngResult,
     ".tif": TiffResult,
@@ -50,7 +52,7 @@ class SegmentationStore:
 
     Args:
         output_dir: folder of the results, with a subfolder for each kind.
-        kinds: what to write: "classes", "probabilities", "instances". `add` ignores other kinds.
+        kinds: what to write, of the table above. `add` ignores other kinds.
         class_values: grey value of each class, for example (0, 255): membrane black, cell white, as the ISBI 2012
             challenge expects. None: the class number. Most viewers show small class numbers as black.
         tiff_axes: axes of TIFF images, as given to `PlaneReader`.
@@ -97,9 +99,10 @@ class SegmentationStore:
         """Write one plane, or the next plane of a stack.
 
         Args:
-            kind: "classes", "probabilities" or "instances".
+            kind: of the table above.
             source: address of the plane, "filename_or_obj" of the image's metadata.
-            array: numpy array or tensor. Classes and instances: integers (H, W) or (1, H, W). Probabilities: (C, H, W).
+            array: numpy array or tensor. Probabilities: (C, H, W). Other kinds: (H, W) or (1, H, W). Classes and
+                instances: integers.
 
         Returns:
             The path of the file, or None if `kinds` does not contain `kind`.
@@ -187,6 +190,8 @@ class SegmentationStore:
         plane = array[0] if array.ndim == 3 and len(array) == 1 else array
         if plane.ndim != 2:
             raise ValueError(f"{kind} of {source} must be (H, W) or (1, H, W), got the shape {array.shape}")
+        if kind in ("entropy", "deviation"):
+            return plane.astype(np.float32)
         largest, smallest = (int(plane.max()), int(plane.min())) if plane.size else (0, 0)
         if smallest < 0:
             raise ValueError(f"{kind} of {source} must not be negative, got {smallest}")

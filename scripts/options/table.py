@@ -327,6 +327,12 @@ INFERENCE_AND_EVALUATION: dict[str, Setting] = {
     "save_instances": Setting(switch(), "write object numbers", INFERENCE, also=("instances", "save_masks")),
     "save_overlays": Setting(switch(), "write pictures of the objects on the image", INFERENCE, also=("overlays",)),
     "save_objects": Setting(switch(), "write objects.csv", INFERENCE, also=("objects", "csv", "table")),
+    "save_uncertainty": Setting(
+        switch(),
+        "write the entropy of the probabilities and, with several orientations, their standard deviation",
+        INFERENCE,
+        also=("uncertainty", "entropy", "save_entropy", "deviation"),
+    ),
     "em_report": Setting(switch(), "write the report on membranes", EVALUATE),
     "warping_error": Setting(switch(), "compute the warping error in the report on membranes", EVALUATE),
     "object_report": Setting(switch(), "write the report on objects", EVALUATE),

@@ -17,10 +17,11 @@ Names that end in d are for dictionaries, as in MONAI.
 | `ProbabilitiesFromScoresd`, `LikeliestClassd` | convert network scores to probabilities or to a class map     |
 | `EmptyIfConstantd`                            | gives background to images with a single grey value           |
 | `InstancesFromScoresd`                        | finds the objects                                             |
+| `Entropyd`, `UnpackDeviationd`                | uncertainty of each pixel                                     |
 
 The functions do the same for arrays: `normalize_image`, `instances_from_mask`, `weight_map`, `extract_tile`,
 `DrawnTile`, `sample_displacements`, `sample_simard_displacements`, `dense_displacements`, `affine_matrix`,
-`apply_displacements`.
+`apply_displacements`, `entropy`.
 """
 
 from .activations import EmptyIfConstantd, LikeliestClassd, ProbabilitiesFromScoresd
@@ -46,12 +47,14 @@ from .intensity import NormalizeImaged, RandNoised, normalize_image
 from .objects import InstancesFromScoresd
 from .pixel_size import MatchPixelSized, RestoreSized
 from .resampling import DrawnTile, affine_matrix, apply_displacements, extract_tile
+from .uncertainty import Entropyd, UnpackDeviationd, entropy
 from .weight_maps import WeightMapd, weight_map
 
 __all__ = [
     "CoarseField",
     "DrawnTile",
     "EmptyIfConstantd",
+    "Entropyd",
     "Field",
     "InstanceLabelsd",
     "InstancesFromScoresd",
@@ -69,10 +72,12 @@ __all__ = [
     "RandNoised",
     "RestoreSized",
     "SimardField",
+    "UnpackDeviationd",
     "WeightMapd",
     "affine_matrix",
     "apply_displacements",
     "dense_displacements",
+    "entropy",
     "extract_tile",
     "instances_from_mask",
     "normalize_image",

@@ -101,6 +101,7 @@ class EmptyIfConstantd(MapTransform):
     Args:
         keys: entries with a probability for each class, (K, *spatial).
         image_keys: entries with the image, (C, *spatial). The first entry that is present decides.
+        zero_keys: entries that become 0, if present.
         allow_missing_keys: skip missing keys.
 
     Example:
@@ -114,10 +115,12 @@ class EmptyIfConstantd(MapTransform):
         self,
         keys: KeysCollection = "prob",
         image_keys: KeysCollection = ("source", "image"),
+        zero_keys: KeysCollection = (),
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.image_keys = ensure_tuple(image_keys)
+        self.zero_keys = ensure_tuple(zero_keys)
         self._told: set[str] = set()
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
@@ -134,6 +137,7 @@ class EmptyIfConstantd(MapTransform):
             empty = torch.zeros_like(out[key])
             empty[0] = 1
             out[key] = empty
+        out |= {key: torch.zeros_like(out[key]) for key in self.zero_keys if key in out}
         return out
 
 

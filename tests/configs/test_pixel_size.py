@@ -57,6 +57,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+def test_maps_of_uncertainty_have_the_size_of_the_image(segment, tmp_path):
+    write(tmp_path / "in" / "cells.tif", synthetic_section(np.random.default_rng(0), (63, 85))[0], nm=6)
+    out = segment(tmp_path / "in", "auto", save_uncertainty=True, orientations=4)
+    for kind in ("entropy", "deviation"):
+        values = tifffile.imread(out / kind / "cells.tif")
+        assert values.shape == (63, 85)
+        assert 0 <= values.min() < values.max() <= 1
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_results_have_the_size_of_the_image_and_its_grey_values(segment, tmp_path, workers):
     section = synthetic_section(np.random.default_rng(0), (63, 85))[0]

@@ -12,6 +12,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from scipy import stats
 
 from bundle.__main__ import main
 from bundle.datasets.synthetic_em import synthetic_section
@@ -129,6 +130,35 @@ def test_outputs_can_be_switched_off(tiny_dataset, segment):
     none = dict.fromkeys(("save_probabilities", "save_instances", "save_overlays", "save_objects"), False)
     out = segment(tiny_dataset / "images", **none)
     assert sorted(p.name for p in out.iterdir()) == ["classes", "classes.csv", "results.jsonl"]
+
+
+def test_uncertainty_is_written_on_request(tiny_dataset, segment):
+    assert not (segment(tiny_dataset / "images") / "entropy").exists()
+    out = segment(tiny_dataset / "images", save_uncertainty=True, skip_finished=True)  # a new kind: segmented again
+    names = [f"{k:02d}.tif" for k in range(4)]
+    assert sorted(path.name for path in (out / "entropy").iterdir()) == names
+    assert not (out / "deviation").exists()  # of a single view
+    before = (out / "entropy" / "00.tif").stat().st_mtime_ns
+    chances = tifffile.imread(out / "probabilities" / "00.tif")
+    uncertain = tifffile.imread(out / "entropy" / "00.tif")
+    assert uncertain.dtype == np.float32
+    np.testing.assert_allclose(uncertain, stats.entropy(chances, base=2, axis=0), atol=1e-5)
+    segment(tiny_dataset / "images", save_uncertainty=True, skip_finished=True)
+    assert (out / "entropy" / "00.tif").stat().st_mtime_ns == before  # finished
+    (out / "entropy" / "00.tif").unlink()
+    segment(tiny_dataset / "images", save_uncertainty=True, skip_finished=True)
+    assert (out / "entropy" / "00.tif").is_file()
+
+
+def test_several_views_have_a_deviation(tiny_dataset, segment):
+    out = segment(tiny_dataset / "images", save_uncertainty=True, orientations=4)
+    deviation = tifffile.imread(out / "deviation" / "00.tif")
+    assert (deviation.shape, deviation.dtype) == ((96, 80), np.float32)
+    assert 0 < deviation.max() <= 0.5
+    segment(tiny_dataset / "images", save_uncertainty=True, orientations=4, skip_finished=True)
+    (out / "deviation" / "00.tif").unlink()
+    segment(tiny_dataset / "images", save_uncertainty=True, orientations=4, skip_finished=True)
+    assert (out / "deviation" / "00.tif").is_file()
 
 
 def test_class_maps_can_be_made_visible_and_say_what_their_values_mean(tiny_dataset, segment):

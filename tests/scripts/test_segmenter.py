@@ -36,6 +36,15 @@ def test_an_image_of_any_dtype_gives_maps_of_its_size(dtype, weights):
     np.testing.assert_array_equal(result.probabilities, expected.probabilities)
 
 
+def test_several_views_have_a_deviation_and_every_result_an_entropy(weights):
+    single, views = (Segmenter(weights, device="cpu", amp_dtype="float32", orientations=n)(GREY) for n in (1, 4))
+    assert single.deviation is None
+    assert views.deviation.shape == views.entropy.shape == single.entropy.shape == GREY.shape
+    assert 0 < views.deviation.max() <= 0.5
+    certain = single.probabilities.max(axis=0)
+    assert (np.diff(single.entropy.ravel()[np.argsort(certain.ravel())]) <= 1e-6).all()  # falls with certainty
+
+
 def test_a_single_sigmoid_output_gives_the_probabilities_of_both_classes(tmp_path):
     save_weights(RonnebergerUNet(out_channels=1, features=(2, 4, 8)), tmp_path / "model.pt")
     result = Segmenter(tmp_path / "model.pt", device="cpu", amp_dtype="float32")(GREY)

@@ -275,6 +275,36 @@ def test_orientations_average_whole_passes_over_the_turned_image(orientations, c
         assert (result - expected).abs().max() < 1e-10
 
 
+@pytest.mark.parametrize("average", ["scores", "probabilities"])
+@pytest.mark.parametrize("classes", [1, 2, 3])
+@pytest.mark.parametrize("orientations", [4, 8])
+def test_the_deviation_is_that_of_class_1_over_whole_passes_and_leaves_the_scores(orientations, classes, average):
+    network, x = tiny(2, classes=classes), images(2, 1, 39, 26)
+    passes = [whole_pass(network, x.flip(axes)).flip(axes) for axes in FLIPS]
+    if orientations == 8:
+        upright = x.transpose(-2, -1)
+        passes += [whole_pass(network, upright.flip(axes)).flip(axes).transpose(-2, -1) for axes in FLIPS]
+    chances = torch.stack([p.sigmoid() if classes == 1 else p.softmax(1)[:, 1:2] for p in passes])
+    options = {"orientations": orientations, "average": average}
+    for tile_size in (56, None):
+        found = infer(network, x, deviation=True, tile_size=tile_size, **options)
+        assert (found["deviation"] - chances.std(0, correction=0)).abs().max() < 1e-6
+        assert torch.allclose(found["pred"], infer(network, x, tile_size=tile_size, **options))
+
+
+def test_a_single_view_has_no_deviation():
+    assert isinstance(infer(tiny(1), images(1, 1, 21, 12), deviation=True), torch.Tensor)
+
+
+def test_deviations_of_certain_networks_in_single_precision_are_close_to_0():
+    blur = nn.Conv2d(1, 2, 2 * margin(1) + 1, bias=False)
+    nn.init.constant_(blur.weight[0], -1.0)
+    nn.init.constant_(blur.weight[1], 1.0)
+    found = infer(blur, images(1, 1, 21, 12).float(), depth=1, tile_size=22, orientations=8, deviation=True)
+    assert found["deviation"].dtype == torch.float32
+    assert found["deviation"].max() < 1e-3  # all views are equal
+
+
 def test_a_network_that_turns_with_the_image_is_not_changed_by_averaging():
     blur = nn.Conv2d(1, 2, 2 * margin(1) + 1, bias=False, dtype=torch.float64)
     nn.init.constant_(blur.weight[0], 0.01)
