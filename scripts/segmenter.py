@@ -21,11 +21,12 @@ from .handlers.checkpoints import load_weights
 from .inferers.exported import LOADERS
 from .io.arrays import as_array
 from .metrics.shapes import object_table
+from .published import FOLDER, find_weights
 from .settings import CHOICES, FIXED, ModelSettings
 from .transforms.uncertainty import entropy
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents[:2] if (folder / "configs").is_dir())
-WEIGHTS = ROOT / "models" / "model.pt"
+WEIGHTS = FOLDER / "model.pt"
 INFERENCE = ("orientations", "tile_size", "memory_limit", "amp_dtype", "tile_progress", "onnx_engine", "pixel_size")
 SETTINGS = (*FIXED, *CHOICES, *INFERENCE)  # keys of configs/inference.yaml that concern a single image
 
@@ -59,8 +60,8 @@ class Segmenter:
     """Segment images of any size. Network, grey values and objects follow the weights' `model.json`.
 
     Args:
-        weights: a file of weights (`.pt`), or an exported network (`.onnx`, `.ts`, `.pt2`). None: the weights that come
-            with this package, for membranes in electron micrographs.
+        weights: a file of weights (`.pt`), the name of published weights (`"em"`), or an exported network (`.onnx`,
+            `.ts`, `.pt2`). None: the default weights of this package, for membranes in electron micrographs.
         device: "cpu", "cuda", ... None: a GPU if there is one.
         network_def: arguments of `RonnebergerUNet`, for weights without `model.json`.
         settings: other keys of `configs/inference.yaml` and their values, such as `orientations=8` or `min_area=20`.
@@ -71,7 +72,7 @@ class Segmenter:
     Raises:
         FileNotFoundError: no file of weights.
         TypeError: a setting that `configs/inference.yaml` does not have.
-        ValueError: the weights do not fit, or a setting contradicts the weights.
+        ValueError: an unknown name; the weights do not fit, or a setting contradicts the weights.
 
     Example:
         >>> from original_unet import Segmenter
@@ -95,7 +96,7 @@ class Segmenter:
                 raise TypeError(f"Segmenter has no setting {name!r}. Expected one of {', '.join(SETTINGS)}")
         config["network_def"] |= network_def or {}
         config["inferer"]["deviation"] = True
-        path = WEIGHTS if weights is None else Path(weights)
+        path = WEIGHTS if weights is None else Path(find_weights(weights) if isinstance(weights, str) else weights)
         # no text: MONAI would replace # and evaluate $ in the names of folders
         changes = {"backend" if path.suffix.lower() in LOADERS else "ckpt_path": path, **settings}
         if device is not None:

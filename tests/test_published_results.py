@@ -14,6 +14,8 @@ from bundle.publishing.rules.basis import Bundle
 from bundle.publishing.rules.card import results
 from bundle.publishing.verify import check
 from scripts.io.files import sha256_of
+from scripts.published import published
+from scripts.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -37,21 +39,42 @@ def test_a_result_has_no_path_of_the_measuring_machine(path):
     assert [text for text in strings if text.startswith(("/", "~"))] == []
 
 
-def test_the_metadata_s_scores_are_those_of_the_published_em_result():
+EM = json.loads((RESULTS / "em_h200.json").read_text(encoding="utf-8"))
+
+
+def test_the_metadata_and_the_model_card_have_the_scores_of_the_published_weights():
     stated = json.loads((ROOT / "configs" / "metadata.json").read_text())["eval_metrics"]
-    em = json.loads((RESULTS / "em" / "results.json").read_text())["evaluations"]["one view"]["em"]
-    scores = {name: em[name].get("score", em[name].get("error")) for name in stated}
-    assert stated == {name: round(scores[name], 6 if name == "warping_error" else 4) for name in stated}
+    card = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for views in ("one view", "mean of 8 views"):
+        measured = EM["evaluations"][views].items()
+        digits = {name: 6 if name == "warping_error" else 4 for name, _ in measured}
+        scores = {name: round(value.get("score", value.get("error")), digits[name]) for name, value in measured}
+        assert views != "one view" or stated == scores
+        (line,) = [line for line in card.splitlines() if line.startswith(f"| {views} |")]
+        assert [
+            f"{score:.{digits[name]}f}" for name, score in scores.items() if f"{score:.{digits[name]}f}" not in line
+        ] == []
 
 
-def test_the_published_weights_are_those_of_the_published_em_result():
+def test_the_published_weights_are_those_that_were_measured():
     """By checksum. The scores themselves are measured by the workflow on the data, not here."""
     card = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    trained = json.loads((RESULTS / "em" / "results.json").read_text())["weights"]["sha256"]
-    assert f"sha256 {sha256_of(ROOT / 'models' / 'model.pt')[:12]}, made from {trained[:12]}" in card
-    state = torch.load(ROOT / "models" / "model.pt", weights_only=True)
+    weights = published()["em"]
+    assert EM["weights"]["sha256"] == sha256_of(weights)
+    assert (EM["weights"]["file"], EM["weights"]["bytes"]) == ("models/model.pt", weights.stat().st_size)
+    assert f"sha256 {EM['weights']['sha256'][:12]}" in card
+    state = torch.load(weights, weights_only=True)
     assert {value.dtype for value in state.values()} == {torch.bfloat16}
     assert sum(value.numel() for value in state.values()) == 31_030_658
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.pt")), ids=lambda path: path.name)
+def test_each_published_file_has_a_name_and_its_own_settings(path):
+    """A training in this folder (model.1.pt, training_state.pt) has none, and is not published."""
+    if path in published().values():
+        settings = read_settings(path)
+        assert settings.sha256 == sha256_of(path)
+        assert settings.training.run is None
 
 
 GPU = {"waiting", "gpu"}
@@ -78,12 +101,10 @@ def test_the_tables_of_speeds_are_those_that_were_measured(name, rows):
     assert set(content["rows"]) >= rows
 
 
-def test_the_weights_of_three_minutes_on_a_gpu_are_those_that_were_measured():
-    result = json.loads((RESULTS / "em_h200.json").read_text(encoding="utf-8"))
-    assert result["weights"]["sha256"] == sha256_of(ROOT / result["weights"]["file"])
+def test_the_table_of_three_minutes_on_a_gpu_has_the_measured_figures():
     published = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     for views, row in (("one view", "best V_Rand"), ("mean of 8 views", "mean of 8 views")):
-        em = result["evaluations"][views]
+        em = EM["evaluations"][views]
         (line,) = [line for line in published.splitlines() if line.startswith("|") and row in line]
         figures = [em["v_rand"]["score"], em["v_info"]["score"], em["pixel_error"]["error"]]
         assert all(f"{figure:.4f}"[1:] in line for figure in figures)

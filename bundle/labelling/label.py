@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from bundle.labelling.guard.allowed import IMAGES
 from bundle.publishing.layout import NAME
 from bundle.running.errors import UsageError
+from scripts.published import UnknownWeightsError, find_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = "ORIGINAL_UNET_LABEL_ENV"  # names the folder of MONAI Label's Python environment
@@ -63,7 +64,8 @@ def label(
         port: port to listen at.
         app: folder for the server's files, also for weights trained by clients. Made if absent.
         labels: folder for labels. Default: STUDIES_labels.
-        weights: weights to serve; the server gets a copy. Default: the weights in `app`, else models/model.pt.
+        weights: weights to serve, a file or the name of published weights; the server gets a copy. Default: the weights
+            in `app`, else em.
         inference: configuration, or a list: "['configs/inference.yaml','my.yaml']".
         training: configuration, or a list.
         epistemic_dropout: dropout rate, e.g. 0.5. Adds the strategy epistemic: the least certain image first. The
@@ -89,7 +91,7 @@ def label(
         raise UsageError(f"--epistemic_dropout is {epistemic_dropout}, expected a rate between 0 and 1")
     access = access_rules(host, allow_origin, token)
     python = environment_python()
-    source = served_weights(_absolute(app), None if weights is None else _absolute(weights))
+    source = served_weights(_absolute(app), None if weights is None else _absolute(_named(weights)))
     configs = read_configs(_listed(inference), _listed(training), override, source)
     check_options(configs["inference"], source)
     images, notes = check_images(folder, settings_of(configs["inference"], source).in_channels)
@@ -318,6 +320,14 @@ def server_environment(app: Path) -> dict[str, str]:
         "TMPDIR": str(app / "tmp"),  # uploaded files, away from those of other programs
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _named(weights: object) -> str:
+    """Return the file of published weights under a name, and other paths unchanged."""
+    try:
+        return find_weights(str(weights))
+    except UnknownWeightsError as error:
+        raise UsageError(f"--weights {error}") from error
 
 
 def _absolute(path: object) -> Path:

@@ -38,6 +38,7 @@ from bundle.running.run import ROOT
 from scripts.handlers.checkpoints import load_weights
 from scripts.io.files import replacing, sha256_of
 from scripts.networks.unet import RonnebergerUNet
+from scripts.published import UnknownWeightsError, find_weights, published
 from scripts.settings import ModelSettings, settings_path
 
 DESCRIBED = (METADATA, "configs/train.yaml", "configs/inference.yaml")  # files that describe the network
@@ -89,14 +90,13 @@ def pack(
 
     Args:
         out: folder to write into; made if absent.
-        weights: weights to publish, with their model.json if there is one. Default: models/model.pt.
+        weights: weights to publish, a file or a name, with their model.json if there is one. Default: all published
+            weights in models.
         large_files: address (URL) of the weights. The zip file then holds large_files.yml with address and checksum
             instead of the weights. The model zoo requires a link for files above 25 MiB.
         bioimageio: also write a model package of bioimage.io, for deepImageJ, ilastik and QuPath.
     """
-    given = Path(str(weights)).expanduser().resolve() if weights else None  # model.json is beside the file of a link
-    if given is not None and not given.is_file():
-        raise UsageError(f"--weights {given} does not exist, expected a file of weights")
+    given = _given(weights)
     if bioimageio:
         check_installed("onnx")
     path = write_package(ROOT, Path(str(out)).expanduser(), given, large_files)
@@ -108,13 +108,26 @@ def pack(
         write_bioimageio(given or ROOT / WEIGHTS, path.with_suffix(".bioimageio.zip"), config)
 
 
+def _given(weights: object) -> Path | None:
+    """Find the file of weights to publish. The settings are beside the file of a link."""
+    if not weights:
+        return None
+    try:
+        path = Path(find_weights(str(weights))).expanduser().resolve()
+    except UnknownWeightsError as error:
+        raise UsageError(f"--weights {error}") from error
+    if not path.is_file():
+        raise UsageError(f"--weights {path} does not exist, expected a file of weights")
+    return path
+
+
 def write_package(root: Path, out: Path, weights: Path | None = None, address: str | None = None) -> Path:
     """Write a bundle's zip file into the folder `out`, and return its path.
 
     Args:
         root: the bundle, a checkout or a copy.
         out: the folder.
-        weights: default: models/model.pt in `root`.
+        weights: default: models/model.pt in `root`, and the other published weights there.
         address: address (URL) of the weights, to link them instead of packing them.
 
     Raises:
@@ -124,6 +137,7 @@ def write_package(root: Path, out: Path, weights: Path | None = None, address: s
     metadata = json.loads((root / METADATA).read_text(encoding="utf-8"))
     files: dict[str, Path | bytes] = {name: root / name for name in travelling_files(root)}
     own = root / WEIGHTS
+    others = {} if weights or address else _other_weights(root)
     weights = weights or (own if own.is_file() else None)
     with TemporaryDirectory() as folder:
         configs = shutil.copytree(root / "configs", Path(folder) / "configs")
@@ -132,7 +146,7 @@ def write_package(root: Path, out: Path, weights: Path | None = None, address: s
             for name in DESCRIBED:
                 (configs / Path(name).name).write_bytes(_content(files[name]))
         files |= {f"configs/{name}": content for name, content in json_twins(configs).items()}
-    files |= _weights(root, weights, address)
+    files |= _weights(root, weights, address) | others
     version = metadata["version"]
     path = out / f"{NAME}_v{version}.zip"
     with replacing(path) as temporary:
@@ -175,6 +189,12 @@ def _weights(root: Path, weights: Path | None, address: str | None) -> dict[str,
         sizes = f"the weights have {size / MEBIBYTE:.0f} MiB, the model zoo accepts files of {ZOO_LIMIT // MEBIBYTE}"
         print(f"note: {sizes}; --large_files URL links them instead", file=sys.stderr)
     return {WEIGHTS: weights, **beside}
+
+
+def _other_weights(root: Path) -> dict[str, Path | bytes]:
+    """List the published weights beside the default weights, and their settings."""
+    weights = [path for path in published(root / "models").values() if path.stem.split(".")[0] != Path(WEIGHTS).stem]
+    return {path.relative_to(root).as_posix(): path for file in weights for path in (file, settings_path(file))}
 
 
 def _is_training_state(weights: Path) -> bool:

@@ -17,6 +17,7 @@ from monai.bundle import ConfigParser
 
 from .errors import UsageError, did_you_mean
 from .overrides import MARKS, WORDS, check_overrides
+from .package import library_module
 from .program import CALLED_AS
 from .run import FIXED, ROOT, merge_files, read_file, run, tracking_keys
 from .settings_list import help_text
@@ -42,13 +43,14 @@ def train(
     """Train the network on images with labels.
 
     Runs configs/train.yaml. Writes the best weights (model.pt), the state to resume from, curves and split to OUTPUT.
-    Every key of the configuration can be set, for example --label_kind instances.
+    Every key of the configuration can be set, for example --label_kind instances. --from (or --finetune) starts from
+    trained weights: a file, or the name of published weights such as em.
 
     Examples:
         python -m bundle train data/cells --label_kind instances
         python -m bundle train data/cells --label_kind instances --overlay variant_fast --max_minutes 30
         python -m bundle train data/cells --label_kind instances --resume true
-        python -m bundle train data/cells --label_kind instances --finetune models/model.pt
+        python -m bundle train data/cells --label_kind instances --from em
 
     Args:
         dataset: folder with images/ and labels/ of equal names, a folder with a pair like train-volume.tif and
@@ -59,10 +61,12 @@ def train(
         key: keys of the configuration and their new values, listed below with types and defaults.
     """
     if "weights" in key:  # in train.yaml, the key of the weight map
-        raise UsageError("train takes no --weights; start from weights with --finetune, or continue with --resume true")
+        raise UsageError("train takes no --weights; start from weights with --from, or continue with --resume true")
+    start = _named("--from", key.pop("from", None))  # the word is a keyword of Python, and no name of an argument
     _check_exists("DATASET", dataset, LABELLED)
     files, overlaid = _with_overlays(overlay, [TRAIN], key)
-    changes = _changes(key, dataset_dir=("DATASET", dataset), output_dir=("--output", output))
+    paths = {"dataset_dir": ("DATASET", dataset), "output_dir": ("--output", output)}
+    changes = _changes(key, **paths, finetune=("--from", start))
     if "output_dir" in changes:
         changes.setdefault("model_dir", changes["output_dir"])
     data = Path(dataset).expanduser().resolve()
@@ -94,18 +98,18 @@ def evaluate(
 
     Args:
         dataset: images with labels, as for `train`.
-        weights: file of weights. Default: the weights that come with this program.
+        weights: file of weights, or the name of published weights. Default: em, for membranes in electron micrographs.
         output: folder for the results. Default: output/evaluation.
         overlay: name (data_nuclei) or file of changes to the configuration. Several: a,b.
         trace: show the full trace of an error.
         key: keys of the configuration and their new values, listed below with types and defaults.
     """
-    if "finetune" in key:
-        raise UsageError("evaluate takes no --finetune; name the weights to measure with --weights")
+    for name in {"finetune", "from"} & key.keys():
+        raise UsageError(f"evaluate takes no --{name}; name the weights to measure with --weights")
     _check_exists("DATASET", dataset, LABELLED)
     files, overlaid = _with_overlays(overlay, [TRAIN, EVALUATE], key)
     own = read_file("--config_file", EVALUATE).keys() - {"run"}  # evaluate.yaml comes after the overlays
-    paths = {"dataset_dir": ("DATASET", dataset), "ckpt_path": ("--weights", weights)}
+    paths = {"dataset_dir": ("DATASET", dataset), "ckpt_path": ("--weights", _named("--weights", weights))}
     changes = {name: overlaid[name] for name in own & overlaid.keys()}
     changes |= _changes(key, **paths, evaluation_dir=("--output", output))
     if not {"output_dir", "evaluation_dir"} & changes.keys():
@@ -137,14 +141,14 @@ def segment(
     Args:
         path: an image, a stack, a folder of images, or a plane of a stack (stack.tif#page=3).
         output: folder for the results. Default: output/segmentation.
-        weights: file of weights. Default: the weights that come with this program.
+        weights: file of weights, or the name of published weights. Default: em, for membranes in electron micrographs.
         overlay: name or file of changes to the configuration. Several: a,b.
         trace: show the full trace of an error.
         key: keys of the configuration and their new values, listed below with types and defaults.
     """
     _check_exists("PATH", path, "an image, a stack or a folder of images")
     files, overlaid = _with_overlays(overlay, [INFERENCE], key)
-    paths = {"dataset_dir": ("PATH", path), "ckpt_path": ("--weights", weights)}
+    paths = {"dataset_dir": ("PATH", path), "ckpt_path": ("--weights", _named("--weights", weights))}
     changes = _changes(key, **paths, output_dir=("--output", output))
     if "ckpt_path" not in overlaid:
         changes.setdefault("ckpt_path", WEIGHTS)
@@ -196,23 +200,38 @@ def _changes(key: Mapping[str, Any], **paths: tuple[str, str | None]) -> dict[st
     return changes
 
 
+def _named(option: str, weights: Any) -> str | None:
+    """Return the file of published weights under a name. None and paths are returned unchanged.
+
+    Raises:
+        UsageError: the option has no value, or an unknown name.
+    """
+    if weights is None:
+        return None
+    if isinstance(weights, bool):
+        raise UsageError(f"{option} needs a value")
+    try:
+        return str(library_module("published").find_weights(str(weights)))
+    except ValueError as error:
+        raise UsageError(f"{option} {error}") from error
+
+
 def _find_weights(key: str, changes: dict[str, Any]) -> None:
-    """Check that the file of weights under a key exists. models/model.pt may also be this bundle's file.
+    """Check that the weights under a key exist. Names and models/model.pt become the paths of this bundle's files.
 
     Raises:
         UsageError: there is no such file. Expressions pass.
     """
-    given = changes.get(key)
-    if isinstance(given, str) and Path(given).suffix.lower() in NO_WEIGHTS:
-        raise UsageError(
-            f"--{'weights' if key == 'ckpt_path' else key} {given}: {NO_WEIGHTS[Path(given).suffix.lower()]}"
-        )
-    if not isinstance(given, str) or given.startswith(MARKS) or given.lower() in WORDS or Path(given).is_file():
+    given, option = changes.get(key), "--weights" if key == "ckpt_path" else f"--{key}"
+    if not isinstance(given, str) or given.startswith(MARKS) or given.lower() in WORDS:
         return
-    if (ROOT / given).is_file():
-        changes[key] = str(ROOT / given)
+    path = Path(str(_named(option, given)))
+    if path.suffix.lower() in NO_WEIGHTS:
+        raise UsageError(f"{option} {given}: {NO_WEIGHTS[path.suffix.lower()]}")
+    own = path if path.is_file() else ROOT / path
+    if own.is_file():
+        changes[key] = str(own)
         return
-    path, option = Path(given), "--weights" if key == "ckpt_path" else f"--{key}"
     folder = path if path.is_dir() else path.parent
     near = [str(other) for other in sorted(folder.glob("*.pt")) if not other.name.startswith("training_state.")]
     hint = did_you_mean(near[:3]) or "; give a file of weights, such as model.pt"
@@ -233,8 +252,9 @@ def _with_overlays(given: str | list[str] | None, bases: list[str], key: Mapping
     overlays = {file: read_file("--overlay", file) for file in map(_overlay_file, names)}
     known = {_top(name) for base in bases for name in read_file("--config_file", base)}
     known.update(tracking_keys(key.get("tracking")))
+    options = (*OPTIONS, "from") if bases == [TRAIN] else OPTIONS
     for name in key.keys() - known:
-        near = get_close_matches(name, OPTIONS, n=1, cutoff=0.7)
+        near = get_close_matches(name, options, n=1, cutoff=0.7)
         if near:
             raise UsageError(f"unknown key '{name}'{did_you_mean(f'--{option}' for option in near)}")
     return [bases[0], *overlays, *bases[1:]], {name: content[name] for content in overlays.values() for name in content}

@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
+from ..published import listed
 from ..settings import ModelSettings, Training, read_settings, write_weights
 from .disk import continuing_later
 from .weights import read_tensors
@@ -212,7 +213,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(
             f"weights: no file at {path}. Train first (python -m monai.bundle run training --config_file "
-            "configs/train.yaml), or set ckpt_path to a file of weights"
+            f"configs/train.yaml), or set ckpt_path. {listed()}"
         )
     bare(network).load_state_dict(read_tensors(path, bare(network).state_dict()))
 

@@ -6,6 +6,9 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from pydantic import ValidationError
+
+from ..published import UnknownWeightsError
 from .table import SETTINGS
 
 MARKS = ("$", "@", "%")  # of expressions, references and macros: the value is known later
@@ -19,7 +22,8 @@ def converted(name: str, value: Any) -> Any:
         value: as written in a file or on a command line. Text for a switch or a number is converted.
 
     Raises:
-        ValueError: wrong type or range. The message names setting, value, range and meaning.
+        ValueError: wrong type or range, or an unknown name of weights. The message names setting, value, range and
+            meaning.
 
     Example:
         >>> converted("resume", "false"), converted("learning_rate", "1e-3")
@@ -28,7 +32,10 @@ def converted(name: str, value: Any) -> Any:
     setting = SETTINGS[name]
     try:
         return setting.kind.convert(value)
-    except ValueError:  # pydantic's
+    except ValidationError as error:
+        for cause in (one.get("ctx", {}).get("error") for one in error.errors()):
+            if isinstance(cause, UnknownWeightsError):
+                raise ValueError(f"{name}: {cause}") from None
         unit = f"; {setting.unit}" if setting.unit else ""
         raise ValueError(f"{name} is {value!r}, expected {setting.kind.expected} ({setting.help}{unit})") from None
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
+from ..published import find_weights
+
 NULL_WORDS = ("null", "none", "~")  # a plain `monai.bundle run` passes these words as text
 
 
@@ -92,6 +94,14 @@ def path(expected: str = "a path") -> Kind:
     return either(Kind(Annotated[Any, BeforeValidator(_path_object)], ""), text(expected), expected=expected)
 
 
+def weights() -> Kind:
+    """Accept a file of weights, also as path object, and names of published weights, which become their file."""
+    named = path()
+    return Kind(
+        Annotated[named.type, AfterValidator(_weights_file)], "a file, or the name of published weights such as em"
+    )
+
+
 def names(least: int = 1) -> Kind:
     """Accept a list of different names."""
     kind = Annotated[
@@ -147,6 +157,10 @@ def _path_object(value: Any) -> Any:
     if not isinstance(value, os.PathLike):
         raise ValueError("no path")
     return value
+
+
+def _weights_file(value: Any) -> Any:
+    return find_weights(value) if isinstance(value, str) else value
 
 
 def _listed(value: Any) -> Any:

@@ -30,6 +30,7 @@ from .kinds import (
     path,
     switch,
     text,
+    weights,
     whole,
 )
 
@@ -82,13 +83,13 @@ INPUT_AND_OUTPUT: dict[str, Setting] = {
     "model_dir": Setting(path("a folder"), "folder of the weights and of the state", TRAIN, also=("models",)),
     "evaluation_dir": Setting(path("a folder"), "folder of the reports of an evaluation", EVALUATE),
     "ckpt_path": Setting(
-        path("a file"),
-        "file of weights",
+        weights(),
+        "weights to use",
         (*EVALUATE, *INFERENCE),
         also=("weights", "model", "checkpoint", "ckpt", "pretrained"),
     ),
     "finetune": Setting(
-        or_null(path("a file")), "file of weights to start from", TRAIN, also=("pretrained", "weights", "init_weights")
+        or_null(weights()), "weights to start from", TRAIN, also=("from", "pretrained", "weights", "init_weights")
     ),
     "backend": Setting(or_null(path("a file")), "exported network to run (.onnx, .ts, .pt2)", INFERENCE),
     "onnx_engine": Setting(choice("onnxruntime", "openvino"), "program for .onnx files", INFERENCE),

@@ -119,6 +119,15 @@ def test_wrong_settings_are_refused_with_their_names(given, error, parts, weight
     assert all(part in str(raised.value) for part in parts)
 
 
+def test_an_unknown_name_is_refused_with_the_names_of_published_weights():
+    with pytest.raises(ValueError, match=r"'nuclie'.*\bem\b"):
+        Segmenter("nuclie")
+
+
+def test_published_weights_are_found_by_name():
+    assert Segmenter("em", device="cpu").settings.class_names == ["membrane", "cell"]
+
+
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pt"):
         Segmenter(tmp_path / "nowhere.pt")

@@ -129,6 +129,16 @@ def test_what_cannot_be_served_is_refused_before_anything_is_written(refused: Re
         assert "choose another --port" in refused("--port", taken.getsockname()[1])
 
 
+@pytest.mark.usefixtures("hollow")
+def test_an_unknown_name_of_weights_is_refused_with_the_names_that_are_there(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["label", str(images), "--app", str(tmp_path / "app"), "--weights", "nuclie"]) == 2
+    message = capsys.readouterr().err
+    assert [part for part in ("--weights", "'nuclie'", "em") if part not in message] == []
+    assert not (tmp_path / "app").exists()
+
+
 def test_images_that_monai_label_cannot_serve_are_named(images: Path) -> None:
     tifffile.imwrite(images / "stack.tif", np.zeros((3, 6, 8), np.uint8), photometric="minisblack")
     Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(images / "colour.png")

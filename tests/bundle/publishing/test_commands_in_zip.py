@@ -211,7 +211,7 @@ PACKAGES = {"monai", "torch", "numpy"}
         "pip install -c constraints.txt torch",
         'pip install ".[onnx]"',
         "see docs/exports.md",
-        "models/em_h200.pt",
+        "models/gone.pt",
         "--config_file configs/gone.yaml",
         "as in variant_gone.yaml",
         "configs/variant_*.yaml",

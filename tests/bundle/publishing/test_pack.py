@@ -91,6 +91,20 @@ def test_it_holds_what_the_zoo_s_bundles_hold_and_nothing_else(small: Path, tmp_
     assert {name for name in inner if name.startswith("docs/")} == {"docs/README.md", "docs/data_license.txt"}
 
 
+def test_all_published_weights_travel_unless_some_are_given_or_linked(small: Path, tmp_path: Path) -> None:
+    (small / "models" / "mine.pt").touch()  # without settings
+    for suffix in (".pt", ".json"):
+        shutil.copy(small / "models" / f"model{suffix}", small / "models" / f"nuclei{suffix}")
+    both = {WEIGHTS, SETTINGS, "models/nuclei.pt", "models/nuclei.json"}
+    for given, expected in (
+        ({}, both),
+        ({"weights": small / "models" / "nuclei.pt"}, {WEIGHTS, SETTINGS}),
+        ({"address": "https://example.org/model.pt"}, {SETTINGS}),
+    ):
+        names = {name.removeprefix(f"{NAME}/") for name in names_in(write_package(small, tmp_path, **given))}
+        assert {name for name in names if name.startswith("models/")} == expected
+
+
 def test_settings_unlike_the_defaults_travel_without_being_typed(small: Path, tmp_path: Path) -> None:
     weights = tmp_path / "a#1" / "cells.pt"
     network = RonnebergerUNet(in_channels=3, features=[2, 4, 8], padding="same")

@@ -24,6 +24,8 @@ from PIL import Image
 
 from bundle.datasets.sample import sample
 from bundle.publishing.layout import source_files
+from scripts.published import published
+from scripts.settings import settings_path
 
 ROOT = Path(__file__).resolve().parents[3]
 IN_WHEEL = ("pyproject.toml", "README.md", "LICENSE", "scripts/", "configs/", "models/", "bundle/running/")
@@ -202,9 +204,10 @@ def test_the_wheel_is_small_and_holds_configs_and_weights_and_no_package_of_anot
     assert {name.split("/")[0].split("-")[0] for name in names} == {"original_unet"}
     configs = {f"original_unet/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
     weights = {
-        f"original_unet/models/{path.name}" for path in (ROOT / "models").glob("model.*") if path.stem == "model"
+        f"original_unet/models/{file.name}" for path in published().values() for file in (path, settings_path(path))
     }
-    assert {*configs, *weights, "original_unet/configs/logging.conf", "original_unet/configs/metadata.json"} <= names
+    assert {name for name in names if "/models/" in name} == weights
+    assert {*configs, "original_unet/configs/logging.conf", "original_unet/configs/metadata.json"} <= names
 
 
 def test_every_public_name_is_importable_from_anywhere(environment: Environment, beside_decoy: Path) -> None:
