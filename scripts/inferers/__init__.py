@@ -15,40 +15,23 @@
 | `KeepFreedMemory`, `keep_freed_memory`       | keep freed memory for the next step or tile                          |
 """
 
-from .exported import ExportedNetwork
-from .memory import KeepFreedMemory, keep_freed_memory
-from .orientations import Orientation, turn
-from .overlap_tile import MixedPrecisionInferer, OverlapTileInferer
-from .precision import (
-    at_least_single,
-    autocast,
-    can_compile,
-    computes_in_bfloat16,
-    training_layout,
-    trains_in_channels_last,
-)
-from .smaller_passes import TileMemoryError
-from .tiling import Tile, TileBatch, TileJob, TilePlan, TileRule, plan_tiles
+from ..lazy import lazy
 
-__all__ = [
-    "ExportedNetwork",
-    "KeepFreedMemory",
-    "MixedPrecisionInferer",
-    "Orientation",
-    "OverlapTileInferer",
-    "Tile",
-    "TileBatch",
-    "TileJob",
-    "TileMemoryError",
-    "TilePlan",
-    "TileRule",
-    "at_least_single",
-    "autocast",
-    "can_compile",
-    "computes_in_bfloat16",
-    "keep_freed_memory",
-    "plan_tiles",
-    "training_layout",
-    "trains_in_channels_last",
-    "turn",
-]
+_NAMES = {
+    "exported": ["ExportedNetwork"],
+    "memory": ["KeepFreedMemory", "keep_freed_memory"],
+    "orientations": ["Orientation", "turn"],
+    "overlap_tile": ["MixedPrecisionInferer", "OverlapTileInferer"],
+    "precision": [
+        "at_least_single",
+        "autocast",
+        "can_compile",
+        "computes_in_bfloat16",
+        "training_layout",
+        "trains_in_channels_last",
+    ],
+    "smaller_passes": ["TileMemoryError"],
+    "tiling": ["Tile", "TileBatch", "TileJob", "TilePlan", "TileRule", "plan_tiles"],
+}
+__all__ = [name for names in _NAMES.values() for name in names]
+__getattr__, __dir__ = lazy(__name__, _NAMES)

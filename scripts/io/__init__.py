@@ -22,56 +22,24 @@
 | `ItkResult`, `PngResult`                            | write MHA or NRRD, or PNG                                   |
 """
 
-from .arrays import as_array
-from .files import read_csv, replacing, six_digits, temporary_path, write_csv, write_json
-from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile
-from .itk import ItkFile, ItkResult
-from .locks import FolderInUseError, FolderLock
-from .names import ResultNames, image_name, image_suffix, plane_address, shown, split_address
-from .nifti import NiftiFile, NiftiResult
-from .png import PillowFile, PngResult
-from .reader import PlaneReader, plane_size, read_header
-from .record import RunRecord
-from .results import ResultFolder
-from .tables import GrowingCSV
-from .tiff import TiffPlanes, TiffResult
-from .units import micrometres
-from .writer import SegmentationStore
+from ..lazy import lazy
 
-__all__ = [
-    "FolderInUseError",
-    "FolderLock",
-    "GrowingCSV",
-    "ImageFile",
-    "ImageFileError",
-    "ImageHeader",
-    "ItkFile",
-    "ItkResult",
-    "NiftiFile",
-    "NiftiResult",
-    "PillowFile",
-    "PlaneReader",
-    "PngResult",
-    "ResultFile",
-    "ResultFolder",
-    "ResultNames",
-    "RunRecord",
-    "SegmentationStore",
-    "TiffPlanes",
-    "TiffResult",
-    "as_array",
-    "image_name",
-    "image_suffix",
-    "micrometres",
-    "plane_address",
-    "plane_size",
-    "read_csv",
-    "read_header",
-    "replacing",
-    "shown",
-    "six_digits",
-    "split_address",
-    "temporary_path",
-    "write_csv",
-    "write_json",
-]
+_NAMES = {
+    "arrays": ["as_array"],
+    "files": ["read_csv", "replacing", "six_digits", "temporary_path", "write_csv", "write_json"],
+    "image_file": ["ImageFile", "ImageFileError", "ImageHeader", "ResultFile"],
+    "itk": ["ItkFile", "ItkResult"],
+    "locks": ["FolderInUseError", "FolderLock"],
+    "names": ["ResultNames", "image_name", "image_suffix", "plane_address", "shown", "split_address"],
+    "nifti": ["NiftiFile", "NiftiResult"],
+    "png": ["PillowFile", "PngResult"],
+    "reader": ["PlaneReader", "plane_size", "read_header"],
+    "record": ["RunRecord"],
+    "results": ["ResultFolder"],
+    "tables": ["GrowingCSV"],
+    "tiff": ["TiffPlanes", "TiffResult"],
+    "units": ["micrometres"],
+    "writer": ["SegmentationStore"],
+}
+__all__ = [name for names in _NAMES.values() for name in names]
+__getattr__, __dir__ = lazy(__name__, _NAMES)

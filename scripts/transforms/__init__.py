@@ -24,64 +24,34 @@ The functions do the same for arrays: `normalize_image`, `instances_from_mask`, 
 `apply_displacements`, `entropy`.
 """
 
-from .activations import EmptyIfConstantd, LikeliestClassd, ProbabilitiesFromScoresd
-from .displacements import (
-    CoarseField,
-    Field,
-    SimardField,
-    dense_displacements,
-    sample_displacements,
-    sample_simard_displacements,
-)
-from .elastic import (
-    Rand2DElasticCoarse,
-    Rand2DElasticCoarsed,
-    Rand2DElasticField,
-    Rand2DElasticFieldd,
-    Rand2DElasticSimard,
-    Rand2DElasticSimardd,
-    Rand2DElasticTiled,
-)
-from .instance_labels import InstanceLabelsd, instances_from_mask
-from .intensity import NormalizeImaged, RandNoised, normalize_image
-from .objects import InstancesFromScoresd
-from .pixel_size import MatchPixelSized, RestoreSized
-from .resampling import DrawnTile, affine_matrix, apply_displacements, extract_tile
-from .uncertainty import Entropyd, UnpackDeviationd, entropy
-from .weight_maps import WeightMapd, weight_map
+from ..lazy import lazy
 
-__all__ = [
-    "CoarseField",
-    "DrawnTile",
-    "EmptyIfConstantd",
-    "Entropyd",
-    "Field",
-    "InstanceLabelsd",
-    "InstancesFromScoresd",
-    "LikeliestClassd",
-    "MatchPixelSized",
-    "NormalizeImaged",
-    "ProbabilitiesFromScoresd",
-    "Rand2DElasticCoarse",
-    "Rand2DElasticCoarsed",
-    "Rand2DElasticField",
-    "Rand2DElasticFieldd",
-    "Rand2DElasticSimard",
-    "Rand2DElasticSimardd",
-    "Rand2DElasticTiled",
-    "RandNoised",
-    "RestoreSized",
-    "SimardField",
-    "UnpackDeviationd",
-    "WeightMapd",
-    "affine_matrix",
-    "apply_displacements",
-    "dense_displacements",
-    "entropy",
-    "extract_tile",
-    "instances_from_mask",
-    "normalize_image",
-    "sample_displacements",
-    "sample_simard_displacements",
-    "weight_map",
-]
+_NAMES = {
+    "activations": ["EmptyIfConstantd", "LikeliestClassd", "ProbabilitiesFromScoresd"],
+    "displacements": [
+        "CoarseField",
+        "Field",
+        "SimardField",
+        "dense_displacements",
+        "sample_displacements",
+        "sample_simard_displacements",
+    ],
+    "elastic": [
+        "Rand2DElasticCoarse",
+        "Rand2DElasticCoarsed",
+        "Rand2DElasticField",
+        "Rand2DElasticFieldd",
+        "Rand2DElasticSimard",
+        "Rand2DElasticSimardd",
+        "Rand2DElasticTiled",
+    ],
+    "instance_labels": ["InstanceLabelsd", "instances_from_mask"],
+    "intensity": ["NormalizeImaged", "RandNoised", "normalize_image"],
+    "objects": ["InstancesFromScoresd"],
+    "pixel_size": ["MatchPixelSized", "RestoreSized"],
+    "resampling": ["DrawnTile", "affine_matrix", "apply_displacements", "extract_tile"],
+    "uncertainty": ["Entropyd", "UnpackDeviationd", "entropy"],
+    "weight_maps": ["WeightMapd", "weight_map"],
+}
+__all__ = [name for names in _NAMES.values() for name in names]
+__getattr__, __dir__ = lazy(__name__, _NAMES)

@@ -7,8 +7,10 @@ import pydoc
 
 import pytest
 
+LAZY = [f"scripts.{name}" for name in ("handlers", "inferers", "io", "metrics", "plot", "transforms")]
 
-@pytest.mark.parametrize("package", ["scripts.handlers", "scripts.metrics", "scripts.plot"])
+
+@pytest.mark.parametrize("package", LAZY)
 def test_dir_and_help_list_every_exported_name(package):
     module = importlib.import_module(package)
 
