@@ -20,7 +20,7 @@ from ..io.arrays import as_array
 from ..io.names import ResultNames
 from ..metrics.pixels import split_target, to_class_map
 from ..networks.geometry import center_crop
-from ..plot.panels import curves_figure, figure_pixels, panel_figure, save_figure
+from ..plot.panels import curves_figure, panel_figure, save_figure
 from .history import read_history
 from .tracking import log_picture
 
@@ -82,9 +82,9 @@ class TrainingFigures:
 
     def _publish(self, name: str, figure: Figure, trainer: Engine, epoch: int) -> None:
         path = self.output_dir / f"{name}.png"
-        save_figure(figure, path)
+        pixels = save_figure(figure, path)
         if self.writer is not None:
-            self.writer.add_image(name, figure_pixels(figure), epoch, dataformats="HWC")
+            self.writer.add_image(name, pixels, epoch, dataformats="HWC")
             self.writer.flush()
         log_picture(trainer, path, epoch)
 

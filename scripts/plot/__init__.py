@@ -12,7 +12,7 @@
 | `jaccard_figure`   | figure of the reference objects by Jaccard index                   |
 | `threshold_figure` | figure of the EM challenge's measures over the thresholds          |
 | `figure_pixels`    | pixels of a figure                                                 |
-| `save_figure`      | nothing; writes a figure as a file                                 |
+| `save_figure`      | pixels of a figure, also written as PNG                            |
 """
 
 from ..lazy import lazy

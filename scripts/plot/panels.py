@@ -16,7 +16,6 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ..io.files import replacing
 from .overlays import (
     BLUE,
     CONFUSED,
@@ -35,6 +34,7 @@ from .overlays import (
     displayable,
     error_map,
     overlay_image,
+    save_image,
 )
 
 _LINES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, "#000000", "#777777")
@@ -149,15 +149,20 @@ def curves_figure(rows: Sequence[Mapping[str, float | None]], title: str = "") -
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure atomically. The file name's ending decides the format.
+def save_figure(figure: Figure, path: str | Path) -> np.ndarray:
+    """Render a figure once and write the pixels as PNG. The file appears completely or not at all.
+
+    Returns:
+        the pixels, as from `figure_pixels`.
 
     Example:
         >>> from scripts.plot import curves_figure
-        >>> save_figure(curves_figure([]), "curves.png")
+        >>> save_figure(curves_figure([]), "curves.png").shape
+        (390, 1280, 3)
     """
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI)
+    pixels = figure_pixels(figure)
+    save_image(pixels, path)
+    return pixels
 
 
 def figure_pixels(figure: Figure) -> np.ndarray:
