@@ -50,6 +50,22 @@ CHOICES = (  # weights give results with other values, too
 )
 
 
+class FittedObjects(BaseModel):
+    """How the settings of objects were fitted to validation images.
+
+    Example:
+        >>> FittedObjects(measure="seg", before=0.7, after=0.8, images=4).after
+        0.8
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    measure: str  # instance_f1, seg, v_rand or v_info
+    before: float  # with the settings of the training
+    after: float
+    images: int  # number of validation images
+
+
 class Training(BaseModel):
     """Facts about the training of weights. None: unknown.
 
@@ -67,6 +83,7 @@ class Training(BaseModel):
     best: float | None = None  # the metric's best value in validation
     epoch: int | None = None  # of the best value
     run: str | None = None  # names the training: its resumed parts have the same name
+    fitted: FittedObjects | None = None  # None: the settings of objects are given values, or defaults
 
 
 class ModelSettings(BaseModel):
@@ -252,6 +269,8 @@ def model_settings(
         _refuse_other(known, given, new_classes)
     base = known or ModelSettings()
     settings = _validated(base.model_dump() | given)
+    if settings.label_kind == "instances" != base.label_kind and "close_gaps" not in given:
+        settings = settings.model_copy(update={"close_gaps": settings.separation_gap})  # give the gap back
     settings._source = base.source
     if known is not None:
         _report_deviations(known, settings)
@@ -344,6 +363,32 @@ def write_weights(state: Mapping[str, torch.Tensor], path: str | Path, settings:
         }
         write_json(target, content | {"previous": _content_of(path)})
     write_json(target, content)
+
+
+def change_settings(path: str | Path, fitted: FittedObjects | None = None, **changes: Any) -> None:
+    """Change settings in the file beside weights, which stay as they are.
+
+    Args:
+        path: the file of weights.
+        fitted: how the changed settings were found.
+        changes: fields of `ModelSettings`.
+
+    Raises:
+        ValueError: as `read_settings`; the weights have no settings; an unknown name, a wrong type or range.
+        OSError: the folder cannot be written to.
+
+    Example:
+        >>> write_weights(torch.nn.Linear(2, 1).state_dict(), "model.pt", ModelSettings())
+        >>> change_settings("model.pt", threshold=0.6)
+        >>> read_settings("model.pt").threshold
+        0.6
+    """
+    known = read_settings(path)
+    if known is None:
+        raise ValueError(f"{path} has no settings that could be changed (no {settings_path(path).name})")
+    training = known.training.model_copy(update={"fitted": fitted})
+    values = known.model_dump() | changes | {"training": training.model_dump()}
+    write_json(settings_path(path), {"format": FORMAT, **_validated(values).model_dump()})
 
 
 def _validated(values: Mapping[str, Any], source: str | None = None) -> ModelSettings:

@@ -15,6 +15,7 @@
 | `RunFiles`          | evaluator   | sends the files of an evaluation to MLflow                                 |
 | `LoadWeights`       | any engine  | loads weights at the start, or stops with an error                         |
 | `BestWeights`       | trainer     | saves the weights of the best validation; early stopping                   |
+| `FitObjects`        | trainer     | fits the settings of objects to the validation images, at the end          |
 | `TrainingState`     | trainer     | saves everything needed to resume a training                               |
 | `ResumeTraining`    | trainer     | continues from a saved state                                               |
 | `Interruption`      | trainer     | after Ctrl-C or SIGTERM, ends the step, saves the state, then stops        |
@@ -58,6 +59,7 @@ _NAMES = {
     "folders": ["TrainingFolders"],
     "history": ["HistoryCSV", "read_history"],
     "interruption": ["Interrupted", "Interruption", "at_error", "end_on_signals"],
+    "object_fit": ["FitObjects"],
     "object_report": ["ObjectReport"],
     "progress": ["LossOnDevice", "ProgressBar", "loss_of"],
     "reports": ["ImageReport", "MetricsReport"],

@@ -104,7 +104,6 @@ class TrainingFolders:
     def attach(self, engine: Engine) -> None:
         """Follow a trainer. Place first."""
         engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.COMPLETED, self.release)
         at_error(engine, self.release)
 
     def release(self, *_: object) -> None:
@@ -113,7 +112,7 @@ class TrainingFolders:
         for lock in self.locks:
             lock.release()
 
-    def _start(self, _: Engine) -> None:
+    def _start(self, engine: Engine) -> None:
         if not self._ready:
             self.prepare()
             self._events = []  # they may be of this training
@@ -121,6 +120,8 @@ class TrainingFolders:
             _move_aside(self.model, self.output, self.kept, self._split, self._events)
         if self._undo is not None:
             self._undo.detach()
+        if not engine.has_event_handler(self.release, Events.COMPLETED):  # after all other handlers, which may write
+            engine.add_event_handler(Events.COMPLETED, self.release)
 
 
 def _give_up(path: Path, split: bytes | None, locks: list[FolderLock]) -> None:

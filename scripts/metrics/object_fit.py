@@ -1,0 +1,194 @@
+"""Fit the settings that turn scores into objects to annotated images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..transforms.objects import instances_from_scores
+from .membranes import THRESHOLDS, thinned_curves
+from .objects import instance_counts_of, instance_scores_from_counts, seg_from_counts, seg_jaccards_of
+from .overlap import overlaps
+from .pixels import nan_mean
+
+FITTED = ("threshold", "close_gaps", "min_area", "split_necks", "field_border")  # in the order of the search
+MEMBRANES = ("v_rand", "v_info")
+OBJECTS = 600  # to fit to: a minute on a core. More change little
+ROUNDS = 2
+DIGITS = 3  # of the measure. Settings that differ less are compared by the overlap of the objects
+
+Score = tuple[float, float]  # the measure, and the mean overlap of the objects
+
+
+@dataclass(frozen=True)
+class ObjectFit:
+    """Settings of objects, and the measure before and after the fit.
+
+    Args:
+        settings: the fitted names of `FITTED`, and their values.
+        measure: `instance_f1`, `seg`, `v_rand` or `v_info`.
+        before, after: value of the measure with the settings at the start, and with the fitted settings.
+        images: number of images.
+
+    Example:
+        >>> ObjectFit({"threshold": 0.6}, "seg", 0.7, 0.8, images=4).after
+        0.8
+    """
+
+    settings: dict[str, Any]
+    measure: str
+    before: float
+    after: float
+    images: int
+
+
+def enough_images(references: Sequence[np.ndarray]) -> list[int]:
+    """Choose images with enough objects to fit to, evenly among all.
+
+    Args:
+        references: label images (H, W), 0 and less = no object.
+
+    Returns:
+        numbers of the images, ascending: all, unless they have more than 600 objects.
+
+    Example:
+        >>> enough_images([np.arange(301).reshape(7, 43)] * 4)
+        [0, 3]
+    """
+    objects = sum(len(np.unique(reference[reference > 0])) for reference in references)
+    wanted = max(1, round(len(references) * min(1, OBJECTS / max(1, objects))))
+    return sorted(set(np.linspace(0, len(references) - 1, wanted).round().astype(int).tolist()))
+
+
+def fit_objects(
+    probabilities: Sequence[np.ndarray],
+    references: Sequence[np.ndarray],
+    start: Mapping[str, Any],
+    measure: str = "instance_f1",
+    fixed: Collection[str] = (),
+) -> ObjectFit:
+    """Find the settings with the best objects: one setting after another, from a few values each, in two rounds.
+
+    Among settings with an equal measure (to three digits), the larger overlap (SEG) wins, then the start. For `v_rand`
+    and `v_info`, the threshold alone is fitted, as in the challenge.
+
+    Args:
+        probabilities: of images (H, W), floating, 0 .. 1.
+        references: label images (H, W), 0 = background, negative = not annotated. For `v_rand` and `v_info`: cells.
+        start: `threshold`, `min_area`, `fill_holes`, `split_necks`, `close_gaps`, `field_border`, as in
+            `scripts.transforms.InstancesFromScoresd`. No smaller `close_gaps` is tried.
+        measure: `instance_f1`, `seg`, `v_rand` or `v_info`.
+        fixed: names that keep the values of `start`.
+
+    Returns:
+        the settings that are not fixed, and the measure. NaN without objects, with the settings of `start`.
+
+    Example:
+        >>> scores, cells = np.array([[0.9, 0.6, 0.9, 0.1]]), np.array([[1, 0, 2, 0]])
+        >>> start = dict(threshold=0.5, min_area=0, fill_holes=0, split_necks=0, close_gaps=0, field_border=0)
+        >>> fit_objects([scores], [cells], start).settings["threshold"]
+        0.6
+    """
+    tried = [name for name in FITTED if name not in fixed]
+    if measure in MEMBRANES:
+        return _fit_membranes(probabilities, references, start, measure, tried)
+    examples = list(zip(probabilities, references, strict=True))
+    known: dict[tuple[Any, ...], Score] = {}
+
+    def score(settings: Mapping[str, Any]) -> Score:
+        key = tuple(settings.values())
+        if key not in known:
+            known[key] = _score(examples, settings, measure)
+        return known[key]
+
+    best = dict(start)
+    before = score(best)[0]
+    values = _values(references, start)
+    for name in tried * ROUNDS if np.isfinite(before) else ():
+        best = _climb(best, name, values[name], score)
+    return ObjectFit({name: best[name] for name in tried}, measure, before, score(best)[0], len(examples))
+
+
+def _climb(
+    settings: dict[str, Any], name: str, values: Sequence[float], score: Callable[[Mapping[str, Any]], Score]
+) -> dict[str, Any]:
+    """Try larger, then smaller values of a setting, until the score falls twice."""
+    best, start = settings, settings[name]
+    larger, smaller = [v for v in values if v > start], [v for v in reversed(values) if v < start]
+    for direction in (larger, smaller):
+        worse = 0
+        for value in direction:
+            way = {**settings, name: value}
+            worse = 0 if score(way) > score(best) else worse + 1
+            best = way if worse == 0 else best
+            if worse == 2:
+                break
+    return best
+
+
+def _values(references: Sequence[np.ndarray], start: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """List the values to try of each setting, ascending, by the sizes and places of the annotated objects."""
+    areas = np.concatenate([np.bincount(r[r > 0].ravel())[1:] for r in references])
+    typical = float(np.median(areas[areas > 0])) if (areas > 0).any() else 0.0
+    return {
+        "threshold": [0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8],
+        "close_gaps": [start["close_gaps"] + more for more in (0, 2, 4)],
+        "min_area": sorted({round(part * typical) for part in (0, 0.05, 0.1, 0.2, 0.3)}),
+        "split_necks": [0, 1, 2, 3, 5],
+        "field_border": [width for width in (0, 25, 50) if all(_none_within(r, width) for r in references)],
+    }
+
+
+def _none_within(reference: np.ndarray, border: int) -> bool:
+    """Whether no annotated object lies wholly within a distance from the image edge, and some of the image does not."""
+    if 2 * border >= min(reference.shape):
+        return False
+    inside = reference[border : reference.shape[0] - border, border : reference.shape[1] - border]
+    return len(np.setdiff1d(reference[reference > 0], inside)) == 0
+
+
+def _score(examples: Sequence[tuple[np.ndarray, np.ndarray]], settings: Mapping[str, Any], measure: str) -> Score:
+    """Measure the objects of all images: F1 or SEG, then SEG."""
+    matches, overlap = np.zeros(4), np.zeros(2)
+    for probability, reference in examples:
+        found = instances_from_scores(
+            probability,
+            settings["threshold"],
+            settings["min_area"],
+            fill_holes=settings["fill_holes"],
+            split=settings["split_necks"],
+            gap=settings["close_gaps"],
+            field_border=settings["field_border"],
+        )
+        table = overlaps(found, reference)
+        jaccards = seg_jaccards_of(table)
+        overlap += jaccards.sum(), len(jaccards)
+        if (reference < 0).any():
+            table = overlaps(found, reference, reference >= 0)
+        matches += instance_counts_of(table, [0.5])[0]
+    seg = float(seg_from_counts(overlap))
+    first = seg if measure == "seg" else float(instance_scores_from_counts(matches)["f1"])
+    return round(first, DIGITS), seg
+
+
+def _fit_membranes(
+    probabilities: Sequence[np.ndarray],
+    references: Sequence[np.ndarray],
+    start: Mapping[str, Any],
+    measure: str,
+    tried: Sequence[str],
+) -> ObjectFit:
+    """Find the threshold of the best V_Rand or V_Info."""
+    row = MEMBRANES.index(measure)
+    curves = [thinned_curves(p, r > 0, r >= 0)[row].f for p, r in zip(probabilities, references, strict=True)]
+    mean = nan_mean(np.array(curves), axis=0)[1:-1]  # without 0 and 1
+    before = float(np.interp(start["threshold"], THRESHOLDS[1:-1], mean))
+    if "threshold" not in tried or not np.isfinite(mean).any():
+        return ObjectFit({}, measure, before, before, len(curves))
+    best = int(np.nanargmax(mean))
+    return ObjectFit(
+        {"threshold": round(float(THRESHOLDS[1 + best]), 1)}, measure, before, float(mean[best]), len(curves)
+    )

@@ -1,0 +1,135 @@
+"""Settings of objects that are fitted to annotated images give better objects, and change nothing without a gain."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from scripts.metrics.membranes import thinned_curves
+from scripts.metrics.object_fit import fit_objects
+from scripts.metrics.objects import instance_scores, seg_score
+from scripts.transforms.objects import instances_from_scores
+from scripts.transforms.separation import separation_gap
+
+START = {"threshold": 0.5, "min_area": 0, "fill_holes": 0, "split_necks": 0, "close_gaps": 0, "field_border": 0}
+
+
+def discs(seed: int, shape: tuple[int, int] = (96, 96), radius: int = 8) -> np.ndarray:
+    """Label image of discs on a jittered grid, away from the edge. Some touch."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.indices(shape)
+    labels = np.zeros(shape, dtype=np.int32)
+    places = [(y, x) for y in range(16, shape[0] - 12, 17) for x in range(16, shape[1] - 12, 17)]
+    for number, place in enumerate(places, start=1):
+        y, x = place + rng.integers(-2, 3, size=2)
+        labels[((rows - y) ** 2 + (columns - x) ** 2 < radius**2) & (labels == 0)] = number
+    return labels
+
+
+def predicted(labels: np.ndarray, seed: int, blur: float = 1.5) -> np.ndarray:
+    """Probabilities as of a network: blurred, so that gaps between touching discs are lost, with specks."""
+    rng = np.random.default_rng(seed)
+    specks = np.zeros(labels.shape)
+    specks[tuple(rng.integers(0, s - 3, size=25) for s in labels.shape)] = 8
+    return np.clip(gaussian_filter((separation_gap(labels) > 0) + specks * (labels == 0), blur), 0, 1)
+
+
+def objects(probability: np.ndarray, settings: dict) -> np.ndarray:
+    names = {"split_necks": "split", "close_gaps": "gap"}
+    return instances_from_scores(probability, **{names.get(name, name): value for name, value in settings.items()})
+
+
+@pytest.fixture(scope="module")
+def examples() -> tuple[list[np.ndarray], list[np.ndarray]]:
+    labels = [discs(seed) for seed in range(3)]
+    return [predicted(label, seed) for seed, label in enumerate(labels)], labels
+
+
+@pytest.mark.parametrize("measure", ["instance_f1", "seg"])
+def test_the_fitted_settings_score_as_stated_and_better_than_before(examples, measure):
+    probabilities, labels = examples
+    fit = fit_objects(probabilities, labels, START, measure)
+
+    def score(settings: dict) -> float:
+        results = [objects(probability, settings) for probability in probabilities]
+        if measure == "seg":
+            return seg_score(results, labels)
+        return float(instance_scores(results, labels)["f1"][0])
+
+    assert score(START) == pytest.approx(fit.before, abs=5e-4)
+    assert score(START | fit.settings) == pytest.approx(fit.after, abs=5e-4)
+    assert fit.after > fit.before + 0.03
+    assert fit.images == 3
+
+
+def test_the_fitted_settings_are_better_on_other_images(examples):
+    fit = fit_objects(*examples, START)
+    others = [discs(seed) for seed in range(10, 14)]
+    scores = [predicted(label, seed) for seed, label in enumerate(others, start=10)]
+    before, after = (
+        instance_scores([objects(p, s) for p in scores], others)["f1"][0] for s in (START, START | fit.settings)
+    )
+    assert after > before + 0.03
+
+
+def test_given_settings_stay(examples):
+    fit = fit_objects(*examples, START, fixed=["min_area", "threshold"])
+    assert "min_area" not in fit.settings
+    assert "threshold" not in fit.settings
+    assert {"close_gaps", "split_necks"} <= fit.settings.keys()
+
+
+def test_nothing_changes_where_nothing_is_gained():
+    labels = [discs(0, radius=6)]
+    fit = fit_objects([(labels[0] > 0) * 0.9], labels, START)
+    assert {**START, **fit.settings} == START
+    assert fit.before == fit.after == 1
+
+
+def test_the_gap_of_the_training_is_always_given_back(examples):
+    fit = fit_objects(*examples, {**START, "close_gaps": 1})
+    assert fit.settings["close_gaps"] >= 1
+
+
+def test_a_border_is_fitted_only_if_no_object_is_annotated_within():
+    labels = np.zeros((160, 160), np.int32)
+    labels[70:90, 70:90] = 1
+    found = np.where(labels, 0.9, 0.1)
+    found[2:12, 2:12] = 0.9  # not annotated, as all objects near the edge
+    assert fit_objects([found], [labels], START).settings["field_border"] in (25, 50)
+    annotated = labels.copy()
+    annotated[2:12, 2:12] = 2
+    assert fit_objects([found], [annotated], START).settings["field_border"] == 0
+
+
+def test_pixels_without_annotation_count_neither_way():
+    labels = discs(1)
+    probability = predicted(labels, 1)
+    partly = labels.copy()
+    partly[:, 60:] = -1
+    ruined = probability.copy()
+    ruined[:, 66:] = np.random.default_rng(0).random(ruined[:, 66:].shape)
+    whole, other = (fit_objects([p], [partly], START) for p in (probability, ruined))
+    assert whole.settings["threshold"] == pytest.approx(other.settings["threshold"], abs=0.11)
+
+
+@pytest.mark.parametrize("measure", ["v_rand", "v_info"])
+def test_membranes_get_the_threshold_of_the_challenge_s_best_score(measure):
+    cells = np.ones((40, 40), np.int32)
+    cells[:, 20] = cells[20] = 0
+    probability = np.where(cells, 0.95, 0.65)
+    fit = fit_objects([probability], [cells], START, measure)
+    curve = thinned_curves(probability, cells)[("v_rand", "v_info").index(measure)]
+    assert list(fit.settings) == ["threshold"]
+    assert fit.settings["threshold"] == curve.best_threshold == 0.7
+    assert (fit.before, fit.after) == (pytest.approx(curve.f[5]), curve.score)
+
+
+def test_images_without_objects_leave_everything_as_it_is():
+    empty = np.zeros((20, 20), np.int32)
+    fit = fit_objects([np.full((20, 20), 0.2)], [empty], START)
+    assert math.isnan(fit.after)
+    assert {**START, **fit.settings} == START
