@@ -34,9 +34,11 @@ from scripts.networks.unet import RonnebergerUNet
 from scripts.settings import ModelSettings
 from tests.bundle.copies import ROOT, copy_of_bundle
 from tests.bundle.publishing.hub import REPOSITORY, Hub
+from tests.modules import run_modules
 from tests.optional import needs_onnx
 
 FEATURES = [2, 4, 8, 16, 32]
+NOT_COMPILED = {"NUMBA_DISABLE_JIT": "1"}  # for a few small images, compiling takes longer than Python
 VERSION = json.loads((ROOT / "configs" / "metadata.json").read_text())["version"]
 
 
@@ -214,16 +216,22 @@ def test_the_package_of_bioimage_io_is_written_beside_it(monkeypatch, small: Pat
 
 
 IN_PYTHON = """
-import sys, warnings
+import runpy, sys, warnings
 from pathlib import Path
 import torch
 import monai.bundle
 
 warnings.simplefilter("ignore")
-package, data, out = map(Path, sys.argv[1:])
+(package, data, out), training = map(Path, sys.argv[1:4]), sys.argv[4:]
 monai.bundle.download(name="original_unet_segmentation", bundle_dir=str(out), url=package.as_uri(), progress=False)
 root = out / "original_unet_segmentation"
 assert (root / "models" / "model.pt").is_file()
+
+sys.argv = ["monai.bundle", "run", "training", *training]
+try:
+    runpy.run_module("monai.bundle", run_name="__main__")
+except SystemExit as end:
+    assert not end.code
 
 sys.path.insert(0, str(root))  # load imports the bundle's scripts, but puts nothing on the path
 networks = []
@@ -264,18 +272,10 @@ def test_unpacked_elsewhere_it_trains_evaluates_and_segments(small: Path, tmp_pa
     package = write_package(small, tmp_path)
     weights = (small / WEIGHTS).read_bytes()
     shutil.rmtree(small)
-    with zipfile.ZipFile(package) as archive:
-        archive.extractall(tmp_path / "zoo")
-    root, data, work = tmp_path / "zoo" / NAME, tmp_path / "data", tmp_path / "work"
+    data, work = tmp_path / "data", tmp_path / "work"
+    root = work / NAME  # monai.bundle.download unpacks the package
     sample(str(data), size=96, train=3, test=2)
     work.mkdir()
-    alone = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    alone["NUMBA_DISABLE_JIT"] = "1"  # for a few small images, compiling takes longer than Python
-
-    def run(*words: object) -> None:
-        done = subprocess.run([sys.executable, *map(str, words)], cwd=work, env=alone, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-
     given = {
         "config_file": root / "configs" / "train.yaml",
         "bundle_root": root,
@@ -288,11 +288,10 @@ def test_unpacked_elsewhere_it_trains_evaluates_and_segments(small: Path, tmp_pa
         "output_dir": work / "train",
         "model_dir": work / "models",
     }
-    run("-m", "monai.bundle", "run", "training", *(f"--{key}={value}" for key, value in given.items()))
+    training = [f"--{key}={value}" for key, value in given.items()]
+    run_in(work, "-c", IN_PYTHON, *map(str, (package, data, work)), *training)  # download, load, run, create_workflow
     assert (work / "models" / "model.pt").read_bytes() != weights
     assert (work / "train" / "history.csv").read_text().count("\n") == 2
-
-    run("-c", IN_PYTHON, package, data, work)  # download, load, run, create_workflow
     assert json.loads((work / "evaluation" / "metrics.json").read_text())["images"] == 2
     classes = [sorted((work / by / "classes").iterdir()) for by in ("by_command", "by_workflow")]
     assert [path.name for path in classes[0]] == ["00.png", "01.png"]
@@ -303,43 +302,46 @@ def test_unpacked_elsewhere_it_trains_evaluates_and_segments(small: Path, tmp_pa
     )
 
 
-def run_as_in_the_card(bundle: Path, ending: str, *options: str) -> None:
-    """Run the command of the bundle's card with this ending, in the bundle's folder and without the repository."""
-    section = (bundle / "docs" / "README.md").read_text().split("## MONAI Bundle Commands")[1].split("\n## ")[0]
-    [line] = [line for line in section.splitlines() if line.startswith("    python -m") and line.endswith(ending)]
-    run_in(bundle, *shlex.split(line)[1:], *options)
-
-
 def run_in(folder: Path, *words: str) -> None:
     """Run Python in a folder, without the repository."""
     alone = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    alone |= {"OMP_NUM_THREADS": "1", "NUMBA_DISABLE_JIT": "1"}  # compiling takes longer than a few small images
+    alone |= {"OMP_NUM_THREADS": "1", **NOT_COMPILED}
     done = subprocess.run([sys.executable, *words], cwd=folder, env=alone, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_in_the_unpacked_bundle_the_card_s_command_segments(unpacked: Path, tmp_path: Path) -> None:
-    sample(str(tmp_path / "data"), size=96, train=1, test=1)
-    shutil.copytree(tmp_path / "data" / "test" / "images", unpacked / "my" / "images")
-    run_in(unpacked, "-c", "import scripts; from importlib.util import find_spec; assert find_spec('bundle') is None")
-    run_as_in_the_card(unpacked, "--dataset_dir my/images --output_dir my/segmentation")
-    [classes] = (unpacked / "my" / "segmentation" / "classes").iterdir()
-    assert np.asarray(Image.open(classes)).shape == (96, 96)
+def in_the_card(bundle: Path, ending: str, *options: str) -> list[str]:
+    """Find the command of the bundle's card with this ending. Return the module and the words, with more options."""
+    section = (bundle / "docs" / "README.md").read_text().split("## MONAI Bundle Commands")[1].split("\n## ")[0]
+    [line] = [line for line in section.splitlines() if line.startswith("    python -m") and line.endswith(ending)]
+    return [*shlex.split(line)[2:], *options]
 
 
 @pytest.mark.slow
-def test_in_the_unpacked_bundle_the_card_s_commands_train_and_evaluate(unpacked: Path) -> None:
+def test_in_the_unpacked_bundle_the_card_s_commands_segment_train_resume_and_evaluate(
+    unpacked: Path, tmp_path: Path
+) -> None:
+    run_in(unpacked, "-c", "import scripts; from importlib.util import find_spec; assert find_spec('bundle') is None")
+    sample(str(tmp_path / "data"), size=96, train=1, test=1)
+    shutil.copytree(tmp_path / "data" / "test" / "images", unpacked / "my" / "images")
     sample(str(unpacked / "data" / "isbi2012"), size=96, train=5, test=1)
     named = re.findall(r"`(data/isbi2012/\S+)`", (unpacked / "docs" / "README.md").read_text())
     assert [name for name in named if (unpacked / name).is_file()] == named != []
+    weights = (unpacked / WEIGHTS).read_bytes()
     quick = ("--device", "cpu", "--input_size", "188", "--num_workers", "0")
-    history, weights = unpacked / "output" / "train" / "history.csv", (unpacked / WEIGHTS).read_bytes()
-    run_as_in_the_card(unpacked, "data_isbi2012.yaml']\"", *quick, "--max_epochs", "1")
+    run_modules(
+        unpacked,
+        in_the_card(unpacked, "--dataset_dir my/images --output_dir my/segmentation"),
+        in_the_card(unpacked, "data_isbi2012.yaml']\"", *quick, "--max_epochs", "1"),
+        in_the_card(unpacked, "--resume true", *quick, "--max_epochs", "2"),
+        in_the_card(unpacked, "'configs/evaluate.yaml']\"", *quick),
+        **NOT_COMPILED,
+    )
+    [classes] = (unpacked / "my" / "segmentation" / "classes").iterdir()
+    assert np.asarray(Image.open(classes)).shape == (96, 96)
     assert (unpacked / WEIGHTS).read_bytes() != weights
-    assert history.read_text().count("\n") == 2
-    run_as_in_the_card(unpacked, "--resume true", *quick, "--max_epochs", "2")
-    assert history.read_text().count("\n") == 3
-    run_as_in_the_card(unpacked, "'configs/evaluate.yaml']\"", *quick)
+    history = (unpacked / "output" / "train" / "history.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in history] == ["epoch", "1", "2"]
     report = json.loads((unpacked / "output" / "train" / "evaluation" / "metrics.json").read_text())
     assert report["images"] == 1
 
