@@ -61,20 +61,23 @@ bioimageio-env: .venv-bioimageio/.ready  ## environment of the validator of bioi
 	.venv-bioimageio/bin/python -m pip install --quiet --constraint .venv-bioimageio/constraints.txt ".[bioimageio]"
 	@touch $@
 
+# in the order of tests/conftest.py, not by the number of tests in a file
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
 # one thread each for two processes: two threads each would wait for one another on two cores
 test: venv  ## the whole test suite
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(TWO)
 
 # oneDNN computes the convolutions: with this limit `auto` is float32, and bfloat16 is emulated
 test-avx2: venv  ## the whole test suite as on a processor with AVX2 alone, which most laptops have
-	ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+	ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 $(PY) -m pytest $(TWO)
 
 test-fast: venv  ## without the tests marked slow
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(TWO) -m "not slow"
 
 # as root also with full disks, which are small file systems in memory. CHECKOUT=../old tries another checkout
 test-hostile: venv  ## kills, full disks, damaged files, wrong settings and labels: a table of tried and held cases
-	ORIGINAL_UNET_ROOT=$(CHECKOUT) OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile tests/hostile tests/bundle/labelling/test_attacks.py
+	ORIGINAL_UNET_ROOT=$(CHECKOUT) OMP_NUM_THREADS=1 $(PY) -m pytest $(TWO) tests/hostile tests/bundle/labelling/test_attacks.py
 
 check: venv  ## ruff, mypy, and what must hold before the bundle is published
 	$(PY) -m ruff check .
