@@ -17,11 +17,17 @@ from benchmarks.measure import Row, Setup, Times
 from bundle.bench import _line, _table_line
 
 
-@pytest.fixture
-def setup(tmp_path: Path) -> Iterator[Setup]:
-    gc.freeze()  # else the search for garbage after each row takes most of the time
-    yield Setup(repeats=1, device=torch.device("cpu"), data=None, scratch=tmp_path, quick=True)
+@pytest.fixture(autouse=True)
+def few_objects() -> Iterator[None]:
+    """Hide the objects of earlier tests from the search for garbage, which would take most of the time of a row."""
+    gc.freeze()
+    yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    return Setup(repeats=1, device=torch.device("cpu"), data=None, scratch=tmp_path, quick=True)
 
 
 def flags() -> tuple[bool, ...]:
