@@ -25,11 +25,17 @@ from .terminal import printable, show
 TEXT = ("str", "str | None")  # annotations of arguments whose words stay as they are
 HELP_WORDS = ("-h", "--help", "help")
 CALLED_AS: ContextVar[str] = ContextVar("CALLED_AS", default="original-unet")  # the program's name, for messages
-KEYS_OF = {"train": "train", "evaluate": "evaluate", "segment": "inference"}  # command: workflow, for the list of keys
+KEYS_OF = {  # command: workflow, for the list of keys
+    "train": "train",
+    "evaluate": "evaluate",
+    "segment": "inference",
+    "rank": "inference",
+}
 WORKFLOWS = {  # name: (module, line in the list). The module has a function of the same name.
     "train": (f"{__package__}.workflows", "Train the network on images with labels."),
     "evaluate": (f"{__package__}.workflows", "Measure weights on images with labels."),
     "segment": (f"{__package__}.workflows", "Segment an image, a stack or a folder of images."),
+    "rank": (f"{__package__}.workflows", "Sort images by what is most worth annotating next."),
     "run": (f"{__package__}.run", "Run a workflow like monai.bundle, but refuse unknown keys."),
 }
 

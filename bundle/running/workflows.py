@@ -1,4 +1,4 @@
-"""`train`, `evaluate` and `segment`: short commands for the workflows in configs/, run by the strict `run`.
+"""`train`, `evaluate`, `segment` and `rank`: short commands for the workflows in configs/, run by the strict `run`.
 
 Values on the command line win over overlays. Overlays win over the defaults of these commands.
 """
@@ -26,6 +26,7 @@ from .terminal import printable
 CONFIGS = ROOT / "configs"
 WORKFLOWS = ("train", "evaluate", "inference")  # files of CONFIGS that are no overlays
 TRAIN, EVALUATE, INFERENCE = (str(CONFIGS / f"{name}.yaml") for name in WORKFLOWS)
+RANK = str(CONFIGS / "rank.yaml")
 WEIGHTS = str(ROOT / "models" / "model.pt")  # of this bundle
 LABELLED = "a folder with images/ and labels/"
 OF_RUN = {*FIXED, "args_file"} - {"meta_file", "logging_file", "tracking"}  # arguments that only `run` takes
@@ -146,15 +147,42 @@ def segment(
         trace: show the full trace of an error.
         key: keys of the configuration and their new values, listed below with types and defaults.
     """
-    _check_exists("PATH", path, "an image, a stack or a folder of images")
-    files, overlaid = _with_overlays(overlay, [INFERENCE], key)
-    paths = {"dataset_dir": ("PATH", path), "ckpt_path": ("--weights", _named("--weights", weights))}
-    changes = _changes(key, **paths, output_dir=("--output", output))
-    if "ckpt_path" not in overlaid:
-        changes.setdefault("ckpt_path", WEIGHTS)
-    if "backend" not in {**overlaid, **changes}:
-        _find_weights("ckpt_path", changes)
+    files, changes = _to_segment(path, weights, overlay, [INFERENCE], key, output_dir=("--output", output))
     _tell(f"results: {_run('inference', files, changes, trace, 'output_dir')}")
+
+
+def rank(
+    path: str,
+    *,
+    output: str | None = None,
+    weights: str | None = None,
+    overlay: str | list[str] | None = None,
+    trace: bool = False,
+    **key: Any,
+) -> None:
+    """Sort images by what is most worth annotating next.
+
+    Runs configs/inference.yaml and configs/rank.yaml. Segments without writing segmentations, prints the first images,
+    and writes rank, image and score of all images to OUTPUT. A high score: the objects are uncertain.
+
+    Examples:
+        python -m bundle rank my/images --weights output/cells/model.pt
+        python -m bundle rank my/images --weights output/cells/model.pt --output my/ranking.csv --orientations 8
+
+    Args:
+        path: a folder of images, or a stack.
+        output: file for the table. Default: output/ranking/ranking.csv.
+        weights: file of weights, or the name of published weights. Default: em, for membranes in electron micrographs.
+        overlay: name or file of changes to the configuration. Several: a,b.
+        trace: show the full trace of an error.
+        key: keys of the configuration and their new values, listed below with types and defaults.
+    """
+    files, changes = _to_segment(path, weights, overlay, [INFERENCE, RANK], key)
+    if output is not None:
+        if Path(output).suffix != ".csv" or Path(output).is_dir():
+            raise UsageError(f"--output {output}: expected a file that ends in .csv")
+        changes["saver#path"] = os.path.join(os.curdir, Path(output).expanduser())
+    _tell(f"ranking: {_run('inference', files, changes, trace, 'saver#path')}")
 
 
 def keys_help(workflow: str) -> str:
@@ -169,6 +197,26 @@ def keys_help(workflow: str) -> str:
     """
     files = ("train", "evaluate") if workflow == "evaluate" else (workflow,)
     return help_text({name: read_file("--config_file", str(CONFIGS / f"{name}.yaml")) for name in files}, workflow)
+
+
+def _to_segment(
+    path: str,
+    weights: str | None,
+    overlay: str | list[str] | None,
+    bases: list[str],
+    key: Mapping[str, Any],
+    **paths: tuple[str, str | None],
+) -> tuple[list[str], dict[str, Any]]:
+    """Find images and weights of a workflow of inference.yaml. Return all configuration files, and the changes."""
+    _check_exists("PATH", path, "an image, a stack or a folder of images")
+    files, overlaid = _with_overlays(overlay, bases, key)
+    paths = {"dataset_dir": ("PATH", path), "ckpt_path": ("--weights", _named("--weights", weights)), **paths}
+    changes = _changes(key, **paths)
+    if "ckpt_path" not in overlaid:
+        changes.setdefault("ckpt_path", WEIGHTS)
+    if "backend" not in {**overlaid, **changes}:
+        _find_weights("ckpt_path", changes)
+    return files, changes
 
 
 def _check_exists(name: str, given: str, expected: str) -> None:

@@ -11,6 +11,7 @@
 | `EvaluationPanels`  | evaluator   | writes `panels/<name>.png`: label, probability, prediction, error          |
 | `GuardFolder`       | any engine  | locks a folder, and refuses to replace the run's images and labels         |
 | `SegmentationSaver` | evaluator   | writes class maps, probabilities, instances, overlays and `objects.csv`    |
+| `ImageRanking`      | evaluator   | sorts images by what is most worth annotating, in `ranking.csv`            |
 | `RunSettings`       | any engine  | sends the configuration as run to TensorBoard and MLflow                   |
 | `RunFiles`          | evaluator   | sends the files of an evaluation to MLflow                                 |
 | `LoadWeights`       | any engine  | loads weights at the start, or stops with an error                         |
@@ -62,6 +63,7 @@ _NAMES = {
     "object_fit": ["FitObjects"],
     "object_report": ["ObjectReport"],
     "progress": ["LossOnDevice", "ProgressBar", "loss_of"],
+    "ranking": ["ImageRanking"],
     "reports": ["ImageReport", "MetricsReport"],
     "resuming": ["ResumeTraining", "SeedSteps", "TrainingRecord", "TrainingState", "read_state"],
     "segmentation": ["Background", "ImageResults", "SegmentationSaver"],

@@ -27,6 +27,7 @@ Functions and classes for Python:
 | `instance_scores_from_counts`                        | precision, recall, F1 and mean IoU from counts                |
 | `overlaps`, `Overlaps`                               | pixels that the objects of two label images share             |
 | `agreement`, `Agreement`                             | precision, recall and F-score                                 |
+| `object_instability`                                 | change of the objects with the threshold, without a reference |
 | `object_table`, `ObjectsCSV`                         | area, shape and grey values of every object: table, CSV file  |
 | `cell_regions`, `thin_membrane`                      | label image of the cells: as in the mask, with thin membranes |
 | `to_class_map`, `split_target`, `nan_mean`           | class map; label and weight map; mean without NaN             |
@@ -74,6 +75,7 @@ _NAMES = {
         "to_class_map",
     ],
     "shapes": ["ObjectsCSV", "object_table"],
+    "stability": ["object_instability"],
     "thinning": ["cell_regions", "thin_membrane"],
     "warping": ["WarpingError", "warping_error"],
 }

@@ -226,7 +226,7 @@ def test_list_and_messages_name_the_program_as_it_was_called(
     listed = done(start, beside_decoy).stdout
     commands = [line.split()[0] for line in listed.splitlines() if line.startswith("  ")]
     assert f"usage: {name} COMMAND" in listed
-    assert commands == ["train", "evaluate", "segment", "run"]
+    assert commands == ["train", "evaluate", "segment", "rank", "run"]
     assert f"{name} segment --help" in done([*start, "segment"], "/", code=2).stderr
 
 
