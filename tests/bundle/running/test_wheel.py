@@ -34,6 +34,7 @@ SETUPTOOLS = 77  # the oldest that reads this pyproject.toml
 pytestmark = pytest.mark.slow
 
 CPU = {"device": "cpu", "amp_dtype": "float32"}
+NOT_COMPILED = {"NUMBA_DISABLE_JIT": "1"}  # for a few small images, compiling takes longer than Python
 OVERLAY = {  # names of `scripts` in a user's file
     "+imports": [
         "$from scripts.losses import WeightedCrossEntropyLoss as Loss",
@@ -51,40 +52,39 @@ OVERLAY = {  # names of `scripts` in a user's file
     "key_metric": "instance_f1",
 }
 PROGRAM = """
-import json, sys, types
+import contextlib, io, json, os, runpy, sys, types
 task = json.loads(sys.argv[1])
-if task["installed"]:
-    from original_unet.running.program import WORKFLOWS, Program
-    main = Program("original-unet", WORKFLOWS)
-else:
-    from bundle.__main__ import main
-codes = []
-for k, words in enumerate(task["commands"]):
+answers = []
+for k, (start, *words) in enumerate(task["commands"]):
     if k == 1 and task["installed"]:
         sys.modules["scripts"] = types.ModuleType("scripts")  # now a package of this name is imported already
-    codes.append(main(words))
+    sys.argv = [start, *words]
+    run, code = runpy.run_path if os.path.isfile(start) else runpy.run_module, None
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            run(start, run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+    answers.append({"code": code, "out": out.getvalue(), "err": err.getvalue()})
 files = {}
 for name, module in list(sys.modules.items()):
     if getattr(module, "__file__", None):
         files.setdefault(module.__file__, set()).add(id(module))
 twice = [file for file, ids in files.items() if file.endswith(".py") and len(ids) > 1]
-print(json.dumps({"codes": codes, "twice": twice, "files": list(files)}))
+print(json.dumps({"answers": answers, "twice": twice, "files": list(files)}))
 """
 API = """
 import json
-import original_unet
-from original_unet import OverlapTileInferer, RonnebergerUNet, Segmenter, WeightedCrossEntropyLoss, weight_map
-names = {name: getattr(original_unet, name).__module__ for name in original_unet.__all__}
-print(json.dumps({"file": original_unet.__file__, "names": names}))
-"""
-SEGMENT = """
 import sys
 import numpy as np
-from original_unet import Segmenter
+import original_unet
+from original_unet import OverlapTileInferer, RonnebergerUNet, Segmenter, WeightedCrossEntropyLoss, weight_map
 from PIL import Image
-image, weights = sys.argv[1:]
+image, weights, results = sys.argv[1:]
 result = Segmenter(weights, device="cpu", amp_dtype="float32", threshold=0.4)(np.asarray(Image.open(image)))
-np.savez("result.npz", **{name: getattr(result, name) for name in ("classes", "instances", "probabilities")})
+np.savez(results, **{name: getattr(result, name) for name in ("classes", "instances", "probabilities")})
+names = {name: getattr(original_unet, name).__module__ for name in original_unet.__all__}
+print(json.dumps({"file": original_unet.__file__, "names": names}))
 """
 
 
@@ -135,10 +135,8 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Enviro
 def done(words: list[str], folder: Path | str, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a program to its end in a folder, without this checkout on Python's path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    threads = {"OMP_NUM_THREADS": "1"}  # equal in both programs
-    process = subprocess.run(
-        words, cwd=folder, env={**kept, **threads, **variables}, capture_output=True, text=True, timeout=300
-    )
+    kept["OMP_NUM_THREADS"] = "1"  # equal in both programs
+    process = subprocess.run(words, cwd=folder, env={**kept, **variables}, capture_output=True, text=True, timeout=300)
     assert process.returncode == code, f"{' '.join(words)}\n{process.stdout}\n{process.stderr}"
     return process
 
@@ -164,13 +162,30 @@ def with_decoy(folder: Path) -> Path:
     return folder
 
 
+Answers = dict[str, dict[str, Any]]  # command: code, out, err
+
+
 @dataclass(frozen=True)
 class Results:
-    """The folder of a program's results, and facts about its process."""
+    """The folder of a program's results, the answers to the commands, and facts about the process."""
 
     folder: Path
     facts: dict[str, Any]
-    output: str
+
+    @property
+    def codes(self) -> list[int]:
+        return [answer["code"] for answer in self.facts["answers"]]
+
+
+def run_all(python: str | Path, commands: list[list[str]], folder: Path | str, path: str = "") -> dict[str, Any]:
+    """Run commands one after another in a new process. A command begins with a module, or with the file of a program.
+
+    Returns the answers (code, out, err) and the loaded modules.
+    """
+    task = json.dumps({"installed": python != sys.executable, "commands": commands})
+    process = done([str(python), "-c", PROGRAM, task], folder, PYTHONPATH=path, **NOT_COMPILED)
+    facts: dict[str, Any] = json.loads(process.stdout)
+    return facts
 
 
 def words(**keys: object) -> list[str]:
@@ -187,15 +202,64 @@ def both(environment: Environment, data: Path, tmp_path_factory: pytest.TempPath
         ["evaluate", str(data / "test"), *trained],
         ["segment", str(data / "test" / "images"), *trained, "--threshold=0.4"],
     ]
-    for name, python, path in (("installed", environment.python, ""), ("checkout", sys.executable, str(ROOT))):
+    for name, start, python, path in (
+        ("installed", str(environment.program), environment.python, ""),
+        ("checkout", "bundle", sys.executable, str(ROOT)),
+    ):
         folder = tmp_path_factory.mktemp(name)
         (folder / "mine.yaml").write_text(yaml.safe_dump(OVERLAY), encoding="utf-8")
         if name == "installed":
             path = str(with_decoy(folder))
-        task = json.dumps({"installed": name == "installed", "commands": commands})
-        process = done([str(python), "-c", PROGRAM, task], folder, PYTHONPATH=path)
-        found[name] = Results(folder / "output", json.loads(process.stdout.splitlines()[-1]), process.stdout)
+        found[name] = Results(folder / "output", run_all(python, [[start, *words] for words in commands], folder, path))
     return found
+
+
+@pytest.fixture(scope="module")
+def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder with config files, and with the results of `from_root`."""
+    folder = tmp_path_factory.mktemp("users")
+    (folder / "overlay.yaml").write_text(yaml.safe_dump(OVERLAY), encoding="utf-8")
+    shutil.copy(ROOT / "configs" / "inference.yaml", folder / "inference.yaml")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def from_root(environment: Environment, data: Path, users: Path) -> Answers:
+    """Answers of the installed program to commands in the root folder."""
+    program, train, test, weights = (
+        str(path) for path in (environment.program, data / "train", data / "test", users / "train" / "model.pt")
+    )
+    images = words(dataset_dir=data / "test" / "images", ckpt_path=weights, save_overlays="false")
+    commands = {
+        "segment by the program": [program, "segment"],
+        "segment by the module": ["original_unet", "segment"],
+        "help": [program, "segment", "--help"],
+        "unknown key": [program, "train", train, "--max_epoch", "3"],
+        "unknown key of the network": [program, "segment", test, "--network_def#featres", "3"],
+        "no images": [program, "segment", "my/nowhere"],
+        "no weights": [program, "evaluate", test, "--weights", "nowhere.pt"],
+        "no configuration": [program, "run", "--config_file", "configs/inferense.yaml"],
+        "train": [program, "train", train, *words(overlay=users / "overlay.yaml", output=users / "train")],
+        "evaluate": [program, "evaluate", test, *words(weights=weights, output=users / "measured")],
+        "run of the package's file": [
+            *(program, "run", "--config_file", "configs/inference.yaml"),
+            *(f"--output_dir={users / 'theirs'}", *images),
+        ],
+        "run of the user's file": [
+            *(program, "run", "--config_file", str(users / "inference.yaml")),
+            *(f"--output_dir={users / 'mine'}", *images),
+        ],
+    }
+    return dict(zip(commands, run_all(environment.python, [*commands.values()], "/")["answers"], strict=True))
+
+
+@pytest.fixture(scope="module")
+def in_python(environment: Environment, both: dict[str, Results], data: Path, tmp_path_factory) -> Results:
+    """Results and public names of the package in Python, in the root folder, with a package `scripts` on the path."""
+    results, folder = tmp_path_factory.mktemp("in_python") / "results.npz", both["installed"].folder
+    words = [str(data / "test" / "images" / "01.png"), str(folder / "train" / "model.pt"), str(results)]
+    process = done([str(environment.python), "-c", API, *words], "/", PYTHONPATH=str(folder.parent), **NOT_COMPILED)
+    return Results(results, json.loads(process.stdout))
 
 
 def test_the_wheel_is_small_and_holds_configs_and_weights_and_no_package_of_another_name(wheel: Path) -> None:
@@ -210,15 +274,14 @@ def test_the_wheel_is_small_and_holds_configs_and_weights_and_no_package_of_anot
     assert {*configs, "original_unet/configs/logging.conf", "original_unet/configs/metadata.json"} <= names
 
 
-def test_every_public_name_is_importable_from_anywhere(environment: Environment, beside_decoy: Path) -> None:
-    process = done([str(environment.python), "-c", API], "/", PYTHONPATH=str(beside_decoy))
-    facts = json.loads(process.stdout)
+def test_every_public_name_is_importable_from_anywhere(environment: Environment, in_python: Results) -> None:
+    facts = in_python.facts
     assert environment.python.parents[1] in Path(facts["file"]).parents  # not an editable install of the checkout
     assert all(module.startswith("original_unet.") for module in facts["names"].values())
 
 
 @pytest.mark.parametrize("module", [False, True], ids=["original-unet", "python -m original_unet"])
-def test_list_and_messages_name_the_program_as_it_was_called(
+def test_the_list_names_the_program_as_it_was_called(
     module: bool, environment: Environment, beside_decoy: Path
 ) -> None:
     name = "python -m original_unet" if module else "original-unet"
@@ -227,13 +290,20 @@ def test_list_and_messages_name_the_program_as_it_was_called(
     commands = [line.split()[0] for line in listed.splitlines() if line.startswith("  ")]
     assert f"usage: {name} COMMAND" in listed
     assert commands == ["train", "evaluate", "segment", "rank", "run"]
-    assert f"{name} segment --help" in done([*start, "segment"], "/", code=2).stderr
 
 
-def test_help_has_examples_for_the_installed_program(environment: Environment) -> None:
-    process = done([str(environment.program), "segment", "--help"], "/")
-    assert "original-unet segment my/images" in process.stdout + process.stderr
-    assert "python -m bundle" not in process.stdout + process.stderr
+def test_messages_name_the_program_as_it_was_called(from_root: Answers) -> None:
+    for start, name in (("program", "original-unet"), ("module", "python -m original_unet")):
+        answer = from_root[f"segment by the {start}"]
+        assert answer["code"] == 2
+        assert f"{name} segment --help" in answer["err"]
+
+
+def test_help_has_examples_for_the_installed_program(from_root: Answers) -> None:
+    answer = from_root["help"]
+    assert answer["code"] == 0
+    assert "original-unet segment my/images" in answer["out"] + answer["err"]
+    assert "python -m bundle" not in answer["out"] + answer["err"]
 
 
 def test_the_list_of_commands_loads_nothing_heavy(environment: Environment) -> None:
@@ -244,7 +314,7 @@ def test_the_list_of_commands_loads_nothing_heavy(environment: Environment) -> N
 
 
 def test_both_programs_write_the_same_files(both: dict[str, Results]) -> None:
-    assert all(results.facts["codes"] == [0, 0, 0] for results in both.values())
+    assert all(results.codes == [0, 0, 0] for results in both.values())
     of_installed, of_checkout = (contents(both[name].folder) for name in ("installed", "checkout"))
     assert {"train/model.pt", "evaluation/object_metrics.json", "segmentation/instances/01.tif"} <= of_installed.keys()
     assert of_installed.keys() == of_checkout.keys()
@@ -265,22 +335,18 @@ def contents(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_the_segmenter_gives_what_the_command_writes(
-    both: dict[str, Results], environment: Environment, data: Path, beside_decoy: Path
-) -> None:
-    image, folder = data / "test" / "images" / "01.png", both["installed"].folder
-    words = [str(environment.python), "-c", SEGMENT, str(image), str(folder / "train" / "model.pt")]
-    done(words, beside_decoy, PYTHONPATH=str(beside_decoy))
-    result, written = np.load(beside_decoy / "result.npz"), folder / "segmentation"
+def test_the_segmenter_gives_what_the_command_writes(both: dict[str, Results], in_python: Results) -> None:
+    result, written = np.load(in_python.folder), both["installed"].folder / "segmentation"
     np.testing.assert_array_equal(result["classes"], np.asarray(Image.open(written / "classes" / "01.png")))
     np.testing.assert_array_equal(result["instances"], tifffile.imread(written / "instances" / "01.tif"))
     np.testing.assert_array_equal(result["probabilities"], tifffile.imread(written / "probabilities" / "01.tif"))
 
 
 def test_messages_differ_in_the_program_s_name_only(both: dict[str, Results]) -> None:
-    told = {
-        name: [line for line in results.output.splitlines() if " - " not in line][:-1] for name, results in both.items()
-    }
+    told = {}
+    for name, results in both.items():
+        lines = [line for answer in results.facts["answers"] for line in answer["out"].splitlines()]
+        told[name] = [line for line in lines if " - " not in line]
     assert "next: original-unet segment my/images --weights output/train/model.pt" in [
         line.replace(os.sep, "/") for line in told["installed"]
     ]
@@ -302,22 +368,22 @@ def test_no_module_is_loaded_twice_nor_from_the_checkout(both: dict[str, Results
     assert any(file.endswith(os.path.join("original_unet", "losses.py")) for file in facts["files"])
 
 
-def test_mistakes_are_refused_from_the_root_folder_too(environment: Environment, data: Path) -> None:
-    mistakes = {  # words: parts of the message
-        ("train", str(data / "train"), "--max_epoch", "3"): ["'max_epoch'", "'max_epochs'"],
-        ("segment", str(data), "--network_def#featres", "3"): ["'network_def#featres'", "'features'"],
-        ("segment", str(data / "nowhere")): [str(data / "nowhere")],
-        ("evaluate", str(data / "test"), "--weights", "nowhere.pt"): ["nowhere.pt"],
-        ("run", "--config_file", "configs/inferense.yaml"): ["configs/inferense.yaml", "configs/inference.yaml"],
-    }
-    task = json.dumps({"installed": True, "commands": list(mistakes)})
-    process = done([str(environment.python), "-c", PROGRAM, task], "/")
-    assert json.loads(process.stdout.splitlines()[-1])["codes"] == [2] * len(mistakes)
-    lines = process.stderr.splitlines()
-    assert len(lines) == len(mistakes)
-    for line, parts in zip(lines, mistakes.values(), strict=True):
-        assert line.startswith("error: ")
-        assert all(part in line for part in parts)
+@pytest.mark.parametrize(
+    "mistake, parts",
+    [
+        ("unknown key", ["'max_epoch'", "'max_epochs'"]),
+        ("unknown key of the network", ["'network_def#featres'", "'features'"]),
+        ("no images", ["my/nowhere"]),
+        ("no weights", ["nowhere.pt"]),
+        ("no configuration", ["configs/inferense.yaml", "configs/inference.yaml"]),
+    ],
+)
+def test_mistakes_are_refused_from_the_root_folder_too(mistake: str, parts: list[str], from_root: Answers) -> None:
+    answer = from_root[mistake]
+    assert answer["code"] == 2
+    (line,) = answer["err"].splitlines()
+    assert line.startswith("error: ")
+    assert all(part in line for part in parts)
 
 
 def test_the_weights_that_come_with_the_program_segment_from_the_root_folder(
@@ -328,27 +394,13 @@ def test_the_weights_that_come_with_the_program_segment_from_the_root_folder(
     assert (output / "classes" / "00.png").is_file()
 
 
-def test_trainings_and_evaluations_run_from_the_root_folder(
-    environment: Environment, data: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(OVERLAY), encoding="utf-8")
-    own = ["--overlay", str(tmp_path / "mine.yaml"), "--output", str(tmp_path / "train"), "--device", "cpu"]
-    done([str(environment.program), "train", str(data / "train"), *own], "/")
-    own = ["--weights", str(tmp_path / "train" / "model.pt"), "--output", str(tmp_path / "measured"), "--device", "cpu"]
-    done([str(environment.program), "evaluate", str(data / "test"), *own], "/")
-    assert (tmp_path / "measured" / "object_metrics.json").is_file()
+def test_trainings_and_evaluations_run_from_the_root_folder(from_root: Answers, users: Path) -> None:
+    assert (from_root["train"]["code"], from_root["evaluate"]["code"]) == (0, 0)
+    assert (users / "train" / "model.pt").is_file()
+    assert (users / "measured" / "object_metrics.json").is_file()
 
 
-def test_a_run_finds_the_configurations_of_the_package(environment: Environment, data: Path, tmp_path: Path) -> None:
+def test_a_run_finds_the_configurations_of_the_package(from_root: Answers, users: Path) -> None:
     """Config files of the user, in a folder without `scripts`, give the same results."""
-    shutil.copy(ROOT / "configs" / "inference.yaml", tmp_path / "mine.yaml")
-    weights = next(environment.python.parents[1].rglob("original_unet/models/model.pt"))
-    keys = {"dataset_dir": data / "test" / "images", "ckpt_path": weights, "device": "cpu", "save_overlays": "false"}
-    given = [f"--{key}={value}" for key, value in keys.items()]
-    commands = [
-        ["run", "--config_file", "configs/inference.yaml", "--output_dir", "theirs", *given],
-        ["run", "--config_file", "mine.yaml", "--output_dir", "mine", *given],
-    ]
-    task = json.dumps({"installed": True, "commands": commands})
-    done([str(environment.python), "-c", PROGRAM, task], tmp_path)
-    assert contents(tmp_path / "theirs") == contents(tmp_path / "mine") != {}
+    assert [from_root[name]["code"] for name in ("run of the package's file", "run of the user's file")] == [0, 0]
+    assert contents(users / "theirs") == contents(users / "mine") != {}
