@@ -93,7 +93,7 @@ def test_fewer_validation_images_than_processes_give_the_metrics_of_one_process(
 
 def train_fast(rank: int, folder: Path, dataset: Path) -> None:
     os.chdir(ROOT)
-    options = settings(dataset, folder, val_fraction=0.5, max_minutes=0.05, max_epochs=10**6)
+    options = settings(dataset, folder, val_fraction=0.5, max_minutes=0.05, max_epochs=10**6, tiles_per_epoch=2)
     assert main(training_command([CONFIGS / "variant_fast.yaml"], options)) == 0
 
 

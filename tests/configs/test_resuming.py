@@ -21,7 +21,7 @@ from bundle.__main__ import main
 from scripts.handlers.history import read_history
 from tests.configs.conftest import CONFIGS, ROOT, settings, words
 
-FAST = {"val_interval": 2, "max_epochs": 3, "dropout": 0.5}
+FAST = {"val_interval": 2, "max_epochs": 3, "dropout": 0.5, "tiles_per_epoch": 3}
 
 
 def train(*files: Path | str, **overrides: Any) -> int:

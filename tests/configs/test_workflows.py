@@ -218,7 +218,7 @@ def test_a_label_beyond_the_classes_is_reported_with_its_file(tiny_dataset, tmp_
 def test_averaged_weights_are_kept_resumed_and_measured_with_and_without_the_overlay(
     tiny_dataset, tmp_path, run_bundle
 ):
-    options = settings(tiny_dataset, tmp_path, learning_rate=0.01)
+    options = settings(tiny_dataset, tmp_path, learning_rate=0.01, tiles_per_epoch=3)
     fast = ("train.yaml", "variant_fast.yaml")
     run_bundle(*fast, **options)
     states = [torch.load(tmp_path / "models" / "training_state.pt", weights_only=True)]

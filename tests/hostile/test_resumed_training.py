@@ -92,7 +92,7 @@ def assert_equal(out: Path, reference: Path) -> None:
         (signal.SIGTERM, 3, ()),
         (signal.SIGINT, 2, ()),
         (signal.SIGTERM, 2, ("--num_workers=2",)),
-        (signal.SIGKILL, 2, ("--overlay=variant_fast",)),
+        (signal.SIGKILL, 2, ("--overlay=variant_fast", "--tiles_per_epoch=3")),
         (signal.SIGTERM, 2, ("--overlay=variant_adam", "--num_workers=2")),
     ],
 )
