@@ -278,7 +278,7 @@ def _find_weights(key: str, changes: dict[str, Any]) -> None:
         raise UsageError(f"{option} {given}: {NO_WEIGHTS[path.suffix.lower()]}")
     own = path if path.is_file() else ROOT / path
     if own.is_file():
-        changes[key] = str(own)
+        changes[key] = os.path.join(os.curdir, own)  # ./$x.pt is no expression
         return
     folder = path if path.is_dir() else path.parent
     near = [str(other) for other in sorted(folder.glob("*.pt")) if not other.name.startswith("training_state.")]
