@@ -44,10 +44,9 @@ logger = logging.getLogger(__name__)
 FORMAT = 1  # of model.json
 IN_STATE = "settings"  # key of the settings in a training's state
 FIXED = ("in_channels", "out_channels", "class_names")  # weights fit no other values
-CHOICES = (  # weights give results with other values, too
-    *("intensity", "flatten"),
-    *("threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border"),
-)
+OBJECTS = ("threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border")
+CHOICES = ("intensity", "flatten", *OBJECTS)  # weights give results with other values, too
+OF_LABELS = ("label_kind", "label_values", "separation_gap", "key_metric", *OBJECTS)  # follow from the kind of labels
 
 
 class FittedObjects(BaseModel):
@@ -232,7 +231,7 @@ def read_settings(weights: str | Path) -> ModelSettings | None:
 def model_settings(
     weights: str | Path | None = None,
     exported: Any = None,
-    new_classes: bool = False,
+    may_change: Literal["nothing", "names", "layers"] = "nothing",
     checks: object = None,
     **given: Any,
 ) -> ModelSettings:
@@ -242,10 +241,14 @@ def model_settings(
     lists choices that differ from the settings of the weights. For weights without a file of settings, given values and
     defaults are used. A warning lists them.
 
+    A fine-tuning may have other channels and classes. With other classes, or another kind of labels, the settings of
+    objects and labels and the key metric have their defaults instead of the values of the weights.
+
     Args:
         weights: file of weights to use, or to start a training from. None: new weights.
         exported: a `scripts.inferers.ExportedNetwork` in place of `weights`. None: not used.
-        new_classes: for trainings: the weights may learn classes with other names.
+        may_change: what a training may change in the weights: "nothing"; "names" of the classes; "layers": number of
+            channels and classes, too.
         checks: result of `scripts.options.check_config`, which converts the given values before MONAI passes them here.
         given: fields of `ModelSettings`. None: not given.
 
@@ -265,9 +268,11 @@ def model_settings(
         known = None if weights is None else read_settings(weights)
     if known is None and "class_names" in given:
         given.setdefault("out_channels", len(given["class_names"]))
-    if known is not None:
-        _refuse_other(known, given, new_classes)
     base = known or ModelSettings()
+    if known is not None and may_change == "layers":
+        base = _for_other_images(known, given)
+    elif known is not None:
+        _refuse_other(known, given, may_change == "names")
     settings = _validated(base.model_dump() | given)
     if settings.label_kind == "instances" != base.label_kind and "close_gaps" not in given:
         settings = settings.model_copy(update={"close_gaps": settings.separation_gap})  # give the gap back
@@ -283,16 +288,22 @@ def model_settings(
     return settings
 
 
-def build_network(settings: ModelSettings, **given: Any) -> RonnebergerUNet:
+def build_network(
+    settings: ModelSettings, freeze_contracting: bool = False, weights: str | Path | None = None, **given: Any
+) -> RonnebergerUNet:
     """Build the network of settings.
 
     Args:
         settings: of weights, or the defaults for new weights.
+        freeze_contracting: the weights of the contracting path, of all levels down to the lowest, are not trained: no
+            gradient, no weight decay. Running means of batch normalisation still change.
+        weights: file that the training starts from, which `freeze_contracting` needs.
         given: arguments of `RonnebergerUNet` that replace those of `settings`. None: not given. For weights with a file
             of settings, only `dropout` may differ.
 
     Raises:
-        ValueError: an argument differs from that of the weights, or the weights are of a network of another class.
+        ValueError: an argument differs from that of the weights, or the weights are of a network of another class;
+            `freeze_contracting` without weights.
 
     Example:
         >>> from scripts.settings import ModelSettings
@@ -314,18 +325,25 @@ def build_network(settings: ModelSettings, **given: Any) -> RonnebergerUNet:
                 asked = RonnebergerUNet.complete({**levels, name: given[name]})[name]
                 if asked != own.get(name):
                     raise _contradiction(f"network_def#{name}", asked, own[name], settings.source)
-        return RonnebergerUNet(**RonnebergerUNet.complete({**own, **given}))
+        network = RonnebergerUNet(**RonnebergerUNet.complete({**own, **given}))
     except _Contradiction:
         raise
     except ValueError as error:
         of_file = settings.source is not None and not any(name in str(error) for name in given)
         raise ValueError(f"{settings.source}: {error}" if of_file else str(error)) from None
+    if freeze_contracting and weights is None:
+        raise ValueError(
+            "freeze_contracting is true, but the training starts with random weights. Give weights with finetune, or "
+            "leave freeze_contracting out"
+        )
+    network.contracting.requires_grad_(not freeze_contracting)
+    return network
 
 
 _ARGUMENTS = list(inspect.signature(RonnebergerUNet).parameters.values())
 build_network.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # the arguments, for checks of misspelt keys
     [
-        *list(inspect.signature(build_network).parameters.values())[:1],
+        *list(inspect.signature(build_network).parameters.values())[:3],
         *(argument.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=None) for argument in _ARGUMENTS),
     ]
 )
@@ -445,12 +463,25 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _refuse_other(known: ModelSettings, given: Mapping[str, Any], new_classes: bool) -> None:
+def _for_other_images(known: ModelSettings, given: dict[str, Any]) -> ModelSettings:
+    """Leave out what does not fit other classes or labels. A channel for each class is added to `given`."""
+    names = list(given.get("class_names", known.class_names))
+    if len(names) != len(known.class_names):
+        given.setdefault("out_channels", len(names))
+    if names == known.class_names and given.get("label_kind", known.label_kind) == known.label_kind:
+        return known
+    defaults = ModelSettings()
+    base = known.model_copy(update={name: getattr(defaults, name) for name in OF_LABELS})
+    base._source = known.source
+    return base
+
+
+def _refuse_other(known: ModelSettings, given: Mapping[str, Any], new_names: bool) -> None:
     """Raise ValueError if given channels or classes differ from those of the weights."""
     for name in FIXED:
         value, own = given.get(name), getattr(known, name)
         value = list(value) if isinstance(value, tuple) else value
-        if value is None or value == own or (new_classes and name == "class_names" and len(value) == len(own)):
+        if value is None or value == own or (new_names and name == "class_names" and len(value) == len(own)):
             continue
         raise _contradiction(name, value, own, known.source)
 

@@ -158,19 +158,21 @@ class LoadWeights:
 
     Args:
         path: a flat state_dict, or a training's state with the key "model".
-        network: receives all weights.
+        network: receives the weights.
+        partly: for fine-tuning: other layers than those of the weights are allowed, see `load_weights`.
 
     Raises:
         FileNotFoundError, ValueError: at the start of the run, see `load_weights`.
     """
 
-    def __init__(self, path: str | Path, network: nn.Module) -> None:
+    def __init__(self, path: str | Path, network: nn.Module, partly: bool = False) -> None:
         self.path = Path(path)
         self.network = network
+        self.partly = partly
 
     def attach(self, engine: Engine) -> None:
         """Load when the engine starts."""
-        engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path))
+        engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path, self.partly))
 
 
 def save_weights(
@@ -192,17 +194,19 @@ def save_weights(
         write_weights(bare(network).state_dict(), path, known)
 
 
-def load_weights(network: nn.Module, path: str | Path) -> None:
+def load_weights(network: nn.Module, path: str | Path, partly: bool = False) -> None:
     """Load all weights of a network. Files with code (pickles of anything but tensors) are refused.
 
     Args:
         network: any module, also if wrapped for several processes or GPUs.
         path: a flat state_dict, or a training's state with the key "model".
+        partly: layers whose names and shapes fit are loaded. The others keep their weights and are listed in the log,
+            for example the last layer, for other classes.
 
     Raises:
         FileNotFoundError: no file at `path`.
         ValueError: the file holds anything but tensors, or names and shapes differ from the network's; NaN or infinite
-            numbers.
+            numbers; with `partly`, no layer fits, or a layer that is not trained would stay random.
 
     Example:
         >>> network = torch.nn.Linear(2, 1)
@@ -215,7 +219,16 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             f"weights: no file at {path}. Train first (python -m monai.bundle run training --config_file "
             f"configs/train.yaml), or set ckpt_path. {listed()}"
         )
-    bare(network).load_state_dict(read_tensors(path, bare(network).state_dict()))
+    network = bare(network)
+    own = network.state_dict()
+    tensors = read_tensors(path, own, partly)
+    random = [name for name, values in network.named_parameters() if not values.requires_grad and name not in tensors]
+    if random:
+        raise ValueError(
+            f"weights: {path} has no {random[0]} for this network, and freeze_contracting would keep it random. Leave "
+            "freeze_contracting out"
+        )
+    network.load_state_dict({**own, **tensors})
 
 
 def bare(network: nn.Module) -> nn.Module:

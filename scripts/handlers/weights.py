@@ -6,7 +6,7 @@ import logging
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,18 @@ from ..networks.arguments import described
 logger = logging.getLogger(__name__)
 
 
-def read_tensors(path: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+def read_tensors(path: Path, expected: Mapping[str, torch.Tensor], partly: bool = False) -> Mapping[str, torch.Tensor]:
     """Read weights for a network. Code in the file is never run.
 
     Args:
         path: a flat state_dict, or a training's state with the key "model", and "average" for averaged weights.
         expected: the state_dict of the network.
+        partly: return the layers that fit the network. A line in the log lists the other layers.
 
     Raises:
         ValueError: the file is damaged or of another kind, holds anything but tensors, names, shapes or dtypes differ
             from the network's, or numbers are NaN or infinite. The message names the file, the reason and the remedy.
+            With `partly`, other widths of the network are refused, and files without any layer that fits.
 
     Example:
         >>> network = torch.nn.Linear(2, 1)
@@ -56,7 +58,11 @@ def read_tensors(path: Path, expected: Mapping[str, torch.Tensor]) -> Mapping[st
             f"weights: {path} holds a {type(tensors).__name__}, expected a state_dict: names and tensors. Give the "
             "model.pt of a training"
         )
-    _check_tensors(path, tensors, expected)
+    _check_tensors(path, tensors)
+    _check_arguments(path, tensors, expected, ("features",) if partly else ("in_channels", "out_channels", "features"))
+    if partly:
+        return _fitting(path, tensors, expected)
+    _check_shapes(path, tensors, expected)
     return tensors
 
 
@@ -79,35 +85,78 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     return f"it is of another kind, or damaged ({type(error).__name__})"
 
 
-def _check_tensors(path: Path, tensors: Mapping[str, Any], expected: Mapping[str, torch.Tensor]) -> None:
-    """Raise ValueError unless names, shapes and kinds of numbers are those of a network, and all numbers finite."""
+def _check_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
+    """Raise ValueError unless all entries are named tensors."""
     others = [name for name, values in tensors.items() if not (isinstance(name, str) and torch.is_tensor(values))]
     if others or not tensors:
         entries = ", ".join(list(map(str, tensors))[:5]) or "nothing"
         raise ValueError(
             f"weights: {path} holds {entries}, expected a state_dict: names and tensors. Save the tensors alone"
         )
+
+
+def _check_arguments(
+    path: Path, tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], names: Sequence[str]
+) -> None:
+    """Raise ValueError if arguments of the network differ from those of the weights."""
     own, found = described(expected), described(tensors)
-    for name in own.keys() & found.keys():
-        if own[name] != found[name]:
+    for name in names:
+        if name in own and name in found and own[name] != found[name]:
             key = name if name != "features" else "network_def#features"
             raise ValueError(
                 f"weights: {path} does not fit the network: {name} {found[name]} in the weights, {own[name]} in the "
                 f"network. Set {key} to {found[name]}, or give other weights"
             )
+
+
+def _fits(values: torch.Tensor, expected: torch.Tensor) -> bool:
+    return values.shape == expected.shape and values.is_floating_point() == expected.is_floating_point()
+
+
+def _fitting(
+    path: Path, tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+) -> Mapping[str, torch.Tensor]:
+    """Choose the layers that fit a network as a whole. A line in the log names the others."""
+
+    def layer(name: str) -> str:
+        return name.rpartition(".")[0] or name
+
+    new = {layer(name) for name, own in expected.items() if name not in tensors or not _fits(tensors[name], own)}
+    chosen = {name: tensors[name] for name in expected if layer(name) not in new}
+    if not chosen:
+        raise ValueError(
+            f"weights: no layer of {path} fits the network, for example {next(iter(tensors))}. Use the network of the "
+            "weights (network_def, overlays), or other weights"
+        )
+    _check_finite(path, chosen)
+    layers = dict.fromkeys(map(layer, expected))
+    unused = [name for name in dict.fromkeys(map(layer, tensors)) if name not in layers]
+    told = f"{len(layers) - len(new)} of {len(layers)} layers are those of {path}"
+    if new:
+        told += f"; initialised anew: {', '.join(name for name in layers if name in new)}"
+    logger.info(told + (f"; not used: {', '.join(unused)}" if unused else ""))
+    return chosen
+
+
+def _check_shapes(path: Path, tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+    """Raise ValueError unless names, shapes and kinds of numbers are those of a network."""
     wrong = [f"{name} is missing" for name in expected.keys() - tensors.keys()]
     wrong += [f"{name} is unknown" for name in tensors.keys() - expected.keys()]
     wrong += [
         f"{name} has the shape {tuple(values.shape)} {values.dtype}, expected {tuple(expected[name].shape)}"
         for name, values in tensors.items()
-        if name in expected
-        and (values.shape != expected[name].shape or values.is_floating_point() != expected[name].is_floating_point())
+        if name in expected and not _fits(values, expected[name])
     ]
     if wrong:
         raise ValueError(
             f"weights: {path} does not fit the network. Use the configuration of its training (network_def, overlays). "
             f"{'; '.join(sorted(wrong)[:3])}{f'; {len(wrong) - 3} more' if len(wrong) > 3 else ''}"
         )
+    _check_finite(path, tensors)
+
+
+def _check_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise ValueError for weights with NaN or infinite numbers."""
     broken = [name for name, values in tensors.items() if not bool(torch.isfinite(values).all())]
     if broken:
         raise ValueError(

@@ -205,6 +205,12 @@ TRAINING: dict[str, Setting] = {
     ),
     "batch_size": Setting(whole(1, 65_536), "tiles in a step", TRAIN, also=("batch", "batchsize", "bs", "batches")),
     "momentum": Setting(number(0, below=1), "momentum of SGD", TRAIN),
+    "freeze_contracting": Setting(
+        switch(),
+        "fine-tuning leaves the contracting path as it is, down to the lowest level",
+        TRAIN,
+        also=("freeze", "freeze_encoder", "freeze_backbone"),
+    ),
     "w0": Setting(number(0, 10_000), "height of the separation borders in the weight map (Eq. 2)", TRAIN),
     "sigma": Setting(number(above=0, most=10_000), "width of the separation borders (Eq. 2)", TRAIN, PIXELS),
     "elastic_points": Setting(whole(2, 1000), "points of the displacement grid along an axis", TRAIN),

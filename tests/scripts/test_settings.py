@@ -168,12 +168,43 @@ def test_new_weights_have_a_channel_for_each_given_class():
     assert model_settings().class_names == ["membrane", "cell"]
 
 
-def test_a_fine_tuning_may_rename_classes_but_not_change_their_number(weights):
-    assert model_settings(weights, new_classes=True, class_names=["x", "y"]).class_names == ["x", "y"]
+def test_a_resumed_training_may_rename_classes_but_not_change_their_number(weights):
+    assert model_settings(weights, may_change="names", class_names=["x", "y"]).class_names == ["x", "y"]
     with pytest.raises(ValueError, match="class_names"):
         model_settings(weights, class_names=["x", "y"])
     with pytest.raises(ValueError, match="class_names"):
-        model_settings(weights, new_classes=True, class_names=["x", "y", "z"])
+        model_settings(weights, may_change="names", class_names=["x", "y", "z"])
+
+
+OF_OBJECTS = {
+    "threshold": 0.4,
+    "min_area": 9,
+    "label_kind": "instances",
+    "key_metric": "seg",
+    "intensity": "percentile",
+}
+
+
+@pytest.mark.parametrize(
+    "given, inherited",
+    [
+        ({}, True),
+        ({"min_area": 3}, True),
+        ({"in_channels": 3}, True),
+        ({"class_names": ["background", "nucleus"]}, False),
+        ({"class_names": ["a", "b", "c"], "label_kind": "classes"}, False),
+        ({"label_kind": "binary"}, False),
+    ],
+)
+def test_a_fine_tuning_inherits_objects_and_labels_only_of_its_own_classes(given, inherited, weights):
+    change(weights, **OF_OBJECTS)
+    found = model_settings(weights, may_change="layers", **given)
+    known = OF_OBJECTS if inherited else {"intensity": "percentile"}
+    expected = ModelSettings(**known | given | {"out_channels": len(given.get("class_names", "ab"))})
+    names = (*OF_OBJECTS, *given)
+    assert {name: getattr(found, name) for name in names} == {name: getattr(expected, name) for name in names}
+    assert found.out_channels == len(found.class_names)
+    assert found.network["features"] == [2, 4, 8]  # of the weights
 
 
 def test_arguments_missing_in_the_file_are_the_network_s_defaults(weights):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from scripts.handlers.checkpoints import load_weights, save_weights
 from scripts.handlers.weights import read_tensors
 from scripts.networks.unet import RonnebergerUNet
 
@@ -125,3 +127,33 @@ def test_half_precision_is_read(tmp_path):
     state = small_net().half().state_dict()
     torch.save(state, tmp_path / "model.pt")
     assert read_tensors(tmp_path / "model.pt", small_net().state_dict()).keys() == state.keys()
+
+
+def test_layers_that_fit_are_loaded_and_the_others_listed_in_one_line(tmp_path, caplog):
+    start, network = RonnebergerUNet(features=(2, 4)), RonnebergerUNet(features=(2, 4), out_channels=5)
+    state = start.state_dict() | {"more.weight": torch.zeros(1)}
+    torch.save(state, tmp_path / "model.pt")
+    own = {name: value.clone() for name, value in network.state_dict().items()}
+    with caplog.at_level(logging.INFO):
+        load_weights(network, tmp_path / "model.pt", partly=True)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert all(part in line for part in (str(tmp_path / "model.pt"), "initialised anew: scores", "not used: more"))
+    for name, values in network.state_dict().items():
+        assert torch.equal(values, own[name] if name.startswith("scores.") else state[name])
+
+
+def test_weights_without_a_layer_that_fits_are_refused(tmp_path):
+    torch.save(torch.nn.Linear(2, 1).state_dict(), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"no layer of .*model\.pt.*network_def"):
+        load_weights(RonnebergerUNet(features=(2, 4)), tmp_path / "model.pt", partly=True)
+    save_weights(RonnebergerUNet(features=(3, 6)), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"features \[3, 6\].*\[2, 4\]"):
+        load_weights(RonnebergerUNet(features=(2, 4)), tmp_path / "model.pt", partly=True)
+
+
+def test_layers_that_are_not_trained_must_be_in_the_weights(tmp_path):
+    save_weights(RonnebergerUNet(features=(2, 4)), tmp_path / "model.pt")
+    network = RonnebergerUNet(features=(2, 4), in_channels=3)
+    network.contracting.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"contracting\.0\.0.*freeze_contracting"):
+        load_weights(network, tmp_path / "model.pt", partly=True)
