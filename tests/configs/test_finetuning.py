@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,13 @@ import torch
 from PIL import Image
 
 from bundle.__main__ import main
+from scripts.handlers.checkpoints import save_weights
 from scripts.handlers.resuming import read_state
 from scripts.io.files import read_csv, sha256_of
+from scripts.networks.unet import RonnebergerUNet
+from scripts.published import published
 from scripts.settings import read_settings
+from tests.bundle.copies import copy_of_bundle
 from tests.configs.conftest import CONFIGS, settings, words, write_pairs
 
 FROZEN = "contracting."
@@ -139,3 +145,18 @@ def test_a_resumed_fine_tuning_refuses_other_classes(trained, three_classes, tmp
     assert finetune(three_classes, tmp_path, trained, **other) == 1
     message = capsys.readouterr().err
     assert all(part in message for part in ("class_names", "training_state.pt"))
+
+
+@pytest.mark.slow
+def test_weights_that_a_training_starts_from_by_name_are_kept_and_keep_their_name(tiny_dataset, tmp_path):
+    """With MONAI's own command, which trains into `models`."""
+    bundle = copy_of_bundle(tmp_path / "bundle")
+    weights = bundle / "models" / "model.pt"
+    save_weights(RonnebergerUNet(features=(2, 4, 8, 16, 32)), weights)
+    given = settings(tiny_dataset, tmp_path, finetune="em", max_epochs=1)
+    del given["network_def#features"], given["model_dir"]
+    command = ["run", "training", "--config_file", "configs/train.yaml", *words(given)]
+    before = sha256_of(weights)
+    subprocess.run([sys.executable, "-m", "monai.bundle", *command], cwd=bundle, check=True, capture_output=True)
+    assert sha256_of(weights) != before
+    assert sha256_of(published(bundle / "models")["em"]) == before

@@ -191,7 +191,7 @@ def test_evaluation_measures_as_in_training(weights, tiny_dataset, tmp_path):
 
 
 def test_a_fine_tuning_starts_with_weights_and_settings(weights, tiny_dataset, tmp_path):
-    more = {"finetune": weights, "max_epochs": 1, "learning_rate": 1e-30, "class_names": ["background", "cell"]}
+    more = {"finetune": weights, "max_epochs": 1, "learning_rate": 1e-30}
     sizes = {key: UNLIKE_THE_DEFAULTS[key] for key in ("input_size", "output_size")}
     places = {"dataset_dir": tiny_dataset, "output_dir": tmp_path, "model_dir": tmp_path}
     assert run("train.yaml", run_id="training", **places, **sizes, **more, num_workers=0) == 0
@@ -199,7 +199,7 @@ def test_a_fine_tuning_starts_with_weights_and_settings(weights, tiny_dataset, t
     assert all(torch.equal(before[name], after[name]) for name in before)  # too small to change a weight
     known = read_settings(tmp_path / "model.pt")
     assert (known.intensity, known.flatten, known.min_area) == ("percentile", 20, 7)
-    assert known.class_names == ["background", "cell"]
+    assert known.class_names == ["background", "nucleus"]
 
 
 def test_the_python_class_gives_what_inference_writes(weights, segment, tiny_dataset):

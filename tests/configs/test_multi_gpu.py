@@ -105,6 +105,22 @@ def test_two_processes_end_together_when_the_time_is_over(tiny_dataset, tmp_path
         assert rows[-1]["lr"] < 0.5 * max(row["lr"] for row in rows)
 
 
+def train_frozen(rank: int, folder: Path, dataset: Path, weights: Path) -> None:
+    os.chdir(ROOT)
+    start = {"finetune": weights, "freeze_contracting": True, "learning_rate": 1e-2, "warmup_iterations": 0}
+    options = settings(dataset, folder, val_fraction=0.5, max_epochs=2, **start)
+    assert main(training_command([CONFIGS / "variant_fast.yaml"], options)) == 0
+
+
+def test_two_processes_leave_a_frozen_contracting_path_as_it_is(trained, tiny_dataset, tmp_path):
+    weights = trained / "models" / "model.pt"
+    in_two_processes(partial(train_frozen, dataset=tiny_dataset, weights=weights), tmp_path)
+    before = torch.load(weights, weights_only=True)
+    after = torch.load(tmp_path / "models" / "training_state.pt", weights_only=True)["model"]
+    same = {name: torch.equal(before[name], after[name]) for name in before}
+    assert all(same[name] == name.startswith("contracting.") for name in same)
+
+
 def fail(rank: int, folder: Path) -> None:
     (folder / f"{rank}.txt").write_text(str(first_to_fail()))
     torch.distributed.barrier()
