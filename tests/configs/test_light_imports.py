@@ -105,6 +105,8 @@ def run_workflows(png_and_tiff, tmp_path_factory):
             "dataset_dir": str(png_and_tiff / "images"),
             "output_dir": str(folder / "out"),
             "ckpt_path": str(folder / "models" / "model.pt"),
+            "threshold": 0.5,  # not the fitted values
+            **dict.fromkeys(("min_area", "close_gaps", "split_necks", "field_border"), 0),
         }
         reading = write_other_files(folder) if hidden else []
         task = {"hidden": hidden, "training": training, "inference": inference, "reading": reading}
