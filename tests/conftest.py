@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import monai.bundle  # noqa: F401  # its loggers keep the stdout of this import; that of a test is closed
 import numpy as np
 import pytest
 import torch
