@@ -17,7 +17,6 @@ from ..io.arrays import as_array
 from ..io.files import write_csv
 from ..io.names import ResultNames, shown
 from ..metrics.stability import object_instability
-from ..transforms.objects import instances_from_scores
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ class ImageRanking:
         for item in engine_items(evaluator):
             name = self._names.in_table(source_of(item, self.image_key))
             chance = as_array(item[self.prob_key][1])
-            self._scores[name] = object_instability(instances_from_scores, chance, self.threshold, **self.options)
+            self._scores[name] = object_instability(chance, self.threshold, **self.options)
 
     def _write(self, _: Engine) -> None:
         if idist.get_rank() != 0 or not self._scores:

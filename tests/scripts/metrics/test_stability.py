@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 
-from scripts.metrics.stability import object_instability
-from scripts.transforms.objects import instances_from_scores
-
-score = partial(object_instability, instances_from_scores)
+from scripts.metrics.stability import object_instability as score
 
 
 def squares(chances: list[float], background: float = 0.0, between: float | None = None) -> np.ndarray:
