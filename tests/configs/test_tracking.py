@@ -201,7 +201,8 @@ def test_a_segmentation_is_kept_under_the_name_that_it_is_given(store, overrides
     assert bundle_run("inference", ("inference.yaml",), more) == 0
     run = store.run("first look")
     assert run.info.status == "FINISHED"
-    assert run.data.params["threshold"] == "0.5"
+    fitted = json.loads(Path(overrides["model_dir"], "model.json").read_text())["threshold"]
+    assert run.data.params["threshold"] == str(fitted)
     assert "config.yaml" in store.files(run)
     assert (tmp_path / "segmented" / "objects.csv").is_file()
 
