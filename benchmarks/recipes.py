@@ -1,0 +1,231 @@
+"""Compare ways to train: quality on held-out images against seconds of training on the same machine.
+
+    python -m benchmarks.recipes nuclei --ways fast,laptop --seeds 0,1 --minutes 15 --data data --out recipes
+
+Three parts of the data: images that train, images that choose the weights and to which objects are fitted, and images
+that are only measured. All ways and seeds have the same parts and the same time. `--out` receives `table.md`,
+`curves.png`, and a folder for each training. Finished trainings are left out, interrupted ones begin again: repeat the
+command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, product
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.gpu_trainings import CELL_METRICS, EM_METRICS, figures
+from bundle.experiments.experiments import network_of
+from bundle.running.run import ROOT, run
+from scripts.data.datalist import find_pairs
+from scripts.data.splits import save_split
+from scripts.handlers.history import read_history
+from scripts.io.files import replacing, write_json
+
+VIEWS = (1, 8)
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set, its configuration, and its parts.
+
+    Attributes:
+        folder: folder of the data, below `--data`.
+        config: overlay on `train.yaml`.
+        metric: of the curves, a column of `history.csv`.
+        metrics: figures of the table: name -> file and keys in the reports of an evaluation.
+        shares: shares of the images that choose and that are measured.
+        neighbours: whether neighbouring images resemble each other: the parts are then blocks.
+    """
+
+    folder: str
+    config: str
+    metric: str
+    metrics: Mapping[str, tuple[str | int, ...]]
+    shares: tuple[float, float]
+    neighbours: bool
+
+
+@dataclass(frozen=True)
+class Way:
+    """Overlays and settings of a training."""
+
+    overlays: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+TASKS = {
+    "em": Task("isbi2012", "data_isbi2012", "val_v_rand", EM_METRICS, (0.12, 0.2), neighbours=True),
+    "nuclei": Task("DSB2018-fluo", "data_nuclei", "val_instance_f1", CELL_METRICS, (0.1, 0.1), neighbours=False),
+}
+WAYS = {
+    "paper": Way(settings={"tiles_per_epoch": 100}),
+    "adam": Way(("variant_adam",), {"tiles_per_epoch": 100}),
+    "fast": Way(("variant_fast",)),
+    "fast, half width": Way(("variant_fast",), network_of(32)),
+    "laptop": Way(("variant_fast", "variant_laptop")),
+    "laptop, class balance": Way(("variant_fast", "variant_laptop"), {"class_balance": "per_image"}),
+    "laptop, percentile": Way(("variant_fast", "variant_laptop"), {"intensity": "percentile"}),
+    "laptop, double learning rate": Way(("variant_fast", "variant_laptop"), {"learning_rate": 8e-4}),
+}
+
+
+def write_parts(task: Task, dataset: Path, out: Path, seed: int = 2018) -> tuple[Path, Path]:
+    """Write the split of the training and that of the measurement.
+
+    Args:
+        task: with the shares of the parts.
+        dataset: folder of the data.
+        out: folder for `training.json` and `measured.json`.
+        seed: of the parts, for images without similar neighbours.
+
+    Returns:
+        both files. The second names the measured images as validation.
+    """
+    items = find_pairs(str(dataset))
+    order: np.ndarray = np.arange(len(items))
+    if not task.neighbours:
+        order = np.random.RandomState(seed).permutation(order)
+    choose, measure = (max(1, round(share * len(items))) for share in task.shares)
+    train, chosen, measured = np.split(order, [len(items) - choose - measure, len(items) - measure])
+    files = out / "training.json", out / "measured.json"
+    for file, held in zip(files, (chosen, measured), strict=True):
+        split = {"training": [items[k] for k in sorted(train)], "validation": [items[k] for k in sorted(held)]}
+        save_split(file, split, items, {"how": "benchmarks.recipes", "seed": seed})
+    return files
+
+
+def train_and_measure(
+    task: Task, way: Way, seed: int, minutes: float, dataset: Path, parts: tuple[Path, Path], out: Path
+) -> dict[str, Any]:
+    """Train, measure, and write `result.json`. A finished training is read.
+
+    Returns:
+        "steps"; "curve": [seconds, metric] of each validation; "views": figures for 1 and 8 views.
+
+    Raises:
+        RunError: the training or an evaluation failed.
+    """
+    result_file = out / "result.json"
+    if result_file.is_file():
+        return dict(json.loads(result_file.read_text(encoding="utf-8")))
+    configs = [str(ROOT / "configs" / f"{name}.yaml") for name in ("train", task.config, *way.overlays)]
+    places = {"dataset_dir": str(dataset), "output_dir": str(out), "model_dir": str(out)}
+    given = {**places, **way.settings, "split_file": str(parts[0]), "patience": 0, "seed": seed}
+    run("training", config_file=configs, max_minutes=minutes, **given)
+    views = {}
+    for count in VIEWS:
+        folder = out / f"views{count}"
+        measuring = {"ckpt_path": str(out / "model.pt"), "split_file": str(parts[1]), "evaluation_dir": str(folder)}
+        more = {"orientations": count, "save_panels": False, "warping_error": False}
+        evaluation = [*configs, str(ROOT / "configs" / "evaluate.yaml")]
+        run("evaluating", config_file=evaluation, **{**given, **measuring, **more})
+        views[str(count)] = figures(folder, task.metrics)
+    history = read_history(out / "history.csv")
+    seconds = accumulate(float(row["seconds"] or 0) for row in history)
+    curve = [
+        [spent, row[task.metric]]
+        for spent, row in zip(seconds, history, strict=True)
+        if row.get(task.metric) is not None
+    ]
+    result = {"steps": history[-1]["iteration"], "curve": curve, "views": views}
+    write_json(result_file, result)
+    return result
+
+
+def table(task: Task, results: Mapping[str, Sequence[Mapping[str, Any]]], minutes: float) -> str:
+    """Write the figures of all ways as a table in Markdown: the mean over seeds, and the range.
+
+    Args:
+        task: with the names of the figures.
+        results: way -> results of `train_and_measure`, one for each seed.
+        minutes: of each training.
+
+    Example:
+        >>> results = {"fast": [{"steps": 100, "views": {"1": {"SEG": 0.7}, "8": {"SEG": 0.8}}}]}
+        >>> print(table(Task("x", "y", "z", {"SEG": ()}, (0.1, 0.1), False), results, 15).splitlines()[-1])
+        | fast | 1 | 100 | 0.7000 | 0.8000 |
+    """
+    columns = [f"{name}, {count} view{'s' * (count > 1)}" for count, name in product(VIEWS, task.metrics)]
+    lines = [f"{minutes:g} minutes each, on images that neither trained nor chose.", ""]
+    lines += [f"| way | seeds | steps | {' | '.join(columns)} |", "|---" * (3 + len(columns)) + "|"]
+    for way, runs in results.items():
+        cells = [str(len(runs)), f"{mean(one['steps'] for one in runs):.0f}"]
+        for count, name in product(VIEWS, task.metrics):
+            cells.append(_spread([one["views"][str(count)][name] for one in runs]))
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    text = f"{mean(known):.{DIGITS}f}"
+    return text if len(known) == 1 else f"{text} ({min(known):.{DIGITS}f} to {max(known):.{DIGITS}f})"
+
+
+def curves(task: Task, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Draw the validation score of every training against its seconds, in one colour for each way."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for number, (way, runs) in enumerate(results.items()):
+        for one in runs:
+            if one["curve"]:
+                axes.plot(*zip(*one["curve"], strict=True), f"C{number}o-", label=way if one is runs[0] else None)
+    axes.set_xlabel("seconds of training")
+    axes.set_ylabel(f"{task.metric.removeprefix('val_')}, images that choose the weights")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def main() -> None:
+    """Train all ways with all seeds, and write table and curves after each training."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--ways", default="fast,laptop", help=f"names, with commas or semicolons: {'; '.join(WAYS)}")
+    parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    ways = [name.strip() for name in given.ways.split(";" if ";" in given.ways or given.ways in WAYS else ",")]
+    unknown = [name for name in ways if name not in WAYS]
+    if unknown:
+        parser.error(f"--ways {', '.join(unknown)}: expected {'; '.join(WAYS)}. With commas in a name, separate by ;")
+    compare(TASKS[given.task], ways, [int(s) for s in given.seeds.split(",")], given.minutes, given.data, given.out)
+
+
+def compare(
+    task: Task, ways: Sequence[str], seeds: Sequence[int], minutes: float, data: Path, out: Path
+) -> dict[str, list[dict[str, Any]]]:
+    """Train and measure; write `table.md` and `curves.png` after each training. Seeds take turns, ways within them."""
+    out = out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    dataset = (data / task.folder).resolve()
+    parts = write_parts(task, dataset, out)
+    results: dict[str, list[dict[str, Any]]] = {}
+    for seed, name in product(seeds, ways):
+        folder = out / f"{name.replace(', ', '-').replace(' ', '_')}-seed{seed}"
+        found = train_and_measure(task, WAYS[name], seed, minutes, dataset, parts, folder)
+        results.setdefault(name, []).append(found)
+        with replacing(out / "table.md") as file:
+            file.write_text(table(task, results, minutes), encoding="utf-8")
+        with replacing(out / "curves.png") as file:
+            curves(task, results).savefig(file, dpi=120, format="png")
+        print(f"{name}, seed {seed}: {found['views']}", flush=True)
+    return results
+
+
+if __name__ == "__main__":
+    main()

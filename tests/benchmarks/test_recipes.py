@@ -1,0 +1,54 @@
+"""Ways to train are compared on images that neither train nor choose the weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import recipes
+from benchmarks.recipes import TASKS, Way, compare, write_parts
+from bundle.datasets.sample import sample
+from bundle.experiments.experiments import network_of
+
+
+def parts_of(dataset: Path, out: Path, task: str) -> list[list[str]]:
+    """Names of the images that train, choose and are measured."""
+    training, measured = (json.loads(file.read_text()) for file in write_parts(TASKS[task], dataset, out))
+    assert training["training"] == measured["training"]
+    return [training["training"], training["validation"], measured["validation"]]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("recipes")
+    sample(str(folder), size=128, train=20, test=0)
+    return folder / "train"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_parts_have_no_image_in_common_and_are_the_same_each_time(dataset, tmp_path, task):
+    parts = parts_of(dataset, tmp_path, task)
+    names = [name for part in parts for name in part]
+    assert len(set(names)) == len(names) == 20
+    assert min(map(len, parts)) >= 1
+    assert parts == parts_of(dataset, tmp_path, task)
+    if TASKS[task].neighbours:
+        assert names == sorted(names)  # blocks
+
+
+def test_each_way_and_seed_is_trained_once_and_measured_on_the_third_part(dataset, tmp_path, monkeypatch):
+    task = replace(TASKS["nuclei"], folder=dataset.name)
+    tiny = {**network_of(2), "input_size": 188, "tiles_per_epoch": 2, "max_epochs": 1, "num_workers": 0}
+    monkeypatch.setitem(recipes.WAYS, "tiny", Way(("variant_fast",), {**tiny, "device": "cpu"}))
+    results = compare(task, ["tiny"], [0, 1], 1.0, dataset.parent, tmp_path)
+    assert [run["steps"] for run in results["tiny"]] == [2, 2]
+    assert [len(run["curve"]) for run in results["tiny"]] == [1, 1]
+    measured = json.loads((tmp_path / "tiny-seed1" / "views8" / "metrics.json").read_text())
+    assert measured["images"] == len(parts_of(dataset, tmp_path, "nuclei")[2])
+    assert "| tiny | 2 | 2 |" in (tmp_path / "table.md").read_text()
+    written = (tmp_path / "tiny-seed0" / "model.pt").stat().st_mtime_ns
+    assert compare(task, ["tiny"], [0, 1], 1.0, dataset.parent, tmp_path) == results
+    assert (tmp_path / "tiny-seed0" / "model.pt").stat().st_mtime_ns == written
