@@ -91,6 +91,8 @@ def check_own(program: Program, name: str, words: list[str]) -> None:
         first, *others = BASES[name]
         files = [f"configs/{stem}.yaml" for stem in (first, *overlays, *others)]
         tracking = keys.pop("tracking", None)
+        if name == "train" and "from" in keys:  # the short name
+            keys["finetune"] = keys.pop("from")
         check_keys(files, keys, tracking)
     elif name == "run":
         check_run(options | ({"run_id": positional[0]} if positional else {}))
