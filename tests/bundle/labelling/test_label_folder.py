@@ -119,7 +119,7 @@ def test_a_served_training_validates_first_unless_told_otherwise(overrides: dict
     assert read_configs([INFERENCE], [TRAINING], overrides, ABSENT)["training"]["validate_first"] is expected
 
 
-@pytest.mark.parametrize("overrides, rate", [({}, 1e-4), ({"learning_rate": 0.1}, 0.1)])
+@pytest.mark.parametrize("overrides, rate", [({}, 3e-4), ({"learning_rate": 0.1}, 0.1)])
 def test_a_served_training_has_the_learning_rate_of_fine_tuning(overrides: dict, rate: float) -> None:
     config = read_configs([INFERENCE], [TRAINING], overrides, ABSENT)["training"]
     assert ConfigParser(config).get_parsed_content("learning_rate") == rate
