@@ -90,14 +90,17 @@ def fit(data: Data, names: Sequence[str], steps: int, seed: int, out: Path, star
     return out / "model.pt"
 
 
-def f1_on_test(data: Data, weights: Path) -> float:
-    """Measure F1 at IoU 0.5 over all objects of the test images, or read the value beside the weights."""
+def f1_on_test(data: Data, weights: Path) -> list[float]:
+    """Measure F1 of all objects of the test images, or read it: at IoU 0.5, mean of 0.5 to 0.9, mean over images."""
     file = weights.with_name("f1.json")
     if not file.exists():
         segmenter = Segmenter(weights)
         counts = [instance_counts(segmenter(data.image(name)).instances, data.label(name)) for name in data.test]
-        write_json(file, {"f1": float(instance_scores_from_counts(np.sum(counts, axis=0))["f1"][0])})
-    return float(json.loads(file.read_text())["f1"])
+        pooled = instance_scores_from_counts(np.sum(counts, axis=0))["f1"]
+        single = np.mean([instance_scores_from_counts(count)["f1"][0] for count in counts])
+        write_json(file, {"f1": float(pooled[0]), "f1_mean_iou": float(pooled.mean()), "f1_per_image": float(single)})
+    found = json.loads(file.read_text())
+    return [found[name] for name in ("f1", "f1_mean_iou", "f1_per_image")]
 
 
 def measures(image: np.ndarray, label: np.ndarray, chance: np.ndarray, deviation: np.ndarray) -> dict[str, float]:
@@ -122,6 +125,10 @@ def measures(image: np.ndarray, label: np.ndarray, chance: np.ndarray, deviation
     }
 
 
+HEAD = (
+    "| seed | images added | objects in them | F1 at IoU .5 | F1, mean of IoU .5 to .9 | F1 at .5, mean of images |",
+    "|---|---|---|---|---|---|",
+)
 ERRORS = 3  # the first measures are errors, the others are scores
 
 
@@ -152,6 +159,10 @@ def correlations(tables: Sequence[dict[str, dict[str, float]]]) -> None:
     print(f"| none: all {POOL} images | 0 | 0 | 0 | {np.mean([c[errors[0]].mean() for c in columns]):.2f} |")
 
 
+def _line(seed: int, name: str, objects: int, scores: Sequence[float]) -> str:
+    return f"| {seed} | {name} | {objects} | {' | '.join(f'{score:.3f}' for score in scores)} |"
+
+
 def main() -> None:
     """Print both comparisons, after each finished training."""
     parser = argparse.ArgumentParser(description="Does rank find the images worth annotating?")
@@ -165,9 +176,7 @@ def main() -> None:
         data = split(arguments.data, seed)
         start = fit(data, data.first, FIRST_STEPS, seed, arguments.out / f"first{seed}")
         tables.append(pool_measures(data, start, arguments.out / f"pool{seed}.json"))
-        lines.append(
-            f"| {seed} | none, the first {FIRST} | {data.objects(data.first)} | {f1_on_test(data, start):.3f} |"
-        )
+        lines.append(_line(seed, "none", 0, f1_on_test(data, start)))
         score = list(next(iter(tables[-1].values())))[ERRORS]
         ranked = sorted(data.pool, key=lambda name: -tables[-1][name][score])[:MORE]
         drawn = np.random.default_rng(1000 + seed)
@@ -176,8 +185,8 @@ def main() -> None:
         }
         for name, more in chosen.items():
             weights = fit(data, [*data.first, *more], MORE_STEPS, seed, arguments.out / f"{name}{seed}", start)
-            lines.append(f"| {seed} | {name} | {data.objects(more)} | {f1_on_test(data, weights):.3f} |")
-            print("\n".join(["| seed | images added | objects in them | F1 at IoU .5 |", "|---|---|---|---|", *lines]))
+            lines.append(_line(seed, name, data.objects(more), f1_on_test(data, weights)))
+            print("\n".join([*HEAD, *lines]))
     correlations(tables)
 
 
