@@ -151,9 +151,10 @@ def table(task: Task, results: Mapping[str, Sequence[Mapping[str, Any]]], minute
         minutes: of each training.
 
     Example:
+        >>> task = Task("x", "y", "z", {"SEG": ()}, (0.1, 0.1), neighbours=False)
         >>> results = {"fast": [{"steps": 100, "views": {"1": {"SEG": 0.7}, "8": {"SEG": 0.8}}}]}
-        >>> print(table(Task("x", "y", "z", {"SEG": ()}, (0.1, 0.1), False), results, 15).splitlines()[-1])
-        | fast | 1 | 100 | 0.7000 | 0.8000 |
+        >>> table(task, results, 15).splitlines()[-1]
+        '| fast | 1 | 100 | 0.7000 | 0.8000 |'
     """
     columns = [f"{name}, {count} view{'s' * (count > 1)}" for count, name in product(VIEWS, task.metrics)]
     lines = [f"{minutes:g} minutes each, on images that neither trained nor chose.", ""]

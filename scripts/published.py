@@ -54,6 +54,7 @@ def find_weights(given: str, folder: Path = FOLDER) -> str:
         UnknownWeightsError: no published weights and no file or folder have the name. The message lists the names.
 
     Example:
+        >>> from pathlib import Path
         >>> Path(find_weights("em")).name, find_weights("output/cells/model.pt")
         ('model.pt', 'output/cells/model.pt')
     """
@@ -71,6 +72,7 @@ def listed(folder: Path = FOLDER) -> str:
     """Write the names of the published weights for a message.
 
     Example:
+        >>> from pathlib import Path
         >>> listed(Path("empty"))
         'Give a file of weights, such as model.pt'
     """

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import recipes
+from benchmarks.published import measure
 from benchmarks.recipes import TASKS, Way, compare, write_parts
 from bundle.datasets.sample import sample
 from bundle.experiments.experiments import network_of
+from scripts.io.files import sha256_of
 
 
 def parts_of(dataset: Path, out: Path, task: str) -> list[list[str]]:
@@ -39,7 +41,9 @@ def test_the_parts_have_no_image_in_common_and_are_the_same_each_time(dataset, t
         assert names == sorted(names)  # blocks
 
 
-def test_each_way_and_seed_is_trained_once_and_measured_on_the_third_part(dataset, tmp_path, monkeypatch):
+def test_each_way_is_trained_once_and_measured_on_the_third_part_as_published_weights_are(
+    dataset, tmp_path, monkeypatch
+):
     task = replace(TASKS["nuclei"], folder=dataset.name)
     tiny = {**network_of(2), "input_size": 188, "tiles_per_epoch": 2, "max_epochs": 1, "num_workers": 0}
     monkeypatch.setitem(recipes.WAYS, "tiny", Way(("variant_fast",), {**tiny, "device": "cpu"}))
@@ -52,3 +56,12 @@ def test_each_way_and_seed_is_trained_once_and_measured_on_the_third_part(datase
     written = (tmp_path / "tiny-seed0" / "model.pt").stat().st_mtime_ns
     assert compare(task, ["tiny"], [0, 1], 1.0, dataset.parent, tmp_path) == results
     assert (tmp_path / "tiny-seed0" / "model.pt").stat().st_mtime_ns == written
+
+    monkeypatch.setitem(recipes.TASKS, "nuclei", task)
+    training = tmp_path / "tiny-seed1"
+    files = training / "model.pt", dataset.parent, training
+    result = measure("nuclei", *files, tmp_path / "measured.json")
+    assert result["evaluations"]["mean of 8 views"] == results["tiny"][1]["views"]["8"]
+    assert result["weights"]["sha256"] == sha256_of(training / "model.pt")
+    with pytest.raises(ValueError, match=r"training\.json"):
+        measure("nuclei", *files, tmp_path / "training.json")
