@@ -112,7 +112,7 @@ def main() -> None:
     given = parser.parse_args()
     weights = Path(find_weights(given.weights or given.name)).resolve()
     result = measure(given.name, weights, given.data, given.training.resolve(), given.measured.resolve())
-    write_json(ROOT / "docs" / "results" / f"{weights.stem}.json", result)
+    write_json(ROOT / "docs" / "results" / f"{given.name}.json", result)
     print(card(result))
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate, product
 from pathlib import Path
 from statistics import mean
@@ -28,7 +28,7 @@ from bundle.running.run import ROOT, run
 from scripts.data.datalist import find_pairs
 from scripts.data.splits import save_split
 from scripts.handlers.history import read_history
-from scripts.io.files import replacing, write_json
+from scripts.io.files import replacing, sha256_of, write_json
 
 VIEWS = (1, 8)
 DIGITS = 4
@@ -114,10 +114,16 @@ def train_and_measure(
 
     Raises:
         RunError: the training or an evaluation failed.
+        ValueError: the finished training had other parts, settings or minutes.
     """
     result_file = out / "result.json"
+    same = {"minutes": minutes, "parts": [sha256_of(part) for part in parts], "way": asdict(way), "seed": seed}
+    same = json.loads(json.dumps(same))
     if result_file.is_file():
-        return dict(json.loads(result_file.read_text(encoding="utf-8")))
+        known: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
+        if known["of"] != same:
+            raise ValueError(f"{result_file} is of {known['of']}, now {same}. Give another --out, or delete {out}")
+        return known
     configs = [str(ROOT / "configs" / f"{name}.yaml") for name in ("train", task.config, *way.overlays)]
     places = {"dataset_dir": str(dataset), "output_dir": str(out), "model_dir": str(out)}
     given = {**places, **way.settings, "split_file": str(parts[0]), "patience": 0, "seed": seed}
@@ -137,7 +143,7 @@ def train_and_measure(
         for spent, row in zip(seconds, history, strict=True)
         if row.get(task.metric) is not None
     ]
-    result = {"steps": history[-1]["iteration"], "curve": curve, "views": views}
+    result = {"of": same, "steps": history[-1]["iteration"], "curve": curve, "views": views}
     write_json(result_file, result)
     return result
 

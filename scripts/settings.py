@@ -274,8 +274,10 @@ def model_settings(
     elif known is not None:
         _refuse_other(known, given, may_change == "names")
     settings = _validated(base.model_dump() | given)
-    if settings.label_kind == "instances" != base.label_kind and "close_gaps" not in given:
-        settings = settings.model_copy(update={"close_gaps": settings.separation_gap})  # give the gap back
+    trains = known is None or may_change != "nothing"
+    if trains and settings.label_kind == "instances" and "close_gaps" not in given:
+        closed = max(settings.close_gaps, settings.separation_gap)  # give the gap back
+        settings = settings.model_copy(update={"close_gaps": closed})
     settings._source = base.source
     if known is not None:
         _report_deviations(known, settings)

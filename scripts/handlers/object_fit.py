@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,16 @@ from torch import nn
 
 from ..io.arrays import as_array
 from ..metrics.membranes import cell_probability
-from ..metrics.object_fit import enough_images, fit_objects
-from ..settings import CHOICES, FittedObjects, ModelSettings, change_settings, settings_path
+from ..metrics.object_fit import FITTED, MEMBRANES, enough_images, fit_objects
+from ..settings import CHOICES, FittedObjects, ModelSettings, change_settings, read_settings, settings_path
 from .checkpoints import bare, load_weights
 from .disk import continuing_later
 
+LEAST_OBJECTS = 10  # fewer would fit chance
+
 
 class FitObjects:
-    """Fit threshold, gaps, areas, necks and border of objects to the validation images, and write them to model.json.
+    """Fit threshold, gaps, areas and necks of objects to the validation images, and write them to model.json.
 
     The weights are those on disk, the best of the training. The measure is the key metric for `seg`, `v_rand` and
     `v_info`, else `instance_f1`. Labels that are classes are left out: they have no single kind of objects.
@@ -55,27 +56,43 @@ class FitObjects:
         self.probabilities = probabilities
         self.settings = settings
         self.fixed = [name for name, value in given.items() if value is not None]
-        self.trained = False  # whether this run made a step
         self.measure = key_metric if key_metric in ("seg", "v_rand", "v_info") else "instance_f1"
 
     def attach(self, trainer: Trainer) -> None:
-        """Fit when a training has ended. Place the handler last: Ctrl-C then ends the fit, and the weights stay."""
-        trainer.add_event_handler(Events.ITERATION_COMPLETED(once=1), self._begin)
+        """Fit when a training has ended. Place the handler after `Interruption`: Ctrl-C ends the fit at once.
+
+        Weights stay whole. If the training is resumed, an interrupted fit is made up for.
+        """
         trainer.add_event_handler(Events.COMPLETED, self)
 
-    def _begin(self, _: Trainer) -> None:
-        self.trained = True
-
     def __call__(self, trainer: Trainer) -> None:
-        """Fit in the first process, and tell the result."""
-        if not self.trained or idist.get_rank() > 0 or self.settings.label_kind == "classes":
+        """Fit in the first process, and tell the result. Weights of other trainings, and fitted ones, stay."""
+        names = FITTED if self.measure not in MEMBRANES else ("threshold",)
+        if idist.get_rank() > 0 or self.settings.label_kind == "classes" or set(names) <= set(self.fixed):
             return
-        start = self.settings.model_dump(include=set(CHOICES) - {"intensity", "flatten"})
+        known = read_settings(self.path) if self.path.is_file() else None
+        if known is None or known.training.run != trainer.state.run or known.training.fitted is not None:
+            return
+        evaluator: Any = self.evaluator  # MONAI does not declare its attributes
+        items = list(evaluator.data_loader.dataset or ())
+        references = [as_array(item["reference"])[0] for item in items]
+        objects = sum(len(np.unique(reference[reference > 0])) for reference in references)
+        if objects < LEAST_OBJECTS:
+            trainer.logger.info(
+                f"objects: the settings stay as they are. {objects} objects in {len(items)} validation images are too "
+                f"few to fit to, expected at least {LEAST_OBJECTS}"
+            )
+            return
         trainer.logger.info(f"fitting the settings of objects to the validation images, by {self.measure}")
-        fit = fit_objects(*self._predict(), start, self.measure, self.fixed)
+        chosen = enough_images(references)
+        start = self.settings.model_dump(include=set(CHOICES) - {"intensity", "flatten"})
+        least_gap = self.settings.separation_gap if self.settings.label_kind == "instances" else 0
+        probabilities = self._predict([items[k] for k in chosen])
+        fit = fit_objects(probabilities, [references[k] for k in chosen], start, self.measure, self.fixed, least_gap)
         if not fit.after > 0:
-            why = "have no object" if math.isnan(fit.after) else f"give {fit.measure} 0 with any settings"
-            trainer.logger.warning(f"the validation images {why}: the settings of objects stay as they are")
+            trainer.logger.warning(
+                f"objects: the settings stay as they are. {fit.measure} is {fit.after:g} with all settings tried"
+            )
             return
         facts = FittedObjects(**{name: getattr(fit, name) for name in FittedObjects.model_fields})
         with continuing_later(self.path):
@@ -86,17 +103,15 @@ class FitObjects:
             f"{fit.measure} {fit.before:.3f} before, {fit.after:.3f} now. In {settings_path(self.path)}"
         )
 
-    def _predict(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Predict the validation images with the weights on disk. Gives probabilities and labelled objects."""
+    def _predict(self, items: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
+        """Predict images with the weights on disk. Gives probabilities (H, W)."""
         network = deepcopy(bare(self.network)).eval()
         load_weights(network, self.path)
-        evaluator: Any = self.evaluator  # MONAI does not declare its attributes
-        items = list(evaluator.data_loader.dataset)
-        references = [as_array(item["reference"])[0] for item in items]
-        probabilities, chosen = [], enough_images(references)
+        evaluator: Any = self.evaluator
+        probabilities = []
         with torch.inference_mode():
-            for item in (items[k] for k in chosen):
+            for item in items:
                 scores = evaluator.inferer(item["image"][None].to(evaluator.state.device), network)[0]
-                item = self.probabilities({**item, "pred": scores})
-                probabilities.append(cell_probability(as_array(item["pred"]), 1))
-        return probabilities, [references[k] for k in chosen]
+                result = self.probabilities({**item, "pred": scores})
+                probabilities.append(cell_probability(as_array(result["pred"]), 1))
+        return probabilities

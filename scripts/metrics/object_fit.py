@@ -14,9 +14,9 @@ from .objects import instance_counts_of, instance_scores_from_counts, seg_from_c
 from .overlap import overlaps
 from .pixels import nan_mean
 
-FITTED = ("threshold", "close_gaps", "min_area", "split_necks", "field_border")  # in the order of the search
+FITTED = ("threshold", "close_gaps", "min_area", "split_necks")  # in the order of the search
 MEMBRANES = ("v_rand", "v_info")
-OBJECTS = 600  # to fit to: a minute on a core. More change little
+OBJECTS, PIXELS = 600, 2**23  # to fit to, in about a minute on a core. More change little
 ROUNDS = 2
 DIGITS = 3  # of the measure. Settings that differ less are compared by the overlap of the objects
 
@@ -52,15 +52,24 @@ def enough_images(references: Sequence[np.ndarray]) -> list[int]:
         references: label images (H, W), 0 and less = no object.
 
     Returns:
-        numbers of the images, ascending: all, unless they have more than 600 objects.
+        numbers of the images, ascending: all, unless they have more than 600 objects or 8 megapixels. Images without
+        objects are then left out.
 
     Example:
         >>> enough_images([np.arange(301).reshape(7, 43)] * 4)
         [0, 3]
     """
-    objects = sum(len(np.unique(reference[reference > 0])) for reference in references)
-    wanted = max(1, round(len(references) * min(1, OBJECTS / max(1, objects))))
-    return sorted(set(np.linspace(0, len(references) - 1, wanted).round().astype(int).tolist()))
+    objects = np.array([len(np.unique(reference[reference > 0])) for reference in references], dtype=int)
+    share = min(1.0, OBJECTS / max(1, objects.sum()), PIXELS / max(1, sum(reference.size for reference in references)))
+    if share == 1:
+        return list(range(len(references)))
+    known = np.flatnonzero(objects)
+    wanted = max(1, round(len(known) * share))
+    return (
+        sorted({int(k) for k in known[np.linspace(0, len(known) - 1, wanted).round().astype(int)]})
+        if len(known)
+        else []
+    )
 
 
 def fit_objects(
@@ -69,6 +78,7 @@ def fit_objects(
     start: Mapping[str, Any],
     measure: str = "instance_f1",
     fixed: Collection[str] = (),
+    least_gap: int = 0,
 ) -> ObjectFit:
     """Find the settings with the best objects: one setting after another, from a few values each, in two rounds.
 
@@ -79,9 +89,10 @@ def fit_objects(
         probabilities: of images (H, W), floating, 0 .. 1.
         references: label images (H, W), 0 = background, negative = not annotated. For `v_rand` and `v_info`: cells.
         start: `threshold`, `min_area`, `fill_holes`, `split_necks`, `close_gaps`, `field_border`, as in
-            `scripts.transforms.InstancesFromScoresd`. No smaller `close_gaps` is tried.
+            `scripts.transforms.InstancesFromScoresd`.
         measure: `instance_f1`, `seg`, `v_rand` or `v_info`.
         fixed: names that keep the values of `start`.
+        least_gap: smallest `close_gaps` to try, the gap of the training.
 
     Returns:
         the settings that are not fixed, and the measure. NaN without objects, with the settings of `start`.
@@ -106,7 +117,7 @@ def fit_objects(
 
     best = dict(start)
     before = score(best)[0]
-    values = _values(references, start)
+    values = _values(references, least_gap)
     for name in tried * ROUNDS if np.isfinite(before) else ():
         best = _climb(best, name, values[name], score)
     return ObjectFit({name: best[name] for name in tried}, measure, before, score(best)[0], len(examples))
@@ -115,39 +126,30 @@ def fit_objects(
 def _climb(
     settings: dict[str, Any], name: str, values: Sequence[float], score: Callable[[Mapping[str, Any]], Score]
 ) -> dict[str, Any]:
-    """Try larger, then smaller values of a setting, until the score falls twice."""
+    """Try larger, then smaller values, until the score falls twice. All thresholds are tried."""
     best, start = settings, settings[name]
     larger, smaller = [v for v in values if v > start], [v for v in reversed(values) if v < start]
     for direction in (larger, smaller):
-        worse = 0
+        falls = 0
         for value in direction:
             way = {**settings, name: value}
-            worse = 0 if score(way) > score(best) else worse + 1
-            best = way if worse == 0 else best
-            if worse == 2:
+            falls += score(way) < score(best) and name != "threshold"
+            best = way if score(way) > score(best) else best
+            if falls == 2:
                 break
     return best
 
 
-def _values(references: Sequence[np.ndarray], start: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """List the values to try of each setting, ascending, by the sizes and places of the annotated objects."""
-    areas = np.concatenate([np.bincount(r[r > 0].ravel())[1:] for r in references])
+def _values(references: Sequence[np.ndarray], least_gap: int) -> dict[str, list[Any]]:
+    """List the values to try of each setting, ascending. Areas are parts of the median area of the objects."""
+    areas = np.concatenate([np.zeros(0, int), *(np.bincount(r[r > 0].ravel())[1:] for r in references)])
     typical = float(np.median(areas[areas > 0])) if (areas > 0).any() else 0.0
     return {
         "threshold": [0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8],
-        "close_gaps": [start["close_gaps"] + more for more in (0, 2, 4)],
+        "close_gaps": [least_gap + more for more in (0, 2, 4)],
         "min_area": sorted({round(part * typical) for part in (0, 0.05, 0.1, 0.2, 0.3)}),
         "split_necks": [0, 1, 2, 3, 5],
-        "field_border": [width for width in (0, 25, 50) if all(_none_within(r, width) for r in references)],
     }
-
-
-def _none_within(reference: np.ndarray, border: int) -> bool:
-    """Whether no annotated object lies wholly within a distance from the image edge, and some of the image does not."""
-    if 2 * border >= min(reference.shape):
-        return False
-    inside = reference[border : reference.shape[0] - border, border : reference.shape[1] - border]
-    return len(np.setdiff1d(reference[reference > 0], inside)) == 0
 
 
 def _score(examples: Sequence[tuple[np.ndarray, np.ndarray]], settings: Mapping[str, Any], measure: str) -> Score:

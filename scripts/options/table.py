@@ -173,7 +173,9 @@ OBJECTS: dict[str, Setting] = {
         or_null(whole()), "smaller objects are dropped", ALL, PIXELS, also=("min_size", "min_object_size", "area")
     ),
     "fit_objects": Setting(
-        switch(), "threshold, min_area, ... that are null are fitted to the validation images at the end", TRAIN
+        switch(),
+        "threshold, min_area, split_necks and close_gaps, if null, are fitted to the validation images at the end",
+        TRAIN,
     ),
     "fill_holes": Setting(or_null(whole()), "holes up to this size are filled; 0: none", ALL, PIXELS, also=("holes",)),
     "split_necks": Setting(

@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from scripts.metrics.membranes import thinned_curves
-from scripts.metrics.object_fit import fit_objects
+from scripts.metrics.object_fit import enough_images, fit_objects
 from scripts.metrics.objects import instance_scores, seg_score
 from scripts.transforms.objects import instances_from_scores
 from scripts.transforms.separation import separation_gap
@@ -89,20 +89,31 @@ def test_nothing_changes_where_nothing_is_gained():
     assert fit.before == fit.after == 1
 
 
-def test_the_gap_of_the_training_is_always_given_back(examples):
-    fit = fit_objects(*examples, {**START, "close_gaps": 1})
-    assert fit.settings["close_gaps"] >= 1
+def test_the_gap_of_the_training_is_the_least_gap_that_is_closed(examples):
+    wide = {**START, "close_gaps": 7}
+    assert fit_objects(*examples, wide, least_gap=1).settings["close_gaps"] in (1, 3, 5)
+    assert fit_objects(*examples, START, least_gap=1).settings["close_gaps"] >= 1
 
 
-def test_a_border_is_fitted_only_if_no_object_is_annotated_within():
-    labels = np.zeros((160, 160), np.int32)
-    labels[70:90, 70:90] = 1
-    found = np.where(labels, 0.9, 0.1)
-    found[2:12, 2:12] = 0.9  # not annotated, as all objects near the edge
-    assert fit_objects([found], [labels], START).settings["field_border"] in (25, 50)
-    annotated = labels.copy()
-    annotated[2:12, 2:12] = 2
-    assert fit_objects([found], [annotated], START).settings["field_border"] == 0
+@pytest.mark.parametrize("bridges", [0.58, 0.62, 0.76])
+def test_a_threshold_is_found_beyond_values_without_a_gain(bridges):
+    labels = np.zeros((20, 60), np.int32)
+    probability = np.zeros((20, 60))
+    probability[9:11, 4:56] = bridges
+    for k in range(6):
+        labels[6:14, 4 + 9 * k : 11 + 9 * k] = k + 1
+        probability[6:14, 4 + 9 * k : 11 + 9 * k] = 0.95
+    fit = fit_objects([probability], [labels], START)
+    assert (fit.before, fit.after) == (0, 1)
+    assert fit.settings["threshold"] >= bridges or fit.settings["split_necks"] > 0
+
+
+def test_enough_images_have_objects_and_not_too_many_pixels():
+    dense, empty = np.arange(10_000).reshape(100, 100) // 11, np.zeros((100, 100), int)
+    assert enough_images([empty, dense, dense]) == [1]
+    assert enough_images([empty, np.eye(50, dtype=int)]) == [0, 1]
+    assert enough_images([]) == []
+    assert len(enough_images([np.eye(2048, dtype=np.int8)] * 4)) == 2
 
 
 def test_pixels_without_annotation_count_neither_way():
