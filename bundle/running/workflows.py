@@ -73,7 +73,7 @@ def train(
     data = Path(dataset).expanduser().resolve()
     folder = str(Path("output") / (data.name if data.is_dir() else data.stem))
     changes = {name: folder for name in ("output_dir", "model_dir") if name not in overlaid} | changes
-    _find_weights("finetune", changes)
+    _find_weights("finetune", changes, "--finetune" if start is None else "--from")
     weights = str(_run("training", files, changes, trace, "model_dir") / "model.pt")
     _tell(f"weights: {weights}")
     _tell(f"next: {CALLED_AS.get()} segment my/images --weights {subprocess.list2cmdline([weights])}")
@@ -264,13 +264,13 @@ def _named(option: str, weights: Any) -> str | None:
         raise UsageError(f"{option} {error}") from error
 
 
-def _find_weights(key: str, changes: dict[str, Any]) -> None:
+def _find_weights(key: str, changes: dict[str, Any], option: str = "--weights") -> None:
     """Check that the weights under a key exist. Names and models/model.pt become the paths of this bundle's files.
 
     Raises:
         UsageError: there is no such file. Expressions pass.
     """
-    given, option = changes.get(key), "--weights" if key == "ckpt_path" else f"--{key}"
+    given = changes.get(key)
     if not isinstance(given, str) or given.startswith(MARKS) or given.lower() in WORDS:
         return
     path = Path(str(_named(option, given)))

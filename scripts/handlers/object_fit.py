@@ -16,7 +16,7 @@ from torch import nn
 
 from ..io.arrays import as_array
 from ..metrics.membranes import cell_probability
-from ..metrics.object_fit import FITTED, MEMBRANES, enough_images, fit_objects
+from ..metrics.object_fit import FITTED, MEMBRANES, enough_images, enough_of_an_image, fit_objects
 from ..settings import CHOICES, FittedObjects, ModelSettings, change_settings, read_settings, settings_path
 from .checkpoints import bare, load_weights
 from .disk import continuing_later
@@ -87,8 +87,10 @@ class FitObjects:
         chosen = enough_images(references)
         start = self.settings.model_dump(include=set(CHOICES) - {"intensity", "flatten"})
         least_gap = self.settings.separation_gap if self.settings.label_kind == "instances" else 0
-        probabilities = self._predict([items[k] for k in chosen])
-        fit = fit_objects(probabilities, [references[k] for k in chosen], start, self.measure, self.fixed, least_gap)
+        parts = [enough_of_an_image(references[k]) for k in chosen]
+        probabilities = [p[part] for p, part in zip(self._predict([items[k] for k in chosen]), parts, strict=True)]
+        examples = probabilities, [references[k][part] for k, part in zip(chosen, parts, strict=True)]
+        fit = fit_objects(*examples, start, self.measure, self.fixed, least_gap)
         if not fit.after > 0:
             trainer.logger.warning(
                 f"objects: the settings stay as they are. {fit.measure} is {fit.after:g} with all settings tried"

@@ -72,6 +72,19 @@ def enough_images(references: Sequence[np.ndarray]) -> list[int]:
     )
 
 
+def enough_of_an_image(reference: np.ndarray) -> tuple[slice, slice]:
+    """Choose the middle of an image with more objects or pixels than are needed, else the whole image.
+
+    Example:
+        >>> enough_of_an_image(np.arange(2400).reshape(40, 60) + 1)
+        (slice(10, 30, None), slice(15, 45, None))
+    """
+    objects = len(np.unique(reference[reference > 0]))
+    share = min(1.0, OBJECTS / max(1, objects), PIXELS / max(1, reference.size)) ** 0.5
+    cuts = [round(length * (1 - share) / 2) for length in reference.shape]
+    return slice(cuts[0], reference.shape[0] - cuts[0]), slice(cuts[1], reference.shape[1] - cuts[1])
+
+
 def fit_objects(
     probabilities: Sequence[np.ndarray],
     references: Sequence[np.ndarray],
@@ -142,8 +155,8 @@ def _climb(
 
 def _values(references: Sequence[np.ndarray], least_gap: int) -> dict[str, list[Any]]:
     """List the values to try of each setting, ascending. Areas are parts of the median area of the objects."""
-    areas = np.concatenate([np.zeros(0, int), *(np.bincount(r[r > 0].ravel())[1:] for r in references)])
-    typical = float(np.median(areas[areas > 0])) if (areas > 0).any() else 0.0
+    areas = [area for r in references for area in np.unique(r[r > 0], return_counts=True)[1]]
+    typical = float(np.median(areas)) if areas else 0.0
     return {
         "threshold": [0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8],
         "close_gaps": [least_gap + more for more in (0, 2, 4)],

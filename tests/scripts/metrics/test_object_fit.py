@@ -108,6 +108,12 @@ def test_a_threshold_is_found_beyond_values_without_a_gain(bridges):
     assert fit.settings["threshold"] >= bridges or fit.settings["split_necks"] > 0
 
 
+def test_large_object_numbers_take_no_memory(examples):
+    probabilities, labels = examples
+    large = [np.where(label > 0, label + 2_000_000_000, 0).astype(np.int32) for label in labels]
+    assert fit_objects(probabilities, large, START) == fit_objects(probabilities, labels, START)
+
+
 def test_enough_images_have_objects_and_not_too_many_pixels():
     dense, empty = np.arange(10_000).reshape(100, 100) // 11, np.zeros((100, 100), int)
     assert enough_images([empty, dense, dense]) == [1]
