@@ -29,6 +29,7 @@ from bundle.publishing.layout import (
     SETTINGS,
     WEIGHTS,
     ZOO_LIMIT,
+    source_files,
     travelling_files,
     write_archive,
 )
@@ -194,7 +195,8 @@ def _weights(root: Path, weights: Path | None, address: str | None) -> dict[str,
 def _other_weights(root: Path) -> dict[str, Path | bytes]:
     """List the published weights beside the default weights, and their settings."""
     weights = [path for path in published(root / "models").values() if path.stem.split(".")[0] != Path(WEIGHTS).stem]
-    return {path.relative_to(root).as_posix(): path for file in weights for path in (file, settings_path(file))}
+    found = {path.relative_to(root).as_posix(): path for file in weights for path in (file, settings_path(file))}
+    return {name: found[name] for name in source_files(root) if name in found}  # weights of users are not tracked
 
 
 def _is_training_state(weights: Path) -> bool:
