@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ IMPORT = f"import torch, monai, os, pathlib, time; pathlib.Path(os.environ['{CLO
 class FirstCall(RonnebergerUNet):
     """Write the time of the first call, and end the process."""
 
-    def __init__(self, settings: ModelSettings, features: Sequence[int], dropout: float | None = None) -> None:
+    def __init__(self, settings: ModelSettings, features: Sequence[int], **_: Any) -> None:
         super().__init__(features=features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -398,6 +398,7 @@ def change_settings(path: str | Path, fitted: FittedObjects | None = None, **cha
         OSError: the folder cannot be written to.
 
     Example:
+        >>> from scripts.settings import ModelSettings, read_settings, write_weights
         >>> write_weights(torch.nn.Linear(2, 1).state_dict(), "model.pt", ModelSettings())
         >>> change_settings("model.pt", threshold=0.6)
         >>> read_settings("model.pt").threshold

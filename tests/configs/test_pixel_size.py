@@ -150,12 +150,15 @@ def test_an_evaluation_measures_results_of_the_size_of_the_labels(weights, tmp_p
 
 
 @pytest.mark.slow
-def test_an_em_slice_of_finer_pixels_scores_as_the_original_slice(segment, tmp_path, data_root, bundle_root):
+def test_an_em_slice_of_finer_pixels_scores_as_the_original_slice_and_coarser_pixels_gain(
+    segment, tmp_path, data_root, bundle_root
+):
     folder = data_root / "isbi2012" / "train"
     section, truth = (np.asarray(Image.open(folder / kind / "22.png")) for kind in ("images", "labels"))
     fine = resize(section, (768, 768), order=3, preserve_range=True).round().clip(0, 255).astype(np.uint8)
     write(tmp_path / "original" / "22.tif", section, nm=4)
     write(tmp_path / "fine" / "22.tif", fine, nm=4 / 1.5)
+    write(tmp_path / "coarse" / "22.tif", section[::2, ::2], nm=8)
 
     def v_rand(images: str, pixel_size: Any) -> float:
         out = segment(tmp_path / images, pixel_size, ckpt_path=str(bundle_root / "models" / "model.pt"))
@@ -164,4 +167,4 @@ def test_an_em_slice_of_finer_pixels_scores_as_the_original_slice(segment, tmp_p
 
     original = v_rand("original", None)
     assert v_rand("fine", "auto") == pytest.approx(original, abs=0.01)
-    assert v_rand("fine", None) < original - 0.02
+    assert v_rand("coarse", None) < v_rand("coarse", "auto") - 0.02
