@@ -157,13 +157,13 @@ def _climb(
 
 
 def _values(references: Sequence[np.ndarray], least_gap: int) -> dict[str, list[Any]]:
-    """List the values to try of each setting, ascending. Areas are parts of the median area of the objects."""
+    """List the values to try of each setting, ascending. Areas reach up to the smallest annotated objects."""
     areas = [area for r in references for area in np.unique(r[r > 0], return_counts=True)[1]]
-    typical = float(np.median(areas)) if areas else 0.0
+    smallest = float(np.percentile(areas, 1)) if areas else 0.0
     return {
         "threshold": [0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8],
         "close_gaps": [least_gap + more for more in (0, 2, 4)],
-        "min_area": sorted({round(part * typical) for part in (0, 0.05, 0.1, 0.2, 0.3)}),
+        "min_area": sorted({round(part * smallest) for part in (0, 0.25, 0.5, 1)}),
         "split_necks": [0, 1, 2, 3, 5],
     }
 
