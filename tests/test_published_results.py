@@ -71,6 +71,7 @@ def test_the_published_weights_are_those_that_were_measured():
 def test_the_nuclei_weights_are_those_that_were_measured_and_the_card_has_their_scores():
     measured = json.loads((RESULTS / "nuclei.json").read_text(encoding="utf-8"))
     card = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert published().keys() >= {"em", "nuclei"}
     weights = published()["nuclei"]
     assert measured["weights"]["sha256"] == sha256_of(weights)
     assert f"sha256 {measured['weights']['sha256'][:12]}" in card

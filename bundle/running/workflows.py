@@ -282,7 +282,7 @@ def _find_weights(key: str, changes: dict[str, Any], option: str = "--weights") 
         return
     folder = path if path.is_dir() else path.parent
     near = [str(other) for other in sorted(folder.glob("*.pt")) if not other.name.startswith("training_state.")]
-    hint = did_you_mean(near[:3]) or "; give a file of weights, such as model.pt"
+    hint = did_you_mean(near[:3]) or f". {library_module('published').listed()}"
     raise UsageError(f"{option} {path} is no file{hint}")
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..io.arrays import as_array
 from ..metrics.membranes import cell_probability
-from ..metrics.object_fit import FITTED, MEMBRANES, enough_images, enough_of_an_image, fit_objects
+from ..metrics.object_fit import FITTED, MEMBRANES, ObjectFit, enough_images, enough_of_an_image, fit_objects
 from ..settings import CHOICES, FittedObjects, ModelSettings, change_settings, read_settings, settings_path
 from .checkpoints import bare, load_weights
 from .disk import continuing_later
@@ -67,15 +67,9 @@ class FitObjects:
 
     def __call__(self, trainer: Trainer) -> None:
         """Fit in the first process, and tell the result. Weights of other trainings, and fitted ones, stay."""
-        names = FITTED if self.measure not in MEMBRANES else ("threshold",)
-        if idist.get_rank() > 0 or self.settings.label_kind == "classes" or set(names) <= set(self.fixed):
+        if idist.get_rank() > 0 or not self._is_due(trainer):
             return
-        known = read_settings(self.path) if self.path.is_file() else None
-        if known is None or known.training.run != trainer.state.run or known.training.fitted is not None:
-            return
-        evaluator: Any = self.evaluator  # MONAI does not declare its attributes
-        items = list(evaluator.data_loader.dataset or ())
-        references = [as_array(item["reference"])[0] for item in items]
+        items, references = self._validation_images()
         objects = sum(len(np.unique(reference[reference > 0])) for reference in references)
         if objects < LEAST_OBJECTS:
             trainer.logger.info(
@@ -85,17 +79,35 @@ class FitObjects:
             return
         trainer.logger.info(f"fitting the settings of objects to the validation images, by {self.measure}")
         chosen = enough_images(references)
-        start = self.settings.model_dump(include=set(CHOICES) - {"intensity", "flatten"})
-        least_gap = self.settings.separation_gap if self.settings.label_kind == "instances" else 0
         parts = [enough_of_an_image(references[k]) for k in chosen]
         probabilities = [p[part] for p, part in zip(self._predict([items[k] for k in chosen]), parts, strict=True)]
         examples = probabilities, [references[k][part] for k, part in zip(chosen, parts, strict=True)]
+        start = self.settings.model_dump(include=set(CHOICES) - {"intensity", "flatten"})
+        least_gap = self.settings.separation_gap if self.settings.label_kind == "instances" else 0
         fit = fit_objects(*examples, start, self.measure, self.fixed, least_gap)
-        if not fit.after > 0:
+        if fit.after > 0:
+            self._write(fit, trainer)
+        else:
             trainer.logger.warning(
                 f"objects: the settings stay as they are. {fit.measure} is {fit.after:g} with all settings tried"
             )
-            return
+
+    def _is_due(self, trainer: Any) -> bool:
+        """Whether a setting is free, and the weights on disk are of this training and not fitted yet."""
+        names = FITTED if self.measure not in MEMBRANES else ("threshold",)
+        if self.settings.label_kind == "classes" or set(names) <= set(self.fixed) or not self.path.is_file():
+            return False
+        known = read_settings(self.path)
+        return known is not None and known.training.run == trainer.state.run and known.training.fitted is None
+
+    def _validation_images(self) -> tuple[list[Mapping[str, Any]], list[np.ndarray]]:
+        """All items of the validation, and their labelled objects (H, W)."""
+        evaluator: Any = self.evaluator  # MONAI does not declare its attributes
+        items = list(evaluator.data_loader.dataset or ())
+        return items, [as_array(item["reference"])[0] for item in items]
+
+    def _write(self, fit: ObjectFit, trainer: Trainer) -> None:
+        """Write the fitted settings to model.json, and tell them."""
         facts = FittedObjects(**{name: getattr(fit, name) for name in FittedObjects.model_fields})
         with continuing_later(self.path):
             change_settings(self.path, fitted=facts, **fit.settings)
