@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from bundle.labelling.guard.allowed import IMAGES
 from bundle.publishing.layout import NAME
 from bundle.running.errors import UsageError
-from scripts.published import UnknownWeightsError, find_weights
+from bundle.running.weights import named_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = "ORIGINAL_UNET_LABEL_ENV"  # names the folder of MONAI Label's Python environment
@@ -91,7 +91,8 @@ def label(
         raise UsageError(f"--epistemic_dropout is {epistemic_dropout}, expected a rate between 0 and 1")
     access = access_rules(host, allow_origin, token)
     python = environment_python()
-    source = served_weights(_absolute(app), None if weights is None else _absolute(_named(weights)))
+    named = named_weights("--weights", weights)
+    source = served_weights(_absolute(app), None if named is None else _absolute(named))
     configs = read_configs(_listed(inference), _listed(training), override, source)
     check_options(configs["inference"], source)
     images, notes = check_images(folder, settings_of(configs["inference"], source).in_channels)
@@ -320,14 +321,6 @@ def server_environment(app: Path) -> dict[str, str]:
         "TMPDIR": str(app / "tmp"),  # uploaded files, away from those of other programs
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _named(weights: object) -> str:
-    """Return the file of published weights under a name, and other paths unchanged."""
-    try:
-        return find_weights(str(weights))
-    except UnknownWeightsError as error:
-        raise UsageError(f"--weights {error}") from error
 
 
 def _absolute(path: object) -> Path:

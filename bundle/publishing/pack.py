@@ -36,10 +36,11 @@ from bundle.publishing.layout import (
 from bundle.running.errors import RunError, UsageError
 from bundle.running.failures import explain
 from bundle.running.run import ROOT
+from bundle.running.weights import named_weights
 from scripts.handlers.checkpoints import load_weights
 from scripts.io.files import replacing, sha256_of
 from scripts.networks.unet import RonnebergerUNet
-from scripts.published import UnknownWeightsError, find_weights, published
+from scripts.published import published
 from scripts.settings import ModelSettings, settings_path
 
 DESCRIBED = (METADATA, "configs/train.yaml", "configs/inference.yaml")  # files that describe the network
@@ -111,12 +112,10 @@ def pack(
 
 def _given(weights: object) -> Path | None:
     """Find the file of weights to publish. The settings are beside the file of a link."""
-    if not weights:
+    named = named_weights("--weights", weights)
+    if named is None:
         return None
-    try:
-        path = Path(find_weights(str(weights))).expanduser().resolve()
-    except UnknownWeightsError as error:
-        raise UsageError(f"--weights {error}") from error
+    path = Path(named).expanduser().resolve()
     if not path.is_file():
         raise UsageError(f"--weights {path} does not exist, expected a file of weights")
     return path

@@ -22,6 +22,7 @@ from .program import CALLED_AS
 from .run import FIXED, ROOT, merge_files, read_file, run, tracking_keys
 from .settings_list import help_text
 from .terminal import printable
+from .weights import named_weights
 
 CONFIGS = ROOT / "configs"
 WORKFLOWS = ("train", "evaluate", "inference")  # files of CONFIGS that are no overlays
@@ -63,7 +64,8 @@ def train(
     """
     if "weights" in key:  # in train.yaml, the key of the weight map
         raise UsageError("train takes no --weights; start from weights with --from, or continue with --resume true")
-    start = _named("--from", key.pop("from", None))  # the word is a keyword of Python, and no name of an argument
+    # the word "from" is a keyword of Python, and no name of an argument
+    start = named_weights("--from", key.pop("from", None))
     _check_exists("DATASET", dataset, LABELLED)
     files, overlaid = _with_overlays(overlay, [TRAIN], key)
     paths = {"dataset_dir": ("DATASET", dataset), "output_dir": ("--output", output)}
@@ -110,7 +112,7 @@ def evaluate(
     _check_exists("DATASET", dataset, LABELLED)
     files, overlaid = _with_overlays(overlay, [TRAIN, EVALUATE], key)
     own = read_file("--config_file", EVALUATE).keys() - {"run"}  # evaluate.yaml comes after the overlays
-    paths = {"dataset_dir": ("DATASET", dataset), "ckpt_path": ("--weights", _named("--weights", weights))}
+    paths = {"dataset_dir": ("DATASET", dataset), "ckpt_path": ("--weights", named_weights("--weights", weights))}
     changes = {name: overlaid[name] for name in own & overlaid.keys()}
     changes |= _changes(key, **paths, evaluation_dir=("--output", output))
     if not {"output_dir", "evaluation_dir"} & changes.keys():
@@ -210,7 +212,7 @@ def _to_segment(
     """Find images and weights of a workflow of inference.yaml. Return all configuration files, and the changes."""
     _check_exists("PATH", path, "an image, a stack or a folder of images")
     files, overlaid = _with_overlays(overlay, bases, key)
-    paths = {"dataset_dir": ("PATH", path), "ckpt_path": ("--weights", _named("--weights", weights)), **paths}
+    paths = {"dataset_dir": ("PATH", path), "ckpt_path": ("--weights", named_weights("--weights", weights)), **paths}
     changes = _changes(key, **paths)
     if "ckpt_path" not in overlaid:
         changes.setdefault("ckpt_path", WEIGHTS)
@@ -248,22 +250,6 @@ def _changes(key: Mapping[str, Any], **paths: tuple[str, str | None]) -> dict[st
     return changes
 
 
-def _named(option: str, weights: Any) -> str | None:
-    """Return the file of published weights under a name. None and paths are returned unchanged.
-
-    Raises:
-        UsageError: the option has no value, or an unknown name.
-    """
-    if weights is None:
-        return None
-    if isinstance(weights, bool):
-        raise UsageError(f"{option} needs a value")
-    try:
-        return str(library_module("published").find_weights(str(weights)))
-    except ValueError as error:
-        raise UsageError(f"{option} {error}") from error
-
-
 def _find_weights(key: str, changes: dict[str, Any], option: str = "--weights") -> None:
     """Check that the weights under a key exist. Names and models/model.pt become the paths of this bundle's files.
 
@@ -273,7 +259,7 @@ def _find_weights(key: str, changes: dict[str, Any], option: str = "--weights") 
     given = changes.get(key)
     if not isinstance(given, str) or given.startswith(MARKS) or given.lower() in WORDS:
         return
-    path = Path(str(_named(option, given)))
+    path = Path(str(named_weights(option, given)))
     if path.suffix.lower() in NO_WEIGHTS:
         raise UsageError(f"{option} {given}: {NO_WEIGHTS[path.suffix.lower()]}")
     own = path if path.is_file() else ROOT / path
