@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate, product
 from pathlib import Path
@@ -35,22 +35,31 @@ DIGITS = 4
 
 
 @dataclass(frozen=True)
-class Task:
-    """A data set, its configuration, and its parts.
+class DataSet:
+    """A data set, its configuration, and its figures.
 
     Attributes:
         folder: folder of the data, below `--data`.
         config: overlay on `train.yaml`.
         metric: of the curves, a column of `history.csv`.
         metrics: figures of the table: name -> file and keys in the reports of an evaluation.
-        shares: shares of the images that choose and that are measured.
-        neighbours: whether neighbouring images resemble each other: the parts are then blocks.
     """
 
     folder: str
     config: str
     metric: str
     metrics: Mapping[str, tuple[str | int, ...]]
+
+
+@dataclass(frozen=True)
+class Task(DataSet):
+    """A data set with the rule of its parts.
+
+    Attributes:
+        shares: shares of the images that choose and that are measured.
+        neighbours: whether neighbouring images resemble each other: the parts are then blocks.
+    """
+
     shares: tuple[float, float]
     neighbours: bool
 
@@ -97,27 +106,66 @@ def write_parts(task: Task, dataset: Path, out: Path, seed: int = 2018) -> tuple
         order = np.random.RandomState(seed).permutation(order)
     choose, measure = (max(1, round(share * len(items))) for share in task.shares)
     train, chosen, measured = np.split(order, [len(items) - choose - measure, len(items) - measure])
+    return save_parts(items, (train, chosen, measured), out, {"how": "benchmarks.recipes", "seed": seed})
+
+
+def save_parts(
+    items: Sequence[dict[str, Any]], parts: Sequence[Iterable[int]], out: Path, rule: dict[str, Any]
+) -> tuple[Path, Path]:
+    """Write the split of the training and that of the measurement, from the numbers of the items.
+
+    Args:
+        items: result of `find_pairs`.
+        parts: numbers of the items that train, that choose the weights, and that are measured.
+        out: folder for `training.json` and `measured.json`.
+        rule: a note for the reader of the files.
+
+    Returns:
+        both files. The second names the measured items as validation.
+    """
+    train, *others = ([items[k] for k in sorted(part)] for part in parts)
     files = out / "training.json", out / "measured.json"
-    for file, held in zip(files, (chosen, measured), strict=True):
-        split = {"training": [items[k] for k in sorted(train)], "validation": [items[k] for k in sorted(held)]}
-        save_split(file, split, items, {"how": "benchmarks.recipes", "seed": seed})
+    for file, held in zip(files, others, strict=True):
+        save_split(file, {"training": train, "validation": held}, list(items), rule)
     return files
 
 
 def train_and_measure(
-    task: Task, way: Way, seed: int, minutes: float, dataset: Path, parts: tuple[Path, Path], out: Path
+    task: DataSet,
+    way: Way,
+    seed: int,
+    minutes: float,
+    dataset: Path,
+    parts: Sequence[Mapping[str, Any]],
+    out: Path,
+    views: Sequence[int] = VIEWS,
 ) -> dict[str, Any]:
     """Train, measure, and write `result.json`. A finished training is read.
 
+    Args:
+        task: data set and figures.
+        way: of the training.
+        seed: of the training.
+        minutes: of the training.
+        dataset: folder of the data.
+        parts: settings that choose the images of the training, and those of the measurement: for most data sets
+            {"split_file": path}.
+        out: folder of the training.
+        views: numbers of views of the measurements.
+
     Returns:
-        "steps"; "curve": [seconds, metric] of each validation; "views": figures for 1 and 8 views.
+        "of": everything above; "steps"; "curve": [seconds, metric] of each validation; "views": figures for each number
+        of views.
 
     Raises:
         RunError: the training or an evaluation failed.
         ValueError: the finished training had other parts, settings or minutes.
     """
     result_file = out / "result.json"
-    same = {"minutes": minutes, "parts": [sha256_of(part) for part in parts], "way": asdict(way), "seed": seed}
+    chosen = [sha256_of(part["split_file"]) if "split_file" in part else part for part in parts]
+    same: dict[str, Any] = {"minutes": minutes, "parts": chosen, "way": asdict(way), "seed": seed}
+    if "finetune" in way.settings:
+        same["way"]["settings"] = {**way.settings, "finetune": sha256_of(way.settings["finetune"])}
     same = json.loads(json.dumps(same))
     if result_file.is_file():
         known: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
@@ -126,16 +174,16 @@ def train_and_measure(
         return known
     configs = [str(ROOT / "configs" / f"{name}.yaml") for name in ("train", task.config, *way.overlays)]
     places = {"dataset_dir": str(dataset), "output_dir": str(out), "model_dir": str(out)}
-    given = {**places, **way.settings, "split_file": str(parts[0]), "patience": 0, "seed": seed}
+    given = {**places, **way.settings, **parts[0], "patience": 0, "seed": seed}
     run("training", config_file=configs, max_minutes=minutes, **given)
-    views = {}
-    for count in VIEWS:
+    measured = {}
+    for count in views:
         folder = out / f"views{count}"
-        measuring = {"ckpt_path": str(out / "model.pt"), "split_file": str(parts[1]), "evaluation_dir": str(folder)}
+        measuring = {**parts[1], "ckpt_path": str(out / "model.pt"), "evaluation_dir": str(folder)}
         more = {"orientations": count, "save_panels": False, "warping_error": False}
         evaluation = [*configs, str(ROOT / "configs" / "evaluate.yaml")]
         run("evaluating", config_file=evaluation, **{**given, **measuring, **more})
-        views[str(count)] = figures(folder, task.metrics)
+        measured[str(count)] = figures(folder, task.metrics)
     history = read_history(out / "history.csv")
     seconds = accumulate(float(row["seconds"] or 0) for row in history)
     curve = [
@@ -143,32 +191,33 @@ def train_and_measure(
         for spent, row in zip(seconds, history, strict=True)
         if row.get(task.metric) is not None
     ]
-    result = {"of": same, "steps": history[-1]["iteration"], "curve": curve, "views": views}
+    result = {"of": same, "steps": history[-1]["iteration"], "curve": curve, "views": measured}
     write_json(result_file, result)
     return result
 
 
-def table(task: Task, results: Mapping[str, Sequence[Mapping[str, Any]]], minutes: float) -> str:
+def table(task: DataSet, results: Mapping[str, Sequence[Mapping[str, Any]]], minutes: float) -> str:
     """Write the figures of all ways as a table in Markdown: the mean over seeds, and the range.
 
     Args:
         task: with the names of the figures.
-        results: way -> results of `train_and_measure`, one for each seed.
+        results: way -> results of `train_and_measure`, one for each seed. All have the same views.
         minutes: of each training.
 
     Example:
-        >>> task = Task("x", "y", "z", {"SEG": ()}, (0.1, 0.1), neighbours=False)
+        >>> task = DataSet("x", "y", "z", {"SEG": ()})
         >>> results = {"fast": [{"steps": 100, "views": {"1": {"SEG": 0.7}, "8": {"SEG": 0.8}}}]}
         >>> table(task, results, 15).splitlines()[-1]
         '| fast | 1 | 100 | 0.7000 | 0.8000 |'
     """
-    columns = [f"{name}, {count} view{'s' * (count > 1)}" for count, name in product(VIEWS, task.metrics)]
+    views = list(next(iter(results.values()))[0]["views"])
+    columns = [f"{name}, {count} view{'s' * (count != '1')}" for count, name in product(views, task.metrics)]
     lines = [f"{minutes:g} minutes each, on images that neither trained nor chose.", ""]
     lines += [f"| way | seeds | steps | {' | '.join(columns)} |", "|---" * (3 + len(columns)) + "|"]
     for way, runs in results.items():
         cells = [str(len(runs)), f"{mean(one['steps'] for one in runs):.0f}"]
-        for count, name in product(VIEWS, task.metrics):
-            cells.append(_spread([one["views"][str(count)][name] for one in runs]))
+        for count, name in product(views, task.metrics):
+            cells.append(_spread([one["views"][count][name] for one in runs]))
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -220,7 +269,7 @@ def compare(
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     dataset = (data / task.folder).resolve()
-    parts = write_parts(task, dataset, out)
+    parts = [{"split_file": str(file)} for file in write_parts(task, dataset, out)]
     results: dict[str, list[dict[str, Any]]] = {}
     for seed, name in product(seeds, ways):
         folder = out / f"{name.replace(', ', '-').replace(' ', '_')}-seed{seed}"
