@@ -25,7 +25,7 @@ LEAST_OBJECTS = 10  # fewer would fit chance
 
 
 class FitObjects:
-    """Fit threshold, gaps, areas and necks of objects to the validation images, and write them to model.json.
+    """Fit threshold, holes, gaps, areas and necks of objects to the validation images, and write them to model.json.
 
     The weights are those on disk, the best of the training. The measure is the key metric for `seg`, `v_rand` and
     `v_info`, else `instance_f1`. Labels that are classes are left out: they have no single kind of objects.

@@ -15,7 +15,7 @@ from .objects import instance_counts_of, instance_scores_from_counts, seg_from_c
 from .overlap import overlaps
 from .pixels import nan_mean
 
-FITTED = ("threshold", "close_gaps", "min_area", "split_necks")  # in the order of the search
+FITTED = ("threshold", "fill_holes", "close_gaps", "min_area", "split_necks")  # in the order of the search
 MEMBRANES = ("v_rand", "v_info")
 OBJECTS, PIXELS = 600, 2**23  # to fit to, in about a minute on a core. More change little
 ROUNDS = 2
@@ -157,11 +157,12 @@ def _climb(
 
 
 def _values(references: Sequence[np.ndarray], least_gap: int) -> dict[str, list[Any]]:
-    """List the values to try of each setting, ascending. Areas reach up to the smallest annotated objects."""
+    """List the values to try of each setting, ascending. Areas and holes follow the smallest annotated objects."""
     areas = [area for r in references for area in np.unique(r[r > 0], return_counts=True)[1]]
     smallest = float(np.percentile(areas, 1)) if areas else 0.0
     return {
         "threshold": [0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8],
+        "fill_holes": sorted({round(part * smallest) for part in (0, 0.5, 1, 2)}),
         "close_gaps": [least_gap + more for more in (0, 2, 4)],
         "min_area": sorted({round(part * smallest) for part in (0, 0.25, 0.5, 1)}),
         "split_necks": [0, 1, 2, 3, 5],

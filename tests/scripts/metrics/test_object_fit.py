@@ -89,6 +89,16 @@ def test_nothing_changes_where_nothing_is_gained():
     assert fit.before == fit.after == 1
 
 
+@pytest.mark.parametrize("annotated", [True, False])
+def test_holes_are_filled_unless_the_annotated_objects_have_them(annotated):
+    labels = np.zeros((40, 60), dtype=np.int32)
+    labels[4:16, 4:56], labels[24:36, 4:56] = 1, 2
+    hollow = labels.copy()
+    hollow[8:12, 10:50:10] = hollow[28:32, 10:50:10] = 0
+    fit = fit_objects([(hollow > 0) * 0.9], [labels if annotated else hollow], START, "seg")
+    assert (fit.settings["fill_holes"] > 0) == annotated
+
+
 def test_the_gap_of_the_training_is_the_least_gap_that_is_closed(examples):
     wide = {**START, "close_gaps": 7}
     assert fit_objects(*examples, wide, least_gap=1).settings["close_gaps"] in (1, 3, 5)
