@@ -275,9 +275,9 @@ def model_settings(
         _refuse_other(known, given, may_change == "names")
     settings = _validated(base.model_dump() | given)
     trains = known is None or may_change != "nothing"
-    if trains and settings.label_kind == "instances" and "close_gaps" not in given:
-        closed = max(settings.close_gaps, settings.separation_gap)  # give the gap back
-        settings = settings.model_copy(update={"close_gaps": closed})
+    if trains and settings.label_kind == "instances":
+        defaults = _for_instances(settings, base)
+        settings = settings.model_copy(update={name: defaults[name] for name in defaults.keys() - given.keys()})
     settings._source = base.source
     if known is not None:
         _report_deviations(known, settings)
@@ -477,6 +477,12 @@ def _for_other_images(known: ModelSettings, given: dict[str, Any]) -> ModelSetti
     base = known.model_copy(update={name: getattr(defaults, name) for name in OF_LABELS})
     base._source = known.source
     return base
+
+
+def _for_instances(settings: ModelSettings, base: ModelSettings) -> dict[str, Any]:
+    """Defaults of a training with instances: the gap is given back, and separate objects select the weights."""
+    defaults: dict[str, Any] = {"close_gaps": max(settings.close_gaps, settings.separation_gap)}
+    return defaults if base.label_kind == "instances" else {**defaults, "key_metric": "instance_f1"}
 
 
 def _refuse_other(known: ModelSettings, given: Mapping[str, Any], new_names: bool) -> None:

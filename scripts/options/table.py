@@ -151,7 +151,7 @@ IMAGES_AND_LABELS: dict[str, Setting] = {
     "validation_frames": Setting(FRAMES, "sequences and frames to validate with (Cell Tracking Challenge)", TRAIN),
     "key_metric": Setting(
         or_null(choice(*KEY_METRICS)),
-        "score that selects the best weights",
+        "score that selects the best weights. instance_f1 for label_kind instances",
         TRAIN,
         also=("metric", "metrics", "monitor"),
     ),

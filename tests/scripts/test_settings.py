@@ -236,3 +236,17 @@ def test_code_in_the_file_is_not_run(weights, tmp_path):
     with pytest.raises(ValueError, match=r"model\.json"):
         build_network(read_settings(weights))
     assert not trap.exists()
+
+
+def test_separate_objects_select_the_weights_of_a_training_with_instances(weights):
+    assert model_settings(label_kind="instances").key_metric == "instance_f1"
+    assert model_settings(label_kind="instances", key_metric="seg").key_metric == "seg"
+    assert model_settings(label_kind="binary").key_metric == "mean_dice"
+    fine_tuned = model_settings(weights, may_change="layers", label_kind="instances")
+    assert (read_settings(weights).label_kind, fine_tuned.key_metric) == ("binary", "instance_f1")
+
+
+def test_a_resumed_training_keeps_its_key_metric(weights):
+    settings = ModelSettings(label_kind="instances", key_metric="mean_dice")
+    save_weights(RonnebergerUNet(**SMALL), weights, settings)
+    assert model_settings(weights, may_change="names", label_kind="instances").key_metric == "mean_dice"
