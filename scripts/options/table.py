@@ -174,7 +174,7 @@ OBJECTS: dict[str, Setting] = {
     ),
     "fit_objects": Setting(
         switch(),
-        "threshold, fill_holes, min_area, split_necks and close_gaps, if null, are fitted to the validation images at the end",
+        "null threshold, fill_holes, min_area, split_necks and close_gaps are fitted to the validation images",
         TRAIN,
     ),
     "fill_holes": Setting(or_null(whole()), "holes up to this size are filled; 0: none", ALL, PIXELS, also=("holes",)),
