@@ -124,6 +124,15 @@ def test_a_frozen_contracting_path_stays_and_the_rest_learns_also_when_resumed(
     assert len(read_csv(tmp_path / "out" / "history.csv")) == 3
 
 
+def test_the_laptop_s_overlay_keeps_the_network_of_the_weights(trained, tiny_dataset, tmp_path):
+    overlays, few = ("variant_fast.yaml", "variant_laptop.yaml"), {"tiles_per_epoch": 1, "max_epochs": 1}
+    assert finetune(tiny_dataset, tmp_path, trained, *overlays, label_kind="instances", input_size=188, **few) == 0
+    weights = [folder / "models" / "model.pt" for folder in (trained, tmp_path)]
+    assert read_settings(weights[0]).network == read_settings(weights[1]).network
+    more = {**few, "max_epochs": 2, "resume": True, "input_size": 188}
+    assert finetune(tiny_dataset, tmp_path, trained, *overlays, label_kind="instances", **more) == 0
+
+
 def test_random_weights_cannot_be_frozen(tiny_dataset, tmp_path, capsys):
     given = settings(tiny_dataset, tmp_path, freeze_contracting=True)
     assert main(["run", "training", "--config_file", str(CONFIGS / "train.yaml"), *words(given)]) == 1
