@@ -88,7 +88,7 @@ class FolderEvaluator(SupervisedEvaluator):
         for failure in self.failures:
             self.logger.error("failed: %s", failure)
         more = [f"... and {count - SHOWN} more, see the log"] if count > SHOWN else []
-        others = ", the others were segmented" if count < images else ""
+        others = ", the others are done" if count < images else ""
         head = f"{count} of {images} images failed{others}:"
         raise FolderErrors("\n  ".join([head, *self.failures[:SHOWN], *more]))
 

@@ -179,6 +179,9 @@ def rank(
         trace: show the full trace of an error.
         key: keys of the configuration and their new values, listed below with types and defaults.
     """
+    unused = sorted(name for name in key if name.startswith("save_") or name == "skip_finished")
+    if unused:
+        raise UsageError(f"rank takes no --{unused[0]}, since no segmentation is written. Use segment")
     files, changes = _to_segment(path, weights, overlay, [INFERENCE, RANK], key)
     if output is not None:
         if Path(output).suffix != ".csv" or Path(output).is_dir():

@@ -51,6 +51,13 @@ def test_images_are_ranked_from_uncertain_to_certain_and_nothing_else_is_written
     assert rows[0]["image"] in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["--save_uncertainty=true", "--skip_finished=true"])
+def test_options_of_segmentations_are_refused_as_nothing_is_segmented(option, folder, weights, tmp_path, capsys):
+    words = ["rank", str(folder), "--weights", str(weights), "--output", str(tmp_path / "mine.csv"), option]
+    assert main(words) == 2
+    assert option.split("=")[0] in capsys.readouterr().err
+
+
 def test_a_broken_image_ends_itself_alone(folder, weights, tmp_path, capsys):
     (folder / "01.png").write_bytes(b"\x89PNG")
     table = tmp_path / "ranked" / "mine.csv"

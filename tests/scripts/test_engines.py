@@ -95,7 +95,7 @@ def test_good_images_are_segmented_and_bad_ones_named_at_the_end(
     workers: int, folder: Path, caplog: pytest.LogCaptureFixture
 ):
     engine = evaluator(folder, workers)
-    with pytest.raises(FolderErrors, match=r"2 of 6 images failed, the others were segmented:\n.*2\.png .*\n.*4\.png"):
+    with pytest.raises(FolderErrors, match=r"2 of 6 images failed, the others are done:\n.*2\.png .*\n.*4\.png"):
         engine.run()
     assert saved(folder) == ["0.png", "1.png", "3.png", "5.png"]
     for k in (0, 1, 3, 5):
