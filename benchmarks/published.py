@@ -3,8 +3,9 @@
     python -m benchmarks.published nuclei --data data --training output/nuclei --measured output/measured.json
 
 Writes `docs/results/<name>.json`: weights with checksum, training, versions, hardware, figures with 1 and 8 views, and
-the worst images. Prints the table of the model card. `--measured` is a split file, as from `benchmarks.recipes`: its
-validation images are measured. Panels of all measured images are in `<training>/measured/panels`.
+the worst images. Writes the tables of the model card, `docs/README.md`, between the marks of this name. `--training` is
+the folder of a training of `benchmarks.recipes`. `--measured` is a split file, as from `benchmarks.recipes`: its
+validation images are measured. Panels of all measured images are in `<training>/measured/views1/panels`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,17 @@ from benchmarks.recipes import TASKS, VIEWS
 from bundle.experiments.provenance import hardware, versions
 from bundle.running.run import ROOT, run
 from scripts.handlers.history import read_history
-from scripts.io.files import sha256_of, write_json
+from scripts.io.files import replacing, sha256_of, write_json
+from scripts.metrics.object_fit import FITTED
 from scripts.published import find_weights
 from scripts.settings import read_settings
 
 WORST = 5  # images named
+CARD = ROOT / "docs" / "README.md"
+DATA = {
+    "em": "ISBI 2012 EM segmentation challenge: public challenge data, cite [2]",
+    "nuclei": "DSB2018-fluo, fluorescence images of the 2018 Data Science Bowl (CC0)",
+}
 
 
 def measure(name: str, weights: Path, data: Path, training: Path, measured: Path) -> dict[str, Any]:
@@ -75,6 +82,7 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
             "settings": None if settings is None else settings.model_dump(exclude={"sha256", "version"}),
         },
         "training": course(training / "history.csv"),
+        "recipe": _recipe(training, task.config),
         "validations": [row for row in read_history(training / "history.csv") if row.get(task.metric) is not None],
         "evaluations": evaluations,
         "worst": report.get("worst", [])[:WORST],
@@ -83,18 +91,72 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
     }
 
 
-def card(result: Mapping[str, Any]) -> str:
-    """Write the table of the model card in Markdown.
+def _recipe(training: Path, config: str) -> str:
+    """Name the configuration and the settings of a training of `benchmarks.recipes`, and its seed."""
+    file = training / "result.json"
+    of = json.loads(file.read_text(encoding="utf-8"))["of"] if file.is_file() else {}
+    way = of.get("way", {"overlays": [], "settings": {}})
+    files = ", ".join(f"`{name}.yaml`" for name in ("train", config, *way["overlays"]))
+    settings = "".join(f", `{name}` {value}" for name, value in way["settings"].items())
+    return files + settings + (f", seed {of['seed']}" if of else "")
+
+
+def card(name: str, result: Mapping[str, Any]) -> str:
+    """Write the section of the model card in Markdown: a table of facts, and a table of figures.
+
+    Args:
+        name: of the weights.
+        result: as from `measure`.
+    """
+    weights, training, machine = result["weights"], result["training"], result["hardware"]
+    settings = weights["settings"]
+    objects = ", ".join(f"`{key}` {settings[key]:g}" for key in FITTED)
+    worst = "; ".join(
+        f"{image.pop('image')} ({', '.join(f'{key} {value:.3f}' for key, value in image.items())})"
+        for image in map(dict, result["worst"])
+    )
+    minutes = training["step_seconds"] / 60
+    facts = {
+        "weights": f"`{weights['file']}`, name `{name}`, {weights['bytes'] / 1e6:.1f} MB, "
+        f"sha256 {weights['sha256'][:12]}",
+        "data": DATA[name],
+        "parts": result["protocol"],
+        "features": ", ".join(map(str, settings["network"]["features"])),
+        "recipe": result["recipe"],
+        "training": f"{training['steps']} steps, {minutes:.0f} minutes in steps, on {machine['processor']} "
+        f"({machine['instructions']}), {machine.get('gpu', 'without a GPU')}",
+        "objects, fitted": objects,
+        "worst measured images": worst,
+    }
+    names = [key for key, value in next(iter(result["evaluations"].values())).items() if value is not None]
+    lines = ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), ""]
+    lines += [f"| measured images | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
+    for views, found in result["evaluations"].items():
+        lines.append(f"| `{name}`, {views} | {' | '.join(f'{found[key]:.4f}' for key in names)} |")
+    return "\n".join(lines)
+
+
+def insert(page: str, name: str, section: str) -> str:
+    """Replace what a page has between the marks of a name.
+
+    Args:
+        page: text with `<!-- NAME: benchmarks.published -->` before, and `<!-- end -->` after the section.
+        name: of the weights.
+        section: new text.
+
+    Raises:
+        ValueError: the page has no marks of this name.
 
     Example:
-        >>> card({"evaluations": {"one view": {"SEG": 0.75, "DET": None}}}).splitlines()
-        ['| held-out images | SEG |', '|---|---|', '| one view | 0.7500 |']
+        >>> insert("<!-- em: benchmarks.published -->old<!-- end -->", "em", "new").splitlines()
+        ['<!-- em: benchmarks.published -->', '', 'new', '', '<!-- end -->']
     """
-    names = [name for name, value in next(iter(result["evaluations"].values())).items() if value is not None]
-    rows = [f"| held-out images | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
-    for views, found in result["evaluations"].items():
-        rows.append(f"| {views} | {' | '.join(f'{found[name]:.4f}' for name in names)} |")
-    return "\n".join(rows)
+    mark, end = f"<!-- {name}: benchmarks.published -->", "<!-- end -->"
+    before, found, rest = page.partition(mark)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"the model card has no place for {name}: expected the lines {mark} and {end}")
+    return f"{before}{mark}\n\n{section}\n\n{end}{after}"
 
 
 def _views(count: int) -> str:
@@ -113,7 +175,11 @@ def main() -> None:
     weights = Path(find_weights(given.weights or given.name)).resolve()
     result = measure(given.name, weights, given.data, given.training.resolve(), given.measured.resolve())
     write_json(ROOT / "docs" / "results" / f"{given.name}.json", result)
-    print(card(result))
+    section = card(given.name, result)
+    print(section)
+    page = insert(CARD.read_text(encoding="utf-8"), given.name, section)
+    with replacing(CARD) as file:
+        file.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

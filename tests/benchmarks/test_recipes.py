@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import recipes
-from benchmarks.published import measure
+from benchmarks.published import card, insert, measure
 from benchmarks.recipes import TASKS, Way, compare, write_parts
 from bundle.datasets.sample import sample
 from bundle.experiments.experiments import network_of
@@ -63,5 +63,23 @@ def test_each_way_is_trained_once_and_measured_on_the_third_part_as_published_we
     result = measure("nuclei", *files, tmp_path / "measured.json")
     assert result["evaluations"]["mean of 8 views"] == results["tiny"][1]["views"]["8"]
     assert result["weights"]["sha256"] == sha256_of(training / "model.pt")
+    section = card("nuclei", result)
+    assert all(
+        text in section for text in (result["weights"]["sha256"][:12], "2 steps", "`variant_fast.yaml`", "seed 1")
+    )
+    assert all(
+        f"{value:.4f}" in section for found in result["evaluations"].values() for value in found.values() if value
+    )
     with pytest.raises(ValueError, match=r"training\.json"):
         measure("nuclei", *files, tmp_path / "training.json")
+
+
+def test_a_section_replaces_its_own_place_in_the_page_and_nothing_else():
+    nuclei = "b\n<!-- nuclei: benchmarks.published --><!-- end -->\n"
+    page = f"a\n<!-- em: benchmarks.published -->\nold\n<!-- end -->\n{nuclei}"
+    once = insert(page, "em", "new")
+    assert insert(once, "em", "new") == once
+    assert (once.startswith("a\n"), "old" in once, "new" in once) == (True, False, True)
+    assert once.endswith(nuclei)
+    with pytest.raises(ValueError, match="nuclei_small"):
+        insert(page, "nuclei_small", "new")
