@@ -102,7 +102,7 @@ def test_losses_and_metrics_are_those_of_the_history(store, out):
     for metric, column in {"epoch_loss": "loss", "epoch_lr": "lr", "epoch_seconds": "seconds"}.items():
         assert store.course(run, metric) == {row["epoch"]: pytest.approx(row[column]) for row in history}
     names = [name for name in history[0] if name.startswith("val_")]
-    assert {"val_mean_dice", "val_pixel_error"} <= set(names)
+    assert {"val_instance_f1", "val_pixel_error"} <= set(names)
     for name in names:
         if history[0][name] is not None:
             assert store.course(run, name) == {row["epoch"]: pytest.approx(row[name], rel=1e-4) for row in history}
@@ -131,10 +131,10 @@ def test_tensorboard_has_one_file_with_scalars_images_and_settings(out, override
     (path,) = out.glob("events.out.tfevents.*")
     events = EventAccumulator(str(path)).Reload()
     tags = events.Tags()
-    assert {"train_loss", "val_mean_dice", "val_pixel_error"} <= set(tags["scalars"])
+    assert {"train_loss", "val_instance_f1", "val_pixel_error"} <= set(tags["scalars"])
     history = read_history(out / "history.csv")
-    dice = {event.step: event.value for event in events.Scalars("val_mean_dice")}
-    assert dice == {row["epoch"]: pytest.approx(row["val_mean_dice"], rel=1e-4) for row in history}
+    errors = {event.step: event.value for event in events.Scalars("val_pixel_error")}
+    assert errors == {row["epoch"]: pytest.approx(row["val_pixel_error"], rel=1e-4) for row in history}
     assert {tag: [event.step for event in events.Images(tag)] for tag in tags["images"]} == {
         "panel": [1, 2],
         "curves": [1, 2],
@@ -173,7 +173,7 @@ def test_an_evaluation_is_a_run_of_its_own_with_metrics_reports_and_panels(store
     run = store.run("evaluating_")
     assert run.info.status == "FINISHED"
     report = json.loads((out / "evaluation" / "metrics.json").read_text())
-    assert run.data.metrics["val_mean_dice"] == pytest.approx(report["mean"]["mean_dice"], abs=1e-4)
+    assert run.data.metrics["val_pixel_error"] == pytest.approx(report["mean"]["pixel_error"], abs=1e-4)
     objects = json.loads((out / "evaluation" / "object_metrics.json").read_text())
     assert run.data.metrics["object_metrics.seg"] == objects["seg"]
     assert run.data.metrics["metrics.mean.dice_cell"] == report["mean"]["dice_cell"]
