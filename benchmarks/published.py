@@ -32,13 +32,14 @@ DATA = {
     "em": "ISBI 2012 EM segmentation challenge: public challenge data, cite [2]",
     "nuclei": "DSB2018-fluo, fluorescence images of the 2018 Data Science Bowl (CC0)",
 }
+DATA |= {f"{name}_small": data for name, data in DATA.items()}
 
 
 def measure(name: str, weights: Path, data: Path, training: Path, measured: Path) -> dict[str, Any]:
     """Measure weights with 1 and 8 views.
 
     Args:
-        name: key of `benchmarks.recipes.TASKS`.
+        name: of the weights, a key of `DATA`.
         weights: the published file.
         data: folder with the folder of the data set.
         training: folder of the training, with `history.csv` and `split.json`.
@@ -50,7 +51,7 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
     Raises:
         ValueError: a measured image has trained or chosen the weights.
     """
-    task = TASKS[name]
+    task = TASKS[name.removesuffix("_small")]
     parts: list[dict[str, Any]] = [
         json.loads(file.read_text(encoding="utf-8")) for file in (training / "split.json", measured)
     ]
@@ -67,7 +68,10 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
         given |= {"evaluation_dir": str(out / f"views{views}"), "orientations": views}
         configs = [str(ROOT / "configs" / f"{part}.yaml") for part in ("train", task.config, "evaluate")]
         run("evaluating", config_file=configs, save_panels=views == 1, warping_error=False, **given)
-        evaluations[_views(views)] = figures(out / f"views{views}", task.metrics)
+        found = figures(out / f"views{views}", task.metrics)
+        if (f1 := found.get("F1 at IoU 0.5")) is not None:
+            found["AP at IoU 0.5"] = f1 / (2 - f1)  # StarDist's: matches / (matches + false + missed)
+        evaluations[_views(views)] = found
     report = json.loads((out / "views1" / str(next(iter(task.metrics.values()))[0])).read_text(encoding="utf-8"))
     return {
         "protocol": " and ".join(
@@ -166,7 +170,7 @@ def _views(count: int) -> str:
 def main() -> None:
     """Measure, write the results file, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=TASKS)
+    parser.add_argument("name", choices=DATA)
     parser.add_argument("--weights", default=None, help="default: the published weights of this name")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--training", type=Path, required=True)

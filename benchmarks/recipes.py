@@ -82,6 +82,7 @@ WAYS = {
     "fast": Way(("variant_fast",)),
     "fast, half width": Way(("variant_fast",), network_of(32)),
     "laptop": Way(("variant_fast", "variant_laptop")),
+    "laptop, half width": Way(("variant_fast", "variant_laptop"), network_of(32)),
     "laptop, class balance": Way(("variant_fast", "variant_laptop"), {"class_balance": "per_image"}),
     "laptop, percentile": Way(("variant_fast", "variant_laptop"), {"intensity": "percentile"}),
     "laptop, double learning rate": Way(("variant_fast", "variant_laptop"), {"learning_rate": 8e-4}),

@@ -61,7 +61,9 @@ def test_each_way_is_trained_once_and_measured_on_the_third_part_as_published_we
     training = tmp_path / "tiny-seed1"
     files = training / "model.pt", dataset.parent, training
     result = measure("nuclei", *files, tmp_path / "measured.json")
-    assert result["evaluations"]["mean of 8 views"] == results["tiny"][1]["views"]["8"]
+    measured = result["evaluations"]["mean of 8 views"]
+    assert measured.items() >= results["tiny"][1]["views"]["8"].items()
+    assert measured["AP at IoU 0.5"] <= measured["F1 at IoU 0.5"]
     assert result["weights"]["sha256"] == sha256_of(training / "model.pt")
     section = card("nuclei", result)
     assert all(
