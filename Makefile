@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 BUNDLE := $(PY) -m bundle
 
-.PHONY: help venv label-env bioimageio-env demo test test-avx2 test-fast test-hostile check format clean
+.PHONY: help venv label-env bioimageio-env peers-env demo test test-avx2 test-fast test-hostile check format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -59,6 +59,15 @@ bioimageio-env: .venv-bioimageio/.ready  ## environment of the validator of bioi
 	grep -v '^pydantic' constraints.txt > .venv-bioimageio/constraints.txt
 	.venv-bioimageio/bin/python -m pip install --quiet --constraint .venv-bioimageio/constraints.txt torch
 	.venv-bioimageio/bin/python -m pip install --quiet --constraint .venv-bioimageio/constraints.txt ".[bioimageio]"
+	@touch $@
+
+peers-env: .venv-peers/.ready  ## environment of nnU-Net, StarDist and Cellpose, for python -m benchmarks.peers; 4 GB
+
+.venv-peers/.ready: requirements-peers.txt
+	$(LABEL_PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --upgrade "pip>=25"
+	.venv-peers/bin/python -m pip install --quiet $$(grep '^torch==' requirements-peers.txt)
+	.venv-peers/bin/python -m pip install --quiet --no-deps --requirement requirements-peers.txt
 	@touch $@
 
 # in the order of tests/conftest.py, not by the number of tests in a file

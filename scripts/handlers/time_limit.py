@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ignite.distributed as idist
@@ -44,6 +45,8 @@ class TimeLimit:
         1800.0
     """
 
+    clock: Callable[[], float] = staticmethod(time.perf_counter)  # a subclass may count seconds of computing instead
+
     def __init__(self, max_minutes: float | None, lr_scheduler: Any) -> None:
         is_number = isinstance(max_minutes, int | float) and not isinstance(max_minutes, bool)
         if max_minutes is not None and not (is_number and 0 < max_minutes < math.inf):
@@ -81,7 +84,7 @@ class TimeLimit:
             )
             trainer.terminate()
             return
-        self._begun = time.perf_counter() - spent
+        self._begun = self.clock() - spent
         self.fraction = spent / self.seconds
         self._configured = (int(self.lr_scheduler.t_total), int(self.lr_scheduler.warmup_steps))
 
@@ -90,7 +93,7 @@ class TimeLimit:
         iteration = trainer.state.iteration
         if idist.get_world_size() > 1 and iteration % TOLD_EVERY:
             return
-        told: Any = idist.broadcast(time.perf_counter() - self._begun, src=0)
+        told: Any = idist.broadcast(self.clock() - self._begun, src=0)
         spent = float(told)
         setattr(trainer.state, SECONDS, spent)
         self.fraction = min(1.0, spent / self.seconds)
