@@ -38,7 +38,7 @@ from scripts.handlers.history import read_history
 from scripts.handlers.object_report import measure_frame, summarise_frames
 from scripts.io.files import replacing, sha256_of, write_json
 
-CURVE = 8  # images of the curve
+CURVE = 5  # images of the curve
 F1 = {f"F1 at IoU {iou}": ("object_metrics.json", "instances", k, "f1") for k, iou in ((0, 0.5), (2, 0.7), (4, 0.9))}
 METRICS: Mapping[str, Mapping[str, tuple[str | int, ...]]] = {
     "em": TASKS["em"].metrics,
