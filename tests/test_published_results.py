@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.peers.__main__ import PEERS
+from benchmarks.peers.__main__ import table as peers_table
+from benchmarks.recipes import TASKS
 from bundle.bench import BENCHMARKS, details, table
 from bundle.publishing.rules.basis import Bundle
 from bundle.publishing.rules.card import results
@@ -120,3 +123,12 @@ def test_the_table_of_three_minutes_on_a_gpu_has_the_measured_figures():
         (line,) = [line for line in published.splitlines() if line.startswith("|") and row in line]
         figures = [em["v_rand"]["score"], em["v_info"]["score"], em["pixel_error"]["error"]]
         assert all(f"{figure:.4f}"[1:] in line for figure in figures)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_tables_of_other_programs_are_those_that_were_measured(task):
+    published = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    content = json.loads((RESULTS / "peers.json").read_text(encoding="utf-8"))[task]
+    between = published.split(f"<!-- docs/results/peers.json, {task} -->")[1].split("<!-- end -->")[0]
+    assert between.strip() == peers_table(task, content["programs"], content["minutes"]).strip()
+    assert content["programs"].keys() >= set(PEERS)  # no program is silently missing

@@ -200,7 +200,8 @@ def run_ours(
     task = replace(task, metrics=METRICS[name])
     settings = {**WAYS[way].settings, "num_workers": 0, "time_limit#_target_": "benchmarks.peers.cpu_time.CpuTimeLimit"}
     torch.set_num_threads(1)
-    found = train_and_measure(task, replace(WAYS[way], settings=settings), seed, minutes, dataset, parts, out)
+    files = [{"split_file": str(part)} for part in parts]
+    found = train_and_measure(task, replace(WAYS[way], settings=settings), seed, minutes, dataset, files, out)
     steps = found["steps"]
     validated = [row for row in read_history(out / "history.csv") if row.get(task.metric) is not None]
     share = 60 * minutes / steps  # seconds of computing a step; the history has seconds of the wall clock
@@ -241,19 +242,27 @@ def table(task: str, results: Mapping[str, Mapping[str, Any]], minutes: float) -
     return "\n".join(lines) + "\n"
 
 
-def curves(task: str, results: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Draw the score on chosen images against the seconds of training, a line for each program."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for program, result in results.items():
-        known = [point for point in result.get("curve", []) if point[1] is not None]
-        if known and not program.endswith("8 views"):
-            axes.plot(*zip(*known, strict=True), "o-", label=program.removesuffix(", 1 view"))
-    axes.set_xlabel("seconds of computing, single core")
-    axes.set_ylabel(f"{CURVES[task]}, images that choose the weights")
-    if axes.lines:
-        axes.legend()
-    axes.grid(alpha=0.3)
+def curves(runs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:
+    """Draw the score on chosen images against the seconds of training, a line for each program.
+
+    Args:
+        runs: task -> name -> result of `run_peer`. Every task has a panel.
+    """
+    figure = Figure(figsize=(1 + 5.5 * len(runs), 4.5), layout="constrained")
+    panels = figure.subplots(1, len(runs), squeeze=False)[0]
+    colours: dict[str, str] = {}  # of a program in all panels
+    for axes, (task, results) in zip(panels, runs.items(), strict=True):
+        for program, result in results.items():
+            known = [point for point in result.get("curve", []) if point[1] is not None]
+            if known and not program.endswith("8 views"):
+                colour = colours.setdefault(program, f"C{len(colours)}")
+                axes.plot(*zip(*known, strict=True), f"{colour}o-", label=program.removesuffix(", 1 view"))
+        axes.set_title(TASKS[task].folder)
+        axes.set_xlabel("seconds of computing, single core")
+        axes.set_ylabel(f"{CURVES[task]}, images that choose the weights")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
     return figure
 
 
@@ -305,7 +314,7 @@ def compare(
         with replacing(out / "table.md") as file:
             file.write_text(table(task, results, minutes), encoding="utf-8")
         with replacing(out / "curves.png") as file:
-            curves(task, results).savefig(file, dpi=120, format="png")
+            curves({task: results}).savefig(file, dpi=120, format="png")
         facts = {"task": task, "minutes": minutes, "seed": seed, "images": counts}
         write_json(out / "results.json", {**facts, "programs": results, "versions": versions(), "hardware": hardware()})
 

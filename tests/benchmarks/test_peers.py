@@ -15,9 +15,11 @@ import tifffile
 from benchmarks import recipes
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers.__main__ import PEERS, Peer, compare, curves, job_of, measure, table
+from benchmarks.peers.cpu_time import CpuTimeLimit
 from benchmarks.peers.job import Clock, Job, components
-from benchmarks.recipes import TASKS, write_parts
+from benchmarks.recipes import TASKS, Way, write_parts
 from bundle.datasets.sample import sample
+from bundle.experiments.experiments import network_of
 from scripts.data.datalist import find_pairs
 
 MINUTES = 0.01
@@ -105,6 +107,22 @@ def test_recipes_without_a_package_train_predict_and_are_measured_once(dataset, 
         compare(*given[:3], 2 * MINUTES, *given[4:])
 
 
+def test_ours_trains_in_a_single_process_by_the_clock_of_the_others(dataset, tmp_path, monkeypatch):
+    monkeypatch.setitem(recipes.TASKS, "nuclei", replace(TASKS["nuclei"], folder=dataset.name))
+    tiny = {**network_of(2), "input_size": 188, "tiles_per_epoch": 2, "fit_objects": False, "device": "cpu"}
+    monkeypatch.setitem(recipes.WAYS, "tiny", Way(("variant_fast",), tiny))
+    results = compare("nuclei", [], ["tiny"], MINUTES, 0, dataset.parent, tmp_path, {})
+    assert list(results) == ["ours, tiny, 1 view", "ours, tiny, 8 views"]
+    for found in results.values():
+        assert found["figures"].keys() == {"F1 at IoU 0.5", "F1 at IoU 0.7", "F1 at IoU 0.9", "SEG", "AP at IoU 0.5"}
+        assert 0 < found["curve"][-1][0] <= 60 * MINUTES
+    record = json.loads((tmp_path / "ours-tiny" / "result.json").read_text())
+    assert record["of"]["way"]["settings"]["num_workers"] == 0
+    assert (
+        record["of"]["way"]["settings"]["time_limit#_target_"] == f"{CpuTimeLimit.__module__}.{CpuTimeLimit.__name__}"
+    )
+
+
 def test_predictions_for_the_curve_cost_no_time(dataset, tmp_path):
     (item, *_) = find_pairs(str(dataset))
     clock = Clock(job_in(tmp_path, curve=[item["image"]], minutes=10))
@@ -130,7 +148,7 @@ def test_the_table_and_the_curves_have_a_line_for_every_program():
     lines = table("em", results, 10).splitlines()
     assert lines[-2] == "| a | 7 | 0.900 | 0.800 | 0.100 |"
     assert lines[-1].startswith("| b | not installed: b |")
-    assert [line.get_label() for line in curves("em", results).axes[0].lines] == ["a"]
+    assert [line.get_label() for line in curves({"em": results}).axes[0].lines] == ["a"]
 
 
 def test_components_do_not_join_cells_that_touch_at_a_corner():
