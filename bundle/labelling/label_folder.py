@@ -50,8 +50,7 @@ def read_configs(
 
     Training expects the kind of labels that inference serves (`label_kind`). Training validates before the first epoch
     (`validate_first`), because only better weights may replace the served weights. Unusual labels are warned of
-    (`check_labels`), because clients submit the first labels early. The learning rate is that of fine-tuning
-    (`learning_rate`). The four keys can be overridden.
+    (`check_labels`), because clients submit the first labels early. The three keys can be overridden.
 
     Args:
         inference, training: configuration files; later files override earlier ones.
@@ -91,9 +90,6 @@ def read_configs(
     # MONAI Label sets both lists. 3D Slicer starts a training with the empty run ID: MONAI evaluates all keys.
     configs["training"].update({"datalist": [], "split": {"training": [], "validation": []}})
     configs["training"]["settings"]["weights"] = f"$@bundle_root + '/{WEIGHTS}'"  # training starts there
-    if "learning_rate" not in overrides and "learning_rate" in configs["training"]:  # that of fine-tuning
-        parser = ConfigParser({**configs["training"], "finetune": WEIGHTS})
-        configs["training"]["learning_rate"] = parser.get_parsed_content("learning_rate")
     if "check_labels" not in overrides:  # a first label may be empty, a stroke, or one object in pieces
         configs["training"]["check_labels"] = "warn"
     if "validate_first" not in overrides:

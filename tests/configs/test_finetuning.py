@@ -88,17 +88,6 @@ def test_other_channels_have_a_new_first_layer(trained, tensors, tiny_dataset, t
     assert all(part in message for part in ("freeze_contracting", "contracting.0.0"))
 
 
-@pytest.mark.parametrize(
-    "overlay, rate, lower", [(None, 1e-3, 3e-4), ("variant_fast.yaml", 4e-4, 1.2e-4), ("variant_adam.yaml", 3e-4, 1e-4)]
-)
-def test_a_fine_tuning_has_a_lower_learning_rate(overlay, rate, lower, run_bundle):
-    files = ["train.yaml", *([overlay] if overlay else [])]
-    parser = run_bundle(*files, run_id="").parser
-    assert parser.get_parsed_content("learning_rate") == rate
-    parser = run_bundle(*files, run_id="", finetune="em").parser
-    assert parser.get_parsed_content("learning_rate") == lower
-
-
 @pytest.mark.parametrize("overlay", ["variant_fast.yaml", None])
 def test_a_frozen_contracting_path_stays_and_the_rest_learns_also_when_resumed(
     overlay, trained, tensors, tiny_dataset, tmp_path

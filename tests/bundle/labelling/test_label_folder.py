@@ -119,12 +119,6 @@ def test_a_served_training_validates_first_unless_told_otherwise(overrides: dict
     assert read_configs([INFERENCE], [TRAINING], overrides, ABSENT)["training"]["validate_first"] is expected
 
 
-@pytest.mark.parametrize("overrides, rate", [({}, 3e-4), ({"learning_rate": 0.1}, 0.1)])
-def test_a_served_training_has_the_learning_rate_of_fine_tuning(overrides: dict, rate: float) -> None:
-    config = read_configs([INFERENCE], [TRAINING], overrides, ABSENT)["training"]
-    assert ConfigParser(config).get_parsed_content("learning_rate") == rate
-
-
 @pytest.mark.parametrize("images, max_epochs, steps", [(3, 1, 0), (3, 50, 15), (3, 1000, 100)])
 def test_a_short_training_reaches_the_full_learning_rate(images: int, max_epochs: int, steps: int) -> None:
     """Clients start trainings of 50 epochs on the first labels: 150 steps, of which 100 would be warm-up."""
