@@ -1,8 +1,9 @@
 """Measure what fine-tuning gains: quality against the number of training images, from weights and from scratch.
 
-    python -m benchmarks.finetuning hela --from nuclei --images 3,10,all --minutes 4 --data data --out output/finetuning
+    python -m benchmarks.finetuning hela --from nuclei --images 3,10,all --epochs 12 --data data --out output/finetuning
 
-All trainings of a data set have the same recipe, network, time, choosing and measured images. OUT receives `table.md`,
+All trainings of a data set have the same recipe, network, choosing and measured images. The length is `--epochs` of 100
+steps, the same time on a quiet machine, or `--minutes`, the same time while nothing else runs. OUT receives `table.md`,
 `finetuning.png` and `finetuning.json`, with all data sets that OUT has trainings of, and a folder for each training:
 OUT/hela/10/finetuned/seed0. Finished trainings are left out, interrupted ones begin again: repeat the command.
 """
@@ -84,7 +85,7 @@ SETS = {
 }
 
 
-def ways(weights: Path) -> dict[str, Way]:
+def ways(weights: Path, epochs: int | None = None) -> dict[str, Way]:
     """List the ways to train, all with the network of the weights.
 
     | way | starts from | learning rate |
@@ -96,6 +97,7 @@ def ways(weights: Path) -> dict[str, Way]:
 
     Args:
         weights: file with its settings beside.
+        epochs: of 100 steps. None: until the time is over.
 
     Raises:
         ValueError: the weights have no settings.
@@ -104,9 +106,10 @@ def ways(weights: Path) -> dict[str, Way]:
     if settings is None or settings.network is None:
         raise ValueError(f"{weights} has no settings that name its network. Give weights with their .json file")
     network = {f"network_def#{name}": value for name, value in settings.network.items()}
-    start = {**TILES, "finetune": str(weights.resolve())}
+    length = TILES if epochs is None else {**TILES, "max_epochs": epochs}
+    start = {**length, "finetune": str(weights.resolve())}
     return {
-        "scratch": Way(RECIPE, {**TILES, **network}),
+        "scratch": Way(RECIPE, {**length, **network}),
         "finetuned": Way(RECIPE, start),
         "frozen": Way(RECIPE, {**start, "freeze_contracting": True}),
         "full_rate": Way(RECIPE, {**start, "learning_rate": 4e-4}),
@@ -162,12 +165,23 @@ def finished(out: Path) -> dict[str, list[dict[str, Any]]]:
         found[name].append({"images": int(images), "way": way, "seed": int(seed.removeprefix("seed")), **result})
     for name, runs in found.items():
         runs.sort(key=lambda run: (run["images"], list(WAYS).index(run["way"]), run["seed"]))
-        minutes = sorted({run["of"]["minutes"] for run in runs})
-        if len(minutes) > 1:
-            raise ValueError(
-                f"{out / name} has trainings of {minutes} minutes, which do not compare. Give another --out"
-            )
+        lengths = {length_of(run) for run in runs}
+        if len(lengths) > 1:
+            raise ValueError(f"{out / name} has trainings of {' and of '.join(lengths)}. Give another --out")
     return dict(sorted(found.items()))
+
+
+def length_of(run: Mapping[str, Any]) -> str:
+    """Write the length of a training.
+
+    Example:
+        >>> length_of({"of": {"minutes": None, "way": {"settings": {"max_epochs": 12}}}})
+        '12 epochs of 100 steps'
+    """
+    minutes = run["of"]["minutes"]
+    if minutes is not None:
+        return f"{minutes:g} minutes"
+    return f"{run['of']['way']['settings']['max_epochs']} epochs of 100 steps"
 
 
 def grouped(runs: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], list[Mapping[str, Any]]]:
@@ -213,7 +227,7 @@ def learning_curves(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
                 x, middle, abs(ends - middle), fmt="o-", capsize=3, label=WAYS[way], color=f"C{list(WAYS).index(way)}"
             )
         ticks = sorted({run["images"] for run in runs})
-        axes.set(title=f"{name}, {runs[0]['of']['minutes']:g} minutes each", xscale="log", ylabel=measure)
+        axes.set(title=f"{name}, {length_of(runs[0])}", xscale="log", ylabel=measure)
         axes.set_xlabel("training images")
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
@@ -231,7 +245,7 @@ def record(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     kept = ("images", "way", "seed", "steps", "curve")
     return {
         name: {
-            "minutes": runs[0]["of"]["minutes"],
+            "length": length_of(runs[0]),
             "blocks": {part: _ends(getattr(SETS[name], part)) for part in ("training", "choosing", "measured")},
             "choosing images": len(spread(SETS[name].choosing, CHOOSING)),
             "weights": sorted({run["of"]["way"]["settings"].get("finetune", "") for run in runs} - {""}),
@@ -261,7 +275,8 @@ def compare(
     images: Sequence[int],
     chosen: Sequence[str],
     seeds: Sequence[int],
-    minutes: float,
+    epochs: int | None,
+    minutes: float | None,
     data: Path,
     out: Path,
 ) -> None:
@@ -273,7 +288,8 @@ def compare(
         images: numbers of training images.
         chosen: names of `ways`.
         seeds: of the trainings. They take turns, numbers of images within them, ways within those.
-        minutes: of each training.
+        epochs: of each training, or None.
+        minutes: of each training, or None.
         data: folder with the folder of the data set.
         out: folder for the results.
 
@@ -281,7 +297,7 @@ def compare(
         ValueError: the weights have no settings, or OUT has finished trainings of other settings or times.
     """
     task, out = SETS[name], out.resolve()
-    dataset, known = (data / task.folder).resolve(), ways(weights)
+    dataset, known = (data / task.folder).resolve(), ways(weights, epochs)
     for seed, number, way in product(seeds, images, chosen):
         number = min(number, len(task.training))
         folder = out / name / str(number)
@@ -299,7 +315,9 @@ def main() -> None:
     parser.add_argument("--images", default="3,10,all", help="numbers of training images")
     parser.add_argument("--ways", default="scratch,finetuned", help=f"of {','.join(WAYS)}")
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--minutes", type=float, default=4)
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--epochs", type=int, help="of 100 steps")
+    length.add_argument("--minutes", type=float)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -309,7 +327,7 @@ def main() -> None:
     images = [len(SETS[given.set].training) if text == "all" else int(text) for text in given.images.split(",")]
     seeds = [int(seed) for seed in given.seeds.split(",")]
     weights = Path(find_weights(given.weights))
-    compare(given.set, weights, images, chosen, seeds, given.minutes, given.data, given.out)
+    compare(given.set, weights, images, chosen, seeds, given.epochs, given.minutes, given.data, given.out)
 
 
 if __name__ == "__main__":

@@ -135,9 +135,9 @@ def train_and_measure(
     task: DataSet,
     way: Way,
     seed: int,
-    minutes: float,
+    minutes: float | None,
     dataset: Path,
-    parts: Sequence[Mapping[str, Any]],
+    parts: Sequence[Path | Mapping[str, Any]],
     out: Path,
     views: Sequence[int] = VIEWS,
 ) -> dict[str, Any]:
@@ -147,10 +147,9 @@ def train_and_measure(
         task: data set and figures.
         way: of the training.
         seed: of the training.
-        minutes: of the training.
+        minutes: of the training. None: as long as the way says.
         dataset: folder of the data.
-        parts: settings that choose the images of the training, and those of the measurement: for most data sets
-            {"split_file": path}.
+        parts: split files of the training and of the measurement; or settings that choose the images.
         out: folder of the training.
         views: numbers of views of the measurements.
 
@@ -163,8 +162,9 @@ def train_and_measure(
         ValueError: the finished training had other parts, settings or minutes.
     """
     result_file = out / "result.json"
-    chosen = [sha256_of(part["split_file"]) if "split_file" in part else part for part in parts]
-    same: dict[str, Any] = {"minutes": minutes, "parts": chosen, "way": asdict(way), "seed": seed}
+    named = [part if isinstance(part, Mapping) else sha256_of(part) for part in parts]
+    training, measurement = (part if isinstance(part, Mapping) else {"split_file": str(part)} for part in parts)
+    same: dict[str, Any] = {"minutes": minutes, "parts": named, "way": asdict(way), "seed": seed}
     if "finetune" in way.settings:
         same["way"]["settings"] = {**way.settings, "finetune": sha256_of(way.settings["finetune"])}
     same = json.loads(json.dumps(same))
@@ -175,12 +175,12 @@ def train_and_measure(
         return known
     configs = [str(ROOT / "configs" / f"{name}.yaml") for name in ("train", task.config, *way.overlays)]
     places = {"dataset_dir": str(dataset), "output_dir": str(out), "model_dir": str(out)}
-    given = {**places, **way.settings, **parts[0], "patience": 0, "seed": seed}
+    given = {**places, **way.settings, **training, "patience": 0, "seed": seed}
     run("training", config_file=configs, max_minutes=minutes, **given)
     measured = {}
     for count in views:
         folder = out / f"views{count}"
-        measuring = {**parts[1], "ckpt_path": str(out / "model.pt"), "evaluation_dir": str(folder)}
+        measuring = {**measurement, "ckpt_path": str(out / "model.pt"), "evaluation_dir": str(folder)}
         more = {"orientations": count, "save_panels": False, "warping_error": False}
         evaluation = [*configs, str(ROOT / "configs" / "evaluate.yaml")]
         run("evaluating", config_file=evaluation, **{**given, **measuring, **more})
@@ -197,13 +197,13 @@ def train_and_measure(
     return result
 
 
-def table(task: DataSet, results: Mapping[str, Sequence[Mapping[str, Any]]], minutes: float) -> str:
+def table(task: DataSet, results: Mapping[str, Sequence[Mapping[str, Any]]], minutes: float | None) -> str:
     """Write the figures of all ways as a table in Markdown: the mean over seeds, and the range.
 
     Args:
         task: with the names of the figures.
         results: way -> results of `train_and_measure`, one for each seed. All have the same views.
-        minutes: of each training.
+        minutes: of each training. None: unlimited; the steps are in the table.
 
     Example:
         >>> task = DataSet("x", "y", "z", {"SEG": ()})
@@ -213,7 +213,7 @@ def table(task: DataSet, results: Mapping[str, Sequence[Mapping[str, Any]]], min
     """
     views = list(next(iter(results.values()))[0]["views"])
     columns = [f"{name}, {count} view{'s' * (count != '1')}" for count, name in product(views, task.metrics)]
-    lines = [f"{minutes:g} minutes each, on images that neither trained nor chose.", ""]
+    lines = [f"{f'{minutes:g} minutes each' if minutes else 'Measured'}, on images that neither trained nor chose.", ""]
     lines += [f"| way | seeds | steps | {' | '.join(columns)} |", "|---" * (3 + len(columns)) + "|"]
     for way, runs in results.items():
         cells = [str(len(runs)), f"{mean(one['steps'] for one in runs):.0f}"]
@@ -270,7 +270,7 @@ def compare(
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     dataset = (data / task.folder).resolve()
-    parts = [{"split_file": str(file)} for file in write_parts(task, dataset, out)]
+    parts = write_parts(task, dataset, out)
     results: dict[str, list[dict[str, Any]]] = {}
     for seed, name in product(seeds, ways):
         folder = out / f"{name.replace(', ', '-').replace(' ', '_')}-seed{seed}"

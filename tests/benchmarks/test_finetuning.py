@@ -73,7 +73,7 @@ def tiny(monkeypatch, tmp_path) -> Path:
     blocks = range(10), range(10, 14), range(14, 20)
     task = Blocks("train", "data_nuclei", "val_instance_f1", CELL_METRICS, *blocks, image_dir="images")
     monkeypatch.setitem(finetuning.SETS, "tiny", task)
-    short = {"input_size": 188, "tiles_per_epoch": 2, "max_epochs": 1, "num_workers": 0, "device": "cpu"}
+    short = {"input_size": 188, "tiles_per_epoch": 2, "num_workers": 0, "device": "cpu"}
     monkeypatch.setattr(finetuning, "TILES", short)
     network = RonnebergerUNet(features=(2, 4, 8, 16, 32))
     names = ["background", "nucleus"]
@@ -88,7 +88,7 @@ def contracting(weights: Path) -> torch.Tensor:
 
 def test_all_ways_train_the_same_network_on_the_same_images_once(data, tiny, tmp_path):
     out = tmp_path / "out"
-    given = tiny, [3], WAYS, [0], 1.0, data, out
+    given = tiny, [3], WAYS, [0], 1, None, data, out
     compare("tiny", *given)
     assert [(run["images"], run["way"]) for run in finished(out)["tiny"]] == [(3, way) for way in WAYS]
     folders = [out / "tiny" / "3" / way / "seed0" for way in WAYS]
@@ -105,11 +105,11 @@ def test_all_ways_train_the_same_network_on_the_same_images_once(data, tiny, tmp
     compare("tiny", *given)
     assert {file: file.stat().st_mtime_ns for file in out.glob("**/model.pt")} == written
     with pytest.raises(ValueError, match="Give another --out"):
-        compare("tiny", tiny, [3], ["scratch"], [0], 2.0, data, out)
+        compare("tiny", tiny, [3], ["scratch"], [0], None, 2.0, data, out)
 
 
 def test_more_images_than_there_are_stand_for_all_of_them(data, tiny, tmp_path):
-    compare("tiny", tiny, [100], ["scratch"], [0], 1.0, data, tmp_path / "out")
+    compare("tiny", tiny, [100], ["scratch"], [0], 1, None, data, tmp_path / "out")
     assert "| 10 images, from scratch | 1 | 2 |" in (tmp_path / "out" / "table.md").read_text()
     assert (tmp_path / "out" / "finetuning.png").stat().st_size > 1000
 
