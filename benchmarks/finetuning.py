@@ -1,6 +1,6 @@
 """Measure what fine-tuning gains: quality against the number of training images, from weights and from scratch.
 
-    python -m benchmarks.finetuning hela --from nuclei --images 3,10,all --epochs 12 --data data --out output/finetuning
+    python -m benchmarks.finetuning hela --from nuclei_small --images 3,10,all --epochs 12 --data data --out curves
 
 All trainings of a data set have the same recipe, network, choosing and measured images. The length is `--epochs` of 100
 steps, the same time on a quiet machine, or `--minutes`, the same time while nothing else runs. OUT receives `table.md`,
@@ -34,12 +34,14 @@ from scripts.settings import read_settings
 CHOOSING = 3  # images at most: with few training images, nobody has many others
 RECIPE = ("variant_fast",)
 TILES = {"input_size": 380}  # pixels, as in variant_laptop
+LOW_RATE = {"learning_rate": 1.2e-4}
 VIEWS = (1,)
 WAYS = {
     "scratch": "from scratch",
     "finetuned": "fine-tuned",
     "frozen": "fine-tuned, contracting path frozen",
-    "full_rate": "fine-tuned, full learning rate",
+    "low_rate": "fine-tuned, low learning rate",
+    "frozen_low_rate": "low learning rate, contracting path frozen",
 }
 VNC_METRICS = {
     "mean Dice": ("metrics.json", "mean", "mean_dice"),
@@ -56,8 +58,7 @@ class Blocks(DataSet):
     """A data set of frames or slices, in blocks: neighbours resemble each other.
 
     Attributes:
-        training, choosing, measured: numbers of the images that may train, that may choose the weights, and that are
-            measured.
+        training, choosing, measured: numbers of the images of each part.
         image_dir: folder of the images. None: a cell tracking set, where the numbers are frames.
     """
 
@@ -91,9 +92,9 @@ def ways(weights: Path, epochs: int | None = None) -> dict[str, Way]:
     | way | starts from | learning rate |
     |---|---|---|
     | scratch | random weights | of the recipe |
-    | finetuned | the weights | a third, as every fine-tuning |
-    | frozen | the weights, whose contracting path stays | a third |
-    | full_rate | the weights | of the recipe |
+    | finetuned | the weights | of the recipe |
+    | frozen | the weights, with frozen contracting path | of the recipe |
+    | low_rate, frozen_low_rate | the same two | 0.3 of the recipe's |
 
     Args:
         weights: file with its settings beside.
@@ -108,11 +109,13 @@ def ways(weights: Path, epochs: int | None = None) -> dict[str, Way]:
     network = {f"network_def#{name}": value for name, value in settings.network.items()}
     length = TILES if epochs is None else {**TILES, "max_epochs": epochs}
     start = {**length, "finetune": str(weights.resolve())}
+    frozen = {**start, "freeze_contracting": True}
     return {
         "scratch": Way(RECIPE, {**length, **network}),
         "finetuned": Way(RECIPE, start),
-        "frozen": Way(RECIPE, {**start, "freeze_contracting": True}),
-        "full_rate": Way(RECIPE, {**start, "learning_rate": 4e-4}),
+        "frozen": Way(RECIPE, frozen),
+        "low_rate": Way(RECIPE, {**start, **LOW_RATE}),
+        "frozen_low_rate": Way(RECIPE, {**frozen, **LOW_RATE}),
     }
 
 
@@ -213,7 +216,8 @@ def learning_curves(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     Args:
         found: result of `finished`.
     """
-    figure = Figure(figsize=(1 + 4 * len(found), 4), layout="constrained")
+    figure = Figure(figsize=(1 + 4 * len(found), 4.5), layout="constrained")
+    lines_of_all: dict[str, Any] = {}  # label -> line, for one legend
     for axes, (name, runs) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         measure = next(iter(SETS[name].metrics))
         lines: dict[str, list[tuple[int, list[float]]]] = defaultdict(list)
@@ -227,12 +231,15 @@ def learning_curves(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
                 x, middle, abs(ends - middle), fmt="o-", capsize=3, label=WAYS[way], color=f"C{list(WAYS).index(way)}"
             )
         ticks = sorted({run["images"] for run in runs})
-        axes.set(title=f"{name}, {length_of(runs[0])}", xscale="log", ylabel=measure)
+        axes.set(title=f"{SETS[name].folder}, {length_of(runs[0])}", xscale="log", ylabel=measure)
+        axes.set_ylim(bottom=0)
         axes.set_xlabel("training images")
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend()
+        for label, line in zip(*reversed(axes.get_legend_handles_labels()), strict=True):
+            lines_of_all.setdefault(label, line)
+    figure.legend(lines_of_all.values(), lines_of_all, loc="outside lower center", ncols=2)
     return figure
 
 

@@ -117,7 +117,7 @@ def save_parts(
 
     Args:
         items: result of `find_pairs`.
-        parts: numbers of the items that train, that choose the weights, and that are measured.
+        parts: numbers of the training, choosing and measured items.
         out: folder for `training.json` and `measured.json`.
         rule: a note for the reader of the files.
 
