@@ -84,6 +84,8 @@ WAYS = {
     "laptop": Way(("variant_fast", "variant_laptop")),
     "laptop, half width": Way(("variant_fast", "variant_laptop"), network_of(32)),
     "laptop, class balance": Way(("variant_fast", "variant_laptop"), {"class_balance": "per_image"}),
+    "laptop, zoom": Way(("variant_fast", "variant_laptop"), {"scale": 0.1}),
+    "laptop, zoom, no class balance": Way(("variant_fast", "variant_laptop"), {"scale": 0.1, "class_balance": None}),
     "laptop, percentile": Way(("variant_fast", "variant_laptop"), {"intensity": "percentile"}),
     "laptop, double learning rate": Way(("variant_fast", "variant_laptop"), {"learning_rate": 8e-4}),
 }
