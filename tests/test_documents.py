@@ -266,11 +266,12 @@ def shortened(words: list[str]) -> list[str]:
     if "training" not in words and "train" not in words:
         return words
     kept = list(words)
-    for name in TINY:
+    tiny = {name: value for name, value in TINY.items() if "--from" not in words or not name.startswith("network_def")}
+    for name in tiny:
         if f"--{name}" in kept:
             at = kept.index(f"--{name}")
             del kept[at : at + 2]
-    return [*kept, *(word for name, value in TINY.items() for word in (f"--{name}", value))]
+    return [*kept, *(word for name, value in tiny.items() for word in (f"--{name}", value))]
 
 
 def of_front_page(chosen: Callable[[list[str]], bool]) -> list[list[str]]:
