@@ -182,9 +182,11 @@ def length_of(run: Mapping[str, Any]) -> str:
         '12 epochs of 100 steps'
     """
     minutes = run["of"]["minutes"]
-    if minutes is not None:
-        return f"{minutes:g} minutes"
-    return f"{run['of']['way']['settings']['max_epochs']} epochs of 100 steps"
+    return _length(minutes, None if minutes is not None else run["of"]["way"]["settings"]["max_epochs"])
+
+
+def _length(minutes: float | None, epochs: int | None) -> str:
+    return f"{epochs} epochs of 100 steps" if minutes is None else f"{minutes:g} minutes"
 
 
 def grouped(runs: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], list[Mapping[str, Any]]]:
@@ -304,6 +306,10 @@ def compare(
         ValueError: the weights have no settings, or OUT has finished trainings of other settings or times.
     """
     task, out = SETS[name], out.resolve()
+    asked = _length(minutes, epochs)
+    other = {length_of(run) for run in finished(out).get(name, [])} - {asked}
+    if other:
+        raise ValueError(f"{out / name} has trainings of {' and of '.join(other)}, now {asked}. Give another --out")
     dataset, known = (data / task.folder).resolve(), ways(weights, epochs)
     for seed, number, way in product(seeds, images, chosen):
         number = min(number, len(task.training))

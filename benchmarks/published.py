@@ -49,7 +49,7 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
         The content of the results file.
 
     Raises:
-        ValueError: a measured image has trained or chosen the weights.
+        ValueError: a measured image has trained or chosen the weights, or the weights have no settings.
     """
     task = TASKS[name.removesuffix("_small")]
     parts: list[dict[str, Any]] = [
@@ -60,6 +60,8 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
     if common:
         raise ValueError(f"{measured} would measure images that trained or chose the weights: {sorted(common)[:3]}")
     settings = read_settings(weights)
+    if settings is None:
+        raise ValueError(f"{weights} has no settings. Published weights need their .json file")
     evaluations = {}
     out = training / "measured"
     for views in VIEWS:
@@ -83,7 +85,7 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
             "file": f"models/{weights.name}",
             "sha256": sha256_of(weights),
             "bytes": weights.stat().st_size,
-            "settings": None if settings is None else settings.model_dump(exclude={"sha256", "version"}),
+            "settings": settings.model_dump(exclude={"sha256", "version"}),
         },
         "training": course(training / "history.csv"),
         "recipe": _recipe(training, task.config),
@@ -177,6 +179,7 @@ def main() -> None:
     parser.add_argument("--measured", type=Path, required=True)
     given = parser.parse_args()
     weights = Path(find_weights(given.weights or given.name)).resolve()
+    insert(CARD.read_text(encoding="utf-8"), given.name, "")  # a card without a place for the section is told at once
     result = measure(given.name, weights, given.data, given.training.resolve(), given.measured.resolve())
     write_json(ROOT / "docs" / "results" / f"{given.name}.json", result)
     section = card(given.name, result)

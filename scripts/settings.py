@@ -480,7 +480,10 @@ def _for_other_images(known: ModelSettings, given: dict[str, Any]) -> ModelSetti
 
 
 def _for_instances(settings: ModelSettings, base: ModelSettings) -> dict[str, Any]:
-    """Defaults of a training with instances: the gap is given back, and separate objects select the weights."""
+    """Defaults of a training with instances: the gap is given back, and separate objects select the weights.
+
+    Weights to start from keep their key metric, unless they were trained with another kind of labels.
+    """
     defaults: dict[str, Any] = {"close_gaps": max(settings.close_gaps, settings.separation_gap)}
     return defaults if base.label_kind == "instances" else {**defaults, "key_metric": "instance_f1"}
 

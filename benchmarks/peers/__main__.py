@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -170,6 +171,8 @@ def run_peer(name: str, python: str, job: Job, labels: Mapping[str, str], same: 
         return known
     if peer.package is not None and not installed(python, peer.package):
         return {"missing": f"not installed: {peer.package}"}
+    for old in ("curve", "measured"):  # of an interrupted try
+        shutil.rmtree(out / old, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "job.json", asdict(job))
     command = [python, "-m", f"benchmarks.peers.{peer.module}", str(out / "job.json")]
@@ -200,8 +203,7 @@ def run_ours(
     task = replace(task, metrics=METRICS[name])
     settings = {**WAYS[way].settings, "num_workers": 0, "time_limit#_target_": "benchmarks.peers.cpu_time.CpuTimeLimit"}
     torch.set_num_threads(1)
-    files = [{"split_file": str(part)} for part in parts]
-    found = train_and_measure(task, replace(WAYS[way], settings=settings), seed, minutes, dataset, files, out)
+    found = train_and_measure(task, replace(WAYS[way], settings=settings), seed, minutes, dataset, parts, out)
     steps = found["steps"]
     validated = [row for row in read_history(out / "history.csv") if row.get(task.metric) is not None]
     share = 60 * minutes / steps  # seconds of computing a step; the history has seconds of the wall clock

@@ -2,7 +2,7 @@
 
 Padded, instance normalisation, features 32 to 256, loss Dice + cross-entropy, Adam with 1e-3. A batch has 4 crops of
 96 x 96 of each of 2 images, half of them centred on cells, with right-angle rotations. `SlidingWindowInferer` with
-windows of 96. The weights with the best Dice on the chosen images are kept. Instances are connected components.
+windows of 96. The weights with the best Dice on the images of the curve are kept. Instances are connected components.
 
 Source: github.com/Project-MONAI/tutorials, 2d_segmentation/torch/unet_training_dict.py.
 """
