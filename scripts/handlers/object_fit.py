@@ -112,9 +112,11 @@ class FitObjects:
         with continuing_later(self.path):
             change_settings(self.path, fitted=facts, **fit.settings)
         found = ", ".join(f"{name} {value:g}" for name, value in fit.settings.items())
+        told = f"{fit.measure} {fit.before:.3f} before, {fit.after:.3f} now"
+        if fit.measure == "instance_f1" and fit.searched is not None:
+            told = f"F1 averaged over the IoU .5 to .9 {fit.searched[0]:.3f} before, {fit.searched[1]:.3f} now; {told}"
         trainer.logger.info(
-            f"objects fitted to the validation images ({fit.images}): {found}. "
-            f"{fit.measure} {fit.before:.3f} before, {fit.after:.3f} now. In {settings_path(self.path)}"
+            f"objects fitted to the validation images ({fit.images}): {found}. {told}. In {settings_path(self.path)}"
         )
 
     def _predict(self, items: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
