@@ -32,8 +32,7 @@ from scripts.published import find_weights
 from scripts.settings import read_settings
 
 CHOOSING = 3  # images at most: with few training images, nobody has many others
-RECIPE = ("variant_fast",)
-TILES = {"input_size": 380}  # pixels, as in variant_laptop
+RECIPE = ("variant_fast", "variant_laptop")
 LOW_RATE = {"learning_rate": 1.2e-4}
 VIEWS = (1,)
 WAYS = {
@@ -107,7 +106,7 @@ def ways(weights: Path, epochs: int | None = None) -> dict[str, Way]:
     if settings is None or settings.network is None:
         raise ValueError(f"{weights} has no settings that name its network. Give weights with their .json file")
     network = {f"network_def#{name}": value for name, value in settings.network.items()}
-    length = TILES if epochs is None else {**TILES, "max_epochs": epochs}
+    length = {} if epochs is None else {"max_epochs": epochs}
     start = {**length, "finetune": str(weights.resolve())}
     frozen = {**start, "freeze_contracting": True}
     return {

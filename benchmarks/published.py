@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_trainings import course, figures
-from benchmarks.recipes import TASKS, VIEWS
+from benchmarks.recipes import TASKS, VIEWS, with_ap
 from bundle.experiments.provenance import hardware, versions
 from bundle.running.run import ROOT, run
 from scripts.handlers.history import read_history
@@ -70,10 +70,7 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
         given |= {"evaluation_dir": str(out / f"views{views}"), "orientations": views}
         configs = [str(ROOT / "configs" / f"{part}.yaml") for part in ("train", task.config, "evaluate")]
         run("evaluating", config_file=configs, save_panels=views == 1, warping_error=False, **given)
-        found = figures(out / f"views{views}", task.metrics)
-        if (f1 := found.get("F1 at IoU 0.5")) is not None:
-            found["AP at IoU 0.5"] = f1 / (2 - f1)  # StarDist's: matches / (matches + false + missed)
-        evaluations[_views(views)] = found
+        evaluations[_views(views)] = with_ap(figures(out / f"views{views}", task.metrics))
     report = json.loads((out / "views1" / str(next(iter(task.metrics.values()))[0])).read_text(encoding="utf-8"))
     return {
         "protocol": " and ".join(

@@ -2,8 +2,8 @@
 
     python -m benchmarks.recipes nuclei --ways fast,laptop --seeds 0,1 --minutes 15 --data data --out recipes
 
-Three parts of the data: images that train, images that choose the weights and to which objects are fitted, and images
-that are only measured. All ways and seeds have the same parts and the same time. `--out` receives `table.md`,
+The data have three parts. One part trains. The second chooses the weights, and the objects are fitted to it. The third
+is only measured. All ways and seeds have the same parts and the same time. `--out` receives `table.md`,
 `curves.png`, and a folder for each training. Finished trainings are left out, interrupted ones begin again: repeat the
 command.
 """
@@ -32,6 +32,7 @@ from scripts.io.files import replacing, sha256_of, write_json
 
 VIEWS = (1, 8)
 DIGITS = 4
+AP = "AP at IoU 0.5"
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,17 @@ def train_and_measure(
     result = {"of": same, "steps": history[-1]["iteration"], "curve": curve, "views": measured}
     write_json(result_file, result)
     return result
+
+
+def with_ap(found: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Add the average precision as StarDist defines it, TP / (TP + FP + FN), from F1.
+
+    Example:
+        >>> with_ap({"F1 at IoU 0.5": 0.8})
+        {'F1 at IoU 0.5': 0.8, 'AP at IoU 0.5': 0.6666666666666667}
+    """
+    f1 = found.get("F1 at IoU 0.5")
+    return {**found, **({} if f1 is None else {AP: f1 / (2 - f1)})}
 
 
 def table(task: DataSet, results: Mapping[str, Sequence[Mapping[str, Any]]], minutes: float | None) -> str:

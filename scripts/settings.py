@@ -10,7 +10,7 @@
 | `training`                               | data set, images, pixel size, key metric and its best value     |
 | `version`, `sha256`                      | version of this project; checksum of the weights                |
 
-Training writes the file. Every workflow that uses the weights reads the file, so that no setting is typed again.
+Training writes the file. Every workflow with the weights reads the file: no setting is typed again.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class ModelSettings(BaseModel):
         return self
 
     def of(self, network: object, training: Training) -> ModelSettings:
-        """Return the settings with a trained network, which describes itself, and facts about its training.
+        """Return the settings with a trained network and facts about its training. The network describes itself.
 
         Example:
             >>> from scripts import RonnebergerUNet

@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.gpu_trainings import figures
 from benchmarks.peers.job import Job, read_plane
-from benchmarks.recipes import TASKS, VIEWS, WAYS, Task, train_and_measure, write_parts
+from benchmarks.recipes import AP, TASKS, VIEWS, WAYS, Task, train_and_measure, with_ap, write_parts
 from bundle.experiments.provenance import hardware, versions
 from bundle.running.run import ROOT
 from scripts.data.datalist import find_pairs
@@ -46,7 +46,6 @@ METRICS: Mapping[str, Mapping[str, tuple[str | int, ...]]] = {
     "nuclei": {**F1, "SEG": ("object_metrics.json", "seg")},
 }
 CURVES = {"em": "V_Rand", "nuclei": "F1 at IoU 0.5"}
-AP = "AP at IoU 0.5"
 DIGITS = 3
 
 
@@ -138,17 +137,6 @@ def measure(task: str, predictions: Path, truth: Mapping[str, str], report: Path
     for file, content in summary.items():
         write_json(report / file, content)
     return with_ap(figures(report, METRICS[task]))
-
-
-def with_ap(found: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Add the average precision as StarDist defines it, TP / (TP + FP + FN), from F1.
-
-    Example:
-        >>> with_ap({"F1 at IoU 0.5": 0.8})
-        {'F1 at IoU 0.5': 0.8, 'AP at IoU 0.5': 0.6666666666666667}
-    """
-    f1 = found.get("F1 at IoU 0.5")
-    return {**found, **({} if f1 is None else {AP: f1 / (2 - f1)})}
 
 
 def run_peer(name: str, python: str, job: Job, labels: Mapping[str, str], same: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from benchmarks import finetuning
 from benchmarks.finetuning import SETS, Blocks, compare, finished, parts_of, spread, tables
-from benchmarks.recipes import CELL_METRICS
+from benchmarks.recipes import CELL_METRICS, Way
 from bundle.datasets.sample import sample
 from scripts.data.cell_tracking import split_cell_tracking
 from scripts.networks import RonnebergerUNet
@@ -74,7 +75,12 @@ def tiny(monkeypatch, tmp_path) -> Path:
     task = Blocks("train", "data_nuclei", "val_instance_f1", CELL_METRICS, *blocks, image_dir="images")
     monkeypatch.setitem(finetuning.SETS, "tiny", task)
     short = {"input_size": 188, "tiles_per_epoch": 2, "num_workers": 0, "device": "cpu"}
-    monkeypatch.setattr(finetuning, "TILES", short)
+    full = finetuning.ways
+
+    def shortened(weights: Path, epochs: int | None = None) -> dict[str, Way]:
+        return {name: replace(way, settings={**way.settings, **short}) for name, way in full(weights, epochs).items()}
+
+    monkeypatch.setattr(finetuning, "ways", shortened)
     network = RonnebergerUNet(features=(2, 4, 8, 16, 32))
     names = ["background", "nucleus"]
     write_weights(network.state_dict(), tmp_path / "start.pt", ModelSettings(class_names=names).of(network, Training()))
