@@ -1,22 +1,28 @@
-"""Measure published weights on images that neither trained nor chose them, for the model card.
+"""Measure published weights on images that did not train them, for the model card.
 
     python -m benchmarks.published nuclei --data data --training output/nuclei --measured output/measured.json
+    python -m benchmarks.published nuclei
 
 Writes `docs/results/<name>.json`: weights with checksum, training, versions, hardware, figures with 1 and 8 views, and
 the worst images. Writes the tables of the model card, `docs/README.md`, between the marks of this name. `--training` is
-the folder of a training of `benchmarks.recipes`. `--measured` is a split file, as from `benchmarks.recipes`: its
-validation images are measured. Panels of all measured images are in `<training>/measured/views1/panels`.
+the folder of a training, as of `benchmarks.recipes`. `--measured` is a split file, as from `benchmarks.recipes`: its
+validation images are measured. Panels of all measured images are in `<training>/measured/views1/panels`. The panels of
+the worst images become a picture of the card, where the licence of the data permits it.
+
+Without `--training`, the tables of the card are written again from the results file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_trainings import course, figures
+from PIL import Image
+
+from benchmarks.gpu_trainings import EM_METRICS, course, figures
 from benchmarks.recipes import TASKS, VIEWS, with_ap
 from bundle.experiments.provenance import hardware, versions
 from bundle.running.run import ROOT, run
@@ -26,13 +32,20 @@ from scripts.metrics.object_fit import FITTED
 from scripts.published import find_weights
 from scripts.settings import read_settings
 
-WORST = 5  # images named
+WORST, DRAWN = 5, 3  # images named, images drawn
+WIDE = 1000  # pixels of the picture
 CARD = ROOT / "docs" / "README.md"
 DATA = {
     "em": "ISBI 2012 EM segmentation challenge: public challenge data, cite [2]",
     "nuclei": "DSB2018-fluo, fluorescence images of the 2018 Data Science Bowl (CC0)",
 }
 DATA |= {f"{name}_small": data for name, data in DATA.items()}
+PICTURED = ("nuclei", "nuclei_small")  # data without conditions
+EM_ALL = {
+    **EM_METRICS,
+    "warping error": ("em_metrics.json", "warping_error", "error"),
+    "Rand error": ("em_metrics.json", "rand_error", "error"),
+}
 
 
 def measure(name: str, weights: Path, data: Path, training: Path, measured: Path) -> dict[str, Any]:
@@ -49,16 +62,16 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
         The content of the results file.
 
     Raises:
-        ValueError: a measured image has trained or chosen the weights, or the weights have no settings.
+        ValueError: a measured image has trained the weights, or the weights have no settings.
     """
     task = TASKS[name.removesuffix("_small")]
+    metrics = EM_ALL if task is TASKS["em"] else task.metrics
     parts: list[dict[str, Any]] = [
         json.loads(file.read_text(encoding="utf-8")) for file in (training / "split.json", measured)
     ]
-    used = {*parts[0]["training"], *parts[0]["validation"]}
-    common = used.intersection(parts[1]["validation"])
-    if common:
-        raise ValueError(f"{measured} would measure images that trained or chose the weights: {sorted(common)[:3]}")
+    named = set(parts[1]["validation"])
+    if trained := named.intersection(parts[0]["training"]):
+        raise ValueError(f"{measured} would measure images that trained the weights: {sorted(trained)[:3]}")
     settings = read_settings(weights)
     if settings is None:
         raise ValueError(f"{weights} has no settings. Published weights need their .json file")
@@ -69,14 +82,11 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
         given |= {"dataset_dir": str((data / task.folder).resolve()), "output_dir": str(out)}
         given |= {"evaluation_dir": str(out / f"views{views}"), "orientations": views}
         configs = [str(ROOT / "configs" / f"{part}.yaml") for part in ("train", task.config, "evaluate")]
-        run("evaluating", config_file=configs, save_panels=views == 1, warping_error=False, **given)
-        evaluations[_views(views)] = with_ap(figures(out / f"views{views}", task.metrics))
-    report = json.loads((out / "views1" / str(next(iter(task.metrics.values()))[0])).read_text(encoding="utf-8"))
+        run("evaluating", config_file=configs, save_panels=views == 1, **given)
+        evaluations[_views(views)] = with_ap(figures(out / f"views{views}", metrics))
+    report = json.loads((out / "views1" / str(next(iter(metrics.values()))[0])).read_text(encoding="utf-8"))
     return {
-        "protocol": " and ".join(
-            [f"{len(parts[0]['training'])} images train", f"{len(parts[0]['validation'])} choose the weights"]
-        )
-        + f", {len(parts[1]['validation'])} others are measured",
+        "protocol": _protocol(len(parts[0]["training"]), set(parts[0]["validation"]), named),
         "measured": parts[1]["validation"],
         "weights": {
             "file": f"models/{weights.name}",
@@ -92,6 +102,24 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
         "versions": versions(),
         "hardware": hardware(),
     }
+
+
+def _protocol(trained: int, chose: set[str], measured: set[str]) -> str:
+    """Write how many images trained, chose and are measured, and whether they are the same.
+
+    Example:
+        >>> _protocol(20, {"20.png"}, {"20.png"})
+        '20 images train, 1 chooses the weights and is measured: the figures are optimistic'
+    """
+    many = len(measured)
+    if chose == measured:
+        rest = "1 chooses the weights and is" if many == 1 else f"{many} choose the weights and are"
+        return f"{trained} images train, {rest} measured: the figures are optimistic"
+    if common := chose & measured:
+        others = f"{many} are measured. {len(common)} of these chose: the figures are optimistic"
+    else:
+        others = f"{many} others are measured"
+    return f"{trained} images train and {len(chose)} choose the weights, {others}"
 
 
 def _recipe(training: Path, config: str) -> str:
@@ -128,15 +156,45 @@ def card(name: str, result: Mapping[str, Any]) -> str:
         "recipe": result["recipe"],
         "training": f"{training['steps']} steps, {minutes:.0f} minutes in steps, on {machine['processor']} "
         f"({machine['instructions']}), {machine.get('gpu', 'without a GPU')}",
-        "objects, fitted": objects,
+        "objects, fitted": objects if (settings.get("training") or {}).get("fitted") else "",
         "worst measured images": worst,
     }
     names = [key for key, value in next(iter(result["evaluations"].values())).items() if value is not None]
-    lines = ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), ""]
+    lines = ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items() if value), ""]
     lines += [f"| measured images | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
     for views, found in result["evaluations"].items():
-        lines.append(f"| `{name}`, {views} | {' | '.join(f'{found[key]:.4f}' for key in names)} |")
+        cells = [_figure(key, found.get(key)) for key in names]
+        lines.append(f"| `{name}`, {views} | {' | '.join(cells)} |")
+    if picture(name).is_file():
+        lines += ["", f"![Image, annotation, found objects and errors of the worst images](images/{picture(name).name})"]
     return "\n".join(lines)
+
+
+def _figure(name: str, value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.{6 if name == 'warping error' else 4}f}"
+
+
+def picture(name: str) -> Path:
+    """Return the file with the picture of the worst images of these weights."""
+    return ROOT / "docs" / "images" / f"{name}_worst.png"
+
+
+def draw_worst(panels: Sequence[Path], file: Path) -> None:
+    """Put the panels of several images below each other, in few colours and half of their size.
+
+    Args:
+        panels: pictures of an evaluation.
+        file: PNG to write.
+    """
+    pictures = [Image.open(panel).convert("RGB") for panel in panels]
+    pictures = [one.resize((WIDE, round(one.height * WIDE / one.width)), Image.Resampling.LANCZOS) for one in pictures]
+    whole = Image.new("RGB", (WIDE, sum(one.height for one in pictures)), "white")
+    top = 0
+    for one in pictures:
+        whole.paste(one, (0, top))
+        top += one.height
+    with replacing(file) as new:
+        whole.quantize(64).save(new, format="PNG", optimize=True)
 
 
 def insert(page: str, name: str, section: str) -> str:
@@ -172,13 +230,23 @@ def main() -> None:
     parser.add_argument("name", choices=DATA)
     parser.add_argument("--weights", default=None, help="default: the published weights of this name")
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--training", type=Path, required=True)
-    parser.add_argument("--measured", type=Path, required=True)
+    parser.add_argument("--training", type=Path, default=None, help="default: write the card from the results file")
+    parser.add_argument("--measured", type=Path, default=None, help="needed with --training")
     given = parser.parse_args()
-    weights = Path(find_weights(given.weights or given.name)).resolve()
+    if (given.training is None) != (given.measured is None):
+        parser.error("--training and --measured belong together. Without both the card is written from the results")
     insert(CARD.read_text(encoding="utf-8"), given.name, "")  # a card without a place for the section is told at once
-    result = measure(given.name, weights, given.data, given.training.resolve(), given.measured.resolve())
-    write_json(ROOT / "docs" / "results" / f"{given.name}.json", result)
+    record = ROOT / "docs" / "results" / f"{given.name}.json"
+    if given.training is None:
+        result = json.loads(record.read_text(encoding="utf-8"))
+    else:
+        weights = Path(find_weights(given.weights or given.name)).resolve()
+        result = measure(given.name, weights, given.data, given.training.resolve(), given.measured.resolve())
+        write_json(record, result)
+        if given.name in PICTURED:
+            panels = given.training / "measured" / "views1" / "panels"
+            worst = [panels / f"{Path(image['image']).stem}.png" for image in result["worst"][:DRAWN]]
+            draw_worst(worst, picture(given.name))
     section = card(given.name, result)
     print(section)
     page = insert(CARD.read_text(encoding="utf-8"), given.name, section)

@@ -6,10 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import recipes
-from benchmarks.published import card, insert, measure
+from benchmarks.published import card, draw_worst, insert, measure
 from benchmarks.recipes import TASKS, Way, compare, write_parts
 from bundle.datasets.sample import sample
 from bundle.experiments.experiments import network_of
@@ -72,8 +74,24 @@ def test_each_way_is_trained_once_and_measured_on_the_third_part_as_published_we
     assert all(
         f"{value:.4f}" in section for found in result["evaluations"].values() for value in found.values() if value
     )
-    with pytest.raises(ValueError, match=r"training\.json"):
-        measure("nuclei", *files, tmp_path / "training.json")
+    assert "optimistic" not in result["protocol"]
+    assert "optimistic" in measure("nuclei", *files, tmp_path / "training.json")["protocol"]  # these chose
+    parts = json.loads((tmp_path / "training.json").read_text())
+    (tmp_path / "trained.json").write_text(json.dumps({**parts, "validation": parts["training"][:1]}))
+    with pytest.raises(ValueError, match=parts["training"][0]):
+        measure("nuclei", *files, tmp_path / "trained.json")
+
+
+def test_the_picture_has_all_panels_below_each_other(tmp_path):
+    panels = []
+    for number, colour in enumerate([(255, 0, 0), (0, 0, 255)]):
+        panels.append(tmp_path / f"{number}.png")
+        Image.new("RGB", (200, 50), colour).save(panels[-1])
+    draw_worst(panels, tmp_path / "worst.png")
+    picture = np.asarray(Image.open(tmp_path / "worst.png").convert("RGB"))
+    assert picture.shape == (500, 1000, 3)
+    assert picture[100, 500].tolist() == [255, 0, 0]
+    assert picture[400, 500].tolist() == [0, 0, 255]
 
 
 def test_a_section_replaces_its_own_place_in_the_page_and_nothing_else():
