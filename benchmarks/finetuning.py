@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.gpu_trainings import CELL_METRICS
-from benchmarks.recipes import DataSet, Way, save_parts, table, train_and_measure
+from benchmarks.recipes import Way, table, train_and_measure
+from benchmarks.tasks import CELL_METRICS, DataSet, save_parts
 from bundle.experiments.provenance import hardware, versions
 from scripts.data.datalist import find_pairs
 from scripts.io.files import replacing, write_json

@@ -8,7 +8,6 @@ The minutes include loading libraries, caching images, measuring and packing. Th
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import psutil
 import torch
 
+from benchmarks.tasks import CELL_METRICS, EM_METRICS, course, figures
 from bundle.datasets.sample import sample
 from bundle.experiments.experiments import network_of
 from bundle.experiments.provenance import hardware, versions
@@ -54,16 +54,6 @@ class Training:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-EM_METRICS = {
-    "V_Rand": ("em_metrics.json", "v_rand", "score"),
-    "V_Info": ("em_metrics.json", "v_info", "score"),
-    "pixel error": ("em_metrics.json", "pixel_error", "error"),
-}
-CELL_METRICS = {
-    "SEG": ("object_metrics.json", "seg"),
-    "DET": ("object_metrics.json", "det"),
-    "F1 at IoU 0.5": ("object_metrics.json", "instances", 0, "f1"),
-}
 TRAININGS = {
     "em": Training("isbi2012", "data_isbi2012.yaml", 0.5, EM_METRICS, {"scale": 0.1}),
     "nuclei": Training("DSB2018-fluo", "data_nuclei.yaml", 0.25, CELL_METRICS, {"batch_size": 16, **network_of(32)}),
@@ -148,30 +138,6 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
         result["seconds"] = round(time.time() - begun, 1)
         write_json(out / "result.json", result)
     return result
-
-
-def course(history: Path) -> dict[str, Any]:
-    """Read steps, epochs, seconds in steps and milliseconds a step from `history.csv`."""
-    with history.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    steps, seconds = int(rows[-1]["iteration"]), sum(float(row["seconds"]) for row in rows)
-    return {"steps": steps, "epochs": len(rows), "step_seconds": round(seconds, 1), "ms_a_step": 1e3 * seconds / steps}
-
-
-def figures(folder: Path, metrics: Mapping[str, tuple[str | int, ...]]) -> dict[str, float | None]:
-    """Read figures from the reports of an evaluation.
-
-    Args:
-        folder: folder of the reports.
-        metrics: name -> file and keys of a figure.
-    """
-    found: dict[str, float | None] = {}
-    for name, (file, *keys) in metrics.items():
-        value: Any = json.loads((folder / str(file)).read_text(encoding="utf-8"))
-        for key in keys:
-            value = value[key]
-        found[name] = value
-    return found
 
 
 def pack(weights: Path, packed: Path, piece: int = PIECE) -> dict[str, Any]:

@@ -22,8 +22,7 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.gpu_trainings import EM_METRICS, course, figures
-from benchmarks.recipes import TASKS, VIEWS, with_ap
+from benchmarks.tasks import EM_METRICS, TASKS, VIEWS, course, figures, with_ap
 from bundle.experiments.provenance import hardware, versions
 from bundle.running.run import ROOT, run
 from scripts.handlers.history import read_history
@@ -166,7 +165,10 @@ def card(name: str, result: Mapping[str, Any]) -> str:
         cells = [_figure(key, found.get(key)) for key in names]
         lines.append(f"| `{name}`, {views} | {' | '.join(cells)} |")
     if picture(name).is_file():
-        lines += ["", f"![Image, annotation, found objects and errors of the worst images](images/{picture(name).name})"]
+        lines += [
+            "",
+            f"![Image, annotation, found objects and errors of the worst images](images/{picture(name).name})",
+        ]
     return "\n".join(lines)
 
 

@@ -12,57 +12,22 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate, product
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.gpu_trainings import CELL_METRICS, EM_METRICS, figures
+from benchmarks.tasks import TASKS, VIEWS, DataSet, Task, figures, write_parts
 from bundle.experiments.experiments import network_of
 from bundle.running.run import ROOT, run
-from scripts.data.datalist import find_pairs
-from scripts.data.splits import save_split
 from scripts.handlers.history import read_history
 from scripts.io.files import replacing, sha256_of, write_json
 
-VIEWS = (1, 8)
 DIGITS = 4
-AP = "AP at IoU 0.5"
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """A data set, its configuration, and its figures.
-
-    Attributes:
-        folder: folder of the data, below `--data`.
-        config: overlay on `train.yaml`.
-        metric: of the curves, a column of `history.csv`.
-        metrics: figures of the table: name -> file and keys in the reports of an evaluation.
-    """
-
-    folder: str
-    config: str
-    metric: str
-    metrics: Mapping[str, tuple[str | int, ...]]
-
-
-@dataclass(frozen=True)
-class Task(DataSet):
-    """A data set with the rule of its parts.
-
-    Attributes:
-        shares: shares of the images that choose and that are measured.
-        neighbours: whether neighbouring images resemble each other: the parts are then blocks.
-    """
-
-    shares: tuple[float, float]
-    neighbours: bool
 
 
 @dataclass(frozen=True)
@@ -73,10 +38,6 @@ class Way:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-TASKS = {
-    "em": Task("isbi2012", "data_isbi2012", "val_v_rand", EM_METRICS, (0.12, 0.2), neighbours=True),
-    "nuclei": Task("DSB2018-fluo", "data_nuclei", "val_instance_f1", CELL_METRICS, (0.1, 0.1), neighbours=False),
-}
 WAYS = {
     "paper": Way(settings={"tiles_per_epoch": 100}),
     "adam": Way(("variant_adam",), {"tiles_per_epoch": 100}),
@@ -90,48 +51,6 @@ WAYS = {
     "laptop, percentile": Way(("variant_fast", "variant_laptop"), {"intensity": "percentile"}),
     "laptop, double learning rate": Way(("variant_fast", "variant_laptop"), {"learning_rate": 8e-4}),
 }
-
-
-def write_parts(task: Task, dataset: Path, out: Path, seed: int = 2018) -> tuple[Path, Path]:
-    """Write the split of the training and that of the measurement.
-
-    Args:
-        task: with the shares of the parts.
-        dataset: folder of the data.
-        out: folder for `training.json` and `measured.json`.
-        seed: of the parts, for images without similar neighbours.
-
-    Returns:
-        both files. The second names the measured images as validation.
-    """
-    items = find_pairs(str(dataset))
-    order: np.ndarray = np.arange(len(items))
-    if not task.neighbours:
-        order = np.random.RandomState(seed).permutation(order)
-    choose, measure = (max(1, round(share * len(items))) for share in task.shares)
-    train, chosen, measured = np.split(order, [len(items) - choose - measure, len(items) - measure])
-    return save_parts(items, (train, chosen, measured), out, {"how": "benchmarks.recipes", "seed": seed})
-
-
-def save_parts(
-    items: Sequence[dict[str, Any]], parts: Sequence[Iterable[int]], out: Path, rule: dict[str, Any]
-) -> tuple[Path, Path]:
-    """Write the split of the training and that of the measurement, from the numbers of the items.
-
-    Args:
-        items: result of `find_pairs`.
-        parts: numbers of the training, choosing and measured items.
-        out: folder for `training.json` and `measured.json`.
-        rule: a note for the reader of the files.
-
-    Returns:
-        both files. The second names the measured items as validation.
-    """
-    train, *others = ([items[k] for k in sorted(part)] for part in parts)
-    files = out / "training.json", out / "measured.json"
-    for file, held in zip(files, others, strict=True):
-        save_split(file, {"training": train, "validation": held}, list(items), rule)
-    return files
 
 
 def train_and_measure(
@@ -198,17 +117,6 @@ def train_and_measure(
     result = {"of": same, "steps": history[-1]["iteration"], "curve": curve, "views": measured}
     write_json(result_file, result)
     return result
-
-
-def with_ap(found: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Add the average precision as StarDist defines it, TP / (TP + FP + FN), from F1.
-
-    Example:
-        >>> with_ap({"F1 at IoU 0.5": 0.8})
-        {'F1 at IoU 0.5': 0.8, 'AP at IoU 0.5': 0.6666666666666667}
-    """
-    f1 = found.get("F1 at IoU 0.5")
-    return {**found, **({} if f1 is None else {AP: f1 / (2 - f1)})}
 
 
 def table(task: DataSet, results: Mapping[str, Sequence[Mapping[str, Any]]], minutes: float | None) -> str:

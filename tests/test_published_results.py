@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.peers.__main__ import PEERS
 from benchmarks.peers.__main__ import table as peers_table
-from benchmarks.recipes import TASKS
+from benchmarks.tasks import TASKS
 from bundle.bench import BENCHMARKS, details, table
 from bundle.publishing.rules.basis import Bundle
 from bundle.publishing.rules.card import results

@@ -3,7 +3,7 @@
     make peers-env
     python -m benchmarks.peers nuclei --minutes 10 --data data --out peers --python .venv-peers/bin/python
 
-The parts of the data come from `benchmarks.recipes`. One part trains, a second part chooses weights and thresholds, the
+The parts of the data come from `benchmarks.tasks`. One part trains, a second part chooses weights and thresholds, the
 third part is only measured. `--out` receives `table.md`, `curves.png`, `results.json`, and a folder for each
 training with predictions, reports and `result.json`. Finished trainings are not repeated: after an interruption, give
 the command again. Missing programs have a row without figures.
@@ -27,9 +27,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.gpu_trainings import figures
 from benchmarks.peers.job import Job, read_plane
-from benchmarks.recipes import AP, TASKS, VIEWS, WAYS, Task, train_and_measure, with_ap, write_parts
+from benchmarks.recipes import WAYS, train_and_measure
+from benchmarks.tasks import AP, TASKS, VIEWS, Task, figures, with_ap, write_parts
 from bundle.experiments.provenance import hardware, versions
 from bundle.running.run import ROOT
 from scripts.data.datalist import find_pairs
@@ -56,7 +56,7 @@ class Peer:
     Attributes:
         module: in `benchmarks.peers`.
         package: must be installed. None: the recipe runs in our environment.
-        tasks: keys of `benchmarks.recipes.TASKS`.
+        tasks: keys of `benchmarks.tasks.TASKS`.
         settings: of the module.
     """
 
@@ -80,9 +80,9 @@ def job_of(task: str, dataset: Path, parts: tuple[Path, Path], minutes: float, s
     """List the files of the three parts for a peer.
 
     Args:
-        task: key of `benchmarks.recipes.TASKS`.
+        task: key of `benchmarks.tasks.TASKS`.
         dataset: folder of the data.
-        parts: split files, from `benchmarks.recipes.write_parts`.
+        parts: split files, from `benchmarks.tasks.write_parts`.
         minutes: of training.
         seed: of weights and samples.
         out: folder of the training.
@@ -281,7 +281,7 @@ def compare(
     """Train and measure all; write `table.md`, `curves.png` and `results.json` after each training.
 
     Args:
-        task: key of `benchmarks.recipes.TASKS`.
+        task: key of `benchmarks.tasks.TASKS`.
         peers: keys of `PEERS`.
         ours: keys of `benchmarks.recipes.WAYS`.
         minutes: of each training.

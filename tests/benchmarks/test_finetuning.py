@@ -13,7 +13,8 @@ import torch
 
 from benchmarks import finetuning
 from benchmarks.finetuning import SETS, Blocks, compare, finished, parts_of, spread, tables
-from benchmarks.recipes import CELL_METRICS, Way
+from benchmarks.recipes import Way
+from benchmarks.tasks import CELL_METRICS
 from bundle.datasets.sample import sample
 from scripts.data.cell_tracking import split_cell_tracking
 from scripts.networks import RonnebergerUNet

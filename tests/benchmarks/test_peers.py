@@ -17,7 +17,8 @@ from benchmarks.peers import __main__ as peers
 from benchmarks.peers.__main__ import PEERS, Peer, compare, curves, job_of, measure, table
 from benchmarks.peers.cpu_time import CpuTimeLimit
 from benchmarks.peers.job import Clock, Job, components
-from benchmarks.recipes import TASKS, Way, write_parts
+from benchmarks.recipes import Way
+from benchmarks.tasks import TASKS, write_parts
 from bundle.datasets.sample import sample
 from bundle.experiments.experiments import network_of
 from scripts.data.datalist import find_pairs
@@ -73,7 +74,7 @@ def test_a_missing_prediction_is_no_score_of_zero(dataset, tmp_path):
 
 
 def test_a_program_that_is_not_installed_has_a_row_that_says_so(dataset, tmp_path, monkeypatch):
-    monkeypatch.setitem(recipes.TASKS, "em", replace(TASKS["em"], folder=dataset.name))
+    monkeypatch.setitem(TASKS, "em", replace(TASKS["em"], folder=dataset.name))
     monkeypatch.setitem(PEERS, "absent", Peer("nnunet", "no_such_package"))
     results = compare("em", ["absent"], [], MINUTES, 0, dataset.parent, tmp_path, {})
     assert results == {"absent": {"missing": "not installed: no_such_package"}}
@@ -81,7 +82,7 @@ def test_a_program_that_is_not_installed_has_a_row_that_says_so(dataset, tmp_pat
 
 
 def test_a_program_that_fails_has_a_row_that_names_its_log_and_is_tried_again(dataset, tmp_path, monkeypatch):
-    monkeypatch.setitem(recipes.TASKS, "em", replace(TASKS["em"], folder=dataset.name))
+    monkeypatch.setitem(TASKS, "em", replace(TASKS["em"], folder=dataset.name))
     monkeypatch.setitem(PEERS, "broken", Peer("no_such_module", None))
     results = compare("em", ["broken"], [], MINUTES, 0, dataset.parent, tmp_path, {})
     assert results["broken"]["missing"] == "failed with code 1, see no_such_module/log.txt"
@@ -91,7 +92,7 @@ def test_a_program_that_fails_has_a_row_that_names_its_log_and_is_tried_again(da
 
 @pytest.mark.parametrize("task, name", [("em", "write-up"), ("nuclei", "MONAI BasicUNet")])
 def test_recipes_without_a_package_train_predict_and_are_measured_once(dataset, tmp_path, monkeypatch, task, name):
-    monkeypatch.setitem(recipes.TASKS, task, replace(TASKS[task], folder=dataset.name))
+    monkeypatch.setitem(TASKS, task, replace(TASKS[task], folder=dataset.name))
     tiny = {"features": [2, 4]}
     given = (task, [name], [], MINUTES, 0, dataset.parent, tmp_path, {}, tiny)
     found = compare(*given)[name]
@@ -108,7 +109,7 @@ def test_recipes_without_a_package_train_predict_and_are_measured_once(dataset, 
 
 
 def test_ours_trains_in_a_single_process_by_the_clock_of_the_others(dataset, tmp_path, monkeypatch):
-    monkeypatch.setitem(recipes.TASKS, "nuclei", replace(TASKS["nuclei"], folder=dataset.name))
+    monkeypatch.setitem(TASKS, "nuclei", replace(TASKS["nuclei"], folder=dataset.name))
     tiny = {**network_of(2), "input_size": 188, "tiles_per_epoch": 2, "fit_objects": False, "device": "cpu"}
     monkeypatch.setitem(recipes.WAYS, "tiny", Way(("variant_fast",), tiny))
     results = compare("nuclei", [], ["tiny"], MINUTES, 0, dataset.parent, tmp_path, {})

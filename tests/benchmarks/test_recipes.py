@@ -12,17 +12,11 @@ from PIL import Image
 
 from benchmarks import recipes
 from benchmarks.published import card, draw_worst, insert, measure
-from benchmarks.recipes import TASKS, Way, compare, write_parts
+from benchmarks.recipes import Way, compare
+from benchmarks.tasks import TASKS
 from bundle.datasets.sample import sample
 from bundle.experiments.experiments import network_of
 from scripts.io.files import sha256_of
-
-
-def parts_of(dataset: Path, out: Path, task: str) -> list[list[str]]:
-    """Names of the images that train, choose and are measured."""
-    training, measured = (json.loads(file.read_text()) for file in write_parts(TASKS[task], dataset, out))
-    assert training["training"] == measured["training"]
-    return [training["training"], training["validation"], measured["validation"]]
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +24,6 @@ def dataset(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("recipes")
     sample(str(folder), size=128, train=20, test=0)
     return folder / "train"
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_the_parts_have_no_image_in_common_and_are_the_same_each_time(dataset, tmp_path, task):
-    parts = parts_of(dataset, tmp_path, task)
-    names = [name for part in parts for name in part]
-    assert len(set(names)) == len(names) == 20
-    assert min(map(len, parts)) >= 1
-    assert parts == parts_of(dataset, tmp_path, task)
-    if TASKS[task].neighbours:
-        assert names == sorted(names)  # blocks
 
 
 def test_each_way_is_trained_once_and_measured_on_the_third_part_as_published_weights_are(
@@ -53,13 +36,14 @@ def test_each_way_is_trained_once_and_measured_on_the_third_part_as_published_we
     assert [run["steps"] for run in results["tiny"]] == [2, 2]
     assert [len(run["curve"]) for run in results["tiny"]] == [1, 1]
     measured = json.loads((tmp_path / "tiny-seed1" / "views8" / "metrics.json").read_text())
-    assert measured["images"] == len(parts_of(dataset, tmp_path, "nuclei")[2])
+    parts = json.loads((tmp_path / "measured.json").read_text())
+    assert measured["images"] == len(parts["validation"]) == 2
     assert "| tiny | 2 | 2 |" in (tmp_path / "table.md").read_text()
     written = (tmp_path / "tiny-seed0" / "model.pt").stat().st_mtime_ns
     assert compare(task, ["tiny"], [0, 1], 1.0, dataset.parent, tmp_path) == results
     assert (tmp_path / "tiny-seed0" / "model.pt").stat().st_mtime_ns == written
 
-    monkeypatch.setitem(recipes.TASKS, "nuclei", task)
+    monkeypatch.setitem(TASKS, "nuclei", task)
     training = tmp_path / "tiny-seed1"
     files = training / "model.pt", dataset.parent, training
     result = measure("nuclei", *files, tmp_path / "measured.json")
