@@ -24,7 +24,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.recipes import Way, table, train_and_measure
-from benchmarks.tasks import CELL_METRICS, DataSet, save_parts
+from benchmarks.tasks import HELA, U373, DataSet, save_parts
 from bundle.experiments.provenance import hardware, versions
 from scripts.data.datalist import find_pairs
 from scripts.io.files import replacing, write_json
@@ -68,10 +68,8 @@ class Blocks(DataSet):
 
 
 SETS = {
-    "hela": Blocks("DIC-C2DH-HeLa", "data_dic_hela", "val_seg", CELL_METRICS, range(56), range(62, 72), range(74, 84)),
-    "u373": Blocks(
-        "PhC-C2DH-U373", "data_phc_u373", "val_seg", CELL_METRICS, range(76), range(84, 98), range(101, 115)
-    ),
+    "hela": Blocks(**vars(HELA), training=range(56), choosing=range(62, 72), measured=range(74, 84)),
+    "u373": Blocks(**vars(U373), training=range(76), choosing=range(84, 98), measured=range(101, 115)),
     "vnc": Blocks(
         "drosophila-vnc",
         "data_multiclass",

@@ -22,7 +22,7 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.tasks import EM_METRICS, TASKS, VIEWS, course, figures, with_ap
+from benchmarks.tasks import EM_METRICS, TASKS, VIEWS, course, figures, protocol, with_ap
 from bundle.experiments.provenance import hardware, versions
 from bundle.running.run import ROOT, run
 from scripts.handlers.history import read_history
@@ -68,9 +68,7 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
     parts: list[dict[str, Any]] = [
         json.loads(file.read_text(encoding="utf-8")) for file in (training / "split.json", measured)
     ]
-    named = set(parts[1]["validation"])
-    if trained := named.intersection(parts[0]["training"]):
-        raise ValueError(f"{measured} would measure images that trained the weights: {sorted(trained)[:3]}")
+    told = protocol(parts[0]["training"], parts[0]["validation"], parts[1]["validation"])
     settings = read_settings(weights)
     if settings is None:
         raise ValueError(f"{weights} has no settings. Published weights need their .json file")
@@ -85,7 +83,7 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
         evaluations[_views(views)] = with_ap(figures(out / f"views{views}", metrics))
     report = json.loads((out / "views1" / str(next(iter(metrics.values()))[0])).read_text(encoding="utf-8"))
     return {
-        "protocol": _protocol(len(parts[0]["training"]), set(parts[0]["validation"]), named),
+        "protocol": told,
         "measured": parts[1]["validation"],
         "weights": {
             "file": f"models/{weights.name}",
@@ -101,24 +99,6 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
         "versions": versions(),
         "hardware": hardware(),
     }
-
-
-def _protocol(trained: int, chose: set[str], measured: set[str]) -> str:
-    """Write how many images trained, chose and are measured, and whether they are the same.
-
-    Example:
-        >>> _protocol(20, {"20.png"}, {"20.png"})
-        '20 images train, 1 chooses the weights and is measured: the figures are optimistic'
-    """
-    many = len(measured)
-    if chose == measured:
-        rest = "1 chooses the weights and is" if many == 1 else f"{many} choose the weights and are"
-        return f"{trained} images train, {rest} measured: the figures are optimistic"
-    if common := chose & measured:
-        others = f"{many} are measured. {len(common)} of these chose: the figures are optimistic"
-    else:
-        others = f"{many} others are measured"
-    return f"{trained} images train and {len(chose)} choose the weights, {others}"
 
 
 def _recipe(training: Path, config: str) -> str:

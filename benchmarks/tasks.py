@@ -47,10 +47,10 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Task(DataSet):
-    """A data set with the rule of its parts.
+    """A data set with three parts: training images, images for the choice of the weights, measured images.
 
     Attributes:
-        shares: shares of the images that choose and that are measured.
+        shares: shares of the second and the third part.
         neighbours: whether neighbouring images resemble each other: the parts are then blocks.
     """
 
@@ -58,17 +58,20 @@ class Task(DataSet):
     neighbours: bool
 
 
+EM = DataSet("isbi2012", "data_isbi2012", "val_v_rand", EM_METRICS)
+HELA = DataSet("DIC-C2DH-HeLa", "data_dic_hela", "val_seg", CELL_METRICS)
+U373 = DataSet("PhC-C2DH-U373", "data_phc_u373", "val_seg", CELL_METRICS)
 TASKS = {
-    "em": Task("isbi2012", "data_isbi2012", "val_v_rand", EM_METRICS, (0.12, 0.2), neighbours=True),
+    "em": Task(**vars(EM), shares=(0.12, 0.2), neighbours=True),
     "nuclei": Task("DSB2018-fluo", "data_nuclei", "val_instance_f1", CELL_METRICS, (0.1, 0.1), neighbours=False),
 }
 
 
 def write_parts(task: Task, dataset: Path, out: Path, seed: int = 2018) -> tuple[Path, Path]:
-    """Write the split of the training and that of the measurement.
+    """Write the splits of the training and of the measurement.
 
     Args:
-        task: with the shares of the parts.
+        task: data set with three parts.
         dataset: folder of the data.
         out: folder for `training.json` and `measured.json`.
         seed: of the parts, for images without similar neighbours.
@@ -92,7 +95,7 @@ def write_parts(task: Task, dataset: Path, out: Path, seed: int = 2018) -> tuple
 def save_parts(
     items: Sequence[dict[str, Any]], parts: Sequence[Iterable[int]], out: Path, rule: dict[str, Any]
 ) -> tuple[Path, Path]:
-    """Write the split of the training and that of the measurement, from the numbers of the items.
+    """Write the splits of the training and of the measurement, from the numbers of the items.
 
     Args:
         items: result of `find_pairs`.
@@ -157,3 +160,37 @@ def with_ap(found: Mapping[str, float | None]) -> dict[str, float | None]:
     """
     f1 = found.get("F1 at IoU 0.5")
     return {**found, **({} if f1 is None else {AP: f1 / (2 - f1)})}
+
+
+def protocol(trained: Iterable[str], chose: Iterable[str], measured: Iterable[str]) -> str:
+    """Write the numbers of images that trained, chose and are measured, and whether figures are optimistic.
+
+    Args:
+        trained: names of the training images.
+        chose: names of the images for the choice of the weights.
+        measured: names of the measured images. Without names, no figure is claimed.
+
+    Raises:
+        ValueError: a measured image has trained.
+
+    Example:
+        >>> protocol(["00.png", "01.png"], ["02.png"], ["02.png"])
+        '2 images train, 1 chooses the weights and is measured: the figures are optimistic'
+        >>> protocol(["00.png", "01.png"], ["00.png", "01.png"], [])
+        '2 images train, the same images choose the weights, and none is measured: no figure is claimed'
+    """
+    trained, chose, measured = set(trained), set(chose), set(measured)
+    count, many = len(trained), len(measured)
+    if both := trained & measured:
+        raise ValueError(f"{sorted(both)[:3]} have trained the weights and would be measured. Measure other images")
+    if not measured:
+        choose = "the same images" if chose == trained else len(chose)
+        return f"{count} images train, {choose} choose the weights, and none is measured: no figure is claimed"
+    if chose == measured:
+        rest = "1 chooses the weights and is" if many == 1 else f"{many} choose the weights and are"
+        return f"{count} images train, {rest} measured: the figures are optimistic"
+    if common := chose & measured:
+        others = f"{many} are measured. {len(common)} of these chose: the figures are optimistic"
+    else:
+        others = f"{many} others are measured"
+    return f"{count} images train and {len(chose)} choose the weights, {others}"
