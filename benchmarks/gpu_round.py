@@ -2,6 +2,8 @@
 
     python -m benchmarks.gpu_round --minutes 15 --out round --data data [--parts tests,bench,train] [--sets em,nuclei]
 
+The sets are those of `benchmarks.gpu_trainings`. `em_all` trains only if it is named: it has no figure.
+
 Each step is a new process and ends after a share of the time. Steps without enough time are named and left out. `--out`
 receives `summary.md` and `summary.json` after every step, `tests.log`, `bench/`, and a folder for every training, with
 the weights in pieces. The exit code is 0 if no step failed.
@@ -29,7 +31,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from benchmarks.gpu_trainings import TRAININGS, told
+from benchmarks.gpu_trainings import MEASURED, TRAININGS, told
 from bundle.experiments.provenance import hardware, versions
 from bundle.running.run import ROOT
 from scripts.io.files import write_json
@@ -244,7 +246,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets, from bundle fetch")
     parser.add_argument("--parts", default=",".join(SHARES), help="tests, bench, train, joined by commas")
-    parser.add_argument("--sets", default=",".join(TRAININGS), help="em, nuclei, hela, u373, joined by commas")
+    known_sets = f"{', '.join(TRAININGS)}, joined by commas (default: all measured ones)"
+    parser.add_argument("--sets", default=",".join(MEASURED), help=known_sets)
     arguments = parser.parse_args()
     parts, sets = (words.replace(" ", "").split(",") for words in (arguments.parts, arguments.sets))
     for option, names, known in (("--parts", parts, SHARES), ("--sets", sets, TRAININGS)):

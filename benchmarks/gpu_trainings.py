@@ -3,6 +3,17 @@
     python -m benchmarks.gpu_trainings em --minutes 5 --data data --out round/em
 
 The minutes include loading libraries, caching images, measuring and packing. The remaining time trains (`max_minutes`).
+
+| name | training images | images that choose weights and objects | measured images |
+|---|---|---|---|
+| em, em_small | slices 00-19 | slices 20-24 | slices 20-24 |
+| em_all | slices 00-24 | slices 00-24, weights only | none |
+| nuclei, nuclei_small | 80 % | 10 % | 10 % |
+| hela, u373 | frames of `training_frames` | frames of `validation_frames` | the same frames |
+
+`em_small` and `nuclei_small` have half the width and half the minutes. `em_all` trains weights for use with the recipe
+of `em`, and no figure is claimed. The threshold is not fitted, since no other images remain. Take the fitted threshold
+from `em.json` of the training `em`: `--set threshold 0.7`.
 """
 
 from __future__ import annotations
@@ -19,7 +30,20 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.tasks import CELL_METRICS, EM_METRICS, course, figures
+from benchmarks.tasks import (
+    CELL_METRICS,
+    EM,
+    HELA,
+    TASKS,
+    U373,
+    VIEWS,
+    DataSet,
+    Task,
+    course,
+    figures,
+    protocol,
+    write_parts,
+)
 from bundle.datasets.sample import sample
 from bundle.experiments.experiments import network_of
 from bundle.experiments.provenance import hardware, versions
@@ -29,10 +53,9 @@ from scripts.inferers.precision import can_compile
 from scripts.io.files import write_json
 from scripts.settings import ModelSettings, read_settings, write_weights
 
-RECIPE = "variant_fast.yaml"
+RECIPE = "variant_fast"
 PIECE = 14_900_000  # bytes; small enough for mail and other transfers from a computing centre
 RESERVED, MOST_RESERVED = 0.4, 75.0  # share of the time, and largest number of seconds, without training
-VIEWS = 8
 
 
 @dataclass(frozen=True)
@@ -40,32 +63,36 @@ class Training:
     """A data set and the settings of its training.
 
     Attributes:
-        folder: folder of the data, below `--data`.
-        config: overlay on `train.yaml`.
-        share: share of the minutes of all trainings.
-        metrics: name -> file and keys of the figure in the reports of an evaluation.
+        data: data set. The third part of a `Task` is measured. Of other data sets, the validation images are measured.
+        share: share of the minutes of all measured trainings.
         settings: overrides of the configuration.
+        all_images: whether all images train and choose the weights, usually the last. No image is measured.
     """
 
-    folder: str
-    config: str
+    data: DataSet
     share: float
-    metrics: Mapping[str, tuple[str | int, ...]]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    all_images: bool = False
 
 
+EM_SETTINGS = {"scale": 0.1}
+NUCLEI_SETTINGS = {"batch_size": 16}  # tiles of 380 pixels
 TRAININGS = {
-    "em": Training("isbi2012", "data_isbi2012.yaml", 0.5, EM_METRICS, {"scale": 0.1}),
-    "nuclei": Training("DSB2018-fluo", "data_nuclei.yaml", 0.25, CELL_METRICS, {"batch_size": 16, **network_of(32)}),
-    "hela": Training("DIC-C2DH-HeLa", "data_dic_hela.yaml", 0.125, CELL_METRICS),
-    "u373": Training("PhC-C2DH-U373", "data_phc_u373.yaml", 0.125, CELL_METRICS),
+    "em": Training(EM, 0.3, EM_SETTINGS),
+    "em_small": Training(EM, 0.15, {**EM_SETTINGS, **network_of(32)}),
+    "em_all": Training(EM, 0.3, EM_SETTINGS, all_images=True),
+    "nuclei": Training(TASKS["nuclei"], 0.26, NUCLEI_SETTINGS),
+    "nuclei_small": Training(TASKS["nuclei"], 0.13, {**NUCLEI_SETTINGS, **network_of(32)}),
+    "hela": Training(HELA, 0.08),
+    "u373": Training(U373, 0.08),
 }
+MEASURED = [name for name, training in TRAININGS.items() if not training.all_images]
 ON_A_GPU = {"batch_size": 8, "tiles_per_epoch": 400}
 ON_A_CPU = {"input_size": 188, "tiles_per_epoch": 8, **network_of(4)}  # shows that everything runs, measures nothing
 
 
 def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Train, pack the weights, measure the packed weights on held-out images, and write `result.json`.
+    """Train, pack the weights, measure the packed weights on held-out images, if any, and write `result.json`.
 
     Args:
         name: key of `TRAININGS`.
@@ -85,17 +112,18 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
     training = TRAININGS[name]
     seconds_to_train = 60 * minutes - min(RESERVED * 60 * minutes, MOST_RESERVED)
     on_gpu = torch.cuda.is_available()
-    dataset, files = data / training.folder, ["train.yaml", training.config, RECIPE]
+    dataset, files = data / training.data.folder, ["train", training.data.config, RECIPE]
     given: dict[str, Any] = {**(ON_A_GPU if on_gpu else ON_A_CPU), **(training.settings if on_gpu else {})}
     if on_gpu and not dataset.is_dir():
-        raise FileNotFoundError(f"No folder {dataset}. Give --data, the folder with {training.folder}.")
+        raise FileNotFoundError(f"No folder {dataset}. Give --data, the folder with {training.data.folder}.")
     if not on_gpu:
         sample(str(out / "sample"), overwrite=True)
-        dataset, files = out / "sample" / "train", ["train.yaml", RECIPE]
+        dataset, files = out / "sample" / "train", ["train", RECIPE]
         given |= {"label_kind": "instances", "key_metric": "seg"}
     given |= {"dataset_dir": str(dataset.resolve()), "output_dir": str(out / "train"), "model_dir": str(out / "models")}
-    given |= changes
-    configs = [str(ROOT / "configs" / file) for file in files]
+    trained, measured = _parts(training, dataset, out)
+    given |= {**trained, **changes}
+    configs = [str(ROOT / "configs" / f"{file}.yaml") for file in files]
     weights = out / f"{name}.pt"
     result: dict[str, Any] = {
         "name": name,
@@ -119,41 +147,63 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
             break
     result |= course(out / "train" / "history.csv")
     result["training_seconds"] = round(time.time() - begun, 1)
-    result["weights"] = pack(out / "models" / "model.pt", weights)
+    split = _read(out / "train" / "split.json")
+    held = _read(measured["split_file"] if measured else out / "train" / "split.json")["validation"]
+    result["protocol"] = protocol(split["training"], split["validation"], [] if training.all_images else held)
+    result["weights"] = pack(out / "models" / "model.pt", weights, scored=not training.all_images)
     write_json(out / "result.json", result)
-    for views in (1, VIEWS):
+    for views in () if training.all_images else VIEWS:
         spent = time.time() - begun
         if views > 1 and spent > 60 * minutes:
             result["left out"] = f"{views} views: {spent:.0f} s were over"
             write_json(out / "result.json", result)
             break
-        measured = {"ckpt_path": str(weights), "evaluation_dir": str(out / f"views{views}"), "orientations": views}
+        asked = {"ckpt_path": str(weights), "evaluation_dir": str(out / f"views{views}"), "orientations": views}
         run(
             "evaluating",
             config_file=[*configs, str(ROOT / "configs" / "evaluate.yaml")],
-            **{**given, **measured, "save_panels": views == 1, "warping_error": False},
+            **{**given, **measured, **asked, "save_panels": views == 1, "warping_error": False},
         )
-        metrics = CELL_METRICS if result["synthetic"] else training.metrics
+        metrics = CELL_METRICS if result["synthetic"] else training.data.metrics
         result[f"{views} views"] = figures(out / f"views{views}", metrics)
         result["seconds"] = round(time.time() - begun, 1)
         write_json(out / "result.json", result)
     return result
 
 
-def pack(weights: Path, packed: Path, piece: int = PIECE) -> dict[str, Any]:
+def _parts(training: Training, dataset: Path, out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings for the images of the training, and for the measured images. Empty: the parts of the configuration."""
+    if training.all_images:
+        return {"split_rule": "all", "fit_objects": False}, {}
+    if isinstance(training.data, Task):
+        files = write_parts(training.data, dataset, out)
+        return {"split_file": str(files[0])}, {"split_file": str(files[1])}
+    return {}, {}
+
+
+def _read(split: str | Path) -> dict[str, list[str]]:
+    parts: dict[str, list[str]] = json.loads(Path(split).read_text(encoding="utf-8"))
+    return parts
+
+
+def pack(weights: Path, packed: Path, piece: int = PIECE, scored: bool = True) -> dict[str, Any]:
     """Round weights to bfloat16, and cut the file into pieces with a checksum.
 
     Args:
         weights: file with a flat state_dict.
         packed: file to write, with its settings. The pieces are `<name>.00`, `<name>.01`, ... in the same folder.
         piece: bytes of the largest piece.
+        scored: False: the settings have no score, because the images of the validation have trained the weights.
 
     Returns:
         "file", "sha256", "bytes", "pieces" (names) and "join" (command that joins the pieces).
     """
     state = torch.load(weights, map_location="cpu", weights_only=True)
     rounded = {key: value.bfloat16() if value.is_floating_point() else value for key, value in state.items()}
-    write_weights(rounded, packed, read_settings(weights) or ModelSettings())
+    settings = read_settings(weights) or ModelSettings()
+    if not scored:
+        settings = settings.model_copy(update={"training": settings.training.model_copy(update={"best": None})})
+    write_weights(rounded, packed, settings)
     content = packed.read_bytes()
     names = []
     for number, first in enumerate(range(0, len(content), piece)):
@@ -169,9 +219,10 @@ def told(result: Mapping[str, Any]) -> list[str]:
     """Format the content of `result.json` as lines of a summary."""
     lines = [
         f"{result['steps']} steps in {result['step_seconds']:.0f} s, {result['ms_a_step']:.1f} ms a step; in all "
-        f"{result.get('seconds', result['training_seconds']):.0f} s"
+        f"{result.get('seconds', result['training_seconds']):.0f} s",
+        result["protocol"],
     ]
-    for views in (f"{count} views" for count in (1, 8) if f"{count} views" in result):
+    for views in (f"{count} views" for count in VIEWS if f"{count} views" in result):
         lines += [f"{views}: " + ", ".join(f"{k} {v:.4f}" for k, v in result[views].items() if v is not None)]
     weights = result["weights"]
     packed = f"weights: {len(weights['pieces'])} pieces, sha256 {weights['sha256'][:12]}; {weights['join']}"
