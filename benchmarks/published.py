@@ -7,7 +7,8 @@ Writes `docs/results/<name>.json`: weights with checksum, training, versions, ha
 the worst images. Writes the tables of the model card, `docs/README.md`, between the marks of this name. `--training` is
 the folder of a training, as of `benchmarks.recipes`. `--measured` is a split file, as from `benchmarks.recipes`: its
 validation images are measured. Panels of all measured images are in `<training>/measured/views1/panels`. The panels of
-the worst images become a picture of the card, where the licence of the data permits it.
+the worst images become a picture of the card, where the licence of the data permits it. `--recipe` names the recipe of
+a training by another command.
 
 Without `--training`, the tables of the card are written again from the results file.
 """
@@ -47,7 +48,9 @@ EM_ALL = {
 }
 
 
-def measure(name: str, weights: Path, data: Path, training: Path, measured: Path) -> dict[str, Any]:
+def measure(
+    name: str, weights: Path, data: Path, training: Path, measured: Path, recipe: str | None = None
+) -> dict[str, Any]:
     """Measure weights with 1 and 8 views.
 
     Args:
@@ -56,6 +59,7 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
         data: folder with the folder of the data set.
         training: folder of the training, with `history.csv` and `split.json`.
         measured: split file; its validation images are measured.
+        recipe: configurations and settings, in words. None: from the `result.json` of `benchmarks.recipes`.
 
     Returns:
         The content of the results file.
@@ -92,7 +96,7 @@ def measure(name: str, weights: Path, data: Path, training: Path, measured: Path
             "settings": settings.model_dump(exclude={"sha256", "version"}),
         },
         "training": course(training / "history.csv"),
-        "recipe": _recipe(training, task.config),
+        "recipe": recipe or _recipe(training, task.config),
         "validations": [row for row in read_history(training / "history.csv") if row.get(task.metric) is not None],
         "evaluations": evaluations,
         "worst": report.get("worst", [])[:WORST],
@@ -214,6 +218,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--training", type=Path, default=None, help="default: write the card from the results file")
     parser.add_argument("--measured", type=Path, default=None, help="needed with --training")
+    parser.add_argument("--recipe", default=None, help="in words, for a training by another command")
     given = parser.parse_args()
     if (given.training is None) != (given.measured is None):
         parser.error("--training and --measured belong together. Without both the card is written from the results")
@@ -223,7 +228,9 @@ def main() -> None:
         result = json.loads(record.read_text(encoding="utf-8"))
     else:
         weights = Path(find_weights(given.weights or given.name)).resolve()
-        result = measure(given.name, weights, given.data, given.training.resolve(), given.measured.resolve())
+        result = measure(
+            given.name, weights, given.data, given.training.resolve(), given.measured.resolve(), given.recipe
+        )
         write_json(record, result)
         if given.name in PICTURED:
             panels = given.training / "measured" / "views1" / "panels"

@@ -1,9 +1,10 @@
 """Compare ways to train: quality on held-out images against seconds of training on the same machine.
 
     python -m benchmarks.recipes nuclei --ways fast,laptop --seeds 0,1 --minutes 15 --data data --out recipes
+    python -m benchmarks.recipes nuclei --ways laptop --seeds 0,1 --steps 3000 --data data --out recipes
 
 The data have three parts. One part trains. The second chooses the weights, and the objects are fitted to it. The third
-is only measured. All ways and seeds have the same parts and the same time. `--out` receives `table.md`,
+is only measured. All ways and seeds have the same parts, and the same time or steps. `--out` receives `table.md`,
 `curves.png`, and a folder for each training. Finished trainings are left out, interrupted ones begin again: repeat the
 command.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, product
 from pathlib import Path
 from statistics import mean
@@ -168,13 +169,22 @@ def curves(task: Task, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Fi
     return figure
 
 
+def _of_length(steps: int) -> dict[str, int]:
+    """Return the settings of a training of so many steps, with up to ten validations."""
+    tiles = min(steps, 100)
+    epochs = max(1, steps // tiles)
+    return {"tiles_per_epoch": tiles, "max_epochs": epochs, "val_interval": max(1, epochs // 10)}
+
+
 def main() -> None:
     """Train all ways with all seeds, and write table and curves after each training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--ways", default="fast,laptop", help=f"names, with commas or semicolons: {'; '.join(WAYS)}")
     parser.add_argument("--seeds", default="0,1")
-    parser.add_argument("--minutes", type=float, default=15)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, default=15)
+    length.add_argument("--steps", type=int, default=None, help="instead of minutes; for machines with other work")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -182,13 +192,22 @@ def main() -> None:
     unknown = [name for name in ways if name not in WAYS]
     if unknown:
         parser.error(f"--ways {', '.join(unknown)}: expected {'; '.join(WAYS)}. With commas in a name, separate by ;")
-    compare(TASKS[given.task], ways, [int(s) for s in given.seeds.split(",")], given.minutes, given.data, given.out)
+    seeds = [int(seed) for seed in given.seeds.split(",")]
+    minutes = None if given.steps else given.minutes
+    compare(TASKS[given.task], ways, seeds, minutes, given.data, given.out, given.steps)
 
 
 def compare(
-    task: Task, ways: Sequence[str], seeds: Sequence[int], minutes: float, data: Path, out: Path
+    task: Task,
+    ways: Sequence[str],
+    seeds: Sequence[int],
+    minutes: float | None,
+    data: Path,
+    out: Path,
+    steps: int | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Train and measure; write `table.md` and `curves.png` after each training. Seeds take turns, ways within them."""
+    more = {} if steps is None else _of_length(steps)
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     dataset = (data / task.folder).resolve()
@@ -196,7 +215,8 @@ def compare(
     results: dict[str, list[dict[str, Any]]] = {}
     for seed, name in product(seeds, ways):
         folder = out / f"{name.replace(', ', '-').replace(' ', '_')}-seed{seed}"
-        found = train_and_measure(task, WAYS[name], seed, minutes, dataset, parts, folder)
+        way = replace(WAYS[name], settings={**WAYS[name].settings, **more})
+        found = train_and_measure(task, way, seed, minutes, dataset, parts, folder)
         results.setdefault(name, []).append(found)
         with replacing(out / "table.md") as file:
             file.write_text(table(task, results, minutes), encoding="utf-8")

@@ -30,17 +30,17 @@ def test_each_way_is_trained_once_and_measured_on_the_third_part_as_published_we
     dataset, tmp_path, monkeypatch
 ):
     task = replace(TASKS["nuclei"], folder=dataset.name)
-    tiny = {**network_of(2), "input_size": 188, "tiles_per_epoch": 2, "max_epochs": 1, "num_workers": 0}
+    tiny = {**network_of(2), "input_size": 188, "num_workers": 0}
     monkeypatch.setitem(recipes.WAYS, "tiny", Way(("variant_fast",), {**tiny, "device": "cpu"}))
-    results = compare(task, ["tiny"], [0, 1], 1.0, dataset.parent, tmp_path)
-    assert [run["steps"] for run in results["tiny"]] == [2, 2]
+    results = compare(task, ["tiny"], [0, 1], None, dataset.parent, tmp_path, steps=3)
+    assert [run["steps"] for run in results["tiny"]] == [3, 3]
     assert [len(run["curve"]) for run in results["tiny"]] == [1, 1]
     measured = json.loads((tmp_path / "tiny-seed1" / "views8" / "metrics.json").read_text())
     parts = json.loads((tmp_path / "measured.json").read_text())
     assert measured["images"] == len(parts["validation"]) == 2
-    assert "| tiny | 2 | 2 |" in (tmp_path / "table.md").read_text()
+    assert "| tiny | 2 | 3 |" in (tmp_path / "table.md").read_text()
     written = (tmp_path / "tiny-seed0" / "model.pt").stat().st_mtime_ns
-    assert compare(task, ["tiny"], [0, 1], 1.0, dataset.parent, tmp_path) == results
+    assert compare(task, ["tiny"], [0, 1], None, dataset.parent, tmp_path, steps=3) == results
     assert (tmp_path / "tiny-seed0" / "model.pt").stat().st_mtime_ns == written
 
     monkeypatch.setitem(TASKS, "nuclei", task)
@@ -53,7 +53,7 @@ def test_each_way_is_trained_once_and_measured_on_the_third_part_as_published_we
     assert result["weights"]["sha256"] == sha256_of(training / "model.pt")
     section = card("nuclei", result)
     assert all(
-        text in section for text in (result["weights"]["sha256"][:12], "2 steps", "`variant_fast.yaml`", "seed 1")
+        text in section for text in (result["weights"]["sha256"][:12], "3 steps", "`variant_fast.yaml`", "seed 1")
     )
     assert all(
         f"{value:.4f}" in section for found in result["evaluations"].values() for value in found.values() if value
