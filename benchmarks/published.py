@@ -32,8 +32,8 @@ from scripts.metrics.object_fit import FITTED
 from scripts.published import find_weights
 from scripts.settings import read_settings
 
-WORST, DRAWN = 5, 3  # images named, images drawn
-WIDE = 1000  # pixels of the picture
+WORST, DRAWN = 5, 2  # images named, images drawn
+WIDE = 800  # pixels of the picture
 CARD = ROOT / "docs" / "README.md"
 DATA = {
     "em": "ISBI 2012 EM segmentation challenge: public challenge data, cite [2]",

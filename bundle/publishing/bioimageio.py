@@ -23,7 +23,7 @@ from bundle.datasets.synthetic_em import synthetic_section
 from bundle.experiments.trained import Trained, load_trained
 from bundle.publishing.export import write_checked
 from bundle.publishing.exporters import FORMATS, check_installed, tile_sizes
-from bundle.publishing.layout import write_archive
+from bundle.publishing.layout import CARD, write_archive
 from bundle.running.errors import UsageError
 from bundle.running.run import ROOT
 from scripts.io.files import replacing, sha256_of
@@ -210,7 +210,7 @@ def _documentation(trained: Trained) -> str:
     """Make README.md: how to use the package, then the model card."""
     least, step = tile_sizes(trained.network)
     lost = 2 * trained.network.margin
-    card = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    card = re.sub(r"^!\[.*\n", "", (ROOT / CARD).read_text(encoding="utf-8"), flags=re.M)  # without its pictures
     return f"""# {trained.parser["_meta_"]["name"]}
 
 Input: grey values, sides of {least} + {step} n pixels. Output: a probability for each of {trained.info["class_names"]},

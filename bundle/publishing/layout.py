@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 NAME = "original_unet_segmentation"  # MONAI Label reads the kind of task from the name
 FOLDERS = ("configs", "scripts")
 WEIGHTS, SETTINGS, LARGE_FILES = "models/model.pt", "models/model.json", "large_files.yml"
 METADATA, LICENSE = "configs/metadata.json", "LICENSE"
 CARD, DATA_LICENCE = "docs/README.md", "docs/data_license.txt"  # the other documents are about the repository
+PICTURES = "docs/images/*_worst.png"  # of the card
 MEBIBYTE = 2**20
 ZOO_LIMIT = 25 * MEBIBYTE  # the zoo's contributing guide; larger files are linked in large_files.yml
 OWN_LIMIT = 95 * MEBIBYTE  # repository hosts refuse files of 100 MiB
@@ -36,7 +37,9 @@ def source_files(root: Path) -> list[str]:
 
 
 def travelling_files(root: Path) -> list[str]:
-    """List the files to publish: configs, scripts, licence, model card, terms of the data. The weights are added later.
+    """List the files to publish: configs, scripts, licence, model card with pictures, terms of the data.
+
+    The weights are added later.
 
     Example:
         >>> for name in ("LICENSE", "README.md"):
@@ -45,7 +48,11 @@ def travelling_files(root: Path) -> list[str]:
         ['LICENSE']
     """
     single = (LICENSE, CARD, DATA_LICENCE)
-    return [name for name in source_files(root) if name in single or name.split("/")[0] in FOLDERS]
+    return [
+        name
+        for name in source_files(root)
+        if name in single or name.split("/")[0] in FOLDERS or PurePosixPath(name).match(PICTURES)
+    ]
 
 
 def write_archive(path: Path, files: Mapping[str, Path | bytes]) -> None:

@@ -73,9 +73,9 @@ def test_the_picture_has_all_panels_below_each_other(tmp_path):
         Image.new("RGB", (200, 50), colour).save(panels[-1])
     draw_worst(panels, tmp_path / "worst.png")
     picture = np.asarray(Image.open(tmp_path / "worst.png").convert("RGB"))
-    assert picture.shape == (500, 1000, 3)
+    assert picture.shape == (400, 800, 3)
     assert picture[100, 500].tolist() == [255, 0, 0]
-    assert picture[400, 500].tolist() == [0, 0, 255]
+    assert picture[300, 500].tolist() == [0, 0, 255]
 
 
 def test_a_section_replaces_its_own_place_in_the_page_and_nothing_else():

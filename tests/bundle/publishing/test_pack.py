@@ -83,6 +83,9 @@ def test_it_holds_what_the_zoo_s_bundles_hold_and_nothing_else(small: Path, tmp_
     (small / "tests").mkdir()
     (small / "tests" / "test_x.py").touch()
     (small / "models" / "training_state.pt").touch()
+    (small / "docs" / "images").mkdir(exist_ok=True)
+    for name in ("demo.png", "nuclei_worst.png"):  # of the front page, and of the card
+        (small / "docs" / "images" / name).touch()
     names = names_in(write_package(small, tmp_path))
     assert all(name.startswith(f"{NAME}/") for name in names)
     inner = {name.removeprefix(f"{NAME}/") for name in names}
@@ -90,7 +93,8 @@ def test_it_holds_what_the_zoo_s_bundles_hold_and_nothing_else(small: Path, tmp_
     assert {"LICENSE", WEIGHTS, "configs/metadata.json", "configs/logging.conf", "docs/data_license.txt"} <= inner
     assert {"configs/train.json", "configs/inference.json", "configs/train.yaml", "configs/inference.yaml"} <= inner
     assert {name for name in inner if name.startswith("models/")} == {WEIGHTS, SETTINGS}
-    assert {name for name in inner if name.startswith("docs/")} == {"docs/README.md", "docs/data_license.txt"}
+    of_the_card = {"docs/README.md", "docs/data_license.txt", "docs/images/nuclei_worst.png"}
+    assert {name for name in inner if name.startswith("docs/")} == of_the_card
 
 
 def test_all_published_weights_travel_unless_some_are_given_or_linked(small: Path, tmp_path: Path) -> None:
