@@ -8,7 +8,8 @@ the worst images. Writes the tables of the model card, `docs/README.md`, between
 the folder of a training, as of `benchmarks.recipes`. `--measured` is a split file, as from `benchmarks.recipes`: its
 validation images are measured. Panels of all measured images are in `<training>/measured/views1/panels`. The panels of
 the worst images become a picture of the card, where the licence of the data permits it. `--recipe` names the recipe of
-a training by another command.
+a training by another command. Weights that train on all images cannot be measured: `--weights FILE` then measures
+weights of the same recipe and fewer images, and the card says so.
 
 Without `--training`, the tables of the card are written again from the results file.
 """
@@ -49,17 +50,24 @@ EM_ALL = {
 
 
 def measure(
-    name: str, weights: Path, data: Path, training: Path, measured: Path, recipe: str | None = None
+    name: str,
+    weights: Path,
+    data: Path,
+    training: Path,
+    measured: Path,
+    recipe: str | None = None,
+    shipped: Path | None = None,
 ) -> dict[str, Any]:
     """Measure weights with 1 and 8 views.
 
     Args:
         name: of the weights, a key of `DATA`.
-        weights: the published file.
+        weights: the file to measure.
         data: folder with the folder of the data set.
         training: folder of the training, with `history.csv` and `split.json`.
         measured: split file; its validation images are measured.
         recipe: configurations and settings, in words. None: from the `result.json` of `benchmarks.recipes`.
+        shipped: the published file, if it is not the measured one.
 
     Returns:
         The content of the results file.
@@ -89,12 +97,8 @@ def measure(
     return {
         "protocol": told,
         "measured": parts[1]["validation"],
-        "weights": {
-            "file": f"models/{weights.name}",
-            "sha256": sha256_of(weights),
-            "bytes": weights.stat().st_size,
-            "settings": settings.model_dump(exclude={"sha256", "version"}),
-        },
+        "weights": {**_file(weights), "settings": settings.model_dump(exclude={"sha256", "version"})},
+        **({} if shipped is None else {"published": {**_file(shipped), "images": _images(shipped)}}),
         "training": course(training / "history.csv"),
         "recipe": recipe or _recipe(training, task.config),
         "validations": [row for row in read_history(training / "history.csv") if row.get(task.metric) is not None],
@@ -103,6 +107,16 @@ def measure(
         "versions": versions(),
         "hardware": hardware(),
     }
+
+
+def _file(weights: Path) -> dict[str, Any]:
+    return {"file": f"models/{weights.name}", "sha256": sha256_of(weights), "bytes": weights.stat().st_size}
+
+
+def _images(weights: Path) -> int | None:
+    """Return how many images trained these weights."""
+    settings = read_settings(weights)
+    return None if settings is None or settings.training is None else settings.training.images
 
 
 def _recipe(training: Path, config: str) -> str:
@@ -130,9 +144,10 @@ def card(name: str, result: Mapping[str, Any]) -> str:
         for image in map(dict, result["worst"])
     )
     minutes = training["step_seconds"] / 60
+    file = result.get("published", weights)
     facts = {
-        "weights": f"`{weights['file']}`, name `{name}`, {weights['bytes'] / 1e6:.1f} MB, "
-        f"sha256 {weights['sha256'][:12]}",
+        "weights": f"`{file['file']}`, name `{name}`, {file['bytes'] / 1e6:.1f} MB, sha256 {file['sha256'][:12]}",
+        "trained on": _shipped(result.get("published")),
         "data": DATA[name],
         "parts": result["protocol"],
         "features": ", ".join(map(str, settings["network"]["features"])),
@@ -154,6 +169,14 @@ def card(name: str, result: Mapping[str, Any]) -> str:
             f"![Image, annotation, found objects and errors of the worst images](images/{picture(name).name})",
         ]
     return "\n".join(lines)
+
+
+def _shipped(published: Mapping[str, Any] | None) -> str:
+    """Say whose figures the card has, if not those of the published file."""
+    if published is None:
+        return ""
+    others = "The figures are those of other weights, by the same recipe without the measured images"
+    return f"all {published['images']} images. {others}"
 
 
 def _figure(name: str, value: float | None) -> str:
@@ -214,7 +237,7 @@ def main() -> None:
     """Measure, write the results file, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=DATA)
-    parser.add_argument("--weights", default=None, help="default: the published weights of this name")
+    parser.add_argument("--weights", default=None, help="file to measure; default: the published weights of this name")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--training", type=Path, default=None, help="default: write the card from the results file")
     parser.add_argument("--measured", type=Path, default=None, help="needed with --training")
@@ -228,9 +251,9 @@ def main() -> None:
         result = json.loads(record.read_text(encoding="utf-8"))
     else:
         weights = Path(find_weights(given.weights or given.name)).resolve()
-        result = measure(
-            given.name, weights, given.data, given.training.resolve(), given.measured.resolve(), given.recipe
-        )
+        shipped = Path(find_weights(given.name)).resolve()
+        folders = given.data, given.training.resolve(), given.measured.resolve()
+        result = measure(given.name, weights, *folders, given.recipe, None if weights == shipped else shipped)
         write_json(record, result)
         if given.name in PICTURED:
             panels = given.training / "measured" / "views1" / "panels"

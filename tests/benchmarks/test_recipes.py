@@ -60,6 +60,9 @@ def test_each_way_is_trained_once_and_measured_on_the_third_part_as_published_we
     )
     assert "optimistic" not in result["protocol"]
     assert "optimistic" in measure("nuclei", *files, tmp_path / "training.json")["protocol"]  # these chose
+    shipped = tmp_path / "tiny-seed0" / "model.pt"
+    section = card("nuclei", measure("nuclei", *files, tmp_path / "measured.json", recipe="by hand", shipped=shipped))
+    assert all(text in section for text in (sha256_of(shipped)[:12], "all 16 images", "by hand"))
     parts = json.loads((tmp_path / "training.json").read_text())
     (tmp_path / "trained.json").write_text(json.dumps({**parts, "validation": parts["training"][:1]}))
     with pytest.raises(ValueError, match=parts["training"][0]):
