@@ -50,6 +50,9 @@ WAYS = {
     "laptop, zoom": Way(("variant_fast", "variant_laptop"), {"scale": 0.1}),
     "laptop, zoom, no class balance": Way(("variant_fast", "variant_laptop"), {"scale": 0.1, "class_balance": None}),
     "laptop, percentile": Way(("variant_fast", "variant_laptop"), {"intensity": "percentile"}),
+    "laptop, gap of 2": Way(("variant_fast", "variant_laptop"), {"separation_gap": 2}),
+    "laptop, w0 of 30": Way(("variant_fast", "variant_laptop"), {"w0": 30.0}),
+    "laptop, exact weight maps": Way(("variant_fast", "variant_laptop", "variant_weights_after_warp")),
     "laptop, double learning rate": Way(("variant_fast", "variant_laptop"), {"learning_rate": 8e-4}),
 }
 
@@ -185,6 +188,7 @@ def main() -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, default=15)
     length.add_argument("--steps", type=int, default=None, help="instead of minutes; for machines with other work")
+    parser.add_argument("--parts", type=int, default=2018, help="seed of the parts, for other images in each")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -194,7 +198,7 @@ def main() -> None:
         parser.error(f"--ways {', '.join(unknown)}: expected {'; '.join(WAYS)}. With commas in a name, separate by ;")
     seeds = [int(seed) for seed in given.seeds.split(",")]
     minutes = None if given.steps else given.minutes
-    compare(TASKS[given.task], ways, seeds, minutes, given.data, given.out, given.steps)
+    compare(TASKS[given.task], ways, seeds, minutes, given.data, given.out, given.steps, given.parts)
 
 
 def compare(
@@ -205,13 +209,14 @@ def compare(
     data: Path,
     out: Path,
     steps: int | None = None,
+    parts_seed: int = 2018,
 ) -> dict[str, list[dict[str, Any]]]:
     """Train and measure; write `table.md` and `curves.png` after each training. Seeds take turns, ways within them."""
     more = {} if steps is None else _of_length(steps)
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     dataset = (data / task.folder).resolve()
-    parts = write_parts(task, dataset, out)
+    parts = write_parts(task, dataset, out, parts_seed)
     results: dict[str, list[dict[str, Any]]] = {}
     for seed, name in product(seeds, ways):
         folder = out / f"{name.replace(', ', '-').replace(' ', '_')}-seed{seed}"
