@@ -107,6 +107,7 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
     Raises:
         FileNotFoundError: on a GPU, `data` has no folder of this data set.
         RunError: the training failed.
+        ValueError: the changes would have trained images measured.
     """
     begun = psutil.Process().create_time()  # includes the import of the libraries
     training = TRAININGS[name]
@@ -123,6 +124,8 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
     given |= {"dataset_dir": str(dataset.resolve()), "output_dir": str(out / "train"), "model_dir": str(out / "models")}
     trained, measured = _parts(training, dataset, out)
     given |= {**trained, **changes}
+    if given.get("split_rule") == "all" and not training.all_images:
+        raise ValueError(f"{name} with split_rule all would be measured on images that trained. Train em_all")
     configs = [str(ROOT / "configs" / f"{file}.yaml") for file in files]
     weights = out / f"{name}.pt"
     result: dict[str, Any] = {

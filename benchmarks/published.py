@@ -27,6 +27,7 @@ from PIL import Image
 from benchmarks.tasks import EM_METRICS, TASKS, VIEWS, course, figures, protocol, with_ap
 from bundle.experiments.provenance import hardware, versions
 from bundle.running.run import ROOT, run
+from scripts.data.datalist import find_pairs
 from scripts.handlers.history import read_history
 from scripts.io.files import replacing, sha256_of, write_json
 from scripts.metrics.object_fit import FITTED
@@ -42,7 +43,7 @@ DATA = {
 }
 DATA |= {f"{name}_small": data for name, data in DATA.items()}
 PICTURED = ("nuclei", "nuclei_small")  # data without conditions
-EM_ALL = {
+EM_CARD_METRICS = {
     **EM_METRICS,
     "warping error": ("em_metrics.json", "warping_error", "error"),
     "Rand error": ("em_metrics.json", "rand_error", "error"),
@@ -73,17 +74,22 @@ def measure(
         The content of the results file.
 
     Raises:
-        ValueError: a measured image has trained the weights, or the weights have no settings.
+        ValueError: a measured image has trained the weights, the weights have no settings, the recipe is unknown, or
+            `shipped` was not trained on all images.
     """
     task = TASKS[name.removesuffix("_small")]
-    metrics = EM_ALL if task is TASKS["em"] else task.metrics
+    metrics = EM_CARD_METRICS if task is TASKS["em"] else task.metrics
     parts: list[dict[str, Any]] = [
         json.loads(file.read_text(encoding="utf-8")) for file in (training / "split.json", measured)
     ]
+    recipe = recipe or _recipe(training, task.config)
     told = protocol(parts[0]["training"], parts[0]["validation"], parts[1]["validation"])
     settings = read_settings(weights)
     if settings is None:
         raise ValueError(f"{weights} has no settings. Published weights need their .json file")
+    images = len(find_pairs(str(data / task.folder)))
+    if shipped and _images(shipped) != images:
+        raise ValueError(f"{shipped} was trained on {_images(shipped)} of {images} images: measure this file itself")
     evaluations = {}
     out = training / "measured"
     for views in VIEWS:
@@ -98,9 +104,9 @@ def measure(
         "protocol": told,
         "measured": parts[1]["validation"],
         "weights": {**_file(weights), "settings": settings.model_dump(exclude={"sha256", "version"})},
-        **({} if shipped is None else {"published": {**_file(shipped), "images": _images(shipped)}}),
-        "training": course(training / "history.csv"),
-        "recipe": recipe or _recipe(training, task.config),
+        **({} if shipped is None else {"published": {**_file(shipped), "images": images}}),
+        "training": course(training / "history.csv") | _machine(training),
+        "recipe": recipe,
         "validations": [row for row in read_history(training / "history.csv") if row.get(task.metric) is not None],
         "evaluations": evaluations,
         "worst": report.get("worst", [])[:WORST],
@@ -110,7 +116,9 @@ def measure(
 
 
 def _file(weights: Path) -> dict[str, Any]:
-    return {"file": f"models/{weights.name}", "sha256": sha256_of(weights), "bytes": weights.stat().st_size}
+    """Describe a file. Published files have their folder in the name."""
+    name = weights.relative_to(ROOT).as_posix() if weights.is_relative_to(ROOT / "models") else weights.name
+    return {"file": name, "sha256": sha256_of(weights), "bytes": weights.stat().st_size}
 
 
 def _images(weights: Path) -> int | None:
@@ -122,11 +130,26 @@ def _images(weights: Path) -> int | None:
 def _recipe(training: Path, config: str) -> str:
     """Name the configuration and the settings of a training of `benchmarks.recipes`, and its seed."""
     file = training / "result.json"
-    of = json.loads(file.read_text(encoding="utf-8"))["of"] if file.is_file() else {}
-    way = of.get("way", {"overlays": [], "settings": {}})
+    if not file.is_file():
+        raise ValueError(f"{training} has no result.json of benchmarks.recipes: name its recipe by --recipe")
+    of = json.loads(file.read_text(encoding="utf-8"))["of"]
+    way = of["way"]
     files = ", ".join(f"`{name}.yaml`" for name in ("train", config, *way["overlays"]))
     settings = "".join(f", `{name}` {value}" for name, value in way["settings"].items())
-    return files + settings + (f", seed {of['seed']}" if of else "")
+    return f"{files}{settings}, seed {of['seed']}"
+
+
+def _machine(training: Path) -> dict[str, Any]:
+    """Read on which machine the training ran. Empty: not recorded."""
+    file = training / "result.json"
+    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {"hardware": record["hardware"]} if "hardware" in record else {}
+
+
+def _on(machine: Mapping[str, Any] | None) -> str:
+    if machine is None:
+        return ""
+    return f", on {machine['processor']} ({machine['instructions']}), {machine.get('gpu', 'without a GPU')}"
 
 
 def card(name: str, result: Mapping[str, Any]) -> str:
@@ -136,7 +159,7 @@ def card(name: str, result: Mapping[str, Any]) -> str:
         name: of the weights.
         result: as from `measure`.
     """
-    weights, training, machine = result["weights"], result["training"], result["hardware"]
+    weights, training = result["weights"], result["training"]
     settings = weights["settings"]
     objects = ", ".join(f"`{key}` {settings[key]:g}" for key in FITTED)
     worst = "; ".join(
@@ -152,8 +175,8 @@ def card(name: str, result: Mapping[str, Any]) -> str:
         "parts": result["protocol"],
         "features": ", ".join(map(str, settings["network"]["features"])),
         "recipe": result["recipe"],
-        "training": f"{training['steps']} steps, {minutes:.0f} minutes in steps, on {machine['processor']} "
-        f"({machine['instructions']}), {machine.get('gpu', 'without a GPU')}",
+        "training": f"{training['steps']} steps, {minutes:.{0 if minutes > 10 else 1}f} minutes in steps"
+        + _on(training.get("hardware")),
         "objects, fitted": objects if (settings.get("training") or {}).get("fitted") else "",
         "worst measured images": worst,
     }
@@ -164,10 +187,8 @@ def card(name: str, result: Mapping[str, Any]) -> str:
         cells = [_figure(key, found.get(key)) for key in names]
         lines.append(f"| `{name}`, {views} | {' | '.join(cells)} |")
     if picture(name).is_file():
-        lines += [
-            "",
-            f"![Image, annotation, found objects and errors of the worst images](images/{picture(name).name})",
-        ]
+        shown = "Image, label, weight map, probability, prediction and error of the worst images"
+        lines += ["", f"![{shown}](images/{picture(name).name})"]
     return "\n".join(lines)
 
 
@@ -176,7 +197,7 @@ def _shipped(published: Mapping[str, Any] | None) -> str:
     if published is None:
         return ""
     others = "The figures are those of other weights, by the same recipe without the measured images"
-    return f"all {published['images']} images. {others}"
+    return f"all {published['images']} labelled images. {others}"
 
 
 def _figure(name: str, value: float | None) -> str:
@@ -189,7 +210,7 @@ def picture(name: str) -> Path:
 
 
 def draw_worst(panels: Sequence[Path], file: Path) -> None:
-    """Put the panels of several images below each other, in few colours and half of their size.
+    """Put the panels of several images below each other, 800 pixels wide and in few colours.
 
     Args:
         panels: pictures of an evaluation.

@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.tasks import TASKS, VIEWS, DataSet, Task, figures, write_parts
 from bundle.experiments.experiments import network_of
+from bundle.experiments.provenance import hardware
 from bundle.running.run import ROOT, run
 from scripts.handlers.history import read_history
 from scripts.io.files import replacing, sha256_of, write_json
@@ -80,8 +81,8 @@ def train_and_measure(
         views: numbers of views of the measurements.
 
     Returns:
-        "of": everything above; "steps"; "curve": [seconds, metric] of each validation; "views": figures for each number
-        of views.
+        "of": way, seed, minutes and parts; "hardware"; "steps"; "curve": [seconds, metric] of each validation; "views":
+        figures for each number of views.
 
     Raises:
         RunError: the training or an evaluation failed.
@@ -118,7 +119,7 @@ def train_and_measure(
         for spent, row in zip(seconds, history, strict=True)
         if row.get(task.metric) is not None
     ]
-    result = {"of": same, "steps": history[-1]["iteration"], "curve": curve, "views": measured}
+    result = {"of": same, "hardware": hardware(), "steps": history[-1]["iteration"], "curve": curve, "views": measured}
     write_json(result_file, result)
     return result
 
@@ -173,10 +174,16 @@ def curves(task: Task, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> Fi
 
 
 def _of_length(steps: int) -> dict[str, int]:
-    """Return the settings of a training of so many steps, with up to ten validations."""
+    """Return the settings of a training of so many steps, with up to ten validations.
+
+    Raises:
+        ValueError: above 100 the number is no multiple of 100, or it is below 1.
+    """
+    if steps < 1 or (steps > 100 and steps % 100):
+        raise ValueError(f"--steps {steps}: expected 1 to 100, or a multiple of 100")
     tiles = min(steps, 100)
-    epochs = max(1, steps // tiles)
-    return {"tiles_per_epoch": tiles, "max_epochs": epochs, "val_interval": max(1, epochs // 10)}
+    epochs = steps // tiles
+    return {"tiles_per_epoch": tiles, "max_epochs": epochs, "val_interval": -(-epochs // 10)}
 
 
 def main() -> None:
@@ -197,7 +204,9 @@ def main() -> None:
     if unknown:
         parser.error(f"--ways {', '.join(unknown)}: expected {'; '.join(WAYS)}. With commas in a name, separate by ;")
     seeds = [int(seed) for seed in given.seeds.split(",")]
-    minutes = None if given.steps else given.minutes
+    if given.parts != 2018 and TASKS[given.task].neighbours:
+        parser.error(f"--parts: the parts of {given.task} are blocks of slices, without a seed")
+    minutes = given.minutes if given.steps is None else None
     compare(TASKS[given.task], ways, seeds, minutes, given.data, given.out, given.steps, given.parts)
 
 
@@ -216,6 +225,9 @@ def compare(
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     dataset = (data / task.folder).resolve()
+    known = out / "measured.json"
+    if known.is_file() and (seed_of := json.loads(known.read_text(encoding="utf-8"))["rule"]["seed"]) != parts_seed:
+        raise ValueError(f"{out} has the parts of seed {seed_of}, now {parts_seed}: give another --out")
     parts = write_parts(task, dataset, out, parts_seed)
     results: dict[str, list[dict[str, Any]]] = {}
     for seed, name in product(seeds, ways):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from scripts.data.datalist import find_pairs
-from scripts.data.splits import save_split
+from scripts.data.splits import save_split, without_ending
+from scripts.handlers.history import read_history
 
 VIEWS = (1, 8)
 AP = "AP at IoU 0.5"
@@ -121,9 +121,8 @@ def save_parts(
 
 def course(history: Path) -> dict[str, Any]:
     """Read steps, epochs, seconds in steps and milliseconds a step from `history.csv`."""
-    with history.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    steps, seconds = int(rows[-1]["iteration"]), sum(float(row["seconds"]) for row in rows)
+    rows = read_history(history)
+    steps, seconds = int(rows[-1]["iteration"] or 0), sum(row["seconds"] or 0.0 for row in rows)
     return {"steps": steps, "epochs": len(rows), "step_seconds": round(seconds, 1), "ms_a_step": 1e3 * seconds / steps}
 
 
@@ -179,7 +178,7 @@ def protocol(trained: Iterable[str], chose: Iterable[str], measured: Iterable[st
         >>> protocol(["00.png", "01.png"], ["00.png", "01.png"], [])
         '2 images train, the same images choose the weights, and none is measured: no figure is claimed'
     """
-    trained, chose, measured = set(trained), set(chose), set(measured)
+    trained, chose, measured = ({without_ending(name) for name in part} for part in (trained, chose, measured))
     count, many = len(trained), len(measured)
     if both := trained & measured:
         raise ValueError(f"{sorted(both)[:3]} have trained the weights and would be measured. Measure other images")

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.peers.__main__ import PEERS
 from benchmarks.peers.__main__ import table as peers_table
+from benchmarks.published import card, insert
 from benchmarks.tasks import TASKS
 from bundle.bench import BENCHMARKS, details, table
 from bundle.publishing.rules.basis import Bundle
@@ -68,6 +69,14 @@ def test_the_published_weights_are_those_that_were_measured():
     state = torch.load(weights, weights_only=True)
     assert {value.dtype for value in state.values()} == {torch.bfloat16}
     assert sum(value.numel() for value in state.values()) == 31_030_658
+
+
+@pytest.mark.parametrize("name", sorted(published()))
+def test_the_section_of_the_model_card_is_written_from_the_record(name):
+    record = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert insert(page, name, card(name, record)) == page
+    assert record.get("published", record["weights"])["sha256"] == sha256_of(published()[name])
 
 
 @pytest.mark.parametrize("name", ["nuclei", "nuclei_small"])

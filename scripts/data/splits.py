@@ -177,7 +177,7 @@ def _from_file(items: list[Item], path: Path) -> tuple[dict[str, list[Item]], di
         ) from error
     folder = _shared_folder(items)
     names = [_name(item, folder) for item in items]
-    known = {_without_ending(name): k for k, name in reversed([*enumerate(names)])}  # of equal stems the first
+    known = {without_ending(name): k for k, name in reversed([*enumerate(names)])}  # of equal stems the first
     known |= {name: k for k, name in enumerate(names)}
     unknown = [name for part in PARTS for name in named[part] if name not in known]
     if unknown:
@@ -217,7 +217,7 @@ def _name(item: Item, folder: Path) -> str:
     return Path(_image(item)).absolute().relative_to(folder).as_posix()
 
 
-def _without_ending(name: str) -> str:
+def without_ending(name: str) -> str:
     """`07.png` -> "07", `train-volume.tif#page=3` -> "train-volume#page=3"."""
     path, page = split_address(name)
     stem = path.as_posix()[: len(path.as_posix()) - len(image_suffix(path))]

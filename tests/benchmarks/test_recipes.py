@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks import recipes
@@ -17,6 +18,7 @@ from benchmarks.tasks import TASKS
 from bundle.datasets.sample import sample
 from bundle.experiments.experiments import network_of
 from scripts.io.files import sha256_of
+from scripts.settings import read_settings, write_weights
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +63,36 @@ def test_each_way_is_trained_once_and_measured_on_the_third_part_as_published_we
     assert "optimistic" not in result["protocol"]
     assert "optimistic" in measure("nuclei", *files, tmp_path / "training.json")["protocol"]  # these chose
     shipped = tmp_path / "tiny-seed0" / "model.pt"
-    section = card("nuclei", measure("nuclei", *files, tmp_path / "measured.json", recipe="by hand", shipped=shipped))
-    assert all(text in section for text in (sha256_of(shipped)[:12], "all 16 images", "by hand"))
+    with pytest.raises(ValueError, match="16 of 20 images"):
+        measure("nuclei", *files, tmp_path / "measured.json", shipped=shipped)
+    settings = read_settings(shipped)
+    of_all = settings.model_copy(update={"training": settings.training.model_copy(update={"images": 20})})
+    write_weights(torch.load(shipped, weights_only=True), tmp_path / "all.pt", of_all)
+    result = measure("nuclei", *files, tmp_path / "measured.json", recipe="by hand", shipped=tmp_path / "all.pt")
+    section = card("nuclei", result)
+    assert all(text in section for text in (sha256_of(tmp_path / "all.pt")[:12], "all 20 labelled images", "by hand"))
     parts = json.loads((tmp_path / "training.json").read_text())
     (tmp_path / "trained.json").write_text(json.dumps({**parts, "validation": parts["training"][:1]}))
-    with pytest.raises(ValueError, match=parts["training"][0]):
+    with pytest.raises(ValueError, match=Path(parts["training"][0]).stem):
         measure("nuclei", *files, tmp_path / "trained.json")
+    (training / "result.json").unlink()
+    with pytest.raises(ValueError, match="--recipe"):
+        measure("nuclei", *files, tmp_path / "measured.json")
+
+
+@pytest.mark.parametrize("steps", [0, -100, 150])
+def test_a_number_of_steps_that_no_epochs_give_is_refused(dataset, tmp_path, steps):
+    with pytest.raises(ValueError, match=f"--steps {steps}"):
+        compare(TASKS["nuclei"], ["fast"], [0], None, dataset.parent, tmp_path, steps=steps)
+
+
+def test_a_folder_keeps_its_parts(dataset, tmp_path):
+    task = replace(TASKS["nuclei"], folder=dataset.name)
+    compare(task, [], [0], 1.0, dataset.parent, tmp_path)
+    written = (tmp_path / "measured.json").read_bytes()
+    with pytest.raises(ValueError, match="2018"):
+        compare(task, [], [0], 1.0, dataset.parent, tmp_path, parts_seed=1)
+    assert (tmp_path / "measured.json").read_bytes() == written
 
 
 def test_the_picture_has_all_panels_below_each_other(tmp_path):
