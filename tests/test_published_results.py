@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -140,3 +141,16 @@ def test_the_tables_of_other_programs_are_those_that_were_measured(task):
     between = published.split(f"<!-- docs/results/peers.json, {task} -->")[1].split("<!-- end -->")[0]
     assert between.strip() == peers_table(task, content["programs"], content["minutes"]).strip()
     assert content["programs"].keys() >= set(PEERS)  # no program is silently missing
+
+
+def test_the_table_of_ways_to_train_has_the_measured_figures():
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    nuclei = json.loads((RESULTS / "recipes.json").read_text(encoding="utf-8"))["nuclei"]
+    lines = page.split("### Nuclei")[1].splitlines()
+    for way, found in nuclei["ways"].items():
+        row = next(line for line in lines if line.startswith(f"| {way} |"))  # the first: "the same" follows its row
+        figures = [found["F1"][iou] for iou in ("0.5", "0.7", "0.9")] + [found["SEG"]]
+        assert re.findall(r"\.\d{3}", row.split("|", 2)[2]) == [f"{figure:.3f}"[1:] for figure in figures]
+    f1 = [found["F1"]["0.5"] for found in nuclei["parts"].values()]
+    assert f"The mean of the four is {np.mean(f1):.3f}".replace("0.", ".") in page
+    assert f"the standard deviation {np.std(f1, ddof=1):.3f}".replace("0.", ".") in page
