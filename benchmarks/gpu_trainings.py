@@ -150,10 +150,11 @@ def train_and_measure(name: str, minutes: float, data: Path, out: Path, changes:
             break
     result |= course(out / "train" / "history.csv")
     result["training_seconds"] = round(time.time() - begun, 1)
+    result["weights"] = pack(out / "models" / "model.pt", weights, scored=not training.all_images)
+    write_json(out / "result.json", result)
     split = _read(out / "train" / "split.json")
     held = _read(measured["split_file"] if measured else out / "train" / "split.json")["validation"]
     result["protocol"] = protocol(split["training"], split["validation"], [] if training.all_images else held)
-    result["weights"] = pack(out / "models" / "model.pt", weights, scored=not training.all_images)
     write_json(out / "result.json", result)
     for views in () if training.all_images else VIEWS:
         spent = time.time() - begun
@@ -241,6 +242,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="an override")
     arguments = parser.parse_args()
+    if not arguments.minutes > 0:
+        parser.error(f"--minutes {arguments.minutes}: expected a number above 0")
     arguments.out.mkdir(parents=True, exist_ok=True)
     changes = {key: json.loads(value) for key, value in arguments.set}
     train_and_measure(arguments.name, arguments.minutes, arguments.data, arguments.out.resolve(), changes)

@@ -32,7 +32,7 @@ from scripts.handlers.history import read_history
 from scripts.io.files import replacing, sha256_of, write_json
 from scripts.metrics.object_fit import FITTED
 from scripts.published import find_weights
-from scripts.settings import read_settings
+from scripts.settings import ModelSettings, read_settings
 
 WORST, DRAWN = 5, 2  # images named, images drawn
 WIDE = 800  # pixels of the picture
@@ -87,9 +87,15 @@ def measure(
     settings = read_settings(weights)
     if settings is None:
         raise ValueError(f"{weights} has no settings. Published weights need their .json file")
-    images = len(find_pairs(str(data / task.folder)))
-    if shipped and _images(shipped) != images:
-        raise ValueError(f"{shipped} was trained on {_images(shipped)} of {images} images: measure this file itself")
+    if not parts[1]["validation"]:
+        raise ValueError(f"{measured} names no image to measure under validation")
+    trained, images = len(parts[0]["training"]), len(find_pairs(str(data / task.folder)))
+    if _images(weights) != trained:
+        raise ValueError(
+            f"{weights} was trained on {_images(weights)} images, {training} on {trained}: not its training"
+        )
+    if shipped:
+        _check_twin(shipped, images, settings)
     evaluations = {}
     out = training / "measured"
     for views in VIEWS:
@@ -124,7 +130,16 @@ def _file(weights: Path) -> dict[str, Any]:
 def _images(weights: Path) -> int | None:
     """Return how many images trained these weights."""
     settings = read_settings(weights)
-    return None if settings is None or settings.training is None else settings.training.images
+    return None if settings is None else settings.training.images
+
+
+def _check_twin(shipped: Path, images: int, measured: ModelSettings) -> None:
+    """Refuse a published file that is not trained on all images, or has another network or other classes."""
+    if _images(shipped) != images:
+        raise ValueError(f"{shipped} was trained on {_images(shipped)} of {images} images: measure this file itself")
+    settings = read_settings(shipped)
+    if settings is None or (settings.network, settings.class_names) != (measured.network, measured.class_names):
+        raise ValueError(f"{shipped} has another network or other classes than the measured weights")
 
 
 def _recipe(training: Path, config: str) -> str:
@@ -266,6 +281,8 @@ def main() -> None:
     given = parser.parse_args()
     if (given.training is None) != (given.measured is None):
         parser.error("--training and --measured belong together. Without both the card is written from the results")
+    if given.training is None and (given.weights or given.recipe):
+        parser.error("--weights and --recipe need --training and --measured")
     insert(CARD.read_text(encoding="utf-8"), given.name, "")  # a card without a place for the section is told at once
     record = ROOT / "docs" / "results" / f"{given.name}.json"
     if given.training is None:
@@ -274,12 +291,13 @@ def main() -> None:
         weights = Path(find_weights(given.weights or given.name)).resolve()
         shipped = Path(find_weights(given.name)).resolve()
         folders = given.data, given.training.resolve(), given.measured.resolve()
-        result = measure(given.name, weights, *folders, given.recipe, None if weights == shipped else shipped)
-        write_json(record, result)
+        recipe = (given.recipe or "").strip() or None
+        result = measure(given.name, weights, *folders, recipe, None if weights == shipped else shipped)
         if given.name in PICTURED:
             panels = given.training / "measured" / "views1" / "panels"
             worst = [panels / f"{Path(image['image']).stem}.png" for image in result["worst"][:DRAWN]]
             draw_worst(worst, picture(given.name))
+        write_json(record, result)
     section = card(given.name, result)
     print(section)
     page = insert(CARD.read_text(encoding="utf-8"), given.name, section)

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, product
 from pathlib import Path
 from statistics import mean
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -203,11 +204,18 @@ def main() -> None:
     unknown = [name for name in ways if name not in WAYS]
     if unknown:
         parser.error(f"--ways {', '.join(unknown)}: expected {'; '.join(WAYS)}. With commas in a name, separate by ;")
+    if not given.minutes > 0:
+        parser.error(f"--minutes {given.minutes}: expected a number above 0")
+    if len(set(ways)) < len(ways):
+        parser.error(f"--ways {', '.join(ways)}: each once")
     seeds = [int(seed) for seed in given.seeds.split(",")]
     if given.parts != 2018 and TASKS[given.task].neighbours:
         parser.error(f"--parts: the parts of {given.task} are blocks of slices, without a seed")
     minutes = given.minutes if given.steps is None else None
-    compare(TASKS[given.task], ways, seeds, minutes, given.data, given.out, given.steps, given.parts)
+    try:
+        compare(TASKS[given.task], ways, seeds, minutes, given.data, given.out, given.steps, given.parts)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def compare(
@@ -225,9 +233,11 @@ def compare(
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     dataset = (data / task.folder).resolve()
-    known = out / "measured.json"
-    if known.is_file() and (seed_of := json.loads(known.read_text(encoding="utf-8"))["rule"]["seed"]) != parts_seed:
-        raise ValueError(f"{out} has the parts of seed {seed_of}, now {parts_seed}: give another --out")
+    with TemporaryDirectory() as place:
+        for new in write_parts(task, dataset, Path(place), parts_seed):
+            known = out / new.name
+            if known.is_file() and known.read_bytes() != new.read_bytes():
+                raise ValueError(f"{known} has other parts, of another task or --parts: give another --out")
     parts = write_parts(task, dataset, out, parts_seed)
     results: dict[str, list[dict[str, Any]]] = {}
     for seed, name in product(seeds, ways):

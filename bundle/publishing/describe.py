@@ -48,6 +48,31 @@ def describe(metadata: Mapping[str, Any], network: RonnebergerUNet, settings: Mo
     return described
 
 
+def of_other_weights(metadata: Mapping[str, Any], settings: ModelSettings) -> dict[str, Any]:
+    """Replace what metadata say of the bundle's own weights: scores, data and classes.
+
+    Args:
+        metadata: content of configs/metadata.json.
+        settings: settings of the other weights.
+
+    Example:
+        >>> metadata = {"eval_metrics": {"v_rand": 0.98}, "data_source": "ISBI 2012"}
+        >>> described = of_other_weights(metadata, ModelSettings(class_names=("background", "nucleus")))
+        >>> described["eval_metrics"], described["label_classes"]
+        ({}, 'one channel: 0 background, 1 nucleus')
+    """
+    training = settings.training
+    best = {training.key_metric: round(training.best, 4)} if training.key_metric and training.best is not None else {}
+    classes = ", ".join(f"{number} {name}" for number, name in enumerate(settings.class_names))
+    return {
+        **metadata,
+        "data_source": f"the data set {training.dataset}" if training.dataset else "not recorded",
+        "label_classes": f"one channel: {classes}",
+        "pred_classes": f"{settings.out_channels} channels: {classes}",
+        "eval_metrics": best,
+    }
+
+
 def name_network(text: str, network: RonnebergerUNet, settings: ModelSettings) -> str:
     """Write a network into the text of train.yaml or inference.yaml.
 

@@ -19,7 +19,7 @@ from monai.bundle import ConfigParser
 
 from bundle.experiments.provenance import commit_of
 from bundle.publishing.bioimageio import write_bioimageio
-from bundle.publishing.describe import describe, name_network
+from bundle.publishing.describe import describe, name_network, of_other_weights
 from bundle.publishing.exporters import check_installed
 from bundle.publishing.layout import (
     LARGE_FILES,
@@ -158,6 +158,9 @@ def _described(root: Path, metadata: Mapping[str, Any], weights: Path | None) ->
     """Write the network of the weights into metadata and configurations. For linked weights, model.json names it."""
     network, settings = _checked(root, weights or root / WEIGHTS)
     described = describe(metadata, network, settings)
+    own = root / WEIGHTS
+    if weights is not None and own.is_file() and sha256_of(weights) != sha256_of(own):
+        described = of_other_weights(described, settings)
     files: dict[str, Path | bytes] = {name: root / name for name in DESCRIBED}
     if described != metadata:
         files[METADATA] = f"{json.dumps(described, indent=4, ensure_ascii=False)}\n".encode()

@@ -71,7 +71,12 @@ def test_each_way_is_trained_once_and_measured_on_the_third_part_as_published_we
     result = measure("nuclei", *files, tmp_path / "measured.json", recipe="by hand", shipped=tmp_path / "all.pt")
     section = card("nuclei", result)
     assert all(text in section for text in (sha256_of(tmp_path / "all.pt")[:12], "all 20 labelled images", "by hand"))
+    with pytest.raises(ValueError, match=r"on 20 images, .* on 16"):  # not the weights of this training
+        measure("nuclei", tmp_path / "all.pt", dataset.parent, training, tmp_path / "measured.json")
     parts = json.loads((tmp_path / "training.json").read_text())
+    (tmp_path / "empty.json").write_text(json.dumps({**parts, "validation": []}))
+    with pytest.raises(ValueError, match="names no image"):
+        measure("nuclei", *files, tmp_path / "empty.json")
     (tmp_path / "trained.json").write_text(json.dumps({**parts, "validation": parts["training"][:1]}))
     with pytest.raises(ValueError, match=Path(parts["training"][0]).stem):
         measure("nuclei", *files, tmp_path / "trained.json")
@@ -90,8 +95,9 @@ def test_a_folder_keeps_its_parts(dataset, tmp_path):
     task = replace(TASKS["nuclei"], folder=dataset.name)
     compare(task, [], [0], 1.0, dataset.parent, tmp_path)
     written = (tmp_path / "measured.json").read_bytes()
-    with pytest.raises(ValueError, match="2018"):
-        compare(task, [], [0], 1.0, dataset.parent, tmp_path, parts_seed=1)
+    for other in ({"task": task, "parts_seed": 1}, {"task": replace(TASKS["em"], folder=dataset.name)}):
+        with pytest.raises(ValueError, match="another --out"):
+            compare(ways=[], seeds=[0], minutes=1.0, data=dataset.parent, out=tmp_path, **other)
     assert (tmp_path / "measured.json").read_bytes() == written
 
 

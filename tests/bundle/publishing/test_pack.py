@@ -119,6 +119,9 @@ def test_settings_unlike_the_defaults_travel_without_being_typed(small: Path, tm
     with zipfile.ZipFile(write_package(small, tmp_path, weights)) as archive:
         archive.extractall(tmp_path)
     bundle = tmp_path / NAME
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    assert (metadata["eval_metrics"], metadata["data_source"]) == ({}, "not recorded")  # not those of models/model.pt
+    assert "0 background, 1 cell" in metadata["label_classes"]
     for suffix in ("yaml", "json"):
         config = ConfigParser.load_config_file(bundle / "configs" / f"inference.{suffix}")
         parser = ConfigParser({**config, "bundle_root": str(bundle)})
