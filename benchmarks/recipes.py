@@ -23,7 +23,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.tasks import TASKS, VIEWS, DataSet, Task, figures, write_parts
+from benchmarks.tasks import PARTS, TASKS, VIEWS, DataSet, Task, figures, write_parts
 from bundle.experiments.experiments import network_of
 from bundle.experiments.provenance import hardware
 from bundle.running.run import ROOT, run
@@ -196,7 +196,7 @@ def main() -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, default=15)
     length.add_argument("--steps", type=int, default=None, help="instead of minutes; for machines with other work")
-    parser.add_argument("--parts", type=int, default=2018, help="seed of the parts, for other images in each")
+    parser.add_argument("--parts", type=int, default=PARTS, help="seed of the parts, for other images in each")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -209,7 +209,7 @@ def main() -> None:
     if len(set(ways)) < len(ways):
         parser.error(f"--ways {', '.join(ways)}: each once")
     seeds = [int(seed) for seed in given.seeds.split(",")]
-    if given.parts != 2018 and TASKS[given.task].neighbours:
+    if given.parts != PARTS and TASKS[given.task].neighbours:
         parser.error(f"--parts: the parts of {given.task} are blocks of slices, without a seed")
     minutes = given.minutes if given.steps is None else None
     try:
@@ -226,7 +226,7 @@ def compare(
     data: Path,
     out: Path,
     steps: int | None = None,
-    parts_seed: int = 2018,
+    parts_seed: int = PARTS,
 ) -> dict[str, list[dict[str, Any]]]:
     """Train and measure; write `table.md` and `curves.png` after each training. Seeds take turns, ways within them."""
     more = {} if steps is None else _of_length(steps)

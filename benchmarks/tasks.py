@@ -61,13 +61,14 @@ class Task(DataSet):
 EM = DataSet("isbi2012", "data_isbi2012", "val_v_rand", EM_METRICS)
 HELA = DataSet("DIC-C2DH-HeLa", "data_dic_hela", "val_seg", CELL_METRICS)
 U373 = DataSet("PhC-C2DH-U373", "data_phc_u373", "val_seg", CELL_METRICS)
+PARTS = 2018  # seed of the parts of all published figures
 TASKS = {
     "em": Task(**vars(EM), shares=(0.12, 0.2), neighbours=True),
     "nuclei": Task("DSB2018-fluo", "data_nuclei", "val_instance_f1", CELL_METRICS, (0.1, 0.1), neighbours=False),
 }
 
 
-def write_parts(task: Task, dataset: Path, out: Path, seed: int = 2018) -> tuple[Path, Path]:
+def write_parts(task: Task, dataset: Path, out: Path, seed: int = PARTS) -> tuple[Path, Path]:
     """Write the splits of the training and of the measurement.
 
     Args:

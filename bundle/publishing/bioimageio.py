@@ -133,7 +133,7 @@ def citation(text: str) -> dict[str, str]:
 
 
 def network_source() -> str:
-    """Return one source file with the network and its sizes, without imports from this project.
+    """Return the source code of the network and its sizes as a single file. It imports nothing of this project.
 
     Example:
         >>> "class RonnebergerUNet" in network_source()
