@@ -53,6 +53,9 @@ def export(
         raise UsageError(f"unknown format '{format}'; there are {', '.join(FORMATS)}")
     if calibration is not None and format != "onnx":
         raise UsageError(f"--calibration makes int8 files of onnx, not of {format}")
+    folders = sorted({"output_dir", "dataset_dir"} & override.keys())  # of inference alone; without effect here
+    if folders:
+        raise UsageError(f"export takes no --{folders[0]}; name the file to write with --output, an image with --image")
     check_installed(format)
     kind = FORMATS[format]
     if output is not None and Path(str(output)).suffix != kind.suffix:

@@ -200,6 +200,16 @@ def test_an_export_that_is_not_possible_ends_with_one_message(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("folder", ["output_dir", "dataset_dir"])
+def test_folders_of_inference_are_refused_and_output_is_named(folder, weights, tmp_path, capsys, bundle_root):
+    config = str(bundle_root / "configs" / "inference.yaml")
+    before = sorted(weights.parent.iterdir())
+    command = ["export", "onnx", "--ckpt_path", str(weights), "--config_file", config, f"--{folder}", str(tmp_path)]
+    assert main(command) == 2
+    assert folder in (told := capsys.readouterr().err) and "--output" in told
+    assert sorted(weights.parent.iterdir()) == before
+
+
 def test_tensorrt_without_its_package_or_a_gpu_is_refused(weights, capsys, monkeypatch, bundle_root):
     monkeypatch.chdir(bundle_root)
     assert main(["export", "tensorrt", "--ckpt_path", str(weights)]) == 2
