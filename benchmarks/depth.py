@@ -19,7 +19,6 @@ import torch
 
 from scripts.data.datalist import find_images
 from scripts.io.reader import PlaneReader
-from scripts.networks.unet import RonnebergerUNet
 from scripts.segmenter import Segmenter
 
 
@@ -27,7 +26,7 @@ def contributions(segmenter: Segmenter, images: Sequence[np.ndarray]) -> tuple[l
     """Measure the contribution of the levels below each up-convolution.
 
     Args:
-        segmenter: with a `RonnebergerUNet`.
+        segmenter: with a `RonnebergerUNet` in 2-D.
         images: (H, W) or (H, W, C) each.
 
     Returns:
@@ -40,7 +39,6 @@ def contributions(segmenter: Segmenter, images: Sequence[np.ndarray]) -> tuple[l
         (4, True)
     """
     network = segmenter.network
-    assert isinstance(network, RonnebergerUNet)
     fires: dict[str, torch.Tensor] = {}
 
     def note(name: str) -> Callable[..., None]:
@@ -55,8 +53,9 @@ def contributions(segmenter: Segmenter, images: Sequence[np.ndarray]) -> tuple[l
     for hook in hooks:
         hook.remove()
     moved = []
-    for stage in network.expansive:
-        hook = stage.up.register_forward_hook(_mean)
+    ups = [layer for layer in network.modules() if isinstance(layer, torch.nn.ConvTranspose2d)]  # the deepest first
+    for up in ups:
+        hook = up.register_forward_hook(_mean)
         without = [segmenter(image).probabilities[1] for image in images]
         moved.append(float(np.mean([np.abs(a - b).mean() for a, b in zip(whole, without, strict=True)])))
         hook.remove()
