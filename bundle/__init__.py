@@ -3,7 +3,7 @@
 | package or module | commands                                          |
 |-------------------|---------------------------------------------------|
 | `datasets`        | `fetch`, `sample`: download and make data sets    |
-| `running`         | `train`, `evaluate`, `segment`, `run`             |
+| `running`         | `train`, `evaluate`, `segment`, `report`, `run`   |
 | `experiments`     | `reproduce`, `report`: the paper's experiments    |
 | `publishing`      | `verify`, `pack`, `export`: prepare a publication |
 | `labelling`       | `label`: serve the bundle with MONAI Label        |

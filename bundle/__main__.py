@@ -8,6 +8,7 @@ from bundle.running.program import WORKFLOWS, Program
 
 COMMANDS = {  # name: (module, line in the list). The module has a function of the same name.
     **WORKFLOWS,
+    "report": ("bundle.experiments.report", WORKFLOWS["report"][1]),  # also of experiments
     "sample": ("bundle.datasets.sample", "Make a synthetic electron microscopy data set; no download."),
     "fetch": ("bundle.datasets.fetch", "Download a public data set and verify every file that has a checksum."),
     "verify": ("bundle.publishing.verify", "Check that the bundle is whole and agrees with itself."),
@@ -16,7 +17,6 @@ COMMANDS = {  # name: (module, line in the list). The module has a function of t
     "export": ("bundle.publishing.export", "Write the trained network as ONNX, TorchScript, pt2 or TensorRT."),
     "label": ("bundle.labelling.label", "Serve the bundle with MONAI Label, for annotation programs."),
     "bench": ("bundle.bench", "Measure speeds as ratios; write JSON and a Markdown table."),
-    "report": ("bundle.experiments.report", "Write the table of results, beside the paper's and the board's."),
 }
 main = Program("python -m bundle", COMMANDS)
 

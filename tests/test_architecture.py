@@ -72,11 +72,12 @@ LEVELS = {  # from the lowest; packages of the same level may import each other
         {"settings"},
         {"data"},
         {"inferers"},
-        {"engines", "losses", "transforms"},
+        {"engines", "environment", "losses", "transforms"},
         {"metrics", "serving"},
         {"plot"},
         {"handlers"},
         {"segmenter"},
+        {"reporting"},
     ),
     "bundle": (
         {"running"},

@@ -1,20 +1,13 @@
-"""Describe the origin of a result: program versions, hardware, checksums, commit."""
+"""Describe the origin of a result: program versions, hardware, commit."""
 
 from __future__ import annotations
 
-import os
-import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import psutil
-import torch
-
 from bundle.running.run import ROOT
-from scripts.inferers.precision import computes_in_bfloat16
-
-PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-image")
+from scripts import environment
+from scripts.environment import hardware
 
 
 def versions() -> dict[str, str]:
@@ -24,14 +17,8 @@ def versions() -> dict[str, str]:
         >>> list(versions())[:3]
         ['python', 'torch', 'monai']
     """
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # a conda environment may lack the metadata
-            found[name] = "unknown"
     commit = commit_of(ROOT)
-    return found | ({"commit": commit} if commit else {})
+    return environment.versions() | ({"commit": commit} if commit else {})
 
 
 def commit_of(folder: Path) -> str:
@@ -54,35 +41,6 @@ def commit_of(folder: Path) -> str:
         return git("rev-parse", "HEAD") + (" + changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
-
-
-def hardware() -> dict[str, str | int | float]:
-    """Describe the processor, its widest vector instructions in torch, cores, memory in GiB, and the GPU if present.
-
-    Example:
-        >>> list(hardware())[:4]
-        ['processor', 'instructions', 'cores', 'memory_gib']
-    """
-    in_bfloat16 = " and bfloat16" if computes_in_bfloat16(torch.device("cpu")) else ""
-    found: dict[str, str | int | float] = {
-        "processor": _processor(),
-        "instructions": torch.backends.cpu.get_cpu_capability() + in_bfloat16,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-    }
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
-
-
-def _processor() -> str:
-    """Find the vendor's name of the processor on Linux, else the name known to Python."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 MACHINE = {"versions": versions, "hardware": hardware}  # keys of a result, and the functions for their values

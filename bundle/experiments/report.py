@@ -1,4 +1,4 @@
-"""`python -m bundle report`: the results of a folder as a table, beside the paper's and the board's."""
+"""`python -m bundle report`: a page about a run; the results of `reproduce` beside the paper's and the board's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from bundle.experiments.experiments import EXPERIMENTS, PAPER_FEATURES, Experiment, Published
-from bundle.running.errors import RunError
+from bundle.running.errors import RunError, UsageError
+from bundle.running.reports import write_report
 from scripts.io.files import replacing
 
 RESULT, TABLE = "results.json", "table.md"
@@ -32,18 +33,51 @@ PADDED = (
 )
 
 
-def report(results_dir: str = "results") -> None:
-    """Write the table of results, beside the paper's and the board's.
+def report(
+    run: str | None = None,
+    *,
+    table: bool = False,
+    open: bool = False,
+    output: str | None = None,
+    data: str | None = None,
+    images: int = 24,
+    results_dir: str | None = None,
+) -> None:
+    """Write a page about a training, an evaluation or a segmented folder.
 
-    Makes RESULTS_DIR/table.md from every RESULTS_DIR/*/results.json and prints the table.
+    Writes RUN/report.html: summary and verdict, curves, pictures with truth, probability, objects and errors, a table
+    of all images, settings and machine. A single file without network: works from a mail attachment. Images of a
+    training are segmented with the saved weights. A training that still runs, or was interrupted, gives a page, too.
+    For a folder of results of python -m bundle reproduce, the page compares with the paper and the board.
 
     Examples:
-        python -m bundle report --results_dir docs/results
+        python -m bundle report output/data
+        python -m bundle report output/evaluation --open
+        python -m bundle report --table
 
     Args:
-        results_dir: folder of the results of python -m bundle reproduce.
+        run: folder of a training, an evaluation, a segmentation, or of the results of python -m bundle reproduce.
+        table: instead of a page, write RESULTS_DIR/table.md: the results of reproduce beside the paper's.
+        open: open the page in the browser.
+        output: file for the page. Default: RUN/report.html.
+        data: folder of the images or of the data set, if they have moved. Default: as recorded in RUN/run.json.
+        images: most images with pictures. 0: none.
+        results_dir: as --table, for the results in this folder. Default: results.
     """
-    root = Path(str(results_dir)).expanduser()
+    if table or results_dir is not None:
+        if run is not None:
+            raise UsageError(f"--table takes no RUN, got {run}. Give the folder of the results as --results_dir {run}")
+        write_table(Path(results_dir or "results").expanduser())
+        return
+    if run is None:
+        raise UsageError("give the folder of a run, such as output/data, or --table for the table of the experiments")
+    root = Path(run).expanduser()
+    blocks = results_blocks(read_results(root)) if any(root.glob(f"*/{RESULT}")) else []
+    write_report(run, open, output, data, images, blocks)
+
+
+def write_table(root: Path) -> None:
+    """Write `table.md` from every `*/results.json` below a folder, and print the table."""
     text = results_table(read_results(root))
     with replacing(root / TABLE) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -93,39 +127,59 @@ def results_table(results: Sequence[dict[str, Any]]) -> str:
         >>> print(results_table(read_results(ROOT / "docs" / "results")).splitlines()[0])
         # The paper's experiments, reproduced
     """
-    sections = ["# The paper's experiments, reproduced", HIDDEN]
+    written = {"heading": lambda block: f"## {block['text']}", "table": lambda block: _markdown(block["rows"])}
+    sections = [written.get(block["kind"], lambda block: block["text"])(block) for block in results_blocks(results)]
+    return "\n\n".join(["# The paper's experiments, reproduced", *sections]) + "\n"
+
+
+def results_blocks(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """List the blocks of the table: `kind` ("heading", "text" or "table") and `text`; tables have `rows`.
+
+    Example:
+        >>> [block["kind"] for block in results_blocks([])]
+        ['text']
+    """
+    blocks: list[dict[str, Any]] = [{"kind": "text", "text": HIDDEN}]
     for name, experiment in EXPERIMENTS.items():
         own = [result for result in results if result["experiment"] == name]
-        if own:
-            sections += [f"## {experiment.title}", f"{experiment.protocol[0].upper()}{experiment.protocol[1:]}."]
-            first = {(*_kind(result), result["fold"]): result for result in reversed(own) if not result["ablation"]}
-            one_seed = [result for result in own if result in first.values()]
-            sections += [_compared(experiment, result) for result in one_seed]
-            sections.append(_all_ways(experiment, own))
-            sections += [PADDED] if any(result["ablation"] == "padded" for result in own) else []
-    return "\n\n".join(sections) + "\n"
+        if not own:
+            continue
+        blocks.append({"kind": "heading", "text": experiment.title})
+        blocks.append({"kind": "text", "text": f"{experiment.protocol[0].upper()}{experiment.protocol[1:]}."})
+        first = {(*_kind(result), result["fold"]): result for result in reversed(own) if not result["ablation"]}
+        for result in (result for result in own if result in first.values()):
+            blocks.append({"kind": "text", "text": _made(result)})
+            blocks.append({"kind": "table", "text": "Paper, board and ours", "rows": _compared(experiment, result)})
+        blocks.append({"kind": "table", "text": "All evaluations", "rows": _all_ways(experiment, own)})
+        if any(result["ablation"] == "padded" for result in own):
+            blocks.append({"kind": "text", "text": PADDED})
+    return blocks
 
 
-def _compared(experiment: Experiment, result: dict[str, Any]) -> str:
-    """Write a table with the columns paper, board and ours."""
+def _compared(experiment: Experiment, result: dict[str, Any]) -> list[list[str]]:
+    """Make a table with the columns paper, board and ours."""
     ways = [way for way in result["evaluations"] if not way.startswith("tiles")]
-    rows: list[list[str]] = [["measure", "paper", "board's best", *(f"ours, {way}" for way in ways)]]
+    rows = [["measure", "paper", "board's best", *(f"ours, {way}" for way in ways)]]
     for line in experiment.published:
         ours = [_shown(_value(result["evaluations"][way], line), line.digits) for way in ways]
         rows.append([line.measure, _shown(line.paper, line.digits), _shown(line.board, line.digits), *ours])
+    return rows
+
+
+def _made(result: dict[str, Any]) -> str:
+    """Say how a result was made."""
     minutes, machine = result["iteration_seconds"] / 60, result["hardware"]
     held = result["split"]["validation"]
-    made = (QUICK + " " if result["quick"] else "") + (
+    return (QUICK + " " if result["quick"] else "") + (
         f"{result['features']} features in the first level. Measured: {len(held)} images, {held[0]} to {held[-1]}. "
         f"`{result['command']}`: {result['epochs']} epochs, {result['iterations']} iterations in {minutes:.0f} "
         f"min, validations apart, on {machine.get('gpu', machine['processor'])}, seed {result['seed']}, weights "
         f"sha256 {result['weights']['sha256'][:12]}."
     )
-    return made + "\n\n" + _markdown(rows)
 
 
-def _all_ways(experiment: Experiment, results: Sequence[dict[str, Any]]) -> str:
-    """Write a row for every evaluation of every result, then rows for the means of repeats."""
+def _all_ways(experiment: Experiment, results: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Make a row for every evaluation of every result, then rows for the means of repeats."""
     rows = [["result", "measured", "images", *(line.measure for line in experiment.published), "iterations"]]
     for result in results:
         kind = [*_kind(result), *([f"fold {result['fold']}"] if result["fold"] is not None else [])]
@@ -133,7 +187,7 @@ def _all_ways(experiment: Experiment, results: Sequence[dict[str, Any]]) -> str:
         for way, metrics in result["evaluations"].items():
             values = [_shown(_value(metrics, line), line.digits) for line in experiment.published]
             rows.append([", ".join(kind), way, _images(metrics), *values, str(result["iterations"])])
-    return _markdown([*rows, *_means(experiment, results)])
+    return [*rows, *_means(experiment, results)]
 
 
 def _kind(result: dict[str, Any]) -> list[str]:

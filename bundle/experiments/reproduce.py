@@ -20,7 +20,7 @@ from monai.bundle import ConfigParser
 from bundle.datasets.fetch import DATA_SETS
 from bundle.experiments.experiments import ABLATIONS, EXPERIMENTS, Experiment
 from bundle.experiments.provenance import MACHINE
-from bundle.experiments.report import RESULT, report
+from bundle.experiments.report import RESULT, write_table
 from bundle.experiments.variants import variants
 from bundle.running.errors import UsageError, check_whole
 from bundle.running.overrides import check_overrides
@@ -126,7 +126,7 @@ def reproduce(
     for variant in asked:
         facts = {**asdict(variant), "command": variant.command(max_epochs)}
         reproduce_one(chosen, root / variant.folder, {**given, **variant.overrides}, facts)
-    report(str(root))
+    write_table(root)
 
 
 def reproduce_one(experiment: Experiment, folder: Path, given: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

@@ -50,6 +50,16 @@ def library_module(name: str) -> ModuleType:
     return module
 
 
+def library_package(name: str) -> ModuleType:
+    """Import a package of the library, for commands that run no configuration.
+
+    Example:
+        >>> library_package("reporting").__name__
+        'scripts.reporting'
+    """
+    return import_module(f"{HOME if INSTALLED else 'scripts'}.{name}")
+
+
 class InstalledWorkflow(ConfigWorkflow):
     """Run a configuration with the components of the installed package. The configuration keeps its names.
 

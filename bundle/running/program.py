@@ -36,6 +36,7 @@ WORKFLOWS = {  # name: (module, line in the list). The module has a function of 
     "evaluate": (f"{__package__}.workflows", "Measure weights on images with labels."),
     "segment": (f"{__package__}.workflows", "Segment an image, a stack or a folder of images."),
     "rank": (f"{__package__}.workflows", "Sort images by what is most worth annotating next."),
+    "report": (f"{__package__}.reports", "Write a page about a training, an evaluation or a segmented folder."),
     "run": (f"{__package__}.run", "Run a workflow like monai.bundle, but refuse unknown keys."),
 }
 

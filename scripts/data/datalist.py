@@ -41,7 +41,7 @@ from .splits import LISTED
 
 logger = logging.getLogger(__name__)
 
-RESULTS = {*TABLES, RECORD}  # of a segmentation into the folder of its images
+RESULTS = {*TABLES, RECORD, "run.json", "report.html"}  # of a segmentation into the folder of its images
 
 
 def find_images(path: PathLike, tiff_axes: str | None = None) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@
 | `SegmentationSaver` | evaluator   | writes class maps, probabilities, instances, overlays and `objects.csv`    |
 | `ImageRanking`      | evaluator   | sorts images by what is most worth annotating, in `ranking.csv`            |
 | `RunSettings`       | any engine  | sends the configuration as run to TensorBoard and MLflow                   |
+| `RunFile`           | any engine  | writes `run.json`: command, settings, data, versions, machine, time        |
 | `RunFiles`          | evaluator   | sends the files of an evaluation to MLflow                                 |
 | `LoadWeights`       | any engine  | loads weights at the start, or stops with an error                         |
 | `BestWeights`       | trainer     | saves the weights of the best validation; early stopping                   |
@@ -66,6 +67,7 @@ _NAMES = {
     "ranking": ["ImageRanking"],
     "reports": ["ImageReport", "MetricsReport"],
     "resuming": ["ResumeTraining", "SeedSteps", "TrainingRecord", "TrainingState", "read_state"],
+    "run_file": ["RunFile"],
     "segmentation": ["Background", "ImageResults", "SegmentationSaver"],
     "time_limit": ["TimeLimit"],
     "tracking": ["RunFiles", "RunSettings", "result_settings"],

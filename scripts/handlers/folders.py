@@ -18,12 +18,13 @@ from ..io.locks import FolderLock
 from ..settings import settings_path
 from .interruption import at_error
 from .resuming import read_state
+from .run_file import RUN
 
 logger = logging.getLogger(__name__)
 
 STATE = "training_state.pt"
 OF_MODEL = ("model.pt", "model.json", STATE)
-OF_OUTPUT = ("history.csv", "curves.png", "panel.png")
+OF_OUTPUT = ("history.csv", "curves.png", "panel.png", RUN)
 SPLIT = "split.json"
 EVENTS = "events.out.tfevents.*"  # TensorBoard
 

@@ -120,16 +120,16 @@ def planned(monkeypatch):
     """Calls of `reproduce_one` in place of trainings: (folder, overrides, facts)."""
     calls = []
     monkeypatch.setattr("bundle.experiments.reproduce.reproduce_one", lambda *arguments: calls.append(arguments[1:]))
-    monkeypatch.setattr("bundle.experiments.reproduce.report", lambda root: None)
+    monkeypatch.setattr("bundle.experiments.reproduce.write_table", lambda root: None)
     return calls
 
 
 def test_folds_and_ablations_have_folders_commands_and_overrides_of_their_own(planned, tmp_path, monkeypatch):
     reported = []
-    monkeypatch.setattr("bundle.experiments.reproduce.report", reported.append)
+    monkeypatch.setattr("bundle.experiments.reproduce.write_table", reported.append)
     words = ["--fold", "all", "--ablation", "no_elastic,padded", "--max_epochs", "3"]
     assert main(["reproduce", "em", *words, "--dataset_dir", str(tmp_path), "--results_dir", str(tmp_path)]) == 0
-    assert reported == [str(tmp_path)]
+    assert reported == [tmp_path]
     names = [f"em-{middle}fold{fold}" for middle in ("", "no_elastic-", "padded-") for fold in range(5)]
     assert [folder.name for folder, _, _ in planned] == names
     _, given, facts = planned[7]

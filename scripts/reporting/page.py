@@ -1,0 +1,116 @@
+"""Fill the templates: one HTML file with all pictures, style and program inside. The page loads nothing.
+
+A content security policy in the page forbids network and foreign programs. Names of files are text everywhere: jinja2
+escapes them, and the page's program sets text, never HTML.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..io.files import replacing
+from ..io.names import shown
+from .pictures import Picture
+
+TEMPLATES = Path(__file__).with_name("templates")
+GENERATOR = "original-unet"
+MARK = f'<meta name="generator" content="{GENERATOR}'
+
+
+class ForeignPageError(ValueError):
+    """The file of a page exists, and is of another program."""
+
+
+@cache
+def _environment() -> Any:
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+        from markupsafe import Markup
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("pages need the package jinja2: pip install jinja2") from error
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["viewer_data"] = viewer_data
+    environment.filters["drawing"] = Markup  # of `charts`, which escapes its texts
+    environment.globals["style"] = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    return environment
+
+
+def viewer_data(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    """List pictures for the program of the page.
+
+    Example:
+        >>> viewer_data([Picture("a.png", (4, 4), (4, 4), "data:,", "data:,")])[0]["title"]
+        'a.png'
+    """
+    keys = ("title", "size", "shown", "base", "layers", "facts")
+    return [{key: getattr(picture, key) for key in keys} for picture in pictures]
+
+
+def render(template: str, version: str | None = None, **content: Any) -> str:
+    """Fill a template.
+
+    Args:
+        template: name of a file in `templates/`: "report" or "preview".
+        version: of this project. None: unknown.
+        content: what the template shows. Missing values are an error.
+
+    Returns:
+        the HTML page.
+    """
+    from markupsafe import Markup
+
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page: str = (
+        _environment()
+        .get_template(f"{template}.html.j2")
+        .render(
+            script=Markup(script),
+            script_hash=digest,
+            generator=GENERATOR if version is None else f"{GENERATOR} {version}",
+            written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+            **content,
+        )
+    )
+    return page
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page. The file appears completely or not at all.
+
+    Raises:
+        ForeignPageError: the file exists, and no command of this project has written it.
+
+    Example:
+        >>> write_page(Path("report.html"), f"<head>{MARK}")
+        >>> is_own(Path("report.html"))
+        True
+    """
+    if path.exists() and not is_own(path):
+        raise ForeignPageError(f"{shown(path)} exists, and is no page of this program. Choose another file: --output")
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def is_own(path: Path) -> bool:
+    """Check whether this project has written a page.
+
+    Example:
+        >>> _ = Path("notes.html").write_text("<p>notes")
+        >>> is_own(Path("notes.html"))
+        False
+    """
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return MARK in file.read(2000)

@@ -1,0 +1,65 @@
+"""The folder of a run is read, whatever of it is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.io.files import write_csv
+from scripts.reporting.gather import NoRunError, images_of, read_run
+
+from .runs import NAMES, history, made_data, made_evaluation, write_run_file
+
+
+def test_an_evaluation_has_a_row_for_each_image_under_the_name_of_the_file(tmp_path: Path) -> None:
+    run = read_run(made_evaluation(tmp_path))
+    assert run.kinds == ("evaluation",)
+    assert set(run.table) == set(NAMES)  # also the name that tables write with a leading '
+    assert run.table["cell 1.png"] == {"f1_0.5": 1.0, "seg": 0.9, "mean_dice": 0.9}
+    assert run.key_column == "f1_0.5"
+
+
+def test_the_images_are_those_of_the_record_or_of_a_given_folder(tmp_path: Path) -> None:
+    run = read_run(made_evaluation(tmp_path))
+    assert images_of(run)["=cmd.png"]["label"] == str(tmp_path / "data" / "labels" / "=cmd.png")
+    moved = (tmp_path / "data").rename(tmp_path / "moved")
+    assert images_of(run) == {}
+    assert set(images_of(run, moved)) == set(NAMES)
+
+
+def test_without_a_record_the_validation_images_of_a_training_are_found_by_name(tmp_path: Path) -> None:
+    data, folder = made_data(tmp_path / "data"), tmp_path / "training"
+    write_csv(folder / "history.csv", history([0.5]))
+    (folder / "split.json").write_text('{"training": ["cell 1.png"], "validation": ["cell 2.png"]}', encoding="utf-8")
+    assert list(images_of(read_run(folder), data)) == ["cell 2.png"]
+
+
+@pytest.mark.parametrize("name", ["history.csv", "split.json", "model.json", "object_metrics.json"])
+def test_a_damaged_file_is_named_and_the_others_are_read(tmp_path: Path, name: str) -> None:
+    folder = made_evaluation(tmp_path)
+    (folder / name).write_bytes(b"\xff\x00 no text")
+    run = read_run(folder)
+    assert [name in problem for problem in run.problems] == [True]
+    assert len(run.table) == len(NAMES)
+
+
+def test_a_segmentation_counts_images_without_objects(tmp_path: Path) -> None:
+    lines = ['{"settings": {}}', '{"image": "a.png"}', '{"image": "b.tif", "pages": [0, 1, 2]}', '{"image": "cut']
+    (tmp_path / "results.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    write_csv(tmp_path / "objects.csv", [{"image": "a.png", "label": 1, "area_px": 30.0}])
+    run = read_run(tmp_path)
+    assert run.finished == ["a.png", "b.tif#page=0", "b.tif#page=1"]
+    assert run.areas == {"a.png": [30.0]}
+
+
+def test_a_folder_without_a_run_is_refused_with_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(NoRunError, match=r"notes\.txt.*history\.csv"):
+        read_run(tmp_path)
+    write_run_file(tmp_path, tmp_path, "training")  # alone, no run either
+    write_csv(tmp_path / "below" / "history.csv", history([0.5]))
+    with pytest.raises(NoRunError, match="below"):
+        read_run(tmp_path)
+    with pytest.raises(NoRunError, match="does not exist"):
+        read_run(tmp_path / "gone")

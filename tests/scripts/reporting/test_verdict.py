@@ -1,0 +1,71 @@
+"""Remarks follow from figures by stated rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.reporting.cases import Cases, Curve
+from scripts.reporting.gather import Run
+from scripts.reporting.verdict import Remark, interval, judge
+
+from .runs import history
+
+
+def remarks(scores: list[float], **more: object) -> list[Remark]:
+    return judge(Run(Path("r"), ("training",), history(scores), **more), Cases(), None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("scores", "kind", "part"),
+    [
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "note", "Still improving"),
+        ([0.1, 0.8, 0.9, 0.901, 0.9, 0.902], "good", "levelled off"),
+        ([0.1, 0.9, 0.8, 0.7, 0.7, 0.6], "note", "fell after its best"),
+        ([0.1, 0.2], "note", "Too few validations (2)"),
+    ],
+)
+def test_the_curve_of_a_training_is_judged(scores: list[float], kind: str, part: str) -> None:
+    (found,) = remarks(scores)
+    assert found.kind == kind
+    assert part in found.text
+    assert f"{max(scores):.3f} at epoch {scores.index(max(scores)) + 1} of {len(scores)}" in found.text
+
+
+def test_a_training_without_validation_or_epoch_or_end_says_so() -> None:
+    empty = judge(Run(Path("r"), ("training",)), Cases(), None)
+    assert "not finished an epoch" in empty[0].text
+    unvalidated = judge(Run(Path("r"), ("training",), [{"epoch": 1.0, "loss": 0.4}]), Cases(), None)
+    assert "not been validated" in unvalidated[0].text
+    record = {"seconds": None, "settings": {"max_epochs": "40"}}
+    assert "2 of 40 epochs" in remarks([0.1, 0.2], record=record)[0].text
+
+
+def test_few_validation_images_make_the_figure_uncertain() -> None:
+    texts = [remark.text for remark in remarks([0.1, 0.2], split={"training": ["a"], "validation": ["b", "c"]})]
+    assert any("Validation images: 2" in text and "uncertain" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("values", "used", "part"),
+    [
+        ([0.9] * 5, 0.5, "hardly matters"),
+        ([0.6, 0.7, 0.9, 0.7, 0.6], 0.5, "The threshold matters"),
+        ([0.6, 0.95, 0.9, 0.7, 0.6], 0.5, "Try --threshold 0.4"),
+    ],
+)
+def test_the_threshold_curve_is_judged(values: list[float], used: float, part: str) -> None:
+    curve = Curve("F1", [0.3, 0.4, 0.5, 0.6, 0.7], values, used, images=4)
+    assert part in judge(Run(Path("r"), ("segmentation",)), Cases(), curve)[0].text
+
+
+def test_the_interval_of_a_mean_holds_the_mean_and_narrows_with_more_images() -> None:
+    scores = np.random.default_rng(1).random(400)
+    few, many = interval(scores[:8].tolist()), interval(scores.tolist())
+    assert few is not None
+    assert many is not None
+    assert few[1] < few[0] < few[2]
+    assert many[2] - many[1] < (few[2] - few[1]) / 3
+    assert interval([0.5, float("nan"), 0.5]) is None
