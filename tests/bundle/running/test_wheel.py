@@ -330,6 +330,9 @@ def contents(folder: Path) -> dict[str, Any]:
             found[path.relative_to(folder).as_posix()] = [{**row, "seconds": None} for row in rows]
         elif path.name == "model.json":
             found[path.relative_to(folder).as_posix()] = re.sub('"run": ".*?"', "", path.read_text(encoding="utf-8"))
+        elif path.name == "run.json":
+            record = json.loads(path.read_text(encoding="utf-8"))  # with folders and times
+            found[path.relative_to(folder).as_posix()] = [record["workflow"], record["items"], record["versions"]]
         elif path.is_file() and "tfevents" not in path.name and path.name != "training_state.pt":  # both hold times
             found[path.relative_to(folder).as_posix()] = path.read_bytes()
     return found
