@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 Item = dict[str, Any]
 PARTS = ("training", "validation")
 LISTED = {"part": "validation"}  # of items that a datalist names for validation
-RULES = ("random", "last", "block", "all")
+RULES = ("random", "last", "block", "series", "all")
 
 
 def split_datalist(
@@ -47,8 +48,9 @@ def split_datalist(
             "random": drawn with `seed`.
             "last": the last items validate. For stacks and sequences, since neighbours look alike.
             "block": as "last", but block number `fold` validates. For cross-validation.
+            "series": whole series validate, drawn with `seed`, see `series_of`. For several stacks, films or patients.
             "all": each item trains and validates, to measure weights on a whole labelled folder.
-        seed: seed of "random".
+        seed: seed of "random" and "series".
         split_file: JSON file with the names of both parts, instead of a rule. Items without a name in the file are
             left out. Only a file with the rule "all" may have a name in both lists.
         output: JSON file to write the split to, see `save_split`. None: no file.
@@ -101,6 +103,8 @@ def _by_rule(
         if not 0 <= fold < len(blocks):
             raise ValueError(f"fold must be from 0 to {len(blocks) - 1} (val_fraction {val_fraction}), got {fold}")
         held, rule["fold"] = blocks[fold], fold
+    elif how == "series":
+        held, rule["seed"] = _whole_series([series_of(item) for item in items], val_fraction, seed), seed
     else:
         if how == "random":
             order = np.random.RandomState(seed).permutation(order)  # numpy keeps this generator's numbers for ever
@@ -111,6 +115,28 @@ def _by_rule(
         "training": [item for item, yes in zip(items, validates, strict=True) if not yes],
         "validation": [item for item, yes in zip(items, validates, strict=True) if yes],
     }, rule
+
+
+def series_of(item: Item) -> str:
+    """Name the series of an image: its stack, or its path without the last number.
+
+    Example:
+        >>> series_of({"image": "d/s01_05.png"}), series_of({"image": "d/train-volume.tif#page=3"})
+        ('d/s01_*', 'd/train-volume.tif')
+    """
+    path, page = split_address(_image(item))
+    return path.as_posix() if page is not None else re.sub(r"[0-9]+(?=[^0-9/]*$)", "*", without_ending(path.as_posix()))
+
+
+def _whole_series(names: Sequence[str], val_fraction: float, seed: int) -> np.ndarray:
+    """Positions of the images whose series validate: as many series as come nearest to the share of images."""
+    series = list(dict.fromkeys(names))
+    if len(series) < 2:
+        raise ValueError(f"split_rule series needs two series or more, got one: {series[0]}. Take split_rule last")
+    drawn = [series[k] for k in np.random.RandomState(seed).permutation(len(series))][:-1]
+    counts = np.cumsum([names.count(name) for name in drawn])
+    held = set(drawn[: int(np.abs(counts - val_fraction * len(names)).argmin()) + 1])
+    return np.array([k for k, name in enumerate(names) if name in held])
 
 
 def _as_listed(items: list[Item]) -> tuple[dict[str, list[Item]], dict[str, Any]]:

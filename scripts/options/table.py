@@ -144,7 +144,9 @@ IMAGES_AND_LABELS: dict[str, Setting] = {
         "labels that are surely wrong, and pairs that are mirrored: refuse, only warn, or do not look",
         TRAIN,
     ),
-    "split_rule": Setting(choice("random", "last", "block", "all"), "rule of the split", TRAIN, also=("split",)),
+    "split_rule": Setting(
+        choice("random", "last", "block", "series", "all"), "rule of the split", TRAIN, also=("split",)
+    ),
     "fold": Setting(whole(), "number of the validation block, for split_rule block", TRAIN, also=("folds",)),
     "split_file": Setting(or_null(path("a file")), "split.json, to repeat a split", TRAIN, also=("split",)),
     "training_frames": Setting(FRAMES, "sequences and frames to train with (Cell Tracking Challenge)", TRAIN),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.data.splits import save_split, split_datalist
+from scripts.data.splits import save_split, series_of, split_datalist
 
 ITEMS = [{"image": f"/data/images/{k:02}.png", "label": f"/data/labels/{k:02}.png"} for k in range(25)]
 STACK = [{"image": f"/data/train-volume.tif#page={k}", "label": f"/data/train-labels.tif#page={k}"} for k in range(30)]
@@ -195,3 +195,19 @@ def test_images_that_the_data_set_lists_for_validation_validate(tmp_path):
     assert split_datalist(items, how="all")["training"] == items
     with pytest.raises(ValueError, match="training"):
         split_datalist(items[1:2] * 2)
+
+
+def test_whole_series_validate_and_come_as_near_to_the_share_as_they_can() -> None:
+    items = [{"image": f"d/p{patient}_{k}.png"} for patient, count in enumerate((3, 3, 3, 3)) for k in range(count)]
+    for seed in range(5):
+        split = split_datalist(items, 0.3, how="series", seed=seed)
+        series = [{series_of(item) for item in split[part]} for part in ("training", "validation")]
+        assert not series[0] & series[1]
+        assert len(split["validation"]) == 3
+    stacks = [{"image": f"{name}.tif#page={page}"} for name in ("a", "b") for page in range(4)]
+    assert {series_of(item) for item in split_datalist(stacks, how="series")["validation"]} in ({"a.tif"}, {"b.tif"})
+
+
+def test_a_single_series_is_refused_with_the_rule_that_helps() -> None:
+    with pytest.raises(ValueError, match=r"t\*.*split_rule last"):
+        split_datalist([{"image": f"d/t{k:03}.tif"} for k in range(5)], how="series")
