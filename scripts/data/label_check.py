@@ -52,6 +52,15 @@ class _Label:
 
 
 @dataclass(frozen=True)
+class Examination:
+    """All findings about labels and pairs, with a line about the labels."""
+
+    findings: Sequence[Finding]
+    line: str
+    measurable: bool  # the key metric can be measured on the validation images
+
+
+@dataclass(frozen=True)
 class LabelReport:
     """What was found: a line about the labels, and the key metric that the validation images allow."""
 
@@ -108,12 +117,47 @@ def check_labels(
         'labels of 1 image: 8 objects each, median 1 px, no touching pairs'
     """
     check_choice("check_labels", mode, MODES)
-    if mode == "off":
+    if mode == "off" or not (training or validation):
         return LabelReport("", key_metric)
+    found = examine_labels(
+        training, validation, labels, class_names, stated, evaluating, same_set, key_metric, tiff_axes
+    )
+    sure = [one for one in found.findings if one.sure]
+    if sure and (mode == "refuse" or any(one.final for one in sure)):
+        remedy = "" if any(one.final for one in sure) else ". If it is meant like this: --check_labels warn"
+        raise ValueError("; ".join(one.text for one in sure) + remedy)
+    if not quiet:
+        logger.info(found.line)
+        for one in found.findings:
+            logger.warning(one.text)
+    return LabelReport(found.line, key_metric if found.measurable else FALLBACK)
+
+
+def examine_labels(
+    training: Items,
+    validation: Items,
+    labels: LabelConversion,
+    class_names: Sequence[str],
+    stated: bool = True,
+    evaluating: bool = False,
+    same_set: bool = False,
+    key_metric: str = FALLBACK,
+    tiff_axes: str | None = None,
+) -> Examination:
+    """Look at all labels and pairs once. Nothing is refused or logged. Arguments and errors as in `check_labels`.
+
+    Example:
+        >>> from PIL import Image
+        >>> from scripts.transforms import InstanceLabelsd
+        >>> Image.fromarray(np.eye(8, dtype=np.uint8)).save("cells.png")
+        >>> pairs = [{"image": "cells.png", "label": "cells.png"}]
+        >>> examine_labels(pairs, pairs, InstanceLabelsd(), ["background", "cell"]).findings
+        []
+    """
     whole = training is validation  # split_rule all, not a list with every image twice
     looked_at = list(validation) if evaluating or whole else [*training, *validation]
     if not looked_at:
-        return LabelReport("", key_metric)
+        return Examination([], "", True)
     reader = PlaneReader(tiff_axes, labels=True)
     seen = [_look(item, labels, reader) for item in looked_at]
     found = []
@@ -129,18 +173,11 @@ def check_labels(
     found += unmeasurable
     if evaluating and whole and same_set:
         found.append(Finding(False, KNOWN_IMAGES))
-    sure = [one.text for one in found if one.sure]
-    if sure and mode == "refuse":
-        raise ValueError("; ".join(sure) + ". If it is meant like this: --check_labels warn")
     failed = [one for one in seen if one.error]
     if failed:
-        raise ValueError(f"{len(failed)} of {len(seen)} labels, first {failed[0].facts.name}: {failed[0].error}")
-    line = _summary(seen, labels.kind, class_names)
-    if not quiet:
-        logger.info(line)
-        for one in found:
-            logger.warning(one.text)
-    return LabelReport(line, FALLBACK if unmeasurable else key_metric)
+        text = f"{len(failed)} of {len(seen)} labels, first {failed[0].facts.name}: {failed[0].error}"
+        return Examination([*found, Finding(True, text, final=True)], "", not unmeasurable)
+    return Examination(found, _summary(seen, labels.kind, class_names), not unmeasurable)
 
 
 def _look(item: Mapping[str, Any], labels: LabelConversion, reader: PlaneReader) -> _Label:

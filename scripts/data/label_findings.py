@@ -25,10 +25,17 @@ SHOWN_VALUES = 6
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding about labels, with the remedy. `sure`: the labels are surely wrong."""
+    """A finding about labels, with the remedy.
+
+    Args:
+        sure: the labels are surely wrong.
+        text: of the finding, with the remedy.
+        final: no training is possible, with no setting of `check_labels`.
+    """
 
     sure: bool
     text: str
+    final: bool = False
 
 
 @dataclass(frozen=True)
