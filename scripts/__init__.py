@@ -28,6 +28,7 @@ The packages hold everything that a configuration of the bundle may name.
 | `io`         | read and write images and tables                              |
 | `metrics`    | scores of the ISBI 2012 and Cell Tracking challenges          |
 | `networks`   | the U-Net of the paper                                        |
+| `planning`   | settings chosen from images and labels; problems of data      |
 | `plot`       | figures and overlays                                          |
 | `serving`    | answers to MONAI Label                                        |
 | `transforms` | weight map, elastic deformation, intensity, objects           |

@@ -76,7 +76,7 @@ LEVELS = {  # from the lowest; packages of the same level may import each other
         {"metrics", "serving"},
         {"plot"},
         {"handlers"},
-        {"segmenter"},
+        {"planning", "segmenter"},
         {"reporting"},
     ),
     "bundle": (

@@ -32,7 +32,13 @@ BASES = {"train": ["train"], "evaluate": ["train", "evaluate"], "segment": ["inf
 OF_USERS = ("my.yaml",)  # files that a page leaves to the reader
 TARGETS = re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-TINY = {"network_def#features": "[2,4,8,16,32]", "max_epochs": "1", "input_size": "188", "num_workers": "0"}
+TINY = {
+    "network_def#features": "[2,4,8,16,32]",
+    "max_epochs": "1",
+    "tiles_per_epoch": "3",
+    "input_size": "188",
+    "num_workers": "0",
+}
 
 
 def read(page: Path) -> str:
@@ -94,6 +100,8 @@ def check_own(program: Program, name: str, words: list[str]) -> None:
         if name == "train" and "from" in keys:  # the short name
             keys["finetune"] = keys.pop("from")
         check_keys(files, keys, tracking)
+    elif name in ("plan", "doctor"):
+        check_keys(["configs/train.yaml"], keys)
     elif name == "run":
         check_run(options | ({"run_id": positional[0]} if positional else {}))
     elif name == "export":
@@ -285,7 +293,8 @@ def test_the_front_page_s_commands_run_in_a_user_s_folder_in_both_ways(folder: P
     assert len(order) >= 6
     for words in order:
         device = ["--device", "cpu"] if words[1] in KEYS_OF else []
-        assert main([*shortened(words[1:]), *device]) == 0, words
+        codes = (0, 3) if words[1] == "doctor" else (0,)  # three images are few
+        assert main([*shortened(words[1:]), *device]) in codes, words
     assert (folder / "output" / "data" / "model.json").is_file()
     assert (folder / "output" / "evaluation" / "object_metrics.json").is_file()
 

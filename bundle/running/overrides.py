@@ -28,6 +28,7 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # YAML 1.1 reads 1e-
 MARKS = ("$", "@", "%")  # expression, reference, macro: types are known only after resolving
 
 READ_BY_MONAI = ("imports", "initialize", "run", "finalize", "_meta_")
+OF_PLANS = "plan"  # facts about a plan, which the command train reads
 
 _MISSING = object()
 
@@ -83,7 +84,7 @@ def check_changes(content: Mapping[str, Any], base: Mapping[str, Any], merged: M
         id = key.lstrip("+")
         top = _split(id)[0]
         own = top not in base and (top in referenced or _is_run(value))
-        if not own and top not in READ_BY_MONAI:
+        if not own and top not in (*READ_BY_MONAI, OF_PLANS):
             _check_id(parser, id, table)
         if table is not None:
             _converted(table, id, value)

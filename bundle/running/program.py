@@ -36,6 +36,8 @@ WORKFLOWS = {  # name: (module, line in the list). The module has a function of 
     "evaluate": (f"{__package__}.workflows", "Measure weights on images with labels."),
     "segment": (f"{__package__}.workflows", "Segment an image, a stack or a folder of images."),
     "rank": (f"{__package__}.workflows", "Sort images by what is most worth annotating next."),
+    "plan": (f"{__package__}.plan", "Look at images and labels, and choose the settings of a training."),
+    "doctor": (f"{__package__}.doctor", "Find problems of machine and data before a training, worst first."),
     "report": (f"{__package__}.reports", "Write a page about a training, an evaluation or a segmented folder."),
     "run": (f"{__package__}.run", "Run a workflow like monai.bundle, but refuse unknown keys."),
 }
@@ -61,7 +63,8 @@ class Program:
         """Run the command in the words after the program's name.
 
         Returns:
-            exit code: 0 done, 1 failed, 2 not understood, 130 interrupted by Ctrl-C, 143 by SIGTERM.
+            exit code: 0 done, 1 failed, 2 not understood, 130 interrupted by Ctrl-C, 143 by SIGTERM. Commands that
+            return a whole number give their own code.
         """
         if not argv or argv[0] in HELP_WORDS:
             self._list_commands()
@@ -74,8 +77,7 @@ class Program:
             return 2
         try:
             call = self._understand(name, words)
-            if call is not None:
-                call()
+            code = None if call is None else call()
         except UsageError as error:
             _complain(str(error))
             return 2
@@ -91,7 +93,7 @@ class Program:
             if stop.code:
                 print(f"its arguments: {self.name} {name} --help", file=sys.stderr)
             return int(stop.code or 0)
-        return 0
+        return code if isinstance(code, int) and not isinstance(code, bool) else 0
 
     def command(self, name: str) -> Callable[..., Any]:
         """Import the function of a command."""

@@ -328,7 +328,15 @@ def _quiet(files: list[str], trace: bool) -> Iterator[None]:
             warnings.filterwarnings("ignore", message="parsing config_file", category=UserWarning)
         if not trace:
             logging.setLogRecordFactory(without_trace)
+        workflows = logging.getLogger("monai.bundle.workflows")
+        workflows.addFilter(_is_no_folder)
         try:
             yield
         finally:
             logging.setLogRecordFactory(factory)
+            workflows.removeFilter(_is_no_folder)
+
+
+def _is_no_folder(record: logging.LogRecord) -> bool:
+    """Drop MONAI's warning that overlays lie in another folder than the first file, whose logging.conf is used."""
+    return not record.getMessage().startswith("Not all config files are in")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import warnings
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from .errors import UsageError, did_you_mean
+from .errors import RunError, UsageError, did_you_mean
 from .overrides import MARKS, WORDS, check_overrides
-from .package import library_module
+from .package import library_module, library_package
+from .plan import FILE as PLAN
+from .plan import LABELLED, check_exists, check_plain, existing_plan, note_of, plan_for_training, results_of
 from .program import CALLED_AS
 from .run import FIXED, ROOT, merge_files, read_file, run, tracking_keys
 from .settings_list import help_text
@@ -29,9 +32,8 @@ WORKFLOWS = ("train", "evaluate", "inference")  # files of CONFIGS that are no o
 TRAIN, EVALUATE, INFERENCE = (str(CONFIGS / f"{name}.yaml") for name in WORKFLOWS)
 RANK = str(CONFIGS / "rank.yaml")
 WEIGHTS = str(ROOT / "models" / "model.pt")  # of this bundle
-LABELLED = "a folder with images/ and labels/"
 OF_RUN = {*FIXED, "args_file"} - {"meta_file", "logging_file", "tracking"}  # arguments that only `run` takes
-OPTIONS = ("output", "overlay", "weights", "trace")
+OPTIONS = ("output", "overlay", "plan", "weights", "trace")
 EXPORTED = "an exported network; segment takes it as --backend, other commands need the weights (.pt) themselves"
 NO_WEIGHTS = {  # by suffix
     **dict.fromkeys((".onnx", ".ts", ".pt2"), EXPORTED),
@@ -40,25 +42,36 @@ NO_WEIGHTS = {  # by suffix
 
 
 def train(
-    dataset: str, *, output: str | None = None, overlay: str | list[str] | None = None, trace: bool = False, **key: Any
+    dataset: str,
+    *,
+    output: str | None = None,
+    overlay: str | list[str] | None = None,
+    plan: str | None = None,
+    trace: bool = False,
+    **key: Any,
 ) -> None:
     """Train the network on images with labels.
 
-    Runs configs/train.yaml. Writes the best weights (model.pt), the state to resume from, curves and split to OUTPUT.
-    Every key of the configuration can be set, for example --label_kind instances. --from (or --finetune) starts from
-    trained weights: a file, or the name of published weights such as em.
+    Runs configs/train.yaml with the plan of the data set: DATASET/plan.yaml, made if there is none. Writes the best
+    weights (model.pt), the state to resume from, curves and split to OUTPUT. Every key of the configuration can be set,
+    for example --label_kind instances. --from (or --finetune) starts from trained weights: a file, or the name of
+    published weights such as em.
+
+    Values on the command line win over overlays, overlays over the plan. With --overlay or --resume, an existing plan
+    is used, and none is made.
 
     Examples:
-        python -m bundle train data/cells --label_kind instances
-        python -m bundle train data/cells --label_kind instances --overlay variant_fast --max_minutes 30
-        python -m bundle train data/cells --label_kind instances --resume true
-        python -m bundle train data/cells --label_kind instances --from em
+        python -m bundle train data/cells
+        python -m bundle train data/cells --max_minutes 60
+        python -m bundle train data/cells --resume true
+        python -m bundle train data/cells --plan false --label_kind instances --overlay variant_fast --max_minutes 30
 
     Args:
         dataset: folder with images/ and labels/ of equal names, a folder with a pair like train-volume.tif and
             train-labels.tif, or a datalist (.json).
         output: folder for the results. Default: output/<name of DATASET>.
         overlay: name (variant_fast) or file of changes to the configuration. Several: a,b.
+        plan: false: train without a plan. A file: that plan. Default: the plan of the data set.
         trace: show the full trace of an error.
         key: keys of the configuration and their new values, listed below with types and defaults.
     """
@@ -66,19 +79,58 @@ def train(
         raise UsageError("train takes no --weights; start from weights with --from, or continue with --resume true")
     # the word "from" is a keyword of Python, and no name of an argument
     start = named_weights("--from", key.pop("from", None))
-    _check_exists("DATASET", dataset, LABELLED)
+    check_exists("DATASET", dataset, LABELLED)
     files, overlaid = _with_overlays(overlay, [TRAIN], key)
     paths = {"dataset_dir": ("DATASET", dataset), "output_dir": ("--output", output)}
     changes = _changes(key, **paths, finetune=("--from", start))
     if "output_dir" in changes:
         changes.setdefault("model_dir", changes["output_dir"])
-    data = Path(dataset).expanduser().resolve()
-    folder = str(Path("output") / (data.name if data.is_dir() else data.stem))
+    folder = str(results_of(dataset))
     changes = {name: folder for name in ("output_dir", "model_dir") if name not in overlaid} | changes
     _find_weights("finetune", changes, "--finetune" if start is None else "--from")
-    weights = str(_run("training", files, changes, trace, "model_dir") / "model.pt")
+    _check(files, changes)  # before a plan is made
+    files, changes = _with_plan(dataset, plan, files, overlaid, changes)
+    with warnings.catch_warnings():
+        if all(Path(file).parent == CONFIGS or Path(file).name.endswith(PLAN) for file in files):
+            warnings.filterwarnings("ignore", message="parsing config_file")  # a plan found beside data holds no code
+        weights = str(_run("training", files, changes, trace, "model_dir") / "model.pt")
     _tell(f"weights: {weights}")
     _tell(f"next: {CALLED_AS.get()} segment my/images --weights {subprocess.list2cmdline([weights])}")
+
+
+def _with_plan(
+    dataset: str, asked: str | None, files: list[str], overlaid: Mapping[str, Any], changes: dict[str, Any]
+) -> tuple[list[str], dict[str, Any]]:
+    """Put the plan of a data set, and the overlays that it names, between train.yaml and the overlays of the user.
+
+    Returns:
+        all files in order; the changes of the command line, with those that follow from them.
+    """
+    resumes = str(changes.get("resume", overlaid.get("resume", False))).lower() == "true"
+    folder = changes.get("output_dir")
+    known = Path(folder) if isinstance(folder, str) and not folder.startswith(MARKS) else None
+    unchecked = changes.get("check_labels") in ("warn", "off", False)
+    try:
+        file, lines = plan_for_training(dataset, asked, known, changes, makes=len(files) == 1 and not resumes)
+    except RunError as error:
+        if not unchecked:
+            raise
+        file, lines = None, [f"{error}. Training without a plan"]
+    for line in lines:
+        _tell(f"plan: {line}")
+    if file is None:
+        return files, changes
+    content, users = read_file("--plan", str(file)), files[1:]
+    recipe = [_overlay_file(name) for name in note_of(file).get("overlays", [])]
+    own = "optimizer" in overlaid  # a recipe of the user
+    _tell(file.read_text(encoding="utf-8").rstrip())
+    _tell(f"plan: {file}\n")
+    if isinstance({**overlaid, **changes}.get("max_epochs"), int) and "max_minutes" not in {**overlaid, **changes}:
+        changes["max_minutes"] = None  # the length is given in epochs
+    if changes.get("finetune") is not None:  # the weights know their own scaling, and the names of their classes
+        names = [] if content.get("label_kind") == "classes" else ["class_names"]
+        changes = dict.fromkeys({"intensity", "flatten", *names} - overlaid.keys()) | changes
+    return [files[0], *([] if own else recipe), str(file), *users], changes
 
 
 def evaluate(
@@ -109,7 +161,7 @@ def evaluate(
     """
     for name in {"finetune", "from"} & key.keys():
         raise UsageError(f"evaluate takes no --{name}; name the weights to measure with --weights")
-    _check_exists("DATASET", dataset, LABELLED)
+    check_exists("DATASET", dataset, LABELLED)
     files, overlaid = _with_overlays(overlay, [TRAIN, EVALUATE], key)
     own = read_file("--config_file", EVALUATE).keys() - {"run"}  # evaluate.yaml comes after the overlays
     paths = {"dataset_dir": ("DATASET", dataset), "ckpt_path": ("--weights", named_weights("--weights", weights))}
@@ -119,9 +171,19 @@ def evaluate(
         changes["evaluation_dir"] = str(Path("output") / "evaluation")
     if "evaluation_dir" in changes:
         changes.setdefault("output_dir", changes["evaluation_dir"])
-    changes = {"ckpt_path": WEIGHTS, "split_rule": "all"} | changes
+    changes = {"ckpt_path": WEIGHTS, "split_rule": "all"} | _files_of_plan(dataset, overlaid) | changes
     _find_weights("ckpt_path", changes)
     _tell(f"results: {_run('evaluating', files, changes, trace, 'evaluation_dir')}")
+
+
+def _files_of_plan(dataset: str, overlaid: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a plan beside the data that find its files, such as datalist#image_dir."""
+    file = existing_plan(dataset, None)
+    if file is None:
+        return {}
+    check_plain(file)
+    content = read_file("--plan", str(file))
+    return {name: content[name] for name in library_package("planning").OF_LISTS if name in content.keys() - overlaid}
 
 
 def segment(
@@ -213,7 +275,7 @@ def _to_segment(
     **paths: tuple[str, str | None],
 ) -> tuple[list[str], dict[str, Any]]:
     """Find images and weights of a workflow of inference.yaml. Return all configuration files, and the changes."""
-    _check_exists("PATH", path, "an image, a stack or a folder of images")
+    check_exists("PATH", path, "an image, a stack or a folder of images")
     files, overlaid = _with_overlays(overlay, bases, key)
     paths = {"dataset_dir": ("PATH", path), "ckpt_path": ("--weights", named_weights("--weights", weights)), **paths}
     changes = _changes(key, **paths)
@@ -222,15 +284,6 @@ def _to_segment(
     if "backend" not in {**overlaid, **changes}:
         _find_weights("ckpt_path", changes)
     return files, changes
-
-
-def _check_exists(name: str, given: str, expected: str) -> None:
-    """Raise UsageError, with similar names, if nothing exists at a path."""
-    path = Path(re.sub(r"#page=\d+$", "", given)).expanduser()
-    if not path.exists():
-        near = get_close_matches(path.name, [other.name for other in path.parent.glob("*")], n=2)
-        hint = did_you_mean(str(path.parent / other) for other in near) or f"; expected {expected}"
-        raise UsageError(f"{name} {path} does not exist{hint}")
 
 
 def _changes(key: Mapping[str, Any], **paths: tuple[str, str | None]) -> dict[str, Any]:
@@ -318,10 +371,15 @@ def _top(name: str) -> str:
 def _run(run_id: str, files: list[str], changes: Mapping[str, Any], trace: bool, results: str) -> Path:
     """Run a workflow. Return the folder under the key `results`."""
     run(run_id, config_file=files, trace=trace, **changes)
+    return Path(_check(files, changes).get_parsed_content(results))
+
+
+def _check(files: list[str], changes: Mapping[str, Any]) -> ConfigParser:
+    """Check the changes of a command line. Return the configuration with all changes."""
     parser = ConfigParser(merge_files("--config_file", files))
     known = {**tracking_keys(changes.get("tracking")), **parser.get()}
     parser.update(check_overrides(known, {name: changes[name] for name in changes if name not in FIXED}))
-    return Path(parser.get_parsed_content(results))
+    return parser
 
 
 def _tell(line: str) -> None:

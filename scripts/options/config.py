@@ -22,8 +22,9 @@ from .table import SETTINGS
 
 WORDS = {"true": True, "false": False, "null": None}  # YAML's; the command line of MONAI passes them as text
 REFERENCE = re.compile(r"@(\w+)")
+OF_PLANS = "plan"  # facts about a plan, which the command train reads
 LISTS = {"datalist", "split"}  # without a reader in MONAI Label, which gives its own lists
-READ_BY_MONAI = {"imports", "initialize", "run", "finalize", "_meta_", *LISTS} | {
+READ_BY_MONAI = {"imports", "initialize", "run", "finalize", "_meta_", OF_PLANS, *LISTS} | {
     re.split("#|::", str(property[BundlePropertyConfig.ID]))[0]
     for known in (TrainProperties, InferProperties, MetaProperties)
     for property in known.values()

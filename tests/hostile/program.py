@@ -21,6 +21,13 @@ MEMORY = 6 * 2**30  # bytes of addresses; torch needs about one GiB
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONFAULTHANDLER": "", "COLUMNS": "120"}
 
 
+def _without_plan(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Train without a plan: by the configuration alone, unless the words name a plan."""
+    trains = "train" in words[:8] and "bundle" in words[:8] and not any(word.startswith("--plan") for word in words)
+    knows = (ROOT / "bundle" / "running" / "plan.py").is_file()  # an earlier checkout may be tried
+    return (*words, "--plan=false") if trains and knows else words
+
+
 @dataclass(repr=False)
 class Outcome:
     """How a command ended."""
@@ -118,7 +125,7 @@ class Program:
 
     def start(self, *words: Any, memory: int = MEMORY, environment: dict[str, str] | None = None) -> Running:
         """Start `python -m WORDS` in the checkout."""
-        running = Running(tuple(map(str, words)), Path(mkdtemp(dir=self.folder)))
+        running = Running(_without_plan(tuple(map(str, words))), Path(mkdtemp(dir=self.folder)))
         job = {
             "words": running.words,
             "folder": str(running.folder),

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning"
 
 ROOT = Path(__file__).resolve().parents[3]
 CPU = "--device=cpu"
-TINY = ["--network_def#features=[2,4,8,16,32]", "--input_size=188", "--num_workers=0", "--label_kind=instances", CPU]
+SMALL = ["--network_def#features=[2,4,8,16,32]", "--input_size=188", "--num_workers=0", CPU]
+TINY = [*SMALL, "--label_kind=instances", "--plan=false"]
 OVERLAYS = sorted({path.stem for path in (ROOT / "configs").glob("*.yaml")} - {"train", "evaluate", "inference"})
 
 
@@ -305,7 +306,8 @@ def test_mistakes_are_one_message_before_anything_starts(
 @pytest.mark.parametrize(
     "words, parts",
     [
-        (["train", "DATA/test/images"], ["'datalist'", "DATA/test/images", "labels/"]),
+        (["train", "DATA/test/images"], ["no plan", "DATA/test/images", "labels/"]),
+        (["train", "DATA/test/images", "--plan=false"], ["'datalist'", "DATA/test/images", "labels/"]),
         (["segment", "DATA/test"], ["'datalist'", "no images", "DATA/test", "images/"]),
     ],
 )

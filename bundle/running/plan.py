@@ -1,0 +1,267 @@
+"""`plan`: look at images and labels, and write the settings of a training as plan.yaml. `train` uses the file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+from .errors import RunError, UsageError, did_you_mean
+from .overrides import MARKS, OF_PLANS, settings_table
+from .package import library_package
+from .program import CALLED_AS
+from .run import ROOT, read_file
+from .terminal import printable, tracked
+
+FILE = "plan.yaml"
+LABELLED = "a folder with images/ and labels/"
+BASE = str(ROOT / "configs" / "train.yaml")
+SHOWN, LONGEST = 5, 40  # differences in a message, and characters of a value
+OF_LABELS = ("label_kind", "label_values", "class_names", "in_channels")  # facts about the data that users know
+
+
+def plan(dataset: str, *, output: str | None = None, overwrite: bool = False, **key: Any) -> None:
+    """Look at images and labels, and choose the settings of a training.
+
+    Reads each file once. Writes plan.yaml into DATASET, an overlay of configs/train.yaml with the reason of each value. `train` uses the
+    file. An existing file is kept.
+
+    Examples:
+        python -m bundle plan my/data
+        python -m bundle plan my/data --label_kind classes --overwrite
+
+    Args:
+        dataset: images with labels, as for `train`.
+        output: folder for plan.yaml. Default: DATASET, or output/<name of DATASET> if DATASET is read-only.
+        overwrite: replace an existing plan.yaml.
+        key: settings that the plan keeps, such as label_kind, tiff_axes or datalist#image_dir.
+    """
+    check_exists("DATASET", dataset, LABELLED)
+    given = given_settings(key)
+    unknown = sorted(set(key) - set(given))
+    if unknown:
+        names = {*library_package("planning").RULES, *library_package("planning").OF_LISTS}
+        near = did_you_mean(get_close_matches(unknown[0], [*names, "output", "overwrite"], n=2))
+        raise UsageError(f"unknown key '{unknown[0]}'{near or '; a plan takes ' + ', '.join(sorted(names))}")
+    file = place_of(dataset, None if output is None else Path(output).expanduser())
+    made = make(dataset, given, file)
+    if file.is_file() and not overwrite and (changed := _differences(file, made.text)):
+        raise UsageError(
+            f"{file} exists and differs: {'; '.join(changed[:SHOWN])}{'; ...' if len(changed) > SHOWN else ''}. "
+            "Keep the file, or replace it with --overwrite"
+        )
+    _write(file, made.text)
+    print(printable(made.text))
+    print(printable(f"plan: {file}"))
+    print(printable(f"next: {CALLED_AS.get()} train {dataset}"))
+
+
+def given_settings(key: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a command line that a plan must keep, converted. Expressions are left out.
+
+    Raises:
+        UsageError: a wrong value.
+
+    Example:
+        >>> given_settings({"label_kind": "instances", "seed": 3})
+        {'label_kind': 'instances'}
+    """
+    planning = library_package("planning")
+    known = {
+        name: value
+        for name, value in key.items()
+        if name in (*planning.RULES, *planning.OF_LISTS) and not (isinstance(value, str) and value.startswith(MARKS))
+    }
+    table = settings_table(read_file("--config_file", BASE))
+    try:
+        return {
+            name: table.checked({name: value}).get(name, value) if table else value for name, value in known.items()
+        }
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def make(dataset: str, given: Mapping[str, Any], file: Path) -> Any:
+    """Measure a data set and choose settings; see `scripts.planning.make_plan`.
+
+    Raises:
+        RunError: images or labels are missing, damaged, or say no kind. The message has the remedy.
+    """
+    planning = library_package("planning")
+    try:
+        return planning.make_plan(dataset, given, progress=lambda items: tracked(items, "looking"), place=file)
+    except (ValueError, FileNotFoundError) as error:
+        raise RunError(f"no plan for {dataset}: {error}") from error
+
+
+def existing_plan(dataset: str, folder: Path | None) -> Path | None:
+    """Find the plan of a data set: beside the data, else in the folder of the results.
+
+    Example:
+        >>> existing_plan(".", None) is None
+        True
+    """
+    places = [_beside(dataset), *([folder / FILE] if folder else [])]
+    return next((file for file in places if file.is_file()), None)
+
+
+def place_of(dataset: str, folder: Path | None) -> Path:
+    """Return the file of a new plan: in the given folder, else beside the data, else in the folder of the results.
+
+    Example:
+        >>> place_of(".", None).name
+        'plan.yaml'
+    """
+    own = _beside(dataset)
+    if folder is not None:
+        return folder / FILE
+    return own if library_package("planning").writable(own.parent) else results_of(dataset) / FILE
+
+
+def results_of(dataset: str) -> Path:
+    """Return the default folder of the results of a training.
+
+    Example:
+        >>> results_of("my/data.json").name
+        'data'
+    """
+    data = Path(dataset).expanduser().resolve()
+    return Path("output") / (data.name if data.is_dir() else data.stem)
+
+
+def plan_for_training(
+    dataset: str, asked: str | None, folder: Path | None, key: Mapping[str, Any], makes: bool
+) -> tuple[Path | None, list[str]]:
+    """Find the plan of a training, or make it.
+
+    Args:
+        dataset: of the training.
+        asked: value of --plan: true, false, a file, or None.
+        folder: of the results. None: known to the configuration alone.
+        key: settings of the command line.
+        makes: a plan is made if there is none.
+
+    Returns:
+        The file, or None for a training without a plan. Lines for the user.
+
+    Raises:
+        UsageError: the file does not exist.
+        RunError: as `make`.
+    """
+    word = str(asked).lower() if asked is not None else None
+    if word in ("false", "none", "no", "off"):
+        return None, []
+    if word not in (None, "true", "yes", "on"):
+        file = Path(str(asked)).expanduser()
+        if not file.is_file():
+            raise UsageError(f"--plan {file} does not exist; give true, false, or a file by `{CALLED_AS.get()} plan`")
+        return file, _outdated(dataset, file)
+    file = existing_plan(dataset, folder)  # type: ignore[assignment]
+    if file is not None:
+        check_plain(file)
+        return file, _outdated(dataset, file, key)
+    if not makes and word is None:
+        return None, []
+    beside = place_of(dataset, None)
+    file = beside if beside.parent == _beside(dataset).parent or folder is None else folder / FILE
+    given = given_settings(
+        {name: key[name] for name in (*OF_LABELS, *library_package("planning").OF_LISTS) if name in key}
+    )
+    if os.environ.get("RANK", "0") != "0":  # each process makes the same plan, the first one writes the file
+        file = Path(gettempdir()) / f"plan-{os.getpid()}.yaml"
+    _write(file, make(dataset, given, file).text)
+    return file, []
+
+
+def check_plain(file: Path) -> None:
+    """Refuse a plan that was found beside the data and holds code. A data set from elsewhere may come with one.
+
+    Raises:
+        UsageError: a key may run code. The message has the option that trusts the file.
+    """
+    planning = library_package("planning")
+    key = planning.code_in(read_file("--plan", str(file)))
+    if key is not None:
+        near = did_you_mean(name for name in get_close_matches(key, planning.RULES, n=1) if name != key)
+        raise UsageError(
+            f"{file}: the key {key!r} is none of a plan, or holds code{near}. Remove or correct it, or move it to an "
+            f"--overlay. If you trust the file as it is: --plan {file}"
+        )
+
+
+def note_of(file: Path) -> dict[str, Any]:
+    """Read the facts about a plan: images, device, overlays. Empty if a user took them out.
+
+    Raises:
+        UsageError: the file cannot be read, the facts are no table, or an overlay is no name of this bundle's.
+    """
+    note = read_file("--plan", str(file)).get(OF_PLANS) or {}
+    names = note.get("overlays", []) if isinstance(note, dict) else None
+    if not isinstance(names, list) or not all(re.fullmatch(r"\w+", str(name)) for name in names):
+        raise UsageError(f"{file}: {OF_PLANS} is {note!r}, expected {{images: 25, device: cpu, overlays: [...]}}")
+    return note
+
+
+def _outdated(dataset: str, file: Path, key: Mapping[str, Any] | None = None) -> list[str]:
+    """Say what has changed since the plan: number of images, device, kind of labels."""
+    note, planning = note_of(file), library_package("planning")
+    content = read_file("--plan", str(file))
+    lines = []
+    anew = f"{CALLED_AS.get()} plan {dataset} --overwrite"
+    try:
+        count = len(planning.find_items(dataset, {**content, **(key or {})}).items)
+    except (ValueError, OSError):
+        count = None  # the training says it
+    if count is not None and note.get("images") not in (None, count):
+        lines.append(f"{file} is for {note['images']} images, now {count}: for a new plan, {anew}")
+    device = planning.Machine.here().device
+    if note.get("device") not in (None, device):
+        lines.append(f"{file} is for a training on {note['device']}, this is {device}: for a new plan, {anew}")
+    kind = (key or {}).get("label_kind")
+    if kind is not None and content.get("label_kind") not in (None, kind):
+        lines.append(f"{file} is for label_kind {content['label_kind']}: for a new plan, {anew} --label_kind {kind}")
+    return lines
+
+
+def _beside(dataset: str) -> Path:
+    """The plan beside the data: in the folder, or beside a list under its name."""
+    data = Path(dataset).expanduser()
+    if data.is_dir() or data.name == "dataset.json":
+        return (data if data.is_dir() else data.parent) / FILE
+    return data.with_name(f"{data.stem}.{FILE}")
+
+
+def _differences(file: Path, text: str) -> list[str]:
+    """List the values that differ between a file and a new plan."""
+    import yaml
+
+    old, new = read_file("--plan", str(file)), yaml.safe_load(text)
+    keys = [key for key in {**new, **old} if old.get(key) != new.get(key) and key != "dataset_dir"]
+    return [f"{key} {_short(old.get(key))}, new {_short(new.get(key))}" for key in keys]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _write(file: Path, text: str) -> None:
+    with library_package("io").replacing(file) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def check_exists(name: str, given: str, expected: str) -> None:
+    """Raise UsageError, with similar names, if nothing exists at a path.
+
+    Example:
+        >>> check_exists("DATASET", ".", "a folder")
+    """
+    path = Path(given.partition("#page=")[0]).expanduser()
+    if not path.exists():
+        near = get_close_matches(path.name, [other.name for other in path.parent.glob("*")], n=2)
+        hint = did_you_mean(str(path.parent / other) for other in near) or f"; expected {expected}"
+        raise UsageError(f"{name} {path} does not exist{hint}")

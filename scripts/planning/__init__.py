@@ -1,0 +1,31 @@
+"""Choose the settings of a training from its images, labels and machine; find problems before a training.
+
+| name                     | what it does                                                    |
+|--------------------------|-----------------------------------------------------------------|
+| `make_plan`, `Plan`      | measures a data set, chooses settings, and writes them as YAML  |
+| `UndecidedError`         | the labels do not say what they mean                            |
+| `code_in`                | finds code in a plan from elsewhere                             |
+| `diagnose`, `Diagnosis`  | finds problems of machine and data, worst first                 |
+| `find_items`, `Listing`  | lists images and labels, also of folders with other names       |
+| `Machine`                | describes the machine                                           |
+| `writable`               | tells whether files may be written into a folder                |
+| `RULES`, `OF_LISTS`      | keys that a plan chooses; keys that choose the files            |
+| `FILE`, `NOTE`           | name of the file; key of the facts about the plan               |
+
+Example, in Python::
+
+    from original_unet.planning import make_plan
+    print(make_plan("my/data").text)
+"""
+
+from ..lazy import lazy
+
+_NAMES = {
+    "choices": ["RULES"],
+    "diagnosis": ["Diagnosis", "diagnose"],
+    "listing": ["OF_LISTS", "Listing", "find_items"],
+    "machine": ["Machine", "writable"],
+    "overlay": ["FILE", "NOTE", "Plan", "UndecidedError", "code_in", "make_plan"],
+}
+__all__ = [name for names in _NAMES.values() for name in names]
+__getattr__, __dir__ = lazy(__name__, _NAMES)

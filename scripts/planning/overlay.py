@@ -1,0 +1,255 @@
+"""Write a plan as an overlay of `configs/train.yaml`: a value a line, with its reason as a comment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ..data.cell_tracking import find_cell_tracking
+from ..options.table import SETTINGS
+from .choices import RECIPE, RULES, Case, choose
+from .facts import DataFacts
+from .kinds import Choice
+from .listing import OF_LISTS, Listing, find_items
+from .machine import Machine
+from .measuring import Progress, measure
+from .shipped import shipped_weights
+
+FILE = "plan.yaml"
+NOTE = "plan"  # key of the facts about the plan itself. No component reads it
+SECTIONS = {
+    "labels": ("label_kind", "label_values", "class_names", "key_metric"),
+    "images": ("in_channels", "pixel_size", "intensity", "flatten"),
+    "objects and loss": ("separation_gap", "close_gaps", "sigma", "class_balance", "scale"),
+    "held-out images": ("split_rule", "val_fraction"),
+    "network and time": ("finetune", "network_def#features", "input_size", "max_minutes"),
+}
+GAP = 0.05  # share of the frames between training and validation
+HELD = 0.2
+FEATURES = "network_def#features"
+OWN_FEATURES = re.compile(r"\$\[[0-9, ]+\] if @finetune is None and not @resume else None")
+MARKS = ("$", "@", "%")  # of expressions, references and macros
+PLACES = ("bundle_root", "output_dir", "model_dir", "device")  # of the machine, not of the data
+PLAIN = {name for name, setting in SETTINGS.items() if "train" in setting.of and name not in PLACES}
+SPLIT = {
+    "_target_": "scripts.data.split_cell_tracking",
+    "dataset_dir": "@dataset_dir",
+    "training": "@training_frames",
+    "validation": "@validation_frames",
+    "output": "$@output_dir + '/split.json'",
+}
+CHALLENGE_BORDER = 50  # pixels, for cell tracking sets
+
+
+class UndecidedError(ValueError):
+    """The labels do not say what they mean, or a training would refuse them."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan, as text and as values.
+
+    Args:
+        text: content of the file.
+        case: facts and choices.
+    """
+
+    text: str
+    case: Case
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Key -> value, without the keys that find the files."""
+        return {key: choice.value for key, choice in self.case.chosen.items()}
+
+
+def make_plan(
+    dataset: str | Path,
+    given: Mapping[str, Any] | None = None,
+    machine: Machine | None = None,
+    progress: Progress = iter,
+    place: str | Path = FILE,
+) -> Plan:
+    """Look at every image and label once, and choose the settings of a training.
+
+    Args:
+        dataset: folder, or a .json list.
+        given: settings that the user has chosen, such as label_kind or tiff_axes.
+        machine: of the training. None: this one.
+        progress: receives the items and gives them one by one, as a bar does.
+        place: file of the plan, for the command in its first lines.
+
+    Raises:
+        FileNotFoundError, ValueError, ImageFileError: images or labels are missing, do not fit, or cannot be read.
+        UndecidedError (a ValueError): the facts do not decide the kind of the labels, or a training would refuse them.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> for kind in ("images", "labels"):
+        ...     Path("cells", kind).mkdir(parents=True)
+        ...     for k in range(3):
+        ...         Image.fromarray(np.eye(40, dtype=np.uint8)).save(Path("cells", kind, f"{k}.png"))
+        >>> make_plan("cells").values["label_kind"]
+        'binary'
+    """
+    machine = machine or Machine.here()
+    listing = find_items(dataset, given)
+    measured = measure(listing.items, listing.settings.get("tiff_axes"), machine.cores, progress)
+    if measured.unreadable:
+        count, first = len(measured.unreadable), measured.unreadable[0]
+        raise ValueError(f"{count} of {len(listing.items)} images cannot be used, first: {first}. Mend or remove them")
+    plan = plan_of(dataset, measured.facts, listing, machine, given, place)
+    kind = plan.case.chosen["label_kind"]
+    if kind.value is None:
+        raise UndecidedError(f"label_kind {kind.reason}" if "unknown" in kind.reason else kind.reason)
+    return plan
+
+
+def plan_of(
+    dataset: str | Path,
+    facts: DataFacts,
+    listing: Listing,
+    machine: Machine,
+    given: Mapping[str, Any] | None = None,
+    place: str | Path = FILE,
+) -> Plan:
+    """Choose the settings of a training from facts. Arguments as in `make_plan`."""
+    path = Path(dataset).expanduser().resolve()
+    case = Case(facts, listing, machine, shipped_weights(), dict(given or {}), path.name)
+    choices = choose(case)
+    note = {"images": len(listing.items), "device": machine.device, "overlays": [RECIPE]}
+    parts = [*_head(path, case, place), *_lines(choices), *_layout(path, listing), "", *_note(note), ""]
+    return Plan("\n".join(parts), case)
+
+
+def _head(path: Path, case: Case, place: str | Path) -> list[str]:
+    """First lines: the data, the machine, and the command."""
+    configs = ",".join(f"'{name}'" for name in ("configs/train.yaml", f"configs/{RECIPE}.yaml", Path(place).as_posix()))
+    return [
+        f"# {path.name}: {describe(case.facts)}.",
+        f"# For {case.machine.words}. Edit any value; a new plan replaces the file with --overwrite only.",
+        f'#   python -m monai.bundle run training --config_file "[{configs}]"',
+        f"dataset_dir: {_value(path.as_posix())}",
+    ]
+
+
+def code_in(content: Mapping[str, Any]) -> str | None:
+    """Find a key of a plan that may run code: a component, an expression, or a key that no plan needs.
+
+    A data set from elsewhere may come with a plan. A plan with code is a program.
+
+    Args:
+        content: of the file.
+
+    Returns:
+        The first such key. None: all values are plain, or as plans have them.
+
+    Example:
+        >>> code_in({"sigma": 3.0}), code_in({"sigma": "$print()"}), code_in({"loss#_target_": "print"})
+        (None, 'sigma', 'loss#_target_')
+    """
+    for key, value in content.items():
+        known = key in PLAIN or key in OF_LISTS or key in RULES or key == NOTE
+        own = (key == "split" and value == SPLIT) or (key == FEATURES and OWN_FEATURES.fullmatch(str(value)))
+        if not own and not (known and _is_plain(value)):
+            return key
+    return None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return "_target_" not in value and all(_is_plain(part) for part in (*value, *value.values()))
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return not (isinstance(value, str) and value.lstrip().startswith(MARKS))
+
+
+def describe(facts: DataFacts) -> str:
+    """Describe images and objects in a line.
+
+    Example:
+        >>> from scripts.planning.facts import ItemFacts, image_facts, object_facts
+        >>> from scripts.data.label_facts import label_facts
+        >>> plane = np.eye(40, dtype=np.uint8)
+        >>> describe(DataFacts([ItemFacts(image_facts("a", plane), label_facts("a", plane), object_facts(plane))]))
+        '1 image of 40 x 40, uint8, 0 to 1; 1 piece each (median), 7 px wide'
+    """
+    sizes = sorted({item.image.size for item in facts.items})
+    first, last = (" x ".join(map(str, size)) for size in (sizes[0], sizes[-1]))
+    count = len(facts.items)
+    kinds = ", ".join(sorted({item.image.dtype for item in facts.items}))
+    low, high = min(item.image.lowest for item in facts.items), max(item.image.highest for item in facts.items)
+    parts = [f"{count} image{'s' if count > 1 else ''} of {first}{f' to {last}' if first != last else ''}, {kinds}"]
+    text = f"{parts[0]}, {low:g} to {high:g}"
+    if not facts.filled:
+        return f"{text}; nothing labelled"
+    each = int(np.median([len(item.objects.diameters) for item in facts.filled]))
+    text += f"; {each} piece{'' if each == 1 else 's'} each (median), {np.median(facts.diameters):.0f} px wide"
+    empty = count - len(facts.filled)
+    text += f"; {empty} image{'s' if empty > 1 else ''} without objects" if empty else ""
+    return text + (f"; {len(facts.copies)} copies ({facts.copies[0][0]})" if facts.copies else "")
+
+
+def _lines(choices: Mapping[str, Choice]) -> list[str]:
+    lines = []
+    for section, keys in SECTIONS.items():
+        there = [key for key in keys if key in choices]
+        lines += ["", f"# {section}"] if there else []
+        lines += [f"{key}: {_value(choices[key].value)}  # {' '.join(choices[key].reason.split())}" for key in there]
+    return lines
+
+
+def _layout(dataset: Path, listing: Listing) -> list[str]:
+    """Settings that find the files."""
+    lines = [f"{key}: {_value(value)}  # as found in the folder" for key, value in listing.settings.items()]
+    if listing.reference is not None:
+        lines += _frames(dataset, listing.reference)
+    return ["", "# files", *lines] if lines else []
+
+
+def _frames(dataset: Path, reference: str) -> list[str]:
+    """The split of a cell tracking set: the last frames validate, or the last of several sequences."""
+    items = find_cell_tracking(dataset, None, reference)
+    of: dict[str, list[int]] = {}
+    for item in items:
+        file = Path(item["image"])
+        of.setdefault(file.parent.name, []).append(int(re.sub(r"\D", "", file.stem)))
+    names = sorted(of)
+    if len(names) > 1:
+        parts: dict[str, dict[str, Any]] = {
+            "training": {"sequences": names[:-1]},
+            "validation": {"sequences": names[-1]},
+        }
+        why = "another sequence shows other cells"
+    else:
+        frames = sorted(of[names[0]])
+        held = max(1, round(HELD * len(frames)))
+        last = max(1, len(frames) - held - max(1, round(GAP * len(frames))))
+        ranges = {"training": (frames[0], frames[last - 1]), "validation": (frames[-held], frames[-1])}
+        parts = {part: {"sequences": names[0], "frames": f"{a}-{b}"} for part, (a, b) in ranges.items()}
+        why = "the last frames, after a gap: cells change slowly"
+    return [
+        *(
+            f"{part}_frames: {_value({**chosen, 'reference': reference})}{f'  # {why}' if part == 'validation' else ''}"
+            for part, chosen in parts.items()
+        ),
+        f"split: {_value(SPLIT)}",
+        f"field_border: {CHALLENGE_BORDER}  # pixels; the challenge does not outline cells wholly inside the border",
+    ]
+
+
+def _note(note: Mapping[str, Any]) -> list[str]:
+    return [f"{NOTE}: {_value(note)}  # read by the command train, which puts the overlays before the plan"]
+
+
+def _value(value: Any) -> str:
+    """Write a value on one line of YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")

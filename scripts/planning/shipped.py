@@ -1,0 +1,91 @@
+"""Recognise data that look like those of published weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..published import published
+from .facts import DataFacts
+
+NUCLEUS = 22.0  # median diameter in the training of `nuclei`, pixels
+RANGE = 2.0  # smaller or larger by this factor at most
+BRIGHT = 1.0  # objects brighter than the background, in standard deviations of the image
+DARK = 0.25  # of the range of grey values, up to which a background is dark
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Published weights.
+
+    Args:
+        name: for `--from`.
+        label_kind, class_names, features: of the weights.
+        dataset: name of the data set that the weights were trained on.
+        pixel_size: micrometres. None: unknown.
+    """
+
+    name: str
+    label_kind: str
+    class_names: Sequence[str]
+    features: Sequence[int]
+    dataset: str | None = None
+    pixel_size: float | None = None
+
+    @property
+    def words(self) -> str:
+        """The reason to start from the weights."""
+        if self.label_kind == "binary":
+            return f"membranes, of pixels like those of {self.name} ({1000 * float(self.pixel_size or 0):g} nm)"
+        return f"bright roundish objects on a dark background, in the sizes of {self.name}"
+
+    def fits(self, facts: DataFacts, kind: str | None, membranes: bool) -> bool:
+        """Whether images and labels look like those of the weights. An unknown pixel size fits."""
+        if kind != self.label_kind or any(item.image.channels != 1 for item in facts.items):
+            return False
+        if kind == "instances":
+            return bool(facts.filled) and _bright(facts) and _within(float(np.median(facts.diameters)), NUCLEUS)
+        known = facts.pixel_size is None or self.pixel_size is None or _within(facts.pixel_size, self.pixel_size, 1.5)
+        return membranes and known
+
+
+def shipped_weights() -> list[Shipped]:
+    """List the published weights with their settings.
+
+    Example:
+        >>> [one.name for one in shipped_weights()]
+        ['em', 'em_small', 'nuclei', 'nuclei_small']
+    """
+    found = []
+    for name, file in published().items():
+        content = json.loads(file.with_suffix(".json").read_text(encoding="utf-8-sig"))
+        training = content["training"]
+        found.append(
+            Shipped(
+                name,
+                content["label_kind"],
+                tuple(content["class_names"]),
+                tuple(content["network"]["features"]),
+                training.get("dataset"),
+                training.get("pixel_size"),
+            )
+        )
+    return found
+
+
+def _within(value: float, expected: float, factor: float = RANGE) -> bool:
+    return expected / factor <= value <= expected * factor
+
+
+def _bright(facts: DataFacts) -> bool:
+    """Whether nearly all images have bright objects on a dark background."""
+    bright = [
+        item.objects.contrast is not None
+        and item.objects.contrast >= BRIGHT
+        and item.image.percentiles[1] - item.image.lowest <= DARK * (item.image.highest - item.image.lowest)
+        for item in facts.filled
+    ]
+    return float(np.mean(bright)) >= 0.8

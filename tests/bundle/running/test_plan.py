@@ -1,0 +1,245 @@
+"""`plan` and `doctor`, and how `train` uses a plan: which value wins, what is kept, what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from bundle.__main__ import main
+from bundle.datasets.sample import sample
+from bundle.running import workflows
+from bundle.running.run import merge_files
+from scripts.io.files import read_csv
+from scripts.published import published
+
+pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")
+
+TINY = ["--network_def#features=[2,4,8,16,32]", "--input_size=188", "--num_workers=0", "--device=cpu"]
+SHORT = [*TINY, "--max_epochs=1", "--tiles_per_epoch=2", "--fit_objects=false"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four synthetic sections of 96 x 96 pixels, with instance labels."""
+    folder = tmp_path_factory.mktemp("made")
+    sample(str(folder), size=96, train=4, test=1)
+    return folder / "train"
+
+
+@pytest.fixture
+def data(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder with the data set `my/data`, the current folder."""
+    shutil.copytree(made, tmp_path / "my" / "data")
+    monkeypatch.chdir(tmp_path)
+    return Path("my/data")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Record what `train` would run, without a training."""
+    seen = SimpleNamespace(files=[], changes={}, config={})
+
+    def run(run_id: str, config_file: list[str], trace: bool, **changes: object) -> None:
+        seen.files, seen.changes = config_file, changes
+        seen.config = merge_files("--config_file", config_file)
+
+    monkeypatch.setattr(workflows, "run", run)
+    return seen
+
+
+def content(file: Path) -> dict:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def test_a_plan_is_written_beside_the_data_and_the_next_command_is_told(data: Path, capsys) -> None:
+    assert main(["plan", str(data)]) == 0
+    out = capsys.readouterr().out
+    assert content(data / "plan.yaml")["label_kind"] == "instances"
+    assert (data / "plan.yaml").read_text(encoding="utf-8") in out
+    assert "train my/data" in out.splitlines()[-1]
+
+
+def test_an_edited_plan_is_kept_until_overwrite(data: Path, capsys) -> None:
+    assert main(["plan", str(data)]) == 0
+    assert main(["plan", str(data)]) == 0  # the same plan again
+    file = data / "plan.yaml"
+    edited = file.read_text(encoding="utf-8").replace("sigma: ", "sigma: 4  # was ")
+    file.write_text(edited, encoding="utf-8")
+    capsys.readouterr()
+    assert main(["plan", str(data)]) == 2
+    message = capsys.readouterr().err
+    assert file.read_text(encoding="utf-8") == edited
+    assert [word for word in ("my/data/plan.yaml", "sigma 4", "--overwrite") if word not in message] == []
+    assert main(["plan", str(data), "--overwrite"]) == 0
+    assert content(file)["sigma"] != 4
+
+
+def test_the_plan_of_a_read_only_folder_goes_to_the_results(data: Path, started, capsys) -> None:
+    data.chmod(0o555)
+    try:
+        assert main(["plan", str(data)]) == 0
+        assert main(["train", str(data)]) == 0
+    finally:
+        data.chmod(0o755)
+    assert "output/data/plan.yaml" in capsys.readouterr().out
+    assert str(Path("output/data/plan.yaml")) in started.files
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--label_knd", "classes"], ["label_knd", "label_kind"]),
+        (["--label_kind", "cells"], ["label_kind", "cells", "instances"]),
+        (["--seed", "3"], ["seed"]),
+    ],
+)
+def test_a_plan_refuses_what_it_does_not_choose(words: list[str], said: list[str], data: Path, capsys) -> None:
+    assert main(["plan", str(data), *words]) == 2
+    message = capsys.readouterr().err
+    assert [word for word in said if word not in message] == []
+    assert not (data / "plan.yaml").exists()
+
+
+def test_a_training_makes_a_plan_and_trains_with_it(data: Path) -> None:
+    assert main(["train", str(data), *SHORT]) == 0
+    settings = json.loads(Path("output/data/model.json").read_text(encoding="utf-8"))
+    plan = content(data / "plan.yaml")
+    assert {key: settings[key] for key in ("label_kind", "class_names", "key_metric")} == {
+        key: plan[key] for key in ("label_kind", "class_names", "key_metric")
+    }
+    assert len(read_csv(Path("output/data/history.csv"))) == 1
+    before = (data / "plan.yaml").read_bytes()
+    longer = [word for word in SHORT if "max_epochs" not in word]
+    assert main(["train", str(data), *longer, "--max_epochs=2", "--resume=true"]) == 0
+    assert len(read_csv(Path("output/data/history.csv"))) == 2
+    assert (data / "plan.yaml").read_bytes() == before
+
+
+def test_the_command_line_wins_over_overlays_and_overlays_over_the_plan(data: Path, started) -> None:
+    assert main(["plan", str(data)]) == 0
+    Path("mine.yaml").write_text("sigma: 4.5\nscale: 0.01\n", encoding="utf-8")
+    assert main(["train", str(data), "--overlay", "mine.yaml", "--scale", "0.02"]) == 0
+    names = [Path(file).name for file in started.files]
+    assert names == ["train.yaml", "variant_fast.yaml", "plan.yaml", "mine.yaml"]
+    assert started.config["sigma"] == 4.5
+    assert started.config["key_metric"] == "instance_f1"
+    assert started.changes["scale"] == 0.02
+
+
+def test_a_recipe_of_the_user_replaces_that_of_the_plan(data: Path, started) -> None:
+    assert main(["plan", str(data)]) == 0
+    assert main(["train", str(data), "--overlay", "variant_adam"]) == 0
+    assert [Path(file).name for file in started.files] == ["train.yaml", "plan.yaml", "variant_adam.yaml"]
+    assert main(["train", str(data), "--overlay", "variant_fast"]) == 0
+    assert [Path(file).name for file in started.files].count("variant_fast.yaml") == 1
+
+
+def test_epochs_take_the_place_of_the_plan_s_minutes(data: Path, started) -> None:
+    assert main(["train", str(data), "--max_epochs", "7"]) == 0
+    assert started.changes["max_minutes"] is None
+    assert main(["train", str(data), "--max_epochs", "7", "--max_minutes", "3"]) == 0
+    assert started.changes["max_minutes"] == 3
+
+
+def test_weights_to_start_from_keep_their_classes_and_scaling(data: Path, started) -> None:
+    assert main(["train", str(data), "--from", "nuclei_small"]) == 0
+    assert started.changes["class_names"] is None
+    assert started.changes["intensity"] is None
+    assert started.changes["finetune"].endswith(published()["nuclei_small"].name)
+
+
+@pytest.mark.parametrize("words", [["--plan=false"], ["--overlay", "variant_fast"], ["--resume", "true"]])
+def test_no_plan_is_made_without_asking(words: list[str], data: Path, started) -> None:
+    assert main(["train", str(data), *words]) == 0
+    assert "plan.yaml" not in [Path(file).name for file in started.files]
+    assert not (data / "plan.yaml").exists()
+
+
+def test_a_named_plan_is_used_and_a_missing_one_is_refused(data: Path, started, capsys) -> None:
+    assert main(["plan", str(data), "--output", "elsewhere"]) == 0
+    assert main(["train", str(data), "--plan", "elsewhere/plan.yaml"]) == 0
+    assert str(Path("elsewhere/plan.yaml")) in started.files
+    assert main(["train", str(data), "--plan", "elsewhere/gone.yaml"]) == 2
+    assert "elsewhere/gone.yaml" in capsys.readouterr().err
+
+
+def test_other_images_another_kind_and_another_device_are_told(data: Path, started, capsys) -> None:
+    assert main(["plan", str(data)]) == 0
+    for kind in ("images", "labels"):
+        (data / kind / "03.png").unlink()
+    file = data / "plan.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace("device: cpu", "device: cuda"), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["train", str(data), "--label_kind", "binary"]) == 0
+    out = capsys.readouterr().out
+    assert [word for word in ("4 images, now 3", "cuda", "instances", "--overwrite") if word not in out] == []
+
+
+def test_wrong_labels_are_refused_before_a_plan_and_may_still_be_trained_with(data: Path, started, capsys) -> None:
+    for file in (data / "labels").iterdir():
+        label = np.asarray(Image.open(file))
+        Image.fromarray((1 + (label > 0)).astype(np.uint8)).save(file)
+    assert main(["train", str(data)]) == 1
+    message = capsys.readouterr().err
+    assert [word for word in ("my/data", "1, 2", "--label_values") if word not in message] == []
+    assert not (data / "plan.yaml").exists()
+    assert started.files == []
+    assert main(["train", str(data), "--check_labels", "warn"]) == 0
+    assert [Path(file).name for file in started.files] == ["train.yaml"]
+
+
+def test_a_wrong_setting_ends_before_images_are_read(data: Path, capsys) -> None:
+    assert main(["train", str(data), "--max_epoch", "3"]) == 2
+    assert "max_epochs" in capsys.readouterr().err
+    assert not (data / "plan.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "line, key",
+    [
+        ("sigma: $__import__('pathlib').Path('run').touch()", "sigma"),
+        ("initialize: [$__import__('pathlib').Path('run').touch()]", "initialize"),
+        ("loss: {_target_: os.mkdir, path: run}", "loss"),
+        ("bundle_root: elsewhere", "bundle_root"),
+        ("plan: {overlays: [../elsewhere.yaml]}", "plan"),
+    ],
+)
+def test_a_plan_with_code_that_came_with_the_data_is_refused(line: str, key: str, data: Path, started, capsys) -> None:
+    (data / "plan.yaml").write_text(f"{line}\n", encoding="utf-8")
+    for command in ("train", "evaluate") if key != "plan" else ("train",):
+        assert main([command, str(data)]) == 2
+        message = capsys.readouterr().err
+        assert [word for word in ("my/data/plan.yaml", key) if word not in message] == []
+    assert started.files == []
+    assert not Path("run").exists()
+
+
+def test_the_doctor_ends_with_a_code_for_the_worst_problem(data: Path, capsys) -> None:
+    assert main(["doctor", str(data)]) == 3  # few images
+    assert "4 images" in capsys.readouterr().out
+    (data / "labels" / "01.png").unlink()
+    assert main(["doctor", str(data), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["worst"] == "error"
+    assert "01.png" in found["problems"][0]["text"]
+    assert main(["doctor", "my/nowhere"]) == 2
+
+
+def test_a_plan_works_with_the_strict_run_and_its_keys_are_checked(data: Path, capsys) -> None:
+    assert main(["plan", str(data)]) == 0
+    files = f"configs/train.yaml,configs/variant_fast.yaml,{data / 'plan.yaml'}"
+    places = ["--output_dir=out", "--model_dir=out"]
+    assert main(["run", "training", "--config_file", files, *places, *SHORT]) == 0
+    assert Path("out/model.pt").is_file()
+    file = data / "plan.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace("sigma:", "sgma:"), encoding="utf-8")
+    assert main(["train", str(data), *SHORT]) == 2
+    message = capsys.readouterr().err
+    assert [word for word in ("plan.yaml", "sgma", "sigma") if word not in message] == []

@@ -1,0 +1,113 @@
+"""A diagnosis names what a training would refuse, worst first, with files, numbers and the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from scripts.planning.diagnosis import OLDEST, diagnose
+from scripts.planning.machine import GIB, Machine, images_memory, step_memory, step_seconds
+from tests.scripts.planning.conftest import disks, picture
+
+CPU = Machine("cpu", "AVX512", 2, 16 * GIB, bfloat16=True)
+LABELS = [disks(6, 24), disks(5, 20), disks(7, 24), disks(4, 20), disks(6, 20)]
+
+
+def told(folder, tmp_path, **more) -> list[tuple[str, str]]:
+    found = diagnose(folder, tmp_path / "out", machine=more.pop("machine", CPU), timed=False, **more)
+    return [(one["severity"], one["text"]) for one in found.content()["problems"]]
+
+
+def test_good_data_have_no_problem(write, tmp_path) -> None:
+    assert told(write(LABELS), tmp_path) == []
+
+
+def test_labels_that_a_training_refuses_are_errors(write, tmp_path) -> None:
+    (first, *_) = told(write([1 + (label > 0) for label in LABELS]), tmp_path)
+    assert first[0] == "error"
+    assert "--label_values" in first[1]
+
+
+def test_a_damaged_image_is_an_error_beside_the_findings_about_all_others(write, tmp_path) -> None:
+    folder = write(
+        [*LABELS, LABELS[0]], [*(picture(label, k) for k, label in enumerate(LABELS)), picture(LABELS[0], 0)]
+    )
+    file = folder / "images" / "1.png"
+    file.write_bytes(file.read_bytes()[:200])
+    problems = told(folder, tmp_path)
+    assert [severity for severity, _ in problems] == ["error", "warning"]  # worst first
+    assert "1.png" in problems[0][1]
+    assert "5.png" in problems[1][1]
+    assert "0.png" in problems[1][1]
+
+
+def test_a_missing_label_is_an_error_with_its_name(write, tmp_path) -> None:
+    folder = write(LABELS)
+    (folder / "labels" / "3.png").unlink()
+    ((severity, text),) = told(folder, tmp_path)
+    assert severity == "error"
+    assert "3.png" in text
+
+
+def test_empty_labels_constant_images_and_few_images_are_named(write, tmp_path) -> None:
+    images = [picture(LABELS[0], 0), picture(LABELS[0], 1), np.full((96, 96), 7, np.uint8)]
+    problems = told(write([LABELS[0], LABELS[1], np.zeros((96, 96))], images), tmp_path)
+    text = " ".join(text for _, text in problems)
+    assert [word for word in ("2.png", "3 images are few", "1 of 3 labels are empty") if word not in text] == []
+    assert {severity for severity, _ in problems} == {"warning", "note"}
+
+
+def test_too_little_memory_is_an_error_with_both_numbers(write, tmp_path) -> None:
+    little = Machine("cpu", "AVX512", 2, GIB // 2, bfloat16=True)
+    text = " ".join(text for severity, text in told(write(LABELS), tmp_path, machine=little) if severity == "error")
+    assert "0.5 are free" in text
+
+
+def test_a_read_only_data_folder_is_a_note(write, tmp_path) -> None:
+    folder = write(LABELS)
+    folder.chmod(0o555)
+    try:
+        ((severity, text),) = told(folder, tmp_path)
+    finally:
+        folder.chmod(0o755)
+    assert severity == "note"
+    assert str(folder) in text
+
+
+def test_images_of_two_types_are_named(write, tmp_path) -> None:
+    folder = write(LABELS)
+    (folder / "images" / "4.png").unlink()
+    tifffile.imwrite(folder / "images" / "4.tif", picture(LABELS[4], 4).astype(np.uint16))
+    ((severity, text),) = told(folder, tmp_path)
+    assert severity == "warning"
+    assert "uint8" in text
+    assert "uint16" in text
+
+
+def test_the_oldest_versions_are_those_of_the_package() -> None:
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = dict(entry.split(">=") for entry in project["dependencies"] if ">=" in entry)
+    assert {name: needed[name] for name in OLDEST} == OLDEST
+
+
+def test_the_machine_alone_is_described() -> None:
+    found = diagnose(machine=CPU, timed=True)
+    assert found.machine["memory_gib"] == 16
+    assert found.training["seconds_a_step"] > 0
+    assert found.data == {}
+
+
+@pytest.mark.parametrize("tile, measured", [(316, 0.62), (444, 0.92), (572, 1.35), (956, 3.42)])
+def test_the_estimate_of_memory_agrees_with_measurements_of_the_full_network(tile: int, measured: float) -> None:
+    """The measured steps are those of SGD: weights are not counted, and momentum is one copy instead of three."""
+    moments = 3 * 4 * 31_030_658
+    assert (step_memory([64], tile) - moments) / GIB == pytest.approx(measured, rel=0.25)
+
+
+def test_memory_grows_with_images_and_time_is_that_of_a_step() -> None:
+    assert images_memory([(10, 20)]) * 3 == images_memory([(10, 20)] * 3)
+    assert 0 < step_seconds([2, 4, 8, 16, 32], 188, repeats=1) < 30
