@@ -27,8 +27,8 @@ OF_LABELS = ("label_kind", "label_values", "class_names", "in_channels")  # fact
 def plan(dataset: str, *, output: str | None = None, overwrite: bool = False, **key: Any) -> None:
     """Look at images and labels, and choose the settings of a training.
 
-    Reads each file once. Writes plan.yaml into DATASET, an overlay of configs/train.yaml with the reason of each value. `train` uses the
-    file. An existing file is kept.
+    Reads each file once. Writes plan.yaml into DATASET, an overlay of configs/train.yaml with the reason of each value.
+    `train` uses the file. An existing file is kept.
 
     Examples:
         python -m bundle plan my/data

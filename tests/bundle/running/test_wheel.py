@@ -240,6 +240,13 @@ def from_root(environment: Environment, data: Path, users: Path) -> Answers:
         "no weights": [program, "evaluate", test, "--weights", "nowhere.pt"],
         "no configuration": [program, "run", "--config_file", "configs/inferense.yaml"],
         "train": [program, "train", train, *words(overlay=users / "overlay.yaml", output=users / "train")],
+        "plan": [program, "plan", train, *words(output=users / "planned")],
+        "train by a plan": [
+            *(program, "train", train, "--plan", str(users / "planned" / "plan.yaml"), "--num_workers=0"),
+            *words(output=users / "by_plan", max_epochs=1, tiles_per_epoch=1, input_size=188, **CPU),
+            "--network_def#features=[2,4,8,16,32]",
+        ],
+        "doctor": [program, "doctor", test, *words(output=users / "planned")],
         "evaluate": [program, "evaluate", test, *words(weights=weights, output=users / "measured")],
         "run of the package's file": [
             *(program, "run", "--config_file", "configs/inference.yaml"),
@@ -297,6 +304,14 @@ def test_messages_name_the_program_as_it_was_called(from_root: Answers) -> None:
         answer = from_root[f"segment by the {start}"]
         assert answer["code"] == 2
         assert f"{name} segment --help" in answer["err"]
+
+
+def test_plan_and_doctor_are_in_the_installed_program(from_root: Answers, users: Path) -> None:
+    assert from_root["plan"]["code"] == 0, from_root["plan"]["err"]
+    assert from_root["train by a plan"]["code"] == 0, from_root["train by a plan"]["err"]
+    assert (users / "by_plan" / "model.pt").is_file()
+    assert from_root["doctor"]["code"] in (0, 3), from_root["doctor"]["err"]
+    assert "tiles of" in from_root["doctor"]["out"]
 
 
 def test_help_has_examples_for_the_installed_program(from_root: Answers) -> None:
