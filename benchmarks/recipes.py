@@ -101,7 +101,7 @@ def train_and_measure(
         if known["of"] != same:
             raise ValueError(f"{result_file} is of {known['of']}, now {same}. Give another --out, or delete {out}")
         return known
-    configs = [str(ROOT / "configs" / f"{name}.yaml") for name in ("train", task.config, *way.overlays)]
+    configs = [_config(name) for name in ("train", task.config, *way.overlays)]
     places = {"dataset_dir": str(dataset), "output_dir": str(out), "model_dir": str(out)}
     given = {**places, **way.settings, **training, "patience": 0, "seed": seed}
     run("training", config_file=configs, max_minutes=minutes, **given)
@@ -123,6 +123,11 @@ def train_and_measure(
     result = {"of": same, "hardware": hardware(), "steps": history[-1]["iteration"], "curve": curve, "views": measured}
     write_json(result_file, result)
     return result
+
+
+def _config(name: str) -> str:
+    """Return the file of a configuration: a name in `configs`, or a path that ends in .yaml."""
+    return name if name.endswith(".yaml") else str(ROOT / "configs" / f"{name}.yaml")
 
 
 def table(task: DataSet, results: Mapping[str, Sequence[Mapping[str, Any]]], minutes: float | None) -> str:

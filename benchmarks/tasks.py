@@ -34,7 +34,7 @@ class DataSet:
 
     Attributes:
         folder: folder of the data, below `--data`.
-        config: overlay on `train.yaml`.
+        config: overlay on `train.yaml`: its name in `configs`, or a path that ends in .yaml.
         metric: of the curves, a column of `history.csv`.
         metrics: figures of the table: name -> file and keys in the reports of an evaluation.
     """

@@ -212,25 +212,38 @@ def sigma(case: Case) -> Choice | None:
 
 def class_balance(case: Case) -> Choice | None:
     """Weights of the classes in the loss."""
-    shares = case.facts.shares
     if case.kind is None:
         return None
-    if case.kind != "classes":
-        shares = {0.0: 1 - case.facts.foreground, 1.0: case.facts.foreground}
-        found = f"objects cover {case.facts.foreground:.1%} of the pixels"
-        if RARE <= case.facts.foreground <= CROWDED and case.kind == "instances":
-            return Choice(None, f"{found}: balanced, they would be predicted too large")
-        if 0.1 <= case.facts.foreground <= 0.9:
-            return Choice("per_image", f"the default; {found}")
-        if case.facts.foreground in (0, 1):
-            return None
-    weights = 1 / np.sqrt(np.array(list(shares.values())))
-    weights /= float(np.average(weights, weights=list(shares.values())))
-    rare = min(shares.values())
+    if case.kind == "classes":
+        shares = _class_shares(case)
+    else:
+        foreground = case.facts.foreground
+        shares = [1 - foreground, foreground]
+        if RARE <= foreground <= CROWDED and case.kind == "instances":
+            return Choice(None, f"objects cover {foreground:.1%} of the pixels: balanced, predicted too large")
+        if 0.1 <= foreground <= 0.9:
+            return Choice("per_image", f"the default; objects cover {foreground:.1%} of the pixels")
+    if min(shares) == 0:
+        return None
+    weights = 1 / np.sqrt(shares)
+    weights /= float(np.average(weights, weights=shares))
     return Choice(
         [round(float(weight), 2) for weight in weights],
-        f"a weight for each class, 1 / sqrt(share of pixels): per_image would weigh {rare:.1%} of the pixels too much",
+        f"a weight for each class, 1 / sqrt(share of pixels): the rarest has {min(shares):.1%}, per_image would weigh "
+        "it too much",
     )
+
+
+def _class_shares(case: Case) -> list[float]:
+    """Share of pixels of each class, after `label_values`."""
+    values = case.value("label_values")
+    if values is None:
+        values = [int(value) for value in case.facts.values]
+    table = values if isinstance(values, Mapping) else {value: number for number, value in enumerate(values)}
+    shares = [0.0] * (1 + max(table.values()))
+    for value, share in case.facts.shares.items():
+        shares[table.get(int(value), 0)] += share
+    return shares
 
 
 def scale(case: Case) -> Choice | None:

@@ -240,13 +240,13 @@ def from_root(environment: Environment, data: Path, users: Path) -> Answers:
         "no weights": [program, "evaluate", test, "--weights", "nowhere.pt"],
         "no configuration": [program, "run", "--config_file", "configs/inferense.yaml"],
         "train": [program, "train", train, *words(overlay=users / "overlay.yaml", output=users / "train")],
-        "plan": [program, "plan", train, *words(output=users / "planned")],
+        "plan": [program, "plan", train, f"--output={users / 'planned'}"],
         "train by a plan": [
             *(program, "train", train, "--plan", str(users / "planned" / "plan.yaml"), "--num_workers=0"),
-            *words(output=users / "by_plan", max_epochs=1, tiles_per_epoch=1, input_size=188, **CPU),
+            *words(output=users / "by_plan", max_epochs=1, tiles_per_epoch=1, input_size=188),
             "--network_def#features=[2,4,8,16,32]",
         ],
-        "doctor": [program, "doctor", test, *words(output=users / "planned")],
+        "doctor": [program, "doctor", test, f"--output={users / 'planned'}"],
         "evaluate": [program, "evaluate", test, *words(weights=weights, output=users / "measured")],
         "run of the package's file": [
             *(program, "run", "--config_file", "configs/inference.yaml"),
