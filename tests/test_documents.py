@@ -28,7 +28,12 @@ from tests.modules import run_modules
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOR_ALL_SHELLS = ["README.md", "docs/train.md", "docs/segment.md", "docs/tracking.md", "docs/experiments.md"]
-BASES = {"train": ["train"], "evaluate": ["train", "evaluate"], "segment": ["inference"]}  # files in configs/
+BASES = {
+    "train": ["train"],
+    "evaluate": ["train", "evaluate"],
+    "segment": ["inference"],
+    "preview": ["train", "preview"],
+}  # files in configs/
 OF_USERS = ("my.yaml",)  # files that a page leaves to the reader
 TARGETS = re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
@@ -97,7 +102,7 @@ def check_own(program: Program, name: str, words: list[str]) -> None:
         first, *others = BASES[name]
         files = [f"configs/{stem}.yaml" for stem in (first, *overlays, *others)]
         tracking = keys.pop("tracking", None)
-        if name == "train" and "from" in keys:  # the short name
+        if name in ("train", "preview") and "from" in keys:  # the short name
             keys["finetune"] = keys.pop("from")
         check_keys(files, keys, tracking)
     elif name in ("plan", "doctor"):

@@ -30,6 +30,7 @@ KEYS_OF = {  # command: workflow, for the list of keys
     "evaluate": "evaluate",
     "segment": "inference",
     "rank": "inference",
+    "preview": "train",
 }
 WORKFLOWS = {  # name: (module, line in the list). The module has a function of the same name.
     "train": (f"{__package__}.workflows", "Train the network on images with labels."),
@@ -39,6 +40,7 @@ WORKFLOWS = {  # name: (module, line in the list). The module has a function of 
     "plan": (f"{__package__}.plan", "Look at images and labels, and choose the settings of a training."),
     "doctor": (f"{__package__}.doctor", "Find problems of machine and data before a training, worst first."),
     "report": (f"{__package__}.reports", "Write a page about a training, an evaluation or a segmented folder."),
+    "preview": (f"{__package__}.reports", "Write a page about what a training will see."),
     "run": (f"{__package__}.run", "Run a workflow like monai.bundle, but refuse unknown keys."),
 }
 

@@ -12,6 +12,8 @@ from .failures import explain
 from .package import library_package
 from .program import CALLED_AS
 from .terminal import printable, tracked
+from .workflows import keys_help as keys_help
+from .workflows import run_preview
 
 
 def report(
@@ -74,6 +76,40 @@ def write_report(
     except (RuntimeError, ModuleNotFoundError) as error:
         raise RunError(explain(error)) from error
     _show(path, open)
+
+
+def preview(
+    dataset: str,
+    *,
+    open: bool = False,
+    output: str | None = None,
+    overlay: str | list[str] | None = None,
+    plan: str | None = None,
+    images: int = 6,
+    trace: bool = False,
+    **key: Any,
+) -> None:
+    """Write a page about what a training will see.
+
+    Runs configs/train.yaml and configs/preview.yaml, without training. Shows images with separated objects and weight
+    maps, augmented samples with grid lines, and tiles over the mirrored image. Give the settings of the training.
+
+    Examples:
+        python -m bundle preview data/cells --label_kind instances --open
+        python -m bundle preview data/cells --label_kind instances --overlay variant_fast --rotation 0 --images 12
+
+    Args:
+        dataset: images with labels, as for `train`.
+        open: open the page in the browser.
+        output: file for the page. Default: output/<name of DATASET>/preview.html.
+        overlay: name (variant_fast) or file of changes to the configuration. Several: a,b.
+        plan: false: without a plan. A file: that plan. Default: the plan of the data set, as for `train`.
+        images: number of images, evenly from the training images.
+        trace: show the full trace of an error.
+        key: keys of the configuration and their new values, as for `train`.
+    """
+    check_whole("images", images)
+    _show(run_preview(dataset, overlay, plan, output, images, trace, key), open)
 
 
 def _show(path: Path, open: bool) -> None:

@@ -30,7 +30,7 @@ from .weights import named_weights
 CONFIGS = ROOT / "configs"
 WORKFLOWS = ("train", "evaluate", "inference")  # files of CONFIGS that are no overlays
 TRAIN, EVALUATE, INFERENCE = (str(CONFIGS / f"{name}.yaml") for name in WORKFLOWS)
-RANK = str(CONFIGS / "rank.yaml")
+RANK, PREVIEW = (str(CONFIGS / f"{name}.yaml") for name in ("rank", "preview"))
 WEIGHTS = str(ROOT / "models" / "model.pt")  # of this bundle
 OF_RUN = {*FIXED, "args_file"} - {"meta_file", "logging_file", "tracking"}  # arguments that only `run` takes
 OPTIONS = ("output", "overlay", "plan", "weights", "trace")
@@ -250,6 +250,34 @@ def rank(
             raise UsageError(f"--output {output}: expected a file that ends in .csv")
         changes["saver#path"] = os.path.join(os.curdir, Path(output).expanduser())
     _tell(f"ranking: {_run('inference', files, changes, trace, 'saver#path')}")
+
+
+def run_preview(
+    dataset: str,
+    overlay: str | list[str] | None,
+    plan: str | None,
+    output: str | None,
+    images: int,
+    trace: bool,
+    key: Mapping[str, Any],
+) -> Path:
+    """Run configs/train.yaml and configs/preview.yaml. Arguments as in `preview`. Return the file of the page."""
+    if "weights" in key:  # in train.yaml, the key of the weight map
+        raise UsageError("preview takes no --weights; fine-tuning shows the same images with --from")
+    key = dict(key)
+    start = named_weights("--from", key.pop("from", None))
+    check_exists("DATASET", dataset, LABELLED)
+    files, overlaid = _with_overlays(overlay, [TRAIN, PREVIEW], key)
+    changes = _changes(key, dataset_dir=("DATASET", dataset), finetune=("--from", start))
+    changes = ({} if "output_dir" in overlaid else {"output_dir": str(results_of(dataset))}) | changes
+    _find_weights("finetune", changes, "--finetune" if start is None else "--from")
+    if output is not None:
+        if Path(output).suffix.lower() not in (".html", ".htm") or Path(output).is_dir():
+            raise UsageError(f"--output {output}: expected a file that ends in .html")
+        changes["preview#path"] = os.path.join(os.curdir, Path(output).expanduser())
+    _check(files, changes)  # before a plan is made
+    planned, changes = _with_plan(dataset, plan, files[:-1], overlaid, changes)
+    return _run("run", [*planned, PREVIEW], changes | {"preview#images": images}, trace, "preview#path")
 
 
 def keys_help(workflow: str) -> str:

@@ -149,7 +149,7 @@ class OverlapTileInferer(Inferer):
         images = _plain(inputs)
         sw_device = torch.device(self.sw_device or images.device)
         amp_dtype = amp_dtype_of(self.amp_dtype, sw_device)
-        rule = self._rule(network)
+        rule = self.tile_rule(network)
         smallest = smallest_tile(images.shape[2:], rule, self.tile_size, self.authors_stride)
         pixel_bytes = bytes_per_pixel(network, amp_dtype or images.dtype)
 
@@ -171,7 +171,7 @@ class OverlapTileInferer(Inferer):
         scores, moments = output[:, :-2], output[:, -2:]
         return {"pred": _like(inputs, self._scores(scores)), "deviation": _like(inputs, _deviation(moments))}
 
-    def _rule(self, network: Callable) -> TileRule:
+    def tile_rule(self, network: Callable) -> TileRule:
         """Read the geometry from the arguments, else from the network's attributes, else from the paper."""
         network = getattr(network, "module", network)  # DataParallel hides the attributes
         padding = self.padding

@@ -121,6 +121,7 @@ def make_cases(
         track: shows progress: gets names and a description, and gives the names one by one.
 
     Example:
+        >>> from pathlib import Path
         >>> make_cases(Run(Path("out"), ("training",)), {}, most=4, most_bytes=10**6).missing[:10]
         'The images'
     """
@@ -147,6 +148,7 @@ def choose(run: Run, items: Mapping[str, Item], most: int) -> list[str]:
     """Choose images: half of them the worst by the key metric, the others at random with a fixed seed.
 
     Example:
+        >>> from pathlib import Path
         >>> run = Run(Path("."), ("evaluation",), table={"a": {"mean_dice": 0.9}, "b": {"mean_dice": 0.1}})
         >>> choose(run, {"a": {}, "b": {}}, most=1)
         ['b']
@@ -233,6 +235,7 @@ def used_settings(run: Run) -> dict[str, Any]:
     """List the settings of `Segmenter` with which an evaluation or a segmentation ran. {}: those of the weights.
 
     Example:
+        >>> from pathlib import Path
         >>> used_settings(Run(Path("."), ("evaluation",), record={"settings": {"threshold": "0.4", "seed": "0"}}))
         {'threshold': 0.4}
     """
@@ -381,50 +384,6 @@ def _counts(probability: np.ndarray, truth: tuple[np.ndarray, np.ndarray], setti
             known, true, said = classes >= 0, classes == 1, probability > level
             rows.append(np.array([(a & b & known).sum() for a, b in ((true, said), (~true, said), (true, ~said))]))
     return np.array(rows, float)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A score over thresholds of the probability of class 1.
-
-    Args:
-        name: of the score.
-        thresholds, values: (T,).
-        used: the threshold of the weights.
-        images: number of images.
-    """
-
-    name: str
-    thresholds: Sequence[float]
-    values: Sequence[float]
-    used: float
-    images: int
-
-
-def threshold_curve(run: Run, cases: Sequence[Case]) -> Curve | None:
-    """Compute a score over thresholds: of the evaluation if measured there, else of the images of the report.
-
-    Objects: F1 at an IoU of .5. Membranes: V_Rand, mean over images. Other labels: Dice of class 1, of all pixels.
-
-    Example:
-        >>> threshold_curve(Run(Path("."), ("training",)), []) is None
-        True
-    """
-    settings = run.settings or ModelSettings()
-    measured = run.membranes.get("curves", {})
-    if measured.get("v_rand"):
-        values = [float("nan") if value is None else value for value in measured["v_rand"]["f"]]
-        return Curve("V_Rand", measured["thresholds"], values, settings.threshold, int(run.membranes["slices"]))
-    rand = [case.v_rand for case in cases if case.v_rand is not None]
-    if rand:
-        return Curve("V_Rand", MEMBRANES.tolist(), np.nanmean(rand, axis=0).tolist(), settings.threshold, len(rand))
-    counts = [case.counts for case in cases if case.counts is not None]
-    if not counts:
-        return None
-    matches, false, missed = np.sum(counts, axis=0).T
-    values = (2 * matches / np.maximum(2 * matches + false + missed, 1)).tolist()
-    name = "F1 at IoU .5" if settings.label_kind == "instances" else f"Dice of {settings.class_names[1]}"
-    return Curve(name, LEVELS, values, settings.threshold, len(counts))
 
 
 def _facts(mistakes: Mistakes | None, found: Segmented) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
@@ -45,6 +46,21 @@ def _environment() -> Any:
     environment.filters["drawing"] = Markup  # of `charts`, which escapes its texts
     environment.globals["style"] = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
     return environment
+
+
+def own_version() -> str | None:
+    """Find the version of this project. None: unknown.
+
+    Example:
+        >>> str(own_version())[0].isdigit()
+        True
+    """
+    folder = next((parent for parent in Path(__file__).resolve().parents if (parent / "configs").is_dir()), Path())
+    try:
+        metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(metadata.get("version"))
 
 
 def viewer_data(pictures: Sequence[Picture]) -> list[dict[str, Any]]:

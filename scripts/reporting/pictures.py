@@ -243,7 +243,7 @@ def line_layer(
     def draw(side: int) -> bytes:
         canvas = np.zeros(_size(*size, side), np.int32)
         draw_lines(canvas, max(canvas.shape) / max(size))
-        return label_png(canvas, colours, outline=True)
+        return label_png(canvas, colours, outline=False, inside=EDGE)
 
     return Layer(name, draw, **more)  # type: ignore[arg-type]
 

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .cases import Case, Cases, Curve
+from .cases import Case, Cases
 from .gather import Row, Run
 from .mistakes import Mistakes
+from .thresholds import Curve
 
 GAIN, LOSS, FLAT, FEW = 0.005, 0.02, 0.02, 5
 MANY = 0.05  # share of objects with a mistake worth a remark as a warning

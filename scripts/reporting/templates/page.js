@@ -75,7 +75,7 @@ function viewer(root) {
     const one = picture(), [height, width] = one.size;
     const reduced = one.shown[0] < height ? `, shown as ${one.shown[1]} x ${one.shown[0]}` : "";
     find(".name").textContent = `${shown.picture + 1} of ${pictures.length}: ${one.title}`;
-    find(".facts").textContent = [...one.facts, `${width} x ${height} pixels${reduced}`].join(". ") + ".";
+    find(".facts").textContent = [...one.facts, `${width} x ${height} pixels${reduced}`].join("; ") + ".";
     const choices = ["", ...one.layers.map((each) => each.name)].map((name) => {
       const label = document.createElement("label"), input = document.createElement("input");
       Object.assign(input, { type: "radio", name: root.dataset.pictures, value: name });
@@ -146,7 +146,7 @@ function viewer(root) {
   });
   for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, () => (held = null));
   new ResizeObserver(place).observe(stage);
-  const first = picture().layers.find((one) => one.name === "error") || picture().layers.at(-1);
+  const first = picture().layers.find((one) => one.name === root.dataset.first) || picture().layers.at(-1);
   shown.layer = first ? first.name : "";
   showPicture(0);
   root.show = showPicture;

@@ -6,11 +6,17 @@ import json
 from pathlib import Path
 
 import numpy as np
+from monai.transforms import Compose, ConcatItemsd, EnsureChannelFirstd, LoadImaged
 from PIL import Image
 
+from scripts.inferers import OverlapTileInferer
 from scripts.io.files import write_csv, write_json
+from scripts.io.reader import PlaneReader
 from scripts.io.writer import SegmentationStore
+from scripts.networks import RonnebergerUNet
+from scripts.reporting import TrainingPreview
 from scripts.settings import ModelSettings
+from scripts.transforms import InstanceLabelsd, Rand2DElasticTiled, WeightMapd
 
 NAMES = ("cell 1.png", "cell 2.png", "=cmd.png", "<script>alert(1)</script>.png".replace("/", "_"))
 SIZE = (60, 80)
@@ -89,6 +95,27 @@ def made_evaluation(root: Path, names: tuple[str, ...] = NAMES) -> Path:
     write_settings(folder)
     write_run_file(folder, data, "evaluation", names)
     return folder
+
+
+def made_preview(path: Path, data: Path, **tile: object) -> TrainingPreview:
+    """Make a preview of data, with the transforms of a training of a small network."""
+    keys = ["image", "label"]
+    once = [
+        LoadImaged("image", reader=PlaneReader()),
+        LoadImaged("label", reader=PlaneReader(labels=True), dtype=None),
+        EnsureChannelFirstd(keys),
+        InstanceLabelsd(kind="instances", reference_key="reference"),
+        WeightMapd(class_balance=None),
+    ]
+    options = {"input_size": 188, "mode": ["bilinear", "nearest", "bilinear"], **tile}
+    each = [
+        *once,
+        Rand2DElasticTiled(["image", "label", "weight"], ["label", "weight"], **options),
+        ConcatItemsd(["label", "weight"], "label"),
+    ]
+    network = RonnebergerUNet(features=(2, 4, 8, 16, 32))
+    items = [{"image": str(path), "label": str(data / "labels" / path.name)} for path in sorted(data.glob("images/*"))]
+    return TrainingPreview(path, items, Compose(once), Compose(each), network, OverlapTileInferer(), input_size=188)
 
 
 def history(scores: list[float]) -> list[dict[str, float]]:

@@ -12,7 +12,7 @@ from scripts.io.files import write_csv
 from scripts.reporting import write_report
 
 from .browser import axe, chromium, open_page
-from .runs import NAMES, history, made_evaluation
+from .runs import NAMES, history, made_data, made_evaluation, made_preview
 
 AXE = """
 const done = arguments[arguments.length - 1];
@@ -27,6 +27,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = made_evaluation(tmp_path_factory.mktemp("page"))
     write_csv(folder / "history.csv", history([0.3, 0.5, 0.6, 0.61]))
     return write_report(folder)
+
+
+@pytest.fixture(scope="module")
+def preview(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a preview with two images."""
+    folder = tmp_path_factory.mktemp("preview")
+    made_preview(folder / "preview.html", made_data(folder / "data", NAMES[:2])).write()
+    return folder / "preview.html"
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +129,26 @@ def test_a_name_with_a_script_is_shown_as_text(opened: Any) -> None:
     assert len(opened.find_elements("css selector", "body script:not([type])")) == 1
 
 
+def test_the_viewers_of_a_page_work_apart(browser: Any, preview: Path) -> None:
+    open_page(browser, preview)
+    viewers = browser.find_elements("css selector", ".viewer")
+    assert [len(viewer.find_elements("css selector", ".thumbs button")) for viewer in viewers] == [2, 4, 2]
+    viewers[1].find_element("css selector", "[data-do=next]").click()
+    names = [viewer.find_element("css selector", ".name").text for viewer in viewers]
+    assert names == ["1 of 2: cell 1.png", "2 of 4: cell 1.png, sample 2", "1 of 2: cell 1.png"]
+    shown = [viewer.find_elements("css selector", ".canvas img")[1].get_attribute("alt") for viewer in viewers]
+    assert [text.split(" of ")[0] for text in shown] == ["separated", "grid", "tiles"]
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("kind", ["page", "preview"])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_fits_the_window_and_passes_the_checks_for_readers_with_aids(
-    browser: Any, page: Path, width: int, dark: bool
+    browser: Any, request: pytest.FixtureRequest, width: int, dark: bool, kind: str
 ) -> None:
     program = axe()
-    open_page(browser, page, width, dark)
+    open_page(browser, request.getfixturevalue(kind), width, dark)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     browser.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
     browser.execute_script(program)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.reporting.cases import Cases, Curve
+from scripts.reporting.cases import Cases
 from scripts.reporting.gather import Run
+from scripts.reporting.thresholds import Curve
 from scripts.reporting.verdict import Remark, interval, judge
 
 from .runs import history
