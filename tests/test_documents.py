@@ -34,7 +34,7 @@ BASES = {
     "segment": ["inference"],
     "preview": ["train", "preview"],
 }  # files in configs/
-OF_USERS = ("my.yaml",)  # files that a page leaves to the reader
+OF_USERS = ("my.yaml", "my/data/plan.yaml")  # files that a page leaves to the reader
 TARGETS = re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
 TINY = {

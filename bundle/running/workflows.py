@@ -171,8 +171,9 @@ def evaluate(
         changes["evaluation_dir"] = str(Path("output") / "evaluation")
     if "evaluation_dir" in changes:
         changes.setdefault("output_dir", changes["evaluation_dir"])
-    changes = {"ckpt_path": WEIGHTS, "split_rule": "all"} | _files_of_plan(dataset, overlaid) | changes
+    changes = {"ckpt_path": WEIGHTS, "split_rule": "all"} | changes
     _find_weights("ckpt_path", changes)
+    changes = _files_of_plan(dataset, overlaid) | changes
     _tell(f"results: {_run('evaluating', files, changes, trace, 'evaluation_dir')}")
 
 

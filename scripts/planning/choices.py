@@ -15,13 +15,12 @@ import numpy as np
 
 from ..data.label_findings import MERGED
 from ..data.splits import series_of
-from .facts import DataFacts, resemblance
+from .facts import OUTLIERS, DataFacts, resemblance
 from .kinds import Choice, kind_of
 from .listing import Listing
 from .machine import GIB, Machine, step_memory
 from .shipped import Shipped
 
-OUTLIERS = 1.8  # standard deviation with and without the outermost percents of grey values
 UNEVEN = 1.5  # light, in standard deviations
 RARE, CROWDED = 0.03, 0.6  # share of the pixels in objects, from which and up to which classes are not balanced
 ALIKE, MORE_ALIKE = 0.3, 0.15  # correlation of neighbouring images, and its excess over distant ones
@@ -280,7 +279,7 @@ def val_fraction(case: Case) -> Choice | None:
     if case.listing.reference is not None:
         return None
     count = len(case.listing.items)
-    return Choice(0.1, f"enough of {count} images") if count >= 200 else Choice(0.2, f"of {count} images")
+    return Choice(0.1, f"enough of {count} images") if count >= 200 else Choice(0.2, f"the default; {count} in all")
 
 
 def key_metric(case: Case) -> Choice | None:

@@ -22,7 +22,7 @@ from ..environment import versions
 from ..transforms.instance_labels import InstanceLabelsd
 from .choices import HALF, QUARTER, TILES
 from .facts import DataFacts
-from .listing import Listing, find_items
+from .listing import find_items
 from .machine import (
     GIB,
     LIBRARIES,
@@ -204,13 +204,13 @@ def _check_data(
     kind = plan.case.chosen["label_kind"]
     if kind.value is None:
         found.add(ERROR, "labels", kind.reason)
-    elif not measured.unreadable:
-        _check_labels(found, plan, listing)
+    else:
+        _check_labels(found, plan, [dict(item) for item in measured.items])
     _check_images(found, facts)
     return plan
 
 
-def _check_labels(found: Diagnosis, plan: Plan, listing: Listing) -> None:
+def _check_labels(found: Diagnosis, plan: Plan, items: list[dict[str, Any]]) -> None:
     """The checks of every training, with the plan's settings and split."""
     values = plan.values
     labels = InstanceLabelsd(
@@ -221,12 +221,12 @@ def _check_labels(found: Diagnosis, plan: Plan, listing: Listing) -> None:
         markers_key="markers",
     )
     try:
-        parts = split_datalist(listing.items, values.get("val_fraction") or 0.2, values.get("split_rule") or "last")
+        parts = split_datalist(items, values.get("val_fraction") or 0.2, values.get("split_rule") or "last")
         report = examine_labels(
             parts["training"], parts["validation"], labels, values["class_names"], key_metric=values["key_metric"]
         )
     except Exception as error:  # whatever a damaged file raises
-        found.add(ERROR, "labels", describe_failure(listing.items[0]["label"], error))
+        found.add(ERROR, "labels", describe_failure(str(items[0]["label"]), error))
         return
     found.data["labels"] = report.line
     for one in report.findings:

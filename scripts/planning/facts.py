@@ -23,6 +23,7 @@ SMALL = 32  # side of the thumbnails, pixels
 GRID = 8  # blocks along a side, for the light
 FEW_BACKGROUND = 0.2  # share of background from which the light is measured in the background alone
 LOW, MIDDLE, HIGH = 1, 50, 99  # percentiles of grey values
+OUTLIERS = 1.8  # standard deviation with and without the outermost percents, above which outliers are far
 
 
 @dataclass(frozen=True)

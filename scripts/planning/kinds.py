@@ -40,10 +40,9 @@ def kind_of(facts: DataFacts) -> Choice:
         'binary'
     """
     choice = _kind_of_values(facts)
-    if choice.value is not None:
-        wrong = [one.text for one in findings(facts.labels, Meaning(choice.value)) if one.sure]
-        if wrong:
-            return Choice(None, f"a training refuses these labels: {wrong[0]}", decided=False)
+    wrong = [one.text for one in findings(facts.labels, Meaning(choice.value or "binary")) if one.sure]
+    if wrong:
+        return Choice(None, f"a training refuses these labels: {wrong[0]}", decided=False)
     return choice
 
 
@@ -55,8 +54,7 @@ def _kind_of_values(facts: DataFacts) -> Choice:
     if len(values) == 1:
         return Choice("binary", f"the labels hold {listed} alone: touching objects count as one")
     if 0.0 not in facts.values and len(values) <= SMALL_SET:
-        wrong = findings(facts.labels, Meaning("binary"))
-        return Choice(None, f"unknown: {wrong[0].text}" if wrong else "unknown: no pixel is 0", decided=False)
+        return Choice(None, "unknown: no pixel is 0", decided=False)
     spread = float(np.median(np.concatenate([item.label.spread for item in filled])))
     sets = [len(item.label.values) for item in filled]
     same = float(np.median(sets)) >= 0.5 * len(values)

@@ -19,8 +19,9 @@ Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Measured:
-    """Facts about the readable items, and a message for each other item."""
+    """The readable items with their facts, and a message for each other item."""
 
+    items: Sequence[Mapping[str, Any]]
     facts: DataFacts
     unreadable: Sequence[str] = ()
 
@@ -49,6 +50,7 @@ def measure(
         1
     """
     images, labels = PlaneReader(tiff_axes), PlaneReader(tiff_axes, labels=True)
+    kept: list[Mapping[str, Any]] = []
     found: list[ItemFacts] = []
     unreadable: list[str] = []
     with ThreadPoolExecutor(max(1, min(threads, MOST_THREADS))) as pool:
@@ -57,6 +59,7 @@ def measure(
             for item, future in progress(list(zip(items, futures, strict=True))):
                 try:
                     found.append(future.result())
+                    kept.append(item)
                 except Exception as error:  # whatever a damaged file raises
                     if concerns_all_files(error):
                         raise
@@ -64,4 +67,4 @@ def measure(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return Measured(DataFacts(found, pixel_size_of(items, tiff_axes)), unreadable)
+    return Measured(kept, DataFacts(found, pixel_size_of(items, tiff_axes)), unreadable)

@@ -125,7 +125,14 @@ def plan_of(
     case = Case(facts, listing, machine, shipped_weights(), dict(given or {}), path.name)
     choices = choose(case)
     note = {"images": len(listing.items), "device": machine.device, "overlays": [RECIPE]}
-    parts = [*_head(path, case, place), *_lines(choices), *_layout(path, listing), "", *_note(note), ""]
+    parts = [
+        *_head(path, case, place),
+        *_lines(choices),
+        *_layout(path, listing, facts.short_side),
+        "",
+        *_note(note),
+        "",
+    ]
     return Plan("\n".join(parts), case)
 
 
@@ -206,15 +213,15 @@ def _lines(choices: Mapping[str, Choice]) -> list[str]:
     return lines
 
 
-def _layout(dataset: Path, listing: Listing) -> list[str]:
+def _layout(dataset: Path, listing: Listing, side: int) -> list[str]:
     """Settings that find the files."""
     lines = [f"{key}: {_value(value)}  # as found in the folder" for key, value in listing.settings.items()]
     if listing.reference is not None:
-        lines += _frames(dataset, listing.reference)
+        lines += _frames(dataset, listing.reference, side)
     return ["", "# files", *lines] if lines else []
 
 
-def _frames(dataset: Path, reference: str) -> list[str]:
+def _frames(dataset: Path, reference: str, side: int) -> list[str]:
     """The split of a cell tracking set: the last frames validate, or the last of several sequences."""
     items = find_cell_tracking(dataset, None, reference)
     of: dict[str, list[int]] = {}
@@ -235,13 +242,14 @@ def _frames(dataset: Path, reference: str) -> list[str]:
         ranges = {"training": (frames[0], frames[last - 1]), "validation": (frames[-held], frames[-1])}
         parts = {part: {"sequences": names[0], "frames": f"{a}-{b}"} for part, (a, b) in ranges.items()}
         why = "the last frames, after a gap: cells change slowly"
+    border = CHALLENGE_BORDER if side >= 8 * CHALLENGE_BORDER else 0
     return [
         *(
             f"{part}_frames: {_value({**chosen, 'reference': reference})}{f'  # {why}' if part == 'validation' else ''}"
             for part, chosen in parts.items()
         ),
         f"split: {_value(SPLIT)}",
-        f"field_border: {CHALLENGE_BORDER}  # pixels; the challenge does not outline cells wholly inside the border",
+        f"field_border: {border}  # pixels; the challenge does not outline cells wholly inside the border",
     ]
 
 

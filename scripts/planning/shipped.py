@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..published import published
-from .facts import DataFacts
+from .facts import OUTLIERS, DataFacts
 
 NUCLEUS = 22.0  # median diameter in the training of `nuclei`, pixels
 RANGE = 2.0  # smaller or larger by this factor at most
 BRIGHT = 1.0  # objects brighter than the background, in standard deviations of the image
-DARK = 0.25  # of the range of grey values, up to which a background is dark
+DARK = 0.25  # of the range from the 1st to the 99th percentile, up to which the median is dark
+NEARLY_ALL = 0.8  # share of the images
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,10 @@ def _within(value: float, expected: float, factor: float = RANGE) -> bool:
 
 
 def _bright(facts: DataFacts) -> bool:
-    """Whether nearly all images have bright objects on a dark background."""
-    bright = [
-        item.objects.contrast is not None
-        and item.objects.contrast >= BRIGHT
-        and item.image.percentiles[1] - item.image.lowest <= DARK * (item.image.highest - item.image.lowest)
-        for item in facts.filled
-    ]
-    return float(np.mean(bright)) >= 0.8
+    """Check for bright objects on a dark background in nearly all images. Far outliers hide the objects."""
+    bright = []
+    for item in facts.filled:
+        low, middle, high = item.image.percentiles
+        dark = middle - low <= DARK * (high - low) and item.image.outliers <= OUTLIERS
+        bright.append(dark and item.objects.contrast is not None and item.objects.contrast >= BRIGHT)
+    return float(np.mean(bright)) >= NEARLY_ALL

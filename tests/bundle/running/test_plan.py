@@ -122,6 +122,30 @@ def test_a_training_makes_a_plan_and_trains_with_it(data: Path) -> None:
     assert (data / "plan.yaml").read_bytes() == before
 
 
+def test_folders_of_other_names_and_films_of_a_challenge_train_and_are_measured_by_their_plan(data: Path) -> None:
+    (data / "images").rename(data / "raw")
+    (data / "labels").rename(data / "masks")
+    assert main(["train", str(data), *SHORT]) == 0
+    weights = ["--weights", "output/data/model.pt", "--save_panels=false", "--warping_error=false", "--device=cpu"]
+    assert main(["evaluate", str(data), *weights, "--split_file", "output/data/split.json"]) == 0
+    assert len(read_csv(Path("output/evaluation/metrics_per_image.csv"))) == 1
+
+    film = Path("film")
+    for kind, prefix in (("raw", "01/t"), ("masks", "01_ST/SEG/man_seg")):
+        for k, file in enumerate(sorted((data / kind).iterdir())):
+            target = film / f"{prefix}{k:03}.tif"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.open(file).save(target)
+    assert main(["train", str(film), *SHORT]) == 0
+    held = json.loads(Path("output/film/split.json").read_text(encoding="utf-8"))
+    assert held["validation"] == ["t003.tif"]
+    assert len(held["training"]) == 2  # a frame between both parts
+    by_plan = ["--overlay", "film/plan.yaml", "--weights", "output/film/model.pt", TINY[0]]
+    assert main(["evaluate", str(film), *weights[2:], *by_plan, "--output", "measured"]) == 0
+    (row,) = read_csv(Path("measured/metrics_per_image.csv"))
+    assert "t003" in row["image"]
+
+
 def test_the_command_line_wins_over_overlays_and_overlays_over_the_plan(data: Path, started) -> None:
     assert main(["plan", str(data)]) == 0
     Path("mine.yaml").write_text("sigma: 4.5\nscale: 0.01\n", encoding="utf-8")
