@@ -22,7 +22,7 @@ from ..metrics.membranes import THRESHOLDS as MEMBRANES
 from ..metrics.membranes import thinned_curves
 from ..metrics.objects import instance_counts_of, instance_scores_from_counts
 from ..metrics.overlap import overlaps
-from ..metrics.pixels import confusion_matrix, dice_per_class
+from ..metrics.pixels import confusion_matrix, dice_per_class, nan_mean
 from ..plot.overlays import BLUE, GREY, PURPLE, RED, UNKNOWN, class_key, error_map
 from ..segmenter import Segmenter
 from ..settings import CHOICES, ModelSettings
@@ -262,7 +262,7 @@ def _case(run: Run, name: str, item: Item | None, results: _Results, most_bytes:
         elif found.probability.size <= MOST_PIXELS // 10:
             counts = _counts(found.probability, truth, settings)
     shown = _overlay(results, address) if image is None else image if image.ndim == 2 else np.moveaxis(image, 2, 0)
-    drawn = picture(name, shown, layers, most_bytes, _facts(mistakes, found))
+    drawn = picture(name, shown, layers, most_bytes, _facts(mistakes, found) if len(settings.class_names) == 2 else [])
     doubt = None
     if found.probability is not None:
         doubt = float(np.mean(4 * found.probability * (1 - found.probability)))
@@ -348,7 +348,11 @@ def _compared(
         layers.append(label_layer("error", places, legend, ERRORS, outline=False, inside=ERROR))
         annotated = places != UNKNOWN
         matrix = confusion_matrix(shown[annotated], classes[annotated], len(settings.class_names))
-        scores["mean_dice"] = float(np.nanmean(dice_per_class(matrix)))
+        dice = dice_per_class(matrix)
+        scores["mean_dice"] = float(nan_mean(dice))
+        if several:
+            named = zip(settings.class_names, dice.tolist(), strict=True)
+            scores |= {f"dice_{each.replace(' ', '_')}": score for each, score in named}
     return layers, scores, mistakes
 
 

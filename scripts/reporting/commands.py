@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from ..published import published
 from .gather import Run
 
 
@@ -21,7 +22,7 @@ def next_commands(run: Run, program: str) -> list[tuple[str, str]]:
     """
     data = run.record.get("data")
     dataset = "my/data" if data is None else str(data)
-    weights = None if run.weights is None else str(run.weights)
+    weights = None if run.weights is None else _named(run.weights)
     split = run.folder / "split.json"
 
     def line(*words_of: str) -> str:
@@ -57,6 +58,12 @@ def next_commands(run: Run, program: str) -> list[tuple[str, str]]:
         found.append(("Go on after an interruption, or with more images", line("segment", dataset, *more)))
     again = line("report", str(run.folder)) if run.kinds != ("experiments",) else ""
     return [*found, *([("Write this page again", again)] if again else [])]
+
+
+def _named(weights: Path) -> str:
+    """Return the name of published weights, else the path."""
+    names = {path.resolve(): name for name, path in published().items()}
+    return names.get(weights.resolve(), str(weights))
 
 
 def _epochs(run: Run) -> int:

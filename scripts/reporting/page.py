@@ -117,7 +117,7 @@ def write_page(path: Path, page: str) -> None:
     if path.exists() and not is_own(path):
         raise ForeignPageError(f"{shown(path)} exists, and is no page of this program. Choose another file: --output")
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))  # names of files may be no UTF-8
 
 
 def is_own(path: Path) -> bool:

@@ -16,7 +16,7 @@ from .page import own_version, render, write_page
 from .summary import duration, summary_figures
 from .table import image_table
 from .thresholds import threshold_curve
-from .verdict import FEW, FLAT, GAIN, LOSS, MANY, judge, words
+from .verdict import FEW, FLAT, GAIN, LOSS, MANY, POOR, judge, words
 
 PAGE = "report.html"
 MOST_BYTES = 17_000_000  # of all pictures; the page stays below 20 MB
@@ -37,6 +37,7 @@ RULES = (
     f"Still improving: the best score is in the last tenth of the validations, and {GAIN} above the best of the first "
     "two thirds.",
     f"The score fell: the best score is in the first two thirds, and the last is {LOSS} below.",
+    f"Hardly found: the Dice of a class is below {POOR} in the last validation.",
     f"Uncertain: fewer than {FEW} images are measured, or validate.",
     f"Objects: {DEFINITIONS}. More than {100 * MANY:.0f} per 100 objects of the truth are a warning.",
     f"Threshold: it hardly matters if the score varies by less than {FLAT} from .3 to .7. Another one is named if its "
@@ -170,26 +171,22 @@ def _subtitle(run: Run) -> str:
 
 
 def _pictures_text(run: Run, cases: Cases) -> str:
-    shown_images = len(cases.cases)
-    if not shown_images:
+    count, available = len(cases.cases), cases.available
+    if not count:
         return ""
-    how = (
-        "Uncertain images come first."
-        if not any(case.scores for case in cases.cases) and not run.table
-        else "Worst images come first."
-    )
-    chosen = (
-        f"All {shown_images} images"
-        if shown_images >= cases.available
-        else f"{shown_images} of {cases.available} images"
-    )
-    if shown_images < cases.available:
-        drawn = "half of them the worst, the others drawn at random" if run.table else "drawn at random"
-        chosen += f", {drawn} (--images shows more)"
-    text = f"{chosen}. {how}"
+    measured = bool(run.table) or any(case.scores for case in cases.cases)
+    text = f"{_images(count)} of {available}" if count < available else f"All images: {count}"
+    if count < available:
+        text += ", half of them the worst, the others" if run.table else ","
+        text += " drawn at random (--images shows more)"
+    text += ". The worst come first." if measured else ". Uncertain images come first."
     if cases.segmented_here:
-        text += f" {cases.segmented_here} images were segmented for this page, in {duration(cases.seconds)}."
+        text += f" Segmented for this page: {_images(cases.segmented_here)}, in {duration(cases.seconds)}."
     return text
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"
 
 
 def _used_measures(run: Run, cases: Cases) -> set[str]:

@@ -44,7 +44,7 @@ def image_table(run: Run, cases: Cases) -> dict[str, Any] | None:
     elif any(case.scores for case in cases.cases):
         rows = {
             case.name: {
-                **case.scores,
+                **{name: score if math.isfinite(score) else None for name, score in case.scores.items()},
                 **({} if case.mistakes is None else _mistakes(case.mistakes)),
             }
             for case in cases.cases

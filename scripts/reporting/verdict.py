@@ -5,6 +5,7 @@
 | the history has no validation | the training was not validated |
 | best score in the last tenth of the validations, and `GAIN` above the best of the first two thirds | still improving |
 | last score `LOSS` below the best, best in the first two thirds | the score fell after its best |
+| Dice of a class below `POOR` in the last validation | the class is hardly found |
 | fewer than `FEW` images validate or are measured | the figure is uncertain |
 | objects merged, split, missed or false | numbers of objects |
 | score over thresholds from .3 to .7 varies by less than `FLAT` | the threshold hardly matters |
@@ -27,6 +28,7 @@ from .thresholds import Curve
 
 GAIN, LOSS, FLAT, FEW = 0.005, 0.02, 0.02, 5
 MANY = 0.05  # share of objects with a mistake worth a remark as a warning
+POOR = 0.1  # Dice of a class that is hardly found
 RESAMPLES = 2000
 GOOD, NOTE, WARN = "good", "note", "warn"
 NAMES = {  # column or metric: words for readers
@@ -130,6 +132,7 @@ def _of_training(run: Run) -> list[Remark]:
                 f"The training did not end, or still runs: {done}{more} epochs are done. Go on with --resume true.",
             )
         )
+    remarks += _of_classes(run)
     epochs, values = zip(*scores, strict=True)
     best = int(np.argmax(values))
     early = values[: max(1, math.ceil(len(values) * 2 / 3))]
@@ -152,6 +155,20 @@ def _of_training(run: Run) -> list[Remark]:
         text = f"Too few validations ({len(values)}) to say whether a longer training helps: {at}."
         remarks.append(Remark(NOTE, text))
     return remarks
+
+
+def _of_classes(run: Run) -> list[Remark]:
+    """Name the classes that the last validation has hardly found."""
+    name, _ = validations(run.history)
+    last = next(row for row in reversed(run.history) if row.get(name) is not None)
+    dice = {name.removeprefix("val_dice_"): value for name, value in last.items() if name.startswith("val_dice_")}
+    lost = [f"{name} ({value:.2f})" for name, value in dice.items() if value is not None and value < POOR]
+    if not lost:
+        return []
+    text = (
+        f"Hardly found in the last validation, by their Dice: {', '.join(lost)}. Label more of them, or train longer."
+    )
+    return [Remark(WARN, text)]
 
 
 def _planned(run: Run) -> int | None:

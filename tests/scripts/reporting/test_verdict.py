@@ -44,6 +44,14 @@ def test_a_training_without_validation_or_epoch_or_end_says_so() -> None:
     assert "2 of 40 epochs" in remarks([0.1, 0.2], record=record)[0].text
 
 
+def test_a_class_that_is_hardly_found_is_named_with_its_dice() -> None:
+    rows = [{"epoch": 1.0, "val_mean_dice": 0.5, "val_dice_cell": 0.9, "val_dice_debris": 0.04}]
+    found = judge(Run(Path("r"), ("training",), rows), Cases(), None)[0]
+    assert found.kind == "warn"
+    assert "debris (0.04)" in found.text
+    assert "cell" not in found.text
+
+
 def test_few_validation_images_make_the_figure_uncertain() -> None:
     texts = [remark.text for remark in remarks([0.1, 0.2], split={"training": ["a"], "validation": ["b", "c"]})]
     assert any("Validation images: 2" in text and "uncertain" in text for text in texts)
