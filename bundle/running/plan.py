@@ -38,7 +38,7 @@ def plan(dataset: str, *, output: str | None = None, overwrite: bool = False, **
         dataset: images with labels, as for `train`.
         output: folder for plan.yaml. Default: DATASET, or output/<name of DATASET> if DATASET is read-only.
         overwrite: replace an existing plan.yaml.
-        key: settings that the plan keeps, such as label_kind, tiff_axes or datalist#image_dir.
+        key: settings for the plan to keep, for example label_kind, tiff_axes or datalist#image_dir.
     """
     check_exists("DATASET", dataset, LABELLED)
     given = given_settings(key)
@@ -61,7 +61,7 @@ def plan(dataset: str, *, output: str | None = None, overwrite: bool = False, **
 
 
 def given_settings(key: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a command line that a plan must keep, converted. Expressions are left out.
+    """Return the settings of a command line for a plan to keep, converted. Expressions are left out.
 
     Raises:
         UsageError: a wrong value.
@@ -136,14 +136,14 @@ def results_of(dataset: str) -> Path:
 def plan_for_training(
     dataset: str, asked: str | None, folder: Path | None, key: Mapping[str, Any], makes: bool
 ) -> tuple[Path | None, list[str]]:
-    """Find the plan of a training, or make it.
+    """Find or make the plan of a training.
 
     Args:
         dataset: of the training.
         asked: value of --plan: true, false, a file, or None.
         folder: of the results. None: known to the configuration alone.
         key: settings of the command line.
-        makes: a plan is made if there is none.
+        makes: make a plan if none exists.
 
     Returns:
         The file, or None for a training without a plan. Lines for the user.
@@ -178,10 +178,10 @@ def plan_for_training(
 
 
 def check_plain(file: Path) -> None:
-    """Refuse a plan that was found beside the data and holds code. A data set from elsewhere may come with one.
+    """Refuse code in a plan found beside the data. Data sets may come with a plan of strangers.
 
     Raises:
-        UsageError: a key may run code. The message has the option that trusts the file.
+        UsageError: a key may run code. The message has the option to trust the file.
     """
     planning = library_package("planning")
     key = planning.code_in(read_file("--plan", str(file)))
@@ -194,7 +194,7 @@ def check_plain(file: Path) -> None:
 
 
 def note_of(file: Path) -> dict[str, Any]:
-    """Read the facts about a plan: images, device, overlays. Empty if a user took them out.
+    """Read the facts about a plan: images, device, overlays. Empty if a user removed the facts.
 
     Raises:
         UsageError: the file cannot be read, the facts are no table, or an overlay is no name of this bundle's.

@@ -1,15 +1,15 @@
-"""Choose the settings of a training from its images, labels and machine; find problems before a training.
+"""Choose the settings of a training from images, labels and machine; find problems before a training.
 
 | name                     | what it does                                                    |
 |--------------------------|-----------------------------------------------------------------|
 | `make_plan`, `Plan`      | measures a data set, chooses settings, and writes them as YAML  |
-| `UndecidedError`         | the labels do not say what they mean                            |
-| `code_in`                | finds code in a plan from elsewhere                             |
+| `UndecidedError`         | the kind of the labels is unknown                               |
+| `code_in`                | finds code in a plan of strangers                               |
 | `diagnose`, `Diagnosis`  | finds problems of machine and data, worst first                 |
 | `find_items`, `Listing`  | lists images and labels, also of folders with other names       |
 | `Machine`                | describes the machine                                           |
 | `writable`               | tells whether files may be written into a folder                |
-| `RULES`, `OF_LISTS`      | keys that a plan chooses; keys that choose the files            |
+| `RULES`, `OF_LISTS`      | keys chosen by a plan; keys to choose the files                 |
 | `FILE`, `NOTE`           | name of the file; key of the facts about the plan               |
 
 Example, in Python::

@@ -1,7 +1,7 @@
-"""Choose the settings of a training from the facts about its images, labels and machine: a small rule for each setting.
+"""Choose the settings of a training from facts about images, labels and machine: a small rule for each setting.
 
 Each rule returns a value and the reason. The rules come from the configurations of the public data sets
-(`configs/data_*.yaml`) and from the measurements in `docs/train.md`. Where the facts do not decide, a rule keeps the
+(`configs/data_*.yaml`) and from the measurements in `docs/train.md`. If facts do not decide, a rule keeps the
 default and says so.
 """
 
@@ -33,14 +33,14 @@ RECIPE = "variant_fast"
 
 @dataclass
 class Case:
-    """All that the rules know.
+    """Everything known to the rules.
 
     Args:
         facts: about images and labels.
-        listing: the items and the settings that find them.
+        listing: the items, and the settings to find them.
         machine: of the training.
-        shipped: published weights that a training may start from.
-        given: settings that the user has chosen. Rules do not change them.
+        shipped: published weights, possible starts of a training.
+        given: settings chosen by the user. Rules keep the values.
         name: of the data set.
         chosen: choices so far. Rules read the choices of earlier rules.
     """
@@ -64,7 +64,7 @@ class Case:
 
     @property
     def start(self) -> Shipped | None:
-        """Published weights to start from: of those that fit, the widest for a GPU, the narrowest for a CPU."""
+        """Published weights to start from: the widest fitting ones for a GPU, the narrowest for a CPU."""
         fits = self.alike
         misleading = any(one.dataset == self.name or (one.pixel_size and not self.facts.pixel_size) for one in fits)
         if "finetune" in self.given or misleading or not fits:
@@ -88,7 +88,7 @@ class Case:
 
 
 def choose(case: Case) -> dict[str, Choice]:
-    """Apply all rules. A setting that the user has chosen keeps its value.
+    """Apply all rules. Settings chosen by the user keep their values.
 
     Args:
         case: facts. `case.chosen` receives the choices.
@@ -127,7 +127,7 @@ def membranes(case: Case) -> bool:
 
 
 def class_names(case: Case) -> Choice | None:
-    """Names of the classes: those of weights to start from, else plain ones."""
+    """Names of the classes: as in the weights to start from, else plain names."""
     if case.start is not None:
         return Choice(list(case.start.class_names), f"as the weights {case.start.name}")
     if "finetune" in case.given and case.kind != "classes":
@@ -156,13 +156,13 @@ def in_channels(case: Case) -> Choice:
 
 
 def intensity(case: Case) -> Choice | None:
-    """Scaling of the grey values: z-score, or percentiles if few pixels are far brighter than all others."""
+    """Scaling of the grey values: z-score, or percentiles if few pixels are far brighter than the rest."""
     if case.start is not None:
         return None
     outliers = float(np.median([item.image.outliers for item in case.facts.items]))
-    ratio = f"standard deviation {outliers:.2f} x that without the outermost 1 % of grey values"
+    ratio = f"standard deviation {outliers:.2f} times the one without the outermost 1 % of grey values"
     if outliers > OUTLIERS:
-        return Choice("percentile", f"few pixels are far brighter or darker than all others: {ratio}")
+        return Choice("percentile", f"few pixels are far brighter or darker than the rest: {ratio}")
     return Choice("z_score", f"no far outliers: {ratio}")
 
 
@@ -283,7 +283,7 @@ def val_fraction(case: Case) -> Choice | None:
 
 
 def key_metric(case: Case) -> Choice | None:
-    """The score that selects the best weights."""
+    """The score for choosing the best weights."""
     if case.kind == "instances" and case.listing.reference is not None:
         return Choice("seg", "the score of the Cell Tracking Challenge")
     if case.kind == "instances":
@@ -296,7 +296,7 @@ def key_metric(case: Case) -> Choice | None:
 def finetune(case: Case) -> Choice | None:
     """Published weights to start from, if the images look like theirs."""
     if not case.alike:
-        return Choice(None, "from scratch: the images look like those of no published weights")
+        return Choice(None, "from scratch: no published weights are for such images")
     name = " or ".join(one.name for one in case.alike)
     if any(one.dataset == case.name for one in case.alike):
         return Choice(None, f"from scratch: {name} were trained on a data set of this name, and scores would mislead")
@@ -314,7 +314,7 @@ def finetune(case: Case) -> Choice | None:
 def features(case: Case) -> Choice:
     """Width of the network. Weights to start from, or to continue from, keep their own."""
     if case.start is not None:
-        return Choice(None, f"those of {case.start.name}")
+        return Choice(None, f"as in {case.start.name}")
     value = f"${case.levels} if @finetune is None and not @resume else None"
     share = f"{case.levels[0] / FULL[0]:g} of the paper's width"
     if case.machine.device != "cuda":

@@ -1,6 +1,6 @@
-"""Find problems of the machine and of a data set before a training, worst first, with what the training needs.
+"""Find problems of the machine and of a data set before a training, worst first, and estimate memory and time.
 
-The checks of labels and pairs are those of every training: `scripts.data.label_check.examine_labels`.
+The checks of labels and pairs are the checks of every training: `scripts.data.label_check.examine_labels`.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Problem:
     """A problem with its remedy.
 
     Args:
-        severity: "error": a training is refused or fails. "warning": it runs, with a loss. "note": good to know.
+        severity: "error": a training is refused or fails. "warning": the training loses quality. "note": good to know.
         subject: of the problem, in a word or two.
-        text: what was found, where, and what to do.
+        text: finding, file or key, and remedy.
     """
 
     severity: str
@@ -108,14 +108,14 @@ def diagnose(
     progress: Progress = iter,
     timed: bool = True,
 ) -> Diagnosis:
-    """Find problems of the machine and of a data set. A damaged file ends its own check only.
+    """Find problems of the machine and of a data set. Damaged files do not end the checks.
 
     Args:
         dataset: folder, or a .json list. None: the machine alone.
         output: folder of the results.
-        given: settings that the user has chosen, such as label_kind.
+        given: settings chosen by the user, for example label_kind.
         machine: of the training. None: this one.
-        progress: receives the items and gives them one by one, as a bar does.
+        progress: wraps the list of items, for example with a bar.
         timed: measure the seconds of a training step.
 
     Example:
@@ -187,7 +187,7 @@ def _check_write(found: Diagnosis, subject: str, folder: Path, remedy: str, seve
 def _check_data(
     found: Diagnosis, dataset: str | Path, machine: Machine, given: Mapping[str, Any], progress: Progress
 ) -> Plan | None:
-    """Check files, then labels and pairs as a training does. Return the plan, if one can be made."""
+    """Check files, then labels and pairs as in a training. Return the plan, or None."""
     try:
         listing = find_items(dataset, given)
     except Exception as error:  # whatever a damaged file raises

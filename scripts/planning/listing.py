@@ -1,4 +1,4 @@
-"""List the images and labels of a folder, also in layouts that need a setting: other folder names, challenge sets."""
+"""List the images and labels of a folder, also with unusual folder names, and of challenge sets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABEL_FOLDERS = (
     "gt",
     "segmentations",
 )
-OF_LISTS = ("datalist#image_dir", "datalist#label_dir", "tiff_axes")  # settings that choose the files
+OF_LISTS = ("datalist#image_dir", "datalist#label_dir", "tiff_axes")  # settings to choose the files
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Listing:
 
     Args:
         items: {"image": address, "label": address}.
-        settings: settings with which a training finds the same items.
+        settings: settings for a training to find the same items.
         reference: of the Cell Tracking Challenge: "silver" or "gold". None: another layout.
     """
 
@@ -44,12 +44,12 @@ class Listing:
 def find_items(dataset: PathLike, given: Mapping[str, Any] | None = None) -> Listing:
     """List images with their labels.
 
-    Looks for the layouts of `scripts.data.find_pairs`, then for a data set of the Cell Tracking Challenge, then for
-    a folder of labels with a usual name beside a single other folder of images.
+    Looks for the layouts of `scripts.data.find_pairs`, then for a data set of the Cell Tracking Challenge. Last, for
+    two folders of images, one with a usual name for labels.
 
     Args:
         dataset: folder, or a .json list.
-        given: settings that choose the files: "datalist#image_dir", "datalist#label_dir", "tiff_axes".
+        given: settings to choose the files: "datalist#image_dir", "datalist#label_dir", "tiff_axes".
 
     Raises:
         FileNotFoundError, ValueError, ImageFileError: as `find_pairs`.
@@ -76,7 +76,7 @@ def find_items(dataset: PathLike, given: Mapping[str, Any] | None = None) -> Lis
 
 
 def _usual(root: Path) -> bool:
-    """Whether the folder has a layout that `find_pairs` knows, or nearly has."""
+    """Check for the layouts of `find_pairs`."""
     return any(
         (folder / "dataset.json").is_file() or ((folder / "images").is_dir() and (folder / "labels").is_dir())
         for folder in (root, root / "train")

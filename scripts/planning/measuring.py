@@ -1,4 +1,4 @@
-"""Measure all images and labels of a data set, several at a time. A damaged file ends its own image only."""
+"""Measure all images and labels of a data set, several at a time. Damaged files are named."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Measured:
-    """The readable items with their facts, and a message for each other item."""
+    """Readable items with their facts, and a message for each unreadable item."""
 
     items: Sequence[Mapping[str, Any]]
     facts: DataFacts
@@ -37,11 +37,11 @@ def measure(
     Args:
         items: {"image": address, "label": address}.
         tiff_axes: axes of TIFF files with wrong axes in the file, see `scripts.io.tiff`.
-        threads: that read and measure.
-        progress: receives a sequence and gives its elements, as a bar does.
+        threads: number of threads.
+        progress: wraps the list of items, for example with a bar.
 
     Raises:
-        OSError: an error of the disk that concerns all files.
+        OSError: an error of the disk, for all files.
 
     Example:
         >>> from PIL import Image

@@ -1,4 +1,4 @@
-"""Write a plan as an overlay of `configs/train.yaml`: a value a line, with its reason as a comment."""
+"""Write a plan as an overlay of `configs/train.yaml`: a value a line, with the reason as a comment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .measuring import Progress, measure
 from .shipped import shipped_weights
 
 FILE = "plan.yaml"
-NOTE = "plan"  # key of the facts about the plan itself. No component reads it
+NOTE = "plan"  # key of the facts about the plan. Components do not read the key
 SECTIONS = {
     "labels": ("label_kind", "label_values", "class_names", "key_metric"),
     "images": ("in_channels", "pixel_size", "intensity", "flatten"),
@@ -48,7 +48,7 @@ CHALLENGE_BORDER = 50  # pixels, for cell tracking sets
 
 
 class UndecidedError(ValueError):
-    """The labels do not say what they mean, or a training would refuse them."""
+    """The kind of the labels is unknown, or a training would refuse the labels."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Plan:
 
     @property
     def values(self) -> dict[str, Any]:
-        """Key -> value, without the keys that find the files."""
+        """Key -> value, without the keys to find the files."""
         return {key: choice.value for key, choice in self.case.chosen.items()}
 
 
@@ -80,14 +80,14 @@ def make_plan(
 
     Args:
         dataset: folder, or a .json list.
-        given: settings that the user has chosen, such as label_kind or tiff_axes.
+        given: settings chosen by the user, for example label_kind or tiff_axes.
         machine: of the training. None: this one.
-        progress: receives the items and gives them one by one, as a bar does.
-        place: file of the plan, for the command in its first lines.
+        progress: wraps the list of items, for example with a bar.
+        place: file of the plan, for the command in the first lines.
 
     Raises:
         FileNotFoundError, ValueError, ImageFileError: images or labels are missing, do not fit, or cannot be read.
-        UndecidedError (a ValueError): the facts do not decide the kind of the labels, or a training would refuse them.
+        UndecidedError (a ValueError): the kind of the labels is unknown, or a training would refuse the labels.
 
     Example:
         >>> from pathlib import Path
@@ -148,15 +148,15 @@ def _head(path: Path, case: Case, place: str | Path) -> list[str]:
 
 
 def code_in(content: Mapping[str, Any]) -> str | None:
-    """Find a key of a plan that may run code: a component, an expression, or a key that no plan needs.
+    """Find code in a plan: components, expressions, and keys foreign to plans.
 
-    A data set from elsewhere may come with a plan. A plan with code is a program.
+    Data sets may come with a plan of strangers. A plan with code is a program.
 
     Args:
         content: of the file.
 
     Returns:
-        The first such key. None: all values are plain, or as plans have them.
+        The first key with code. None: all values are plain.
 
     Example:
         >>> code_in({"sigma": 3.0}), code_in({"sigma": "$print()"}), code_in({"loss#_target_": "print"})
@@ -214,7 +214,7 @@ def _lines(choices: Mapping[str, Choice]) -> list[str]:
 
 
 def _layout(dataset: Path, listing: Listing, side: int) -> list[str]:
-    """Settings that find the files."""
+    """Settings to find the files."""
     lines = [f"{key}: {_value(value)}  # as found in the folder" for key, value in listing.settings.items()]
     if listing.reference is not None:
         lines += _frames(dataset, listing.reference, side)

@@ -1,4 +1,4 @@
-"""Recognise data that look like those of published weights."""
+"""Recognise data like the training data of published weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Shipped:
     Args:
         name: for `--from`.
         label_kind, class_names, features: of the weights.
-        dataset: name of the data set that the weights were trained on.
+        dataset: name of the training data set.
         pixel_size: micrometres. None: unknown.
     """
 
@@ -40,11 +40,11 @@ class Shipped:
     def words(self) -> str:
         """The reason to start from the weights."""
         if self.label_kind == "binary":
-            return f"membranes, of pixels like those of {self.name} ({1000 * float(self.pixel_size or 0):g} nm)"
+            return f"membranes, with pixels as in {self.name} ({1000 * float(self.pixel_size or 0):g} nm)"
         return f"bright roundish objects on a dark background, in the sizes of {self.name}"
 
     def fits(self, facts: DataFacts, kind: str | None, membranes: bool) -> bool:
-        """Whether images and labels look like those of the weights. An unknown pixel size fits."""
+        """Compare images and labels with the training data of the weights. An unknown pixel size fits."""
         if kind != self.label_kind or any(item.image.channels != 1 for item in facts.items):
             return False
         if kind == "instances":

@@ -296,7 +296,7 @@ def test_the_list_names_the_program_as_it_was_called(
     listed = done(start, beside_decoy).stdout
     commands = [line.split()[0] for line in listed.splitlines() if line.startswith("  ")]
     assert f"usage: {name} COMMAND" in listed
-    assert commands == ["train", "evaluate", "segment", "rank", "plan", "doctor", "report", "run"]
+    assert commands == ["train", "evaluate", "segment", "rank", "plan", "doctor", "report", "preview", "run"]
 
 
 def test_messages_name_the_program_as_it_was_called(from_root: Answers) -> None:
