@@ -47,7 +47,8 @@ class RunFile:
     | `started`, `seconds`                                  | time (UTC); seconds until the end, null: interrupted |
     | `failures`                                            | a line for each failed image                         |
 
-    A file `run.json` of another program stays, with a warning. Only the first of several processes writes.
+    A file `run.json` of another program stays, with a warning. A full disk gives a warning, too. Only the first of
+    several processes writes.
 
     Args:
         folder: folder of the results. None: write nothing.
@@ -132,7 +133,12 @@ class RunFile:
         if self.path.exists() and not is_run_file(self.path):
             logger.warning("%s is of another program and stays: this run has no record for reports", shown(self.path))
             return
-        write_json(self.path, content)
+        try:
+            write_json(self.path, content)
+        except OSError as error:  # the results are worth more than their record
+            logger.warning(
+                "%s was not written (%s): reports will not know the images", shown(self.path), error.strerror
+            )
 
 
 def typed_command(words: Sequence[str]) -> str:
@@ -142,8 +148,8 @@ def typed_command(words: Sequence[str]) -> str:
         words: program and arguments, as in `sys.orig_argv`.
 
     Example:
-        >>> typed_command(["/usr/bin/python", "-m", "bundle", "segment", "my images", "--tracking_uri", "http://a:b@c"])
-        "python -m bundle segment 'my images' --tracking_uri ..."
+        >>> typed_command(["/usr/bin/python", "-m", "monai.bundle", "run", "my key", "--tracking_uri", "http://a:b@c"])
+        "python -m monai.bundle run 'my key' --tracking_uri ..."
     """
     kept, hidden = [], False
     for number, word in enumerate(words):

@@ -17,8 +17,8 @@ def next_commands(run: Run, program: str) -> list[tuple[str, str]]:
         program: how the user calls the program.
 
     Example:
-        >>> next_commands(Run(Path("out"), ("training",)), "original-unet")
-        [('Write this page again', 'original-unet report out')]
+        >>> next_commands(Run(Path("out"), ("training",)), "program")
+        [('Write this page again', 'program report out')]
     """
     data = run.record.get("data")
     dataset = "my/data" if data is None else str(data)

@@ -32,7 +32,7 @@ class ForeignPageError(ValueError):
 def _environment() -> Any:
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
+        from jinja2.utils import markupsafe
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("pages need the package jinja2: pip install jinja2") from error
     environment = Environment(
@@ -43,8 +43,8 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["viewer_data"] = viewer_data
-    environment.filters["drawing"] = Markup  # of `charts`, which escapes its texts
-    environment.globals["style"] = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    environment.filters["drawing"] = markupsafe.Markup  # of `charts`, which escapes its texts
+    environment.globals["style"] = markupsafe.Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
     return environment
 
 
@@ -85,20 +85,15 @@ def render(template: str, version: str | None = None, **content: Any) -> str:
     Returns:
         the HTML page.
     """
-    from markupsafe import Markup
-
+    environment = _environment()
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page: str = (
-        _environment()
-        .get_template(f"{template}.html.j2")
-        .render(
-            script=Markup(script),
-            script_hash=digest,
-            generator=GENERATOR if version is None else f"{GENERATOR} {version}",
-            written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-            **content,
-        )
+    page: str = environment.get_template(f"{template}.html.j2").render(
+        script=environment.filters["drawing"](script),
+        script_hash=digest,
+        generator=GENERATOR if version is None else f"{GENERATOR} {version}",
+        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        **content,
     )
     return page
 

@@ -178,8 +178,8 @@ def train_command(words: Sequence[str]) -> str:
     """Write the command that trains with the settings of a preview. "": the preview was started otherwise.
 
     Example:
-        >>> train_command(["python", "-m", "bundle", "preview", "my/data", "--w0", "5", "--open", "--images", "3"])
-        'python -m bundle train my/data --w0 5'
+        >>> train_command(["program", "preview", "my/data", "--w0", "5", "--open", "--images", "3"])
+        'program train my/data --w0 5'
     """
     if "preview" not in words:
         return ""

@@ -58,6 +58,12 @@ def test_a_file_of_another_program_stays(tmp_path: Path, caplog: pytest.LogCaptu
     assert "run.json" in caplog.text
 
 
+def test_a_run_goes_on_if_its_record_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    run(RunFile(tmp_path / "file" / "folder", "training", tmp_path))
+    assert "run.json was not written" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("words", "typed"),
     [
