@@ -18,6 +18,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
+from ..io.names import shown as shown_name
 from ..plot.overlays import PALETTE, displayable
 
 SIDES = (1024, 768, 640, 512, 400, 320, 240, 160)  # longest side in pixels, tried in this order
@@ -118,7 +119,9 @@ def picture(
     ]
     size = _size(height, width, side)
     addresses = _address(base), _address(thumb)
-    return Picture(title, (height, width), size, *addresses, described, tuple(facts), total + len(addresses[1]))
+    return Picture(
+        shown_name(title), (height, width), size, *addresses, described, tuple(facts), total + len(addresses[1])
+    )
 
 
 def label_layer(

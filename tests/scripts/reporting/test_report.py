@@ -52,6 +52,19 @@ def test_names_of_files_stay_text_and_nothing_is_loaded_from_elsewhere(evaluatio
     assert "default-src 'none'" in page
 
 
+def test_names_with_control_characters_or_without_a_coding_are_shown_by_escapes(tmp_path: Path) -> None:
+    names = ("a\udcff.png", "b\x1b[2J.png")  # a byte that is no UTF-8; an escape sequence of terminals
+    try:
+        folder = made_evaluation(tmp_path, names)
+    except OSError:
+        pytest.skip("this file system has no names of such bytes")
+    page = text_of(write_report(folder))
+    assert "\x1b" not in page
+    for name in (r"a\xff.png", r"b\x1b[2J.png"):
+        assert f"<span>{name}</span>" in page
+        assert f'data-value="{name}"' in page
+
+
 @pytest.mark.slow
 def test_fifty_large_images_stay_below_20_megabytes(tmp_path: Path) -> None:
     names = tuple(f"{k}.png" for k in range(50))
