@@ -38,6 +38,7 @@ class TrainingFigures:
         class_names: names of the classes 0 to K - 1. With two classes, the panel shows the probability of class 1.
             With more, it shows the probability of the predicted class.
         writer: TensorBoard's writer. None: no TensorBoard.
+        objects: draw instances, a colour each, as in `EvaluationPanels`.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class TrainingFigures:
         evaluator: Evaluator,
         class_names: Sequence[str],
         writer: SummaryWriter | None = None,
+        objects: bool = False,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.evaluator = evaluator
         self.class_names = list(class_names)
         self.writer = writer
+        self.objects = objects
         self._validated = False
 
     def attach(self, trainer: Trainer) -> None:
@@ -66,7 +69,8 @@ class TrainingFigures:
     def _draw_panel(self, evaluator: Engine, trainer: Engine) -> None:
         item, epoch = engine_items(evaluator)[0], trainer.state.epoch
         title = f"{Path(source_of(item)).name}, epoch {epoch}".lstrip(", ")
-        self._publish("panel", panel_figure(**panel_arrays(item, self.class_names), title=title), trainer, epoch)
+        arrays = panel_arrays(item, self.class_names, self.objects)
+        self._publish("panel", panel_figure(**arrays, title=title), trainer, epoch)
 
     def _validation_completed(self, _: Engine) -> None:
         self._validated = True
@@ -89,7 +93,7 @@ class TrainingFigures:
         log_picture(trainer, path, epoch)
 
 
-def panel_arrays(item: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
+def panel_arrays(item: Mapping[str, Any], class_names: Sequence[str], objects: bool = False) -> dict[str, Any]:
     """Collect the arguments of `panel_figure` from an item of an engine.
 
     Args:
@@ -97,6 +101,7 @@ def panel_arrays(item: Mapping[str, Any], class_names: Sequence[str]) -> dict[st
             (1, H, W), scores or probabilities (K, H, W); optionally `weight` (1, H, W). The image is cropped to the
             size of the label, in the centre, since an unpadded network has a smaller output.
         class_names: names of the classes 0 to K - 1.
+        objects: add the instances, from `reference` and `pred_instances`, both (1, H, W).
 
     Returns:
         Arguments of `scripts.plot.panel_figure`. `probability` is None unless `pred` has several channels in [0, 1].
@@ -116,6 +121,7 @@ def panel_arrays(item: Mapping[str, Any], class_names: Sequence[str]) -> dict[st
     shown_class = 1 if len(class_names) == 2 else None
     is_probability = len(scores) > 1 and scores.min() >= 0 and scores.max() <= 1
     shown = scores.max(axis=0) if shown_class is None or not is_probability else scores[shown_class]
+    maps = [as_array(item[key])[0].clip(0).astype(int) for key in ("reference", "pred_instances")] if objects else []
     return {
         "image": image.numpy(),
         "label": truth.astype(np.int64),
@@ -124,6 +130,7 @@ def panel_arrays(item: Mapping[str, Any], class_names: Sequence[str]) -> dict[st
         "prediction": to_class_map(scores).astype(np.int64),
         "class_names": class_names,
         "probability_class": shown_class,
+        "objects": (maps[0], maps[1]) if objects else None,
     }
 
 
@@ -154,8 +161,5 @@ class EvaluationPanels:
         """Draw the images of this iteration."""
         for item in engine_items(evaluator):
             name = self._names.of(source_of(item) or f"image_{evaluator.state.iteration:04d}")
-            arrays = panel_arrays(item, self.class_names)
-            if self.objects:
-                maps = (as_array(item[key])[0].clip(0).astype(int) for key in ("reference", "pred_instances"))
-                arrays["objects"] = tuple(maps)
+            arrays = panel_arrays(item, self.class_names, self.objects)
             save_figure(panel_figure(**arrays, title=name), self.folder / f"{name}.png")

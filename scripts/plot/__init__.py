@@ -4,6 +4,8 @@
 |--------------------|--------------------------------------------------------------------|
 | `overlay_image`    | image (uint8 RGB) with tinted classes or instances                 |
 | `class_key`        | name and colour of every class                                     |
+| `class_colours`    | different colours for classes                                      |
+| `number_objects`   | picture with the number of every object                            |
 | `outlines`         | a polygon around every object                                      |
 | `fill`             | label image from polygons                                          |
 | `save_image`       | nothing; writes an image as PNG                                    |
@@ -19,7 +21,7 @@ from ..lazy import lazy
 
 _NAMES = {
     "evaluation": ["jaccard_figure", "threshold_figure"],
-    "overlays": ["class_key", "fill", "outlines", "overlay_image", "save_image"],
+    "overlays": ["class_colours", "class_key", "fill", "number_objects", "outlines", "overlay_image", "save_image"],
     "panels": ["curves_figure", "figure_pixels", "panel_figure", "save_figure"],
 }
 __all__ = [name for names in _NAMES.values() for name in names]

@@ -10,37 +10,49 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
+from matplotlib.colors import Normalize, PowerNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+from skimage.measure import block_reduce
 
-from .overlays import (
-    BLUE,
+from .errors import (
     CONFUSED,
     CORRECT,
-    ERROR_COLOURS,
-    FALSE_BACKGROUND,
+    FALSE,
+    MISSED,
+    OUTLINE,
+    UNKNOWN,
+    ObjectErrors,
+    error_map,
+    object_errors,
+)
+from .overlays import (
+    BLUE,
     GREEN,
     GREY,
-    MISSED_BACKGROUND,
     ORANGE,
     PURPLE,
     RED,
     SKY,
-    UNKNOWN,
+    class_colours,
     class_key,
     displayable,
-    error_map,
     overlay_image,
     save_image,
+    spread_colours,
 )
+from .regions import WIDTH, Region, visible_region
 
+# of CORRECT, MISSED, FALSE, CONFUSED, UNKNOWN, FOUND, OUTLINE
+ERROR_COLOURS = ("#FFFFFF", RED, BLUE, PURPLE, GREY, "#E4E4E4", "#8A8A8A")
+DIM = 0.25  # of the scale of colours: the largest weight inside of objects
 _LINES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, "#000000", "#777777")
 _MOST_LINES = 8  # per pair of axes
 _MOST_PIXELS = 1024  # per side of a panel, which is about 440 pixels wide on screen
 _DPI = 100  # pixels per inch
+_FLAT = ("dice_background", "iou_background")  # near 1 in every training: they would flatten the other lines
 _NO_METRIC = ("epoch", "iteration", "lr", "loss", "seconds")
 
 
@@ -57,8 +69,9 @@ def panel_figure(
 ) -> Figure:
     """Draw image, label, weight map, probability, prediction and error side by side. Panels without data are skipped.
 
-    Panels show at most 1024 rows and columns: every second, third, ... of a large image. The error is counted on all
-    pixels.
+    Small objects are enlarged, or a part of the image is drawn, see `scripts.plot.regions.visible_region`. The part is
+    in the title. Panels show at most 1024 rows and columns: every second, third, ... of a large image. Errors are
+    counted in the whole image.
 
     Args:
         image: (H, W) or (C, H, W).
@@ -77,45 +90,61 @@ def panel_figure(
         >>> [axes.get_title() for axes in figure.axes if axes.get_title()]
         ['image', 'label', 'prediction', 'error (0.00% of pixels)']
     """
-    step = -(-max(label.shape) // _MOST_PIXELS)
-    thin = np.s_[..., ::step, ::step]
-    image = image[thin]
+    region = visible_region(label if objects is None else objects[0], instances=objects is not None)
+    height, width = region.rows.stop - region.rows.start, region.columns.stop - region.columns.start
+    step = -(-max(height, width) // _MOST_PIXELS)
+    thin = (
+        ...,
+        slice(region.rows.start, region.rows.stop, step),
+        slice(region.columns.start, region.columns.stop, step),
+    )
+    if not region.whole:
+        part = f"{height} x {width} of {label.shape[0]} x {label.shape[1]} pixels"
+        title = f"{title}, {part}" if title else part
     panels = 2 + (weight is not None) + (probability is not None) + 2 * (prediction is not None)
     columns = panels if panels <= 3 else (panels + 1) // 2
     rows = -(-panels // columns)
-    image_height = 4.2 * min(max(label.shape[0] / label.shape[1], 0.4), 2.0)
+    long = WIDTH / _DPI
+    image_width = max(long * min(width / height, 1.0), 4.2)
+    image_height = long * min(height / width, 1.0)
     key_height = 0.35 + 0.2 * (-(-len(class_names) // 3))
-    figure = new_figure(4.4 * columns, (image_height + key_height + 0.3) * rows + 0.4, title)
+    size = (image_width + 0.2) * columns, (image_height + key_height + 0.3) * rows + 0.4
+    figure = new_figure(*size, title, dpi=_DPI * region.side / WIDTH)  # texts are as much larger
     axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[image_height, key_height] * rows)
     for ax in axes.flat:
         ax.set_axis_off()
     free = ((axes[2 * row, column], axes[2 * row + 1, column]) for row in range(rows) for column in range(columns))
 
     if objects is None:
-        alpha = 0.35 if len(class_names) == 2 else 0.6
-        drawn = [overlay_image(image, c[thin], alpha, outline=False) for c in (label, prediction) if c is not None]
+        alpha, colours = 0.35 if len(class_names) == 2 else 0.6, class_colours(len(class_names) - 1)
+        maps = [classes[thin] for classes in (label, prediction) if classes is not None]
+        drawn = [overlay_image(image[thin], classes, alpha, outline=False, colours=colours) for classes in maps]
         key = [*class_key(class_names), (f"{class_names[0]} (untinted)", "#777777")]
     else:
-        drawn = [overlay_image(image, instances[thin], 0.5) for instances in objects]
-        key = [("objects, a colour each", "#FFFFFF")]
-    _show(next(free), "image", displayable(image), [])
-    _show(next(free), "label", drawn[0], key)
+        drawn = [overlay_image(image[thin], spread_colours(instances[thin]), 0.5) for instances in objects]
+        key = []
+    note = "" if objects is None else "a colour for each object"
+    _show(next(free), "image", displayable(image[thin]), [])
+    _show(next(free), "label", drawn[0], key, note)
     if weight is not None:
         name = "weight map" if weight.all() else "weight map (grey: not annotated)"
-        shown = np.ma.masked_equal(weight[thin], 0)
-        _show_scale(figure, next(free), name, shown, "magma", float(np.max(weight)))
+        _show_weights(figure, next(free), name, weight, label, region, step)
     if probability is not None:
         whose = "the predicted class" if probability_class is None else class_names[probability_class]
-        _show_scale(figure, next(free), f"probability of {whose}", probability[thin], "cividis", 1.0)
+        _show_scale(figure, next(free), f"probability of {whose}", probability[thin], "cividis", Normalize(0, 1))
     if prediction is not None:
-        _show(next(free), "prediction", drawn[1], key)
-        _show_errors(next(free), error_map(prediction, label, weight), class_names[0], thin)
+        _show(next(free), "prediction", drawn[1], key, note)
+        if objects is None:
+            _show_errors(next(free), error_map(prediction, label, weight), class_names, thin)
+        else:
+            _show_object_errors(next(free), object_errors(objects[1], objects[0], weight), thin)
     return figure
 
 
 def curves_figure(rows: Sequence[Mapping[str, float | None]], title: str = "") -> Figure:
     """Draw training curves: loss, validation metrics and learning rate.
 
+    Dice and IoU of a class named background are left out: near 1 in every training, they would flatten the other lines.
     Metrics with "error" in their name have their own axes, because less is better. With more than eight scores, Dice
     and IoU have their own axes, too. The best value of the first score, the key metric, is marked.
 
@@ -129,6 +158,7 @@ def curves_figure(rows: Sequence[Mapping[str, float | None]], title: str = "") -
         ['training loss', 'learning rate']
     """
     metrics = [name for name in dict.fromkeys(n for row in rows for n in row) if name not in _NO_METRIC]
+    metrics = [name for name in metrics if not name.endswith(_FLAT)]
     errors = [name for name in metrics if "error" in name]
     scores = [name for name in metrics if name not in errors]
     subjects = list(dict.fromkeys(map(_subject, scores)))
@@ -173,21 +203,25 @@ def figure_pixels(figure: Figure) -> np.ndarray:
         >>> figure_pixels(curves_figure([])).shape
         (390, 1280, 3)
     """
-    figure.set_dpi(_DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def new_figure(width: float, height: float, title: str = "") -> Figure:
+def new_figure(width: float, height: float, title: str = "", dpi: float = _DPI) -> Figure:
     """Make an empty white figure, in inches. matplotlib's constrained layout keeps its parts from overlapping.
+
+    Args:
+        width, height: in inches.
+        title: line above all.
+        dpi: pixels per inch.
 
     Example:
         >>> new_figure(width=3, height=2).axes
         []
     """
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
-    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=dpi, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title, fontsize=12)
@@ -204,8 +238,10 @@ def mark_best(ax: Axes, x: float, y: float, colour: str, layer: int) -> None:
     ax.plot([x], [y], "o", color=colour, markersize=9, markerfacecolor="none", clip_on=False, zorder=layer)
 
 
-def _show(axes: tuple[Axes, Axes], title: str, image: np.ndarray, key: Sequence[tuple[str, str]]) -> None:
-    """Draw an image, and below it a legend of (name, colour)."""
+def _show(
+    axes: tuple[Axes, Axes], title: str, image: np.ndarray, key: Sequence[tuple[str, str]], note: str = ""
+) -> None:
+    """Draw an image, and below it a legend of (name, colour), or a note."""
     ax, below = axes
     ax.set_axis_on()
     ax.set(xticks=[], yticks=[])
@@ -216,29 +252,75 @@ def _show(axes: tuple[Axes, Axes], title: str, image: np.ndarray, key: Sequence[
     if handles:
         style = {"frameon": False, "fontsize": 9, "handlelength": 1.0, "columnspacing": 1.2, "borderaxespad": 0.0}
         below.legend(handles=handles, loc="upper center", ncols=min(3, len(handles)), **style)
+    elif note:
+        below.text(0.5, 1.0, note, fontsize=9, horizontalalignment="center", verticalalignment="top")
 
 
 def _show_scale(
-    figure: Figure, axes: tuple[Axes, Axes], title: str, values: np.ndarray, colours: str, highest: float
+    figure: Figure, axes: tuple[Axes, Axes], title: str, values: np.ndarray, colours: str, scale: Normalize
 ) -> None:
-    """Draw values from 0 to `highest` in colours, and a colour bar below. Masked values are grey."""
+    """Draw values in colours, and a colour bar below. Masked values are grey."""
     ax, below = axes
     _show(axes, title, values, [])
     drawn = ax.images[0]
-    drawn.set(cmap=colormaps[colours].with_extremes(bad=GREY), clim=(0.0, highest))
+    drawn.set(cmap=colormaps[colours].with_extremes(bad=GREY), norm=scale)
     bar = figure.colorbar(drawn, cax=below.inset_axes((0.05, 0.65, 0.9, 0.3)), orientation="horizontal")
     bar.ax.tick_params(labelsize=9)
+    bar.minorticks_off()
+    ticks: list[float] = []
+    for value in MaxNLocator(6).tick_values(0, float(scale.vmax or 1))[::-1]:
+        if 0 <= value <= (scale.vmax or 1) and (not ticks or scale(ticks[-1]) - scale(value) > 0.1):
+            ticks.append(float(value))
+    bar.set_ticks(ticks)
 
 
-def _show_errors(axes: tuple[Axes, Axes], errors: np.ndarray, background: str, thin: tuple) -> None:
+def _show_weights(
+    figure: Figure,
+    axes: tuple[Axes, Axes],
+    title: str,
+    weight: np.ndarray,
+    label: np.ndarray,
+    region: Region,
+    step: int,
+) -> None:
+    """Draw a weight map. Borders between objects are bright, also beside heavy classes."""
+    part = weight[region.rows, region.columns]
+    if step > 1:  # the largest weight of every few pixels: borders are a pixel wide
+        part = block_reduce(part, (step, step), np.max)
+    highest, of_classes = float(weight.max()), float(weight[label > 0].max(initial=0))
+    share = of_classes / highest if highest else 0.0
+    gamma = float(np.clip(np.log(DIM) / np.log(share), 1, 6)) if 0 < share < 1 else 1.0
+    scale = PowerNorm(gamma, 0, highest or 1.0)
+    _show_scale(figure, axes, title, np.ma.masked_equal(part, 0), "magma", scale)
+
+
+def _show_errors(axes: tuple[Axes, Axes], errors: np.ndarray, class_names: Sequence[str], thin: tuple) -> None:
     """Draw every n-th pixel of an error map, by the index `thin`. The title has the share of wrong pixels of all."""
-    names = ("correct", f"false {background}", f"missed {background}", "other class", "not annotated")
+    names = {**_words(class_names), CONFUSED: "other class", UNKNOWN: "not annotated"}
     annotated = int((errors != UNKNOWN).sum())
     wrong = annotated - int((errors == CORRECT).sum())
     share = f"{wrong / annotated:.2%} of pixels" if annotated else "nothing annotated"
-    shown = [FALSE_BACKGROUND, MISSED_BACKGROUND, *(c for c in (CONFUSED, UNKNOWN) if (errors == c).any())]
+    shown = [FALSE, MISSED, *(c for c in (CONFUSED, UNKNOWN) if (errors == c).any())]
     colours = np.array([to_rgb(c) for c in ERROR_COLOURS], np.float32)
     _show(axes, f"error ({share})", colours[errors[thin]], [(names[c], ERROR_COLOURS[c]) for c in shown])
+
+
+def _words(class_names: Sequence[str]) -> dict[int, str]:
+    """Name missed and false pixels. Where class 0 is membranes, not background, the errors are those of membranes."""
+    lines = class_names[0].lower().startswith(("membrane", "border"))
+    subject = class_names[0] if lines else class_names[1] if len(class_names) == 2 else "object"
+    missed, false = f"missed {subject}", f"false {subject}"
+    return {MISSED: false, FALSE: missed} if lines else {MISSED: missed, FALSE: false}
+
+
+def _show_object_errors(axes: tuple[Axes, Axes], errors: ObjectErrors, thin: tuple) -> None:
+    """Draw missed and false objects. The title counts those of the whole image."""
+    names = {MISSED: "missed object", FALSE: "false object", CONFUSED: "wrong shape"}
+    names |= {OUTLINE: "outline differs", UNKNOWN: "not annotated"}
+    there = [c for c in names if c in (MISSED, FALSE) or (errors.kinds == c).any()]
+    title = f"error ({errors.missed} of {errors.objects} objects missed, {errors.false} false)"
+    colours = np.array([to_rgb(c) for c in ERROR_COLOURS], np.float32)
+    _show(axes, title, colours[errors.kinds[thin]], [(names[c], ERROR_COLOURS[c]) for c in there])
 
 
 def _score_groups(scores: list[str]) -> dict[str, list[str]]:

@@ -36,7 +36,7 @@ def test_every_validation_renews_the_figures(tmp_path: Path) -> None:
     assert seen[2] == seen[3]  # nothing new after epoch 3
     assert seen[3] != seen[4]  # drawn when the training ended
     with Image.open(tmp_path / "panel.png") as panel:
-        assert panel.size[0] == 1320  # three columns
+        assert panel.size[0] == 1620  # three columns
     events = EventAccumulator(str(tmp_path / "events")).Reload()
     assert {tag: [e.step for e in events.Images(tag)] for tag in events.Tags()["images"]} == {
         "panel": [2, 4],

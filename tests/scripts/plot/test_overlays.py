@@ -13,36 +13,17 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from bundle.datasets.synthetic_em import synthetic_section
 from scripts.plot.overlays import (
-    CONFUSED,
-    CORRECT,
-    FALSE_BACKGROUND,
-    MISSED_BACKGROUND,
     PALETTE,
-    UNKNOWN,
+    class_colours,
     class_key,
     displayable,
-    error_map,
     fill,
+    number_objects,
     outlines,
     overlay_image,
     save_image,
+    spread_colours,
 )
-
-
-def test_error_map_names_every_kind_of_pixel() -> None:
-    label = np.array([[0, 1, 0, 2, 1, -1, -1]])
-    found = np.array([[0, 0, 1, 1, 1, 0, 1]])
-    expected = [CORRECT, FALSE_BACKGROUND, MISSED_BACKGROUND, CONFUSED, CORRECT, UNKNOWN, UNKNOWN]
-    assert error_map(found, label).tolist() == [expected]
-    weight = np.array([[1.0, 0.0, 2.0, 0.0, 1.0, 1.0, 1.0]])
-    expected[1] = expected[3] = UNKNOWN
-    assert error_map(found, label, weight).tolist() == [expected]
-
-
-def test_error_map_marks_exactly_the_wrong_pixels() -> None:
-    generator = np.random.default_rng(0)
-    label, found = generator.integers(0, 3, (2, 30, 40))
-    np.testing.assert_array_equal(error_map(found, label) != CORRECT, found != label)
 
 
 def test_an_image_is_stretched_between_its_percentiles() -> None:
@@ -122,6 +103,58 @@ def test_touching_instances_of_one_colour_have_outlines_between_them() -> None:
     colour = np.array(to_rgb(PALETTE[0])) * 255
     np.testing.assert_allclose(overlay[5, 4:6], [colour, colour], atol=1)
     assert np.abs(overlay[5, 2] - colour).max() > 5
+
+
+def test_no_two_classes_share_a_colour_or_nearly() -> None:
+    names = ["background", *(f"class {k}" for k in range(30))]
+    colours = rgb2lab([to_rgb(colour) for _, colour in class_key(names)])
+    assert len(colours) == 30
+    assert min(deltaE_ciede2000(one, two) for one, two in combinations(colours, 2)) > 9
+    assert len(set(class_colours(1000))) == 1000
+
+
+def test_many_classes_are_tinted_in_their_own_colours() -> None:
+    labels = np.arange(21).repeat(3).reshape(1, -1)
+    overlay = overlay_image(np.zeros(labels.shape), labels, alpha=1, outline=False, colours=class_colours(20))
+    assert len(np.unique(overlay[0], axis=0)) == 21
+
+
+def test_neighbouring_objects_never_share_a_colour() -> None:
+    grid = np.arange(144).reshape(12, 12) * 10 + 1  # the same colour for all, by number
+    instances = grid.repeat(4, axis=0).repeat(4, axis=1)
+    colours = spread_colours(instances)[::4, ::4].astype(int)
+    assert set(np.unique(colours)) <= set(range(1, 11))
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        beside = np.roll(colours, (-dy, -dx), axis=(0, 1))
+        assert (colours != beside)[1:-1, 1:-1].all()
+    assert spread_colours(np.zeros((4, 5), int)).max() == 0
+
+
+def test_every_object_has_its_number_and_small_ones_are_enlarged() -> None:
+    instances = np.zeros((40, 60), int)
+    instances[4:36, 4:26], instances[4:36, 34:56] = 7, 8
+    plain = np.full((40, 60, 3), 90, np.uint8)
+    numbered = number_objects(plain, instances)
+    assert numbered.shape == plain.shape
+    changed = (numbered != plain).any(axis=-1)
+    assert changed[instances == 7].any()
+    assert changed[instances == 8].any()
+    assert not changed[instances == 0].any()
+    swapped = number_objects(plain, np.where(instances == 7, 9, instances))
+    assert (swapped[:, :30] != numbered[:, :30]).any()
+    np.testing.assert_array_equal(swapped[:, 30:], numbered[:, 30:])
+    small = instances[::4, ::4]
+    assert number_objects(plain[::4, ::4], small).shape == (40, 60, 3)
+    np.testing.assert_array_equal(number_objects(plain, np.zeros((40, 60), int)), plain)
+
+
+def test_the_number_of_an_object_at_the_border_is_whole() -> None:
+    inner, cut = np.zeros((2, 60, 80), int)
+    inner[20:40, 30:50] = 188
+    cut[20:60, :10] = 188  # its middle is beside the border
+    plain = np.zeros((60, 80, 3), np.uint8)
+    whole, beside = ((number_objects(plain, labels) > 200).all(axis=-1).sum() for labels in (inner, cut))
+    assert beside == pytest.approx(whole, rel=0.2)
 
 
 # Machado, Oliveira and Fernandes 2009, doi 10.1109/TVCG.2009.113, severity 1.0, on linear RGB

@@ -94,7 +94,7 @@ def test_the_error_panel_shows_the_error_map() -> None:
     np.testing.assert_array_equal(white[1:], (arrays["prediction"] == arrays["label"])[1:])
     assert not white[0].any()
     keys = [text.get_text() for ax in figure.axes if ax.get_legend() for text in ax.get_legend().get_texts()]
-    assert keys[-3:] == ["false membrane", "missed membrane", "not annotated"]
+    assert keys[-3:] == ["missed membrane", "false membrane", "not annotated"]
 
 
 @pytest.mark.parametrize(
@@ -105,23 +105,97 @@ def test_of_large_images_every_few_pixels_are_drawn_and_all_count(
 ) -> None:
     arrays = _arrays(*shape)
     step = shape[0] // drawn[0]
+    y, x = np.indices(shape)
+    arrays["label"] = (y // 300 + x // 300) % 2  # large objects: the image is drawn whole
     arrays["weight"][-1, -1] = 0  # not among the pixels drawn of large images
     arrays["prediction"] = arrays["label"].copy()
     arrays["prediction"][1:9, 1:9] = 1 - arrays["label"][1:9, 1:9]
-    objects = (arrays["label"], arrays["prediction"])
-    for more in ({}, {"objects": objects}):
+    for more in ({}, {"objects": (arrays["label"], arrays["prediction"])}):
         figure = panel_figure(**arrays, **more)
         pictures = {ax.get_title(): np.asarray(ax.images[0].get_array()) for ax in figure.axes if ax.get_title()}
         assert len(pictures) == 6
         assert {picture.shape[:2] for picture in pictures.values()} == {drawn}
         np.testing.assert_array_equal(pictures["probability of cell"], arrays["probability"][::step, ::step])
         assert "weight map (grey: not annotated)" in pictures
-        title = f"error ({64 / (np.prod(shape) - 1):.2%} of pixels)"
-        wrong = (pictures[title] != pictures[title][-2, -2]).any(axis=-1)
-        wrong[-1, -1] = False
-        np.testing.assert_array_equal(
-            np.argwhere(wrong), np.argwhere((arrays["prediction"] != arrays["label"])[::step, ::step])
-        )
+    pictures = {
+        ax.get_title(): np.asarray(ax.images[0].get_array()) for ax in panel_figure(**arrays).axes if ax.get_title()
+    }
+    title = f"error ({64 / (np.prod(shape) - 1):.2%} of pixels)"
+    wrong = (pictures[title] != pictures[title][-2, -2]).any(axis=-1)
+    wrong[-1, -1] = False
+    np.testing.assert_array_equal(
+        np.argwhere(wrong), np.argwhere((arrays["prediction"] != arrays["label"])[::step, ::step])
+    )
+
+
+def _images(figure: Figure) -> dict[str, np.ndarray]:
+    return {ax.get_title(): np.asarray(ax.images[0].get_array()) for ax in figure.axes if ax.get_title()}
+
+
+def test_of_many_small_objects_a_part_is_drawn_and_the_title_says_so() -> None:
+    label = np.zeros((900, 1000), int)
+    label[::20, ::20] = np.arange(45 * 50).reshape(45, 50) + 1
+    label = np.maximum.reduce([np.roll(label, (dy, dx), axis=(0, 1)) for dy in range(6) for dx in range(6)])
+    found = label.copy()
+    found[label == label[400, 400]] = 0
+    figure = panel_figure(
+        label * 1.0, (label > 0) * 1, None, None, (found > 0) * 1, objects=(label, found), title="a.png"
+    )
+    height, width = _images(figure)["label"].shape[:2]
+    assert max(height, width) < 400
+    assert figure.get_suptitle() == f"a.png, {height} x {width} of 900 x 1000 pixels"
+    assert "error (1 of 2250 objects missed, 0 false)" in _images(figure)
+    _assert_readable(figure)
+
+
+def test_the_error_panel_of_objects_fills_missed_and_false_ones() -> None:
+    label = np.zeros((60, 90), int)
+    label[5:25, 5:25], label[5:25, 40:60] = 1, 2
+    found = np.zeros_like(label)
+    found[5:25, 6:26], found[35:55, 40:60] = 7, 8
+    figure = panel_figure(label * 1.0, (label > 0) * 1, None, None, (found > 0) * 1, objects=(label, found))
+    shown = _images(figure)["error (1 of 2 objects missed, 1 false)"]
+    names = {tuple(np.round(shown[place], 3)): place for place in ((45, 50), (15, 50), (15, 15))}
+    assert len(names) == 3
+    ax = next(ax for ax in figure.axes if ax.get_title().startswith("error"))
+    np.testing.assert_allclose(shown[15, 50], _colour_in(ax, "missed object"), atol=1e-6)
+    np.testing.assert_allclose(shown[45, 50], _colour_in(ax, "false object"), atol=1e-6)
+    _assert_readable(figure)
+
+
+@pytest.mark.parametrize(
+    "class_names, expected",
+    [
+        (["membrane", "cell"], ["missed membrane", "false membrane"]),
+        (["background", "nucleus"], ["false nucleus", "missed nucleus"]),
+        (["background", "nucleus", "debris"], ["false object", "missed object", "other class"]),
+    ],
+)
+def test_pixel_errors_are_named_after_what_is_missed_or_false(class_names: list[str], expected: list[str]) -> None:
+    label = np.zeros((9, 12), int)
+    label[2:5, 2:5] = 1
+    found = np.roll(label, 2, axis=1)
+    if len(class_names) > 2:
+        found[2, 4] = 2
+    figure = panel_figure(label * 1.0, label, None, None, found, class_names)
+    legend = figure.axes[-1].get_legend() or next(ax.get_legend() for ax in figure.axes[::-1] if ax.get_legend())
+    assert [text.get_text() for text in legend.get_texts()] == expected
+    ax = next(ax for ax in figure.axes if ax.get_title().startswith("error"))
+    missed = next(name for name in expected if name.startswith("missed" if class_names[0] == "background" else "false"))
+    np.testing.assert_allclose(_images(figure)[ax.get_title()][3, 2], _colour_in(ax, missed), atol=1e-6)
+
+
+@pytest.mark.parametrize("of_objects", [0.4, 4.0, 40.0])
+def test_borders_are_bright_and_objects_dark_in_the_weight_map(of_objects: float) -> None:
+    label = np.zeros((40, 40), int)
+    label[10:20, 10:30], label[21:30, 10:30] = 1, 2
+    weight = np.where(label > 0, of_objects, 0.5)
+    weight[20, 10:30] = of_objects + 10.0
+    figure = panel_figure(weight, (label > 0) * 1, weight)
+    drawn = next(ax for ax in figure.axes if ax.get_title() == "weight map").images[0]
+    brightness = drawn.norm(weight)
+    assert brightness[20, 15] == 1
+    assert brightness[15, 15] <= 0.35
 
 
 def _colour_in(axes: Axes, name: str) -> tuple[float, ...]:
