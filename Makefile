@@ -45,11 +45,12 @@ demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minu
 	$(BUNDLE) evaluate demo/data/test --weights demo/models/model.pt --output demo/evaluation
 	$(BUNDLE) segment demo/data/test/images --weights demo/models/model.pt --output demo/segmentation
 	@echo
-	@echo "Look at"
-	@echo "  demo/train/curves.png, demo/train/panel.png   how the training went"
-	@echo "  demo/evaluation/                              pixel error, Dice and IoU on images it has not seen"
-	@echo "  demo/segmentation/overlays/                   what it finds in them"
-	@echo "  demo/segmentation/objects.csv                 a row for every cell"
+	@echo "Open"
+	@echo "  demo/train/panel.png            a held-out image: label, prediction, error"
+	@echo "  demo/train/curves.png           how the training went"
+	@echo "  demo/evaluation/panels/         errors in images that the training has not seen"
+	@echo "  demo/segmentation/overlays/     objects on the images"
+	@echo "  demo/segmentation/objects.csv   a row for every object; images.csv: a row for every image"
 
 bioimageio-env: .venv-bioimageio/.ready  ## environment of the validator of bioimage.io packages, which a test then uses
 

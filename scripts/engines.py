@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
@@ -12,6 +13,8 @@ from monai.utils import CommonKeys, ensure_tuple
 from .data.items import describe_failure, paths_in
 from .io.files import concerns_all_files
 from .io.names import shown, split_address
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 5
 
@@ -85,8 +88,8 @@ class FolderEvaluator(SupervisedEvaluator):
         count, images = len(self.failures), self.state.iteration
         if count > 1 and count >= images and len(self._reasons) == 1:
             raise FolderErrors(f"all {images} images failed, for the same reason. The first: {self.failures[0]}")
-        for failure in self.failures:
-            self.logger.error("failed: %s", failure)
+        for failure in self.failures if count > SHOWN else ():
+            logger.error("failed: %s", failure)
         more = [f"... and {count - SHOWN} more, see the log"] if count > SHOWN else []
         others = ", the others are done" if count < images else ""
         head = f"{count} of {images} images failed{others}:"

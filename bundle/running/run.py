@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -29,6 +31,8 @@ ROOT = next(folder for folder in Path(__file__).resolve().parents[1:3] if (folde
 RUN_ARGUMENTS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking")
 WORKFLOW_ARGUMENTS = ("workflow_name", "workflow_type", "properties_path")  # MONAI passes these to its workflow class
 FIXED = (*RUN_ARGUMENTS, *WORKFLOW_ARGUMENTS)
+MONAI_LOGGERS = ("monai.bundle.scripts", "monai.bundle.workflows")  # tell arguments and files that the user has given
+NOTICE = "a configuration is a program that is run. Use only files that you have read"
 TRACKING_PARTS = ("handlers_id", "configs")  # of MONAI's settings for experiment tracking
 
 
@@ -82,7 +86,8 @@ def run(
         config["_meta_"] = merge_files("--meta_file", metadata)
     _check_file("--logging_file", merged.get("logging_file"))
     _check_run_ids(config, merged)
-    with _importable(_bundle_roots(config, merged, files[0]), _folders(files)), _quiet(files, trace):
+    loud = str(merged.get("verbose", config.get("verbose"))).lower() == "true"
+    with _importable(_bundle_roots(config, merged, files[0]), _folders(files)), _quiet(trace, loud):
         fixed = {key: merged[key] for key in FIXED if merged.get(key) is not None}
         if INSTALLED and fixed.get("workflow_name", "ConfigWorkflow") == "ConfigWorkflow":
             fixed["workflow_name"] = InstalledWorkflow
@@ -90,6 +95,7 @@ def run(
         _check_files(files, config)
         known = {**tracking_keys(merged.get("tracking")), **config}  # MONAI adds tracking keys that the config lacks
         changes = check_overrides(known, {key: value for key, value in merged.items() if key not in FIXED})
+        _note_foreign(files)
         hook = sys.excepthook  # the workflow changes it, see `scripts.failures`
         try:
             monai_run(**fixed, **changes)
@@ -222,6 +228,14 @@ def _shown(name: str) -> str:
     return str(path.relative_to(ROOT)) if path.parent == ROOT / "configs" else name
 
 
+def _note_foreign(files: list[str]) -> None:
+    """Say in a line, in place of MONAI's long warning, that configs of others are programs. Plain values are none."""
+    others = [name for name in files if Path(name).resolve().parent != ROOT / "configs"]
+    foreign = [name for name in others if re.search(r"_target_|\$", Path(name).read_text(encoding="utf-8"))]
+    if foreign and os.environ.get("RANK", "0") == "0":
+        print(printable(f"note: {', '.join(foreign)}: {NOTICE}"), file=sys.stderr)
+
+
 def _metadata_files(given: Any, config_file: str) -> list[str]:
     """List the given metadata files, else an existing metadata.json beside the config."""
     if given is not None:
@@ -312,9 +326,10 @@ def _importable(first: list[str], last: list[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(files: list[str], trace: bool) -> Iterator[None]:
-    """Keep traces out of the log unless asked for. Omit MONAI's "configs are programs" for configs of this bundle."""
+def _quiet(trace: bool, verbose: bool) -> Iterator[None]:
+    """Keep traces and MONAI's own messages out of the log unless asked for. `_note_foreign` replaces its warning."""
     factory = logging.getLogRecordFactory()
+    levels = {logger: logger.level for logger in map(logging.getLogger, MONAI_LOGGERS)}
 
     def without_trace(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = factory(*args, **kwargs)
@@ -324,19 +339,15 @@ def _quiet(files: list[str], trace: bool) -> Iterator[None]:
         return record
 
     with warnings.catch_warnings():
-        if all(Path(name).resolve().parent == ROOT / "configs" for name in files):
-            warnings.filterwarnings("ignore", message="parsing config_file", category=UserWarning)
+        warnings.filterwarnings("ignore", message="parsing config_file", category=UserWarning)
         if not trace:
             logging.setLogRecordFactory(without_trace)
-        workflows = logging.getLogger("monai.bundle.workflows")
-        workflows.addFilter(_is_no_folder)
+        if not verbose:
+            for logger in levels:
+                logger.setLevel(logging.ERROR)
         try:
             yield
         finally:
             logging.setLogRecordFactory(factory)
-            workflows.removeFilter(_is_no_folder)
-
-
-def _is_no_folder(record: logging.LogRecord) -> bool:
-    """Drop MONAI's warning that overlays lie in another folder than the first file, whose logging.conf is used."""
-    return not record.getMessage().startswith("Not all config files are in")
+            for logger, level in levels.items():
+                logger.setLevel(level)

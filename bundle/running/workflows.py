@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import warnings
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,7 +18,6 @@ from monai.bundle import ConfigParser
 from .errors import RunError, UsageError, did_you_mean
 from .overrides import MARKS, WORDS, check_overrides
 from .package import library_module, library_package
-from .plan import FILE as PLAN
 from .plan import LABELLED, check_exists, check_plain, existing_plan, note_of, plan_for_training, results_of
 from .program import CALLED_AS
 from .run import FIXED, ROOT, merge_files, read_file, run, tracking_keys
@@ -90,11 +88,10 @@ def train(
     _find_weights("finetune", changes, "--finetune" if start is None else "--from")
     _check(files, changes)  # before a plan is made
     files, changes = _with_plan(dataset, plan, files, overlaid, changes)
-    with warnings.catch_warnings():
-        if all(Path(file).parent == CONFIGS or Path(file).name.endswith(PLAN) for file in files):
-            warnings.filterwarnings("ignore", message="parsing config_file")  # a plan found beside data holds no code
-        weights = str(_run("training", files, changes, trace, "model_dir") / "model.pt")
+    weights_folder, results = _run("training", files, changes, trace, "model_dir", "output_dir")
+    weights = str(weights_folder / "model.pt")
     _tell(f"weights: {weights}")
+    _tell_pictures(results, "panel.png", "curves.png")
     _tell(f"next: {CALLED_AS.get()} segment my/images --weights {subprocess.list2cmdline([weights])}")
 
 
@@ -174,7 +171,9 @@ def evaluate(
     changes = {"ckpt_path": WEIGHTS, "split_rule": "all"} | changes
     _find_weights("ckpt_path", changes)
     changes = _files_of_plan(dataset, overlaid) | changes
-    _tell(f"results: {_run('evaluating', files, changes, trace, 'evaluation_dir')}")
+    (results,) = _run("evaluating", files, changes, trace, "evaluation_dir")
+    _tell(f"results: {results}")
+    _tell_pictures(results, "panels", "object_iou.png", "threshold_curves.png")
 
 
 def _files_of_plan(dataset: str, overlaid: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,7 +212,9 @@ def segment(
         key: keys of the configuration and their new values, listed below with types and defaults.
     """
     files, changes = _to_segment(path, weights, overlay, [INFERENCE], key, output_dir=("--output", output))
-    _tell(f"results: {_run('inference', files, changes, trace, 'output_dir')}")
+    (results,) = _run("inference", files, changes, trace, "output_dir")
+    _tell(f"results: {results}")
+    _tell_pictures(results, "overlays", "objects.csv", "images.csv")
 
 
 def rank(
@@ -250,7 +251,8 @@ def rank(
         if Path(output).suffix != ".csv" or Path(output).is_dir():
             raise UsageError(f"--output {output}: expected a file that ends in .csv")
         changes["saver#path"] = os.path.join(os.curdir, Path(output).expanduser())
-    _tell(f"ranking: {_run('inference', files, changes, trace, 'saver#path')}")
+    (table,) = _run("inference", files, changes, trace, "saver#path")
+    _tell(f"ranking: {table}")
 
 
 def run_preview(
@@ -278,7 +280,8 @@ def run_preview(
         changes["preview#path"] = os.path.join(os.curdir, Path(output).expanduser())
     _check(files, changes)  # before a plan is made
     planned, changes = _with_plan(dataset, plan, files[:-1], overlaid, changes)
-    return _run("run", [*planned, PREVIEW], changes | {"preview#images": images}, trace, "preview#path")
+    (page,) = _run("run", [*planned, PREVIEW], changes | {"preview#images": images}, trace, "preview#path")
+    return page
 
 
 def keys_help(workflow: str) -> str:
@@ -397,10 +400,11 @@ def _top(name: str) -> str:
     return re.split("#|::", name.lstrip("+"))[0]
 
 
-def _run(run_id: str, files: list[str], changes: Mapping[str, Any], trace: bool, results: str) -> Path:
-    """Run a workflow. Return the folder under the key `results`."""
+def _run(run_id: str, files: list[str], changes: Mapping[str, Any], trace: bool, *results: str) -> list[Path]:
+    """Run a workflow. Return the folders or files under the keys `results`."""
     run(run_id, config_file=files, trace=trace, **changes)
-    return Path(_check(files, changes).get_parsed_content(results))
+    parser = _check(files, changes)
+    return [Path(parser.get_parsed_content(key)) for key in results]
 
 
 def _check(files: list[str], changes: Mapping[str, Any]) -> ConfigParser:
@@ -409,6 +413,13 @@ def _check(files: list[str], changes: Mapping[str, Any]) -> ConfigParser:
     known = {**tracking_keys(changes.get("tracking")), **parser.get()}
     parser.update(check_overrides(known, {name: changes[name] for name in changes if name not in FIXED}))
     return parser
+
+
+def _tell_pictures(folder: Path, *names: str) -> None:
+    """Name files and folders to open, if they exist."""
+    there = [folder / name for name in names if (folder / name).exists()]
+    if there:
+        _tell(f"look at: {', '.join(f'{path}{os.sep * path.is_dir()}' for path in there)}")
 
 
 def _tell(line: str) -> None:

@@ -35,7 +35,13 @@ class ThreadCacheDataset(CacheDataset):
         wanted = range(self.cache_num) if indices is None else indices
         with ThreadPoolExecutor(self.num_workers, thread_name_prefix="caching") as threads:
             items = threads.map(self._load_cache_item, wanted)  # its end, also by an error, drops what waits
-            return list(tqdm(items, total=len(wanted), desc="Loading dataset") if self.progress else items)
+            shown = {
+                "total": len(wanted),
+                "desc": "reading images",
+                "leave": False,
+                "disable": None,
+            }  # on terminals alone
+            return list(tqdm(items, **shown) if self.progress else items)
 
 
 class TolerantDataset(Dataset):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from ..published import listed
 from ..settings import ModelSettings, Training, read_settings, write_weights
 from .disk import continuing_later
 from .weights import read_tensors
+
+logger = logging.getLogger(__name__)
 
 LOWEST = float("-inf")  # best score before the first validation
 
@@ -82,7 +85,6 @@ class BestWeights:
         if score > state.best_key_metric:
             state.best_key_metric, state.validations_without_gain = score, 0
             self._save(trainer, key_metric=name, best=score)
-            trainer.logger.info(f"best {metric} so far: {score:.4f} in epoch {state.epoch}; weights in {self.path}")
             return
         if math.isnan(score):
             self._keep_without_score(trainer, metric)
@@ -97,7 +99,7 @@ class BestWeights:
         self._begun = True
         state: Any = trainer.state
         if state.key_metric not in ("", name) and state.best_key_metric > LOWEST:
-            trainer.logger.warning(
+            logger.warning(
                 f"the key metric is {name}, and was {state.key_metric} before: the next weights replace {self.path}"
             )
             state.best_key_metric = LOWEST
@@ -113,15 +115,13 @@ class BestWeights:
         if saved is None or saved.run != state.run or saved.key_metric != name or saved.best is None:
             return
         if saved.best > state.best_key_metric:
-            trainer.logger.info(
-                f"{self.path} has {name} {saved.best:.4f}, of epoch {saved.epoch}: newer than the state"
-            )
+            logger.info(f"{self.path} has {name} {saved.best:.4f}, of epoch {saved.epoch}: newer than the state")
             state.best_key_metric = saved.best
 
     def _stop_without_gain(self, trainer: Trainer, metric: str = "the key metric") -> None:
         state: Any = trainer.state
         if 0 < self.patience <= state.validations_without_gain:
-            trainer.logger.info(
+            logger.info(
                 f"no gain in {metric} for {state.validations_without_gain} validations: stopping early. A larger "
                 "patience goes on"
             )
@@ -132,7 +132,7 @@ class BestWeights:
         if trainer.state.best_key_metric > LOWEST or (self.path.is_file() and not self._provisional):
             return
         if not self._provisional:
-            trainer.logger.warning(
+            logger.warning(
                 f"{metric} is NaN: no validation image has what it needs. {self.path} has the newest weights until a "
                 "validation gives a number"
             )
@@ -140,11 +140,14 @@ class BestWeights:
         self._save(trainer)
 
     def _keep_last(self, trainer: Trainer) -> None:
+        """Name the best weights. A training without a score keeps the last."""
         state: Any = trainer.state
+        if state.best_key_metric > LOWEST:
+            logger.info(f"best {state.key_metric}: {state.best_key_metric:.4f}, in {self.path}")
         if state.best_key_metric == LOWEST and state.iteration > 0:
             self._save(trainer)
             why = "no validation gave a number" if state.validations_without_gain else "no validation took place"
-            trainer.logger.warning(f"{why}: the weights of the last epoch are in {self.path}")
+            logger.warning(f"{why}: the weights of the last epoch are in {self.path}")
 
     def _save(self, trainer: Trainer, **score: Any) -> None:
         state: Any = trainer.state

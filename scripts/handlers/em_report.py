@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from ..plot.panels import save_figure
 from .reports import ImageReport, lowest, rounded
 
 DOI = "10.3389/fnana.2015.00142"
+logger = logging.getLogger(__name__)
+
 DEFINITIONS = {
     "v_rand": "foreground-restricted Rand F-score after thinning, mean over slices, highest over thresholds; "
     f"doi {DOI}",
@@ -219,5 +222,9 @@ class EmReport(ImageReport):
         ]
         write_csv(self.output_dir / "em_metrics_per_slice.csv", rows, ["image", *COLUMNS])
         write_json(self.output_dir / "em_metrics.json", summarise_stack(names, found, self.split))
+        scores = [
+            f"{name} {c.f[c.best]:.4f}" for name, c in (("V_Rand", curves["v_rand"]), ("V_Info", curves["v_info"]))
+        ]
+        logger.info("membranes: %s, each at its best threshold", ", ".join(scores))
         slices = f"{len(names)} slice{'' if len(names) == 1 else 's'}, {self.split}"
         save_figure(threshold_figure(curves, warping, title=slices), self.output_dir / "threshold_curves.png")

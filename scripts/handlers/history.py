@@ -10,6 +10,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
+from torch.utils.tensorboard import SummaryWriter
 
 from ..io.files import read_csv, six_digits, write_csv
 from .disk import continuing_later
@@ -39,16 +40,20 @@ class HistoryCSV:
     The file is replaced after every epoch and validation, so a crash leaves a complete file. A resumed training
     continues the file and replaces the rows of repeated epochs. The loss of an epoch with an interruption is the mean
     over all of its iterations. A new training replaces the file: `TrainingFolders` moves an earlier file aside. MLflow,
-    if used, gets lr, loss and seconds. It gets the metrics from MONAI's own handler.
+    if used, gets lr, loss and seconds. It gets the metrics from MONAI's own handler. TensorBoard gets lr.
 
     Args:
         output_dir: folder of `history.csv`.
         evaluator: source of the metrics. None: no validation.
+        writer: TensorBoard's writer. None: no TensorBoard.
     """
 
-    def __init__(self, output_dir: str | Path, evaluator: Evaluator | None = None) -> None:
+    def __init__(
+        self, output_dir: str | Path, evaluator: Evaluator | None = None, writer: SummaryWriter | None = None
+    ) -> None:
         self.path = Path(output_dir) / "history.csv"
         self.evaluator = evaluator
+        self.writer = writer
         self.rows: dict[int, dict[str, Any]] | None = None
 
     def attach(self, trainer: Trainer) -> None:
@@ -89,6 +94,8 @@ class HistoryCSV:
         self._record(state.epoch, iteration=state.iteration, **values)
         known = {f"epoch_{name}": value for name, value in values.items() if value is not None}
         log_metrics(trainer, known, state.epoch)
+        if self.writer is not None and idist.get_rank() == 0:
+            self.writer.add_scalar("learning_rate", getattr(state, RATE), state.epoch)
 
     def _validated(self, evaluator: Engine, trainer: Engine) -> None:
         if trainer.state.epoch:  # else a validation before the first epoch

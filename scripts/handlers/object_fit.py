@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -20,6 +21,8 @@ from ..metrics.object_fit import FITTED, MEMBRANES, ObjectFit, enough_images, en
 from ..settings import CHOICES, FittedObjects, ModelSettings, change_settings, read_settings, settings_path
 from .checkpoints import bare, load_weights
 from .disk import continuing_later
+
+logger = logging.getLogger(__name__)
 
 LEAST_OBJECTS = 10  # fewer would fit chance
 
@@ -72,12 +75,12 @@ class FitObjects:
         items, references = self._validation_images()
         objects = sum(len(np.unique(reference[reference > 0])) for reference in references)
         if objects < LEAST_OBJECTS:
-            trainer.logger.info(
+            logger.info(
                 f"objects: the settings stay as they are. {objects} objects in {len(items)} validation images are too "
                 f"few to fit to, expected at least {LEAST_OBJECTS}"
             )
             return
-        trainer.logger.info(f"fitting the settings of objects to the validation images, by {self.measure}")
+        logger.info(f"fitting the settings of objects to the validation images, by {self.measure}")
         chosen = enough_images(references)
         parts = [enough_of_an_image(references[k]) for k in chosen]
         probabilities = [p[part] for p, part in zip(self._predict([items[k] for k in chosen]), parts, strict=True)]
@@ -88,7 +91,7 @@ class FitObjects:
         if fit.after > 0:
             self._write(fit, trainer)
         else:
-            trainer.logger.warning(
+            logger.warning(
                 f"objects: the settings stay as they are. {fit.measure} is {fit.after:g} with all settings tried"
             )
 
@@ -115,7 +118,7 @@ class FitObjects:
         told = f"{fit.measure} {fit.before:.3f} before, {fit.after:.3f} now"
         if fit.measure == "instance_f1" and fit.searched is not None:
             told = f"F1 averaged over the IoU .5 to .9 {fit.searched[0]:.3f} before, {fit.searched[1]:.3f} now; {told}"
-        trainer.logger.info(
+        logger.info(
             f"objects fitted to the validation images ({fit.images}): {found}. {told}. In {settings_path(self.path)}"
         )
 

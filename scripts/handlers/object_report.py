@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from ..metrics.overlap import overlaps
 from ..plot.evaluation import jaccard_figure
 from ..plot.panels import save_figure
 from .reports import ImageReport, lowest, rounded
+
+logger = logging.getLogger(__name__)
 
 DEFINITIONS = {
     "seg": "mean over reference objects of the Jaccard index with the one result object that covers more than half of "
@@ -205,7 +208,14 @@ class ObjectReport(ImageReport):
         ]
         objects.sort(key=lambda row: row["jaccard"])
         write_csv(self.output_dir / "objects_reference.csv", objects, ["image", "label", "area", "jaccard"])
-        write_json(self.output_dir / "object_metrics.json", summarise_frames(names, found, self.split))
+        summary = summarise_frames(names, found, self.split)
+        write_json(self.output_dir / "object_metrics.json", summary)
+        loosest = summary["instances"][0]
+        logger.info(
+            "objects: F1 %.4f at an IoU of %g, SEG %.4f; %d of %d objects missed, %d false",
+            *(loosest["f1"], loosest["threshold"], summary["seg"]),
+            *(loosest["missed"], summary["reference_objects"], loosest["false"]),
+        )
         images = f"{len(names)} image{'' if len(names) == 1 else 's'}, {self.split}"
         save_figure(jaccard_figure(_jaccards(found), title=images), self.output_dir / "object_iou.png")
 

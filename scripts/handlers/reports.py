@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from ..io.names import shown
 from ..io.tables import GrowingCSV
 from ..metrics.images import measure_once
 from ..metrics.pixels import dice_per_class, image_confusion, iou_per_class, nan_mean, pixel_error
+
+logger = logging.getLogger(__name__)
 
 AVERAGING = (
     "mean: of the values of the images, leaving out those where a class is in neither prediction nor truth; "
@@ -196,7 +199,12 @@ class MetricsReport(ImageReport):
         rows = [{"image": name, **self.row(confusion)} for name, confusion in zip(names, confusions, strict=True)]
         columns = ["image", "annotated_pixels", *measure(np.zeros((k, k), int), self.class_names)]
         write_csv(self.output_dir / "metrics_per_image.csv", rows, columns)
-        write_json(self.output_dir / "metrics.json", summarise(confusions, self.class_names, self.split))
+        summary = summarise(confusions, self.class_names, self.split)
+        write_json(self.output_dir / "metrics.json", summary)
+        dice = [f"Dice of {name} {summary['mean'][f'dice_{name}']:.4f}" for name in self.class_names[1:]]
+        logger.info(
+            "pixels, mean of %d images: error %.4f, %s", len(names), summary["mean"]["pixel_error"], ", ".join(dice)
+        )
 
 
 def lowest(names: Sequence[str], scores: Sequence[float], measured: str) -> list[dict[str, Any]]:

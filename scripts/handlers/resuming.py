@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +22,24 @@ from .disk import continuing_later
 from .time_limit import TimeLimit
 from .tracking import building_parser, settings_of
 
+logger = logging.getLogger(__name__)
+
 RECORD = "record"  # key of `TrainingRecord` in a state
 OWN_KEYS = {"trainer", IN_STATE, RECORD}
 PARTS = ("training", "validation")
 MAY_DIFFER = {  # parts of names of settings that say where, how long and how fast a training runs, not what it computes
-    *("bundle_root", "dataset_dir", "output_dir", "model_dir", "split_file", "finetune", "resume", "is_main", "split"),
+    *(
+        "bundle_root",
+        "dataset_dir",
+        "output_dir",
+        "model_dir",
+        "split_file",
+        "finetune",
+        "resume",
+        "is_main",
+        "split",
+        "verbose",
+    ),
     *("max_epochs", "max_minutes", "t_total", "val_interval", "validate_first", "patience", "learning_rate"),
     "warmup_steps",  # follows from max_epochs
     *("device", "on_gpu", "num_workers", "compile", "layout", "writer", "trainer", "evaluator", "handlers", "folders"),
@@ -141,7 +155,7 @@ class TrainingState:
             state[RECORD] = self.record.content
         fault = _fault(state)
         if fault:
-            trainer.logger.warning(f"the state of step {progress['iteration']} is not saved: {fault}")
+            logger.warning(f"the state of step {progress['iteration']} is not saved: {fault}")
             return
         with continuing_later(self.path), replacing(self.path) as temporary, temporary.open("wb") as file:
             torch.save(state, file)  # given a path, torch would not say that the disk is full
@@ -161,7 +175,7 @@ class TrainingState:
     def _interrupted(self, trainer: Engine) -> None:
         self(trainer)
         if self._saved == tuple(trainer.state_dict().items()):
-            trainer.logger.warning(
+            logger.warning(
                 f"the state after step {trainer.state.iteration} is in {self.path}. Continue with --resume true"
             )
 
@@ -212,17 +226,17 @@ class ResumeTraining:
                 f"(network_def, overlays). {' '.join(str(error).split())[:300]}"
             ) from None
         for change in self._use_options(configured):
-            trainer.logger.warning(f"resume: {change}")
+            logger.warning(f"resume: {change}")
         state.max_epochs = max_epochs  # the configuration's, not the saved one
         self._leave_out(trainer)
         if state.epoch >= max_epochs:
-            trainer.logger.info(
+            logger.info(
                 f"resume: the training of {self.path} has finished after {state.epoch} epochs, and max_epochs is "
                 f"{max_epochs}. A larger max_epochs goes on"
             )
             trainer.terminate()
             return
-        trainer.logger.info(f"resumed from {self.path} after epoch {state.epoch}, step {state.iteration}")
+        logger.info(f"resumed from {self.path} after epoch {state.epoch}, step {state.iteration}")
 
     def _compare(self, saved: Mapping[str, Any], trainer: Trainer) -> None:
         """Refuse another optimiser, other objects, epochs and images. List other settings."""
@@ -244,7 +258,7 @@ class ResumeTraining:
                 "values of the first run, or start a new training with --finetune from its model.pt"
             )
         if differing:
-            trainer.logger.warning(f"resume: settings other than before: {'; '.join(differing)}")
+            logger.warning(f"resume: settings other than before: {'; '.join(differing)}")
 
     def _compare_objects(self, saved: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         optimizer = self.objects.get("optimizer")
@@ -271,7 +285,7 @@ class ResumeTraining:
             )
         changed = [name for name in before if before[name] != now[name]]
         if changed:
-            trainer.logger.warning(
+            logger.warning(
                 f"resume: {len(changed)} of {len(now)} {part} images or labels have changed, first {changed[0]}. "
                 "Scores before and after are of different data"
             )

@@ -21,13 +21,13 @@ from monai.engines import IterationEvents
 from ..data.items import paths_in, source_of, spacing_of
 from ..engines import FolderEvaluator, concerns_all_images, data_files, engine_items
 from ..io.arrays import as_array
-from ..io.files import FolderError, write_csv
+from ..io.files import FolderError, read_csv, write_csv
 from ..io.locks import FolderLock
 from ..io.names import shown, split_address
-from ..io.results import ResultFolder
+from ..io.results import OF_OBJECTS, ResultFolder
 from ..io.writer import SegmentationStore
-from ..metrics.shapes import ObjectsCSV, object_table
-from ..plot.overlays import class_key, overlay_image, save_image
+from ..metrics.shapes import ObjectsCSV, image_summary, object_table
+from ..plot.overlays import PALETTE, class_colours, class_key, number_objects, overlay_image, save_image
 from .interruption import at_error
 
 logger = logging.getLogger(__name__)
@@ -100,6 +100,7 @@ class SegmentationSaver:
     - `overlays/<name>.png`, for plane 3 of a stack `<name>_0003.png`: instances on the image. Classes instead, without
       instances or with more than two classes.
     - `objects.csv`: table of objects (`scripts.metrics.object_table`). Rows are written as images are done.
+    - `images.csv`: table of images (`scripts.metrics.image_summary`), in the same way.
     - `classes.csv`: value, name and colour of each class.
     - `results.jsonl`: record of the run, see `scripts.io.RunRecord`.
 
@@ -111,10 +112,12 @@ class SegmentationSaver:
         probabilities: write probabilities of all classes.
         instances: write instance maps, if computed.
         overlays: write overlays.
-        objects: write the table of objects, if instances are computed.
+        overlay_labels: write the numbers of `objects.csv` on the objects of the overlays. Overlays of small objects are
+            enlarged, up to 4 times.
+        objects: write the tables of objects and of images, if instances are computed.
         uncertainty: write the entropy of the probabilities and, if computed, the deviation over orientations.
         class_values: grey value of each class in the class maps. None: the class's number.
-        class_names: names of all classes for `classes.csv`. None: no `classes.csv`.
+        class_names: names of all classes for `classes.csv` and `images.csv`. None: no `classes.csv`.
         tiff_axes: axes of TIFF images, as for the reader.
         skip_finished: leave out images whose results are complete. Needs `unfinished` between the list of images and
             the data set.
@@ -147,6 +150,7 @@ class SegmentationSaver:
         probabilities: bool = True,
         instances: bool = True,
         overlays: bool = True,
+        overlay_labels: bool = False,
         objects: bool = True,
         uncertainty: bool = False,
         class_values: Sequence[int] | None = None,
@@ -169,9 +173,10 @@ class SegmentationSaver:
         wanted |= {"entropy": uncertainty, "deviation": uncertainty}
         self.kinds = tuple(kind for kind, on in wanted.items() if on)
         self.overlays = overlays
+        self.overlay_labels = overlay_labels
         self.objects = objects
         self.class_values = class_values
-        self.class_names = class_names if classes else None
+        self.class_names = class_names
         self.tiff_axes = tiff_axes
         self.skip_finished = skip_finished
         self.settings = dict(settings or {})
@@ -180,7 +185,7 @@ class SegmentationSaver:
         self.keys |= {"entropy": entropy_key, "deviation": deviation_key} if uncertainty else {}
         self._asked = [*self.kinds, *(["overlays"] if overlays else []), *(["objects"] if objects else [])]
         self._listed: list[str] | None = None  # addresses of all images, with the finished ones
-        self._table: ObjectsCSV | None = None
+        self._tables: list[ObjectsCSV] = []  # of objects and of images
         self._cleanup = ExitStack()
         self._at_work = ""  # source of the image in the second thread
 
@@ -234,9 +239,8 @@ class SegmentationSaver:
                 self._begin()
             self._begun = True
         idist.barrier()
-        self._table = None
-        if self.objects:
-            self._table = ObjectsCSV(self.output_dir / "objects.csv", list(finished.values()))
+        kept = list(finished.values())
+        self._tables = [ObjectsCSV(self.output_dir / name, kept) for name in OF_OBJECTS if self.objects]
         self._background = Background()
         self._cleanup.callback(self._background.close)
 
@@ -283,18 +287,29 @@ class SegmentationSaver:
             self._store.add(kind, results.source, result)
         instances = maps["instances"][0] if "instances" in maps else None
         if self.overlays:
-            several = "probabilities" in maps and len(maps["probabilities"]) > 2
-            labels = maps["classes"][0] if several or instances is None else instances
-            path = self.output_dir / "overlays" / f"{self._store.names.of(results.source)}.png"
-            save_image(overlay_image(image, labels.astype(np.int32, copy=False)), path)
-        if self._table is not None and instances is not None:
+            self._write_overlay(results)
+        if self._tables and instances is not None:
             channels = image[0] if image.shape[0] == 1 else image
-            table = object_table(instances, channels, results.spacing, results.unit)
-            self._table.add(self._folder.name(results.source), table)
+            classes = maps["classes"][0] if "classes" in maps else None
+            objects = object_table(instances, channels, results.spacing, results.unit)
+            summary = image_summary(instances, classes, self.class_names, results.spacing, results.unit)
+            for table, rows in zip(self._tables, (objects, summary), strict=True):
+                table.add(self._folder.name(results.source), rows)
         self._folder.add(results.source, [*maps, "overlays", "objects"])
 
+    def _write_overlay(self, results: ImageResults) -> None:
+        """Draw the instances on the image, or the classes if there are several."""
+        maps, probabilities = results.maps, results.maps.get("probabilities")
+        count = 2 if probabilities is None else len(probabilities)
+        kind = "classes" if count > 2 or "instances" not in maps else "instances"
+        colours = class_colours(count - 1) if kind == "classes" else PALETTE
+        picture = overlay_image(results.image, maps[kind][0].astype(np.int32, copy=False), colours=colours)
+        if self.overlay_labels and "instances" in maps:
+            picture = number_objects(picture, maps["instances"][0])
+        save_image(picture, self.output_dir / "overlays" / f"{self._store.names.of(results.source)}.png")
+
     def _write_classes(self) -> None:
-        if self.class_names is not None:
+        if self.class_names is not None and "classes" in self.kinds:
             values = range(len(self.class_names)) if self.class_values is None else self.class_values
             colours = ["", *(colour for _, colour in class_key(self.class_names))]
             rows = zip(values, self.class_names, colours, strict=True)
@@ -310,9 +325,20 @@ class SegmentationSaver:
             if concerns_all_images(error) or not isinstance(evaluator, FolderEvaluator):
                 raise
             evaluator.note_failure(str(getattr(error, "filename", None) or self.output_dir), error)
-        if self._table is not None and self._begun:
-            self._table.close(self._folder.order() if self.skip_finished else [])
+        if self._begun:
+            sorted_again = self.skip_finished or idist.get_world_size() > 1
+            for table in self._tables:
+                table.close(self._folder.order() if sorted_again else [])
+            self._tell()
         self._cleanup.close()
+
+    def _tell(self) -> None:
+        """Count images and objects in a message, also those of other processes and of earlier runs."""
+        if self._tables and idist.get_rank() == 0:
+            rows = read_csv(self._tables[1].path)
+            objects = sum(int(row["objects"]) for row in rows if row.get("objects"))
+            if rows:
+                logger.info("%d images, %d objects in %s", len(rows), objects, shown(self.output_dir))
 
     def _give_up(self, _: Engine, error: BaseException) -> None:
         """Remove unfinished files when the run stops (Ctrl-C, a full disk). Complete results stay."""

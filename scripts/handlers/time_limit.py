@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.engines import Trainer
+
+logger = logging.getLogger(__name__)
 
 SECONDS = "seconds_trained"  # attribute of trainer.state, saved and restored with the trainer
 TOLD_EVERY = 20  # iterations. If processes stopped at different iterations, they would wait for each other forever
@@ -78,7 +81,7 @@ class TimeLimit:
             return
         spent = getattr(trainer.state, SECONDS)  # a resumed trainer has loaded its state by the first epoch
         if spent >= self.seconds:
-            trainer.logger.info(
+            logger.info(
                 f"resume: the training has used {spent / 60:.1f} of {self.seconds / 60:g} minutes and has finished. A "
                 "larger max_minutes goes on"
             )
@@ -105,6 +108,6 @@ class TimeLimit:
             self.lr_scheduler.t_total = max(2, min(length, iteration + int(self.seconds_left * pace)))
             self.lr_scheduler.warmup_steps = min(warm_up, self.lr_scheduler.t_total // 10)
         if self.fraction >= 1 and trainer.state.epoch != trainer.state.max_epochs:
-            trainer.logger.info(f"{spent / 60:.1f} minutes are over: epoch {trainer.state.epoch} is the last")
+            logger.info(f"{spent / 60:.1f} minutes are over: epoch {trainer.state.epoch} is the last")
             trainer.state.max_epochs = trainer.state.epoch
             trainer.terminate_epoch()

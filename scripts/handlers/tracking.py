@@ -35,7 +35,7 @@ SHOWN = (*PLAIN, torch.device, torch.dtype, Path)  # values short enough for a t
 NO_SETTINGS = (ConfigParser.meta_key, "imports", "initialize", "run", "training", "evaluating", "inference", "finalize")
 NOT_IN_RESULTS = (  # settings without effect on the results
     r"(bundle_root|dataset_dir|output_dir|run_file|device|memory_limit|tile_size|tile_progress|ckpt_path|backend|skip_finished|"
-    r"save_\w+|served_instances|displayable_configs|datalist|dataset|dataloader|saver|handlers|evaluator|network|"
+    r"save_\w+|overlay_labels|verbose|served_instances|displayable_configs|datalist|dataset|dataloader|saver|handlers|evaluator|network|"
     r"exported|settings|key_metric|checks|signals|tracking_uri|experiment_name|run_name|is_not_rank0|\w*execute_config)(\.|$)"
 )
 PARAMETERS_AT_ONCE = 100  # MLflow's limit for one request

@@ -13,7 +13,8 @@ from .names import PathLike, shown, split_address
 from .record import RECORD, RunRecord
 from .writer import SegmentationStore
 
-TABLES = {"objects.csv": ["image"], "classes.csv": ["value", "class"]}  # first columns
+OF_OBJECTS = ("objects.csv", "images.csv")
+TABLES = {**{name: ["image"] for name in OF_OBJECTS}, "classes.csv": ["value", "class"]}  # first columns
 REMEDY = "set output_dir to another folder"
 
 
@@ -81,8 +82,8 @@ class ResultFolder:
                 f"skip_finished: {shown(self.path)} has results of other settings: {self.record.differences()}. "
                 f"{REMEDY.capitalize()}, or skip_finished to false to segment all images again"
             )
-        table = self.path / "objects.csv"
-        if "objects" in self._kinds and not (table.is_file() and self._is_own(table)):
+        tables = [self.path / name for name in OF_OBJECTS]
+        if "objects" in self._kinds and not all(table.is_file() and self._is_own(table) for table in tables):
             return {}  # rows of finished images would be lost
         return {path: self.name(path) for path in self.planes if self._is_finished(path)}
 

@@ -29,6 +29,7 @@ Functions and classes for Python:
 | `agreement`, `Agreement`                             | precision, recall and F-score                                 |
 | `object_instability`                                 | change of the objects with the threshold, without a reference |
 | `object_table`, `ObjectsCSV`                         | area, shape and grey values of every object: table, CSV file  |
+| `image_summary`                                      | number, median area and share of the objects of an image      |
 | `cell_regions`, `thin_membrane`                      | label image of the cells: as in the mask, with thin membranes |
 | `to_class_map`, `split_target`, `nan_mean`           | class map; label and weight map; mean without NaN             |
 | `SegmentationMetric`, `ThinnedScore`, `ObjectMetric` | metrics for MONAI's engines, one number for all images        |
@@ -74,7 +75,7 @@ _NAMES = {
         "split_target",
         "to_class_map",
     ],
-    "shapes": ["ObjectsCSV", "object_table"],
+    "shapes": ["ObjectsCSV", "image_summary", "object_table"],
     "stability": ["object_instability"],
     "thinning": ["cell_regions", "thin_membrane"],
     "warping": ["WarpingError", "warping_error"],

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import ignite.distributed as idist
 import numpy as np
 from monai.utils import string_list_all_gather
-from scipy.ndimage import find_objects, mean
+from scipy.ndimage import find_objects, label, mean
 from skimage.measure import perimeter
 
 from ..io.files import six_digits, text_cell, write_csv
@@ -74,6 +74,52 @@ def object_table(
     return table
 
 
+def image_summary(
+    instances: np.ndarray,
+    classes: np.ndarray | None = None,
+    class_names: Sequence[str] | None = None,
+    spacing: Sequence[float] | None = None,
+    unit: str | None = None,
+) -> dict[str, np.ndarray]:
+    """Summarise the objects of an image, for a table of images.
+
+    Args:
+        instances: integer (H, W), 0 = background.
+        classes: class map, integer (H, W). With more than two classes, each class but the background is summarised.
+        class_names: names of all classes, for the columns. None: class_1, class_2, ...
+        spacing: height and width of a pixel. Adds the median area in units.
+        unit: of `spacing`, as in `object_table`.
+
+    Returns:
+        Columns of length 1: `height_px`, `width_px`, `objects`, `median_area_px` (NaN without objects) and
+        `foreground_share`, the share of pixels in objects. With several classes also `objects_<name>` (the instances of
+        class 1, the connected regions of others) and `share_<name>`; `foreground_share` then counts all of them.
+
+    Example:
+        >>> summary = image_summary(np.array([[0, 7, 7], [0, 0, 9]]))
+        >>> [summary[name].tolist() for name in ("objects", "median_area_px", "foreground_share")]
+        [[2], [1.5], [0.5]]
+    """
+    numbers, areas = np.unique(instances[instances > 0], return_counts=True)
+    median = float(np.median(areas)) if len(areas) else float("nan")
+    found: dict[str, float] = dict(zip(("height_px", "width_px"), instances.shape, strict=True))
+    found |= {"objects": len(numbers), "median_area_px": median}
+    if spacing is not None:
+        found[f"median_area_{unit_name(unit or 'units')}2"] = median * float(np.prod(spacing))
+    shown = instances if classes is None else classes
+    names = list(class_names or (f"class_{k}" for k in range(int(shown.max(initial=0)) + 1)))
+    several = classes is not None and len(names) > 2
+    found["foreground_share"] = _share((shown if several else instances) > 0)
+    for k, name in enumerate(names[1:] if several else (), 1):
+        regions = len(numbers) if k == 1 else label(shown == k)[1]
+        found |= {f"objects_{name}": regions, f"share_{name}": _share(shown == k)}
+    return {name: np.array([value]) for name, value in found.items()}
+
+
+def _share(mask: np.ndarray) -> float:
+    return float(mask.mean()) if mask.size else float("nan")
+
+
 class _Objects(NamedTuple):
     """Measures of N objects, in pixels."""
 
@@ -129,7 +175,7 @@ def _columns(objects: _Objects, spacing: tuple[float, float], unit: str) -> dict
 
 
 class ObjectsCSV:
-    """Write the objects of many images as one CSV file, row by row: see `scripts.io.GrowingCSV`.
+    """Write a table of many images as one CSV file, image by image: see `scripts.io.GrowingCSV`.
 
     Of several processes, the later ones write hidden files. At the end, the first one writes all rows.
 
@@ -161,11 +207,11 @@ class ObjectsCSV:
         idist.barrier()
 
     def add(self, image: str, table: Mapping[str, np.ndarray]) -> None:
-        """Append the objects of one image.
+        """Append the rows of one image.
 
         Args:
             image: name for the first column.
-            table: columns of equal length, as from `object_table`.
+            table: columns of equal length, as from `object_table` or `image_summary`.
         """
         values = {name: _six_digits(column) for name, column in table.items()}
         rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
@@ -235,6 +281,7 @@ def _file_name(cell: str) -> str:
     return re.sub(r"#page=\d+$", "", cell)
 
 
-def _six_digits(column: np.ndarray) -> list[float]:
-    """Give the numbers of a column as in the file."""
-    return column.tolist() if column.dtype.kind in "iu" else [six_digits(value) for value in column.tolist()]
+def _six_digits(column: np.ndarray) -> list[float | None]:
+    """Give the numbers of a column as in the file. NaN gives an empty cell."""
+    values = column.tolist()
+    return values if column.dtype.kind in "iu" else [None if value != value else six_digits(value) for value in values]

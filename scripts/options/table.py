@@ -292,6 +292,12 @@ TRAINING: dict[str, Setting] = {
         TRAIN,
         also=("continue", "resume_from", "restart", "from_checkpoint"),
     ),
+    "verbose": Setting(
+        switch(),
+        "show all messages of ignite and MONAI, with time and source",
+        ALL,
+        also=("debug", "log_level", "loglevel", "quiet"),
+    ),
     "is_main": Setting(switch(), "whether the process writes files; set by multi_gpu_train.yaml", TRAIN),
     "weight_decay": Setting(number(0, 1), "weight decay of AdamW, in variant_fast.yaml", TRAIN, also=("wd", "decay")),
     "average_momentum": Setting(
@@ -325,9 +331,7 @@ INFERENCE_AND_EVALUATION: dict[str, Setting] = {
         "bytes",
         also=("memory", "max_memory"),
     ),
-    "tile_progress": Setting(
-        switch(), "show a bar of the tiles of each image", INFERENCE, also=("progress", "verbose")
-    ),
+    "tile_progress": Setting(switch(), "show a bar of the tiles of each image", INFERENCE, also=("progress",)),
     "served_instances": Setting(switch(), "MONAI Label gets object numbers instead of classes", INFERENCE),
     "skip_finished": Setting(switch(), "skip images that have results", INFERENCE, also=("skip_existing",)),
     "save_classes": Setting(switch(), "write class maps", INFERENCE),
@@ -340,7 +344,13 @@ INFERENCE_AND_EVALUATION: dict[str, Setting] = {
     "save_probabilities": Setting(switch(), "write probabilities", INFERENCE, also=("save_prob", "probabilities")),
     "save_instances": Setting(switch(), "write object numbers", INFERENCE, also=("instances", "save_masks")),
     "save_overlays": Setting(switch(), "write pictures of the objects on the image", INFERENCE, also=("overlays",)),
-    "save_objects": Setting(switch(), "write objects.csv", INFERENCE, also=("objects", "csv", "table")),
+    "overlay_labels": Setting(
+        switch(),
+        "write the number of each object, as in objects.csv, on the overlays",
+        INFERENCE,
+        also=("numbers", "show_labels", "object_labels", "label_overlays"),
+    ),
+    "save_objects": Setting(switch(), "write objects.csv and images.csv", INFERENCE, also=("objects", "csv", "table")),
     "save_uncertainty": Setting(
         switch(),
         "write the entropy of the probabilities and, with several orientations, their standard deviation",

@@ -102,8 +102,7 @@ def test_good_images_are_segmented_and_bad_ones_named_at_the_end(
         with Image.open(folder / "out" / "classes" / f"{k}.png") as found:
             np.testing.assert_array_equal(np.asarray(found), image(k) > 100)
     assert len(engine.failures) == 2
-    assert "failed: " in caplog.text
-    assert "4.png cannot be read" in caplog.text
+    assert "failed: " not in caplog.text  # the error names all
 
 
 def test_without_failures_nothing_is_raised(folder: Path):

@@ -84,7 +84,7 @@ def test_it_holds_what_the_zoo_s_bundles_hold_and_nothing_else(small: Path, tmp_
     (small / "tests" / "test_x.py").touch()
     (small / "models" / "training_state.pt").touch()
     (small / "docs" / "images").mkdir(exist_ok=True)
-    for name in ("demo.png", "nuclei_worst.png"):  # of the front page, and of the card
+    for name in ("panel.png", "nuclei_worst.png"):  # of the front page, and of the card
         (small / "docs" / "images" / name).touch()
     names = names_in(write_package(small, tmp_path))
     assert all(name.startswith(f"{NAME}/") for name in names)

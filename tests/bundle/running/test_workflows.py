@@ -71,8 +71,9 @@ def test_a_training_goes_to_a_folder_named_after_the_data_set_and_ends_with_the_
     assert files(here) == {f"output/cells.v2/{name}" for name in files(here / "output" / "cells.v2")}
     assert (published.stat().st_mtime_ns, published.stat().st_size) == (before.st_mtime_ns, before.st_size)
 
-    *_, first, last = capsys.readouterr().out.splitlines()
-    assert first == f"weights: {Path('output/cells.v2/model.pt')}"
+    *_, weights, pictures, last = capsys.readouterr().out.splitlines()
+    assert weights == f"weights: {Path('output/cells.v2/model.pt')}"
+    assert str(Path("output/cells.v2/panel.png")) in pictures
     words = shlex.split(last.partition("python -m bundle ")[2].replace("my/images", str(data / "test" / "images")))
     assert main([*words, CPU]) == 0
     assert {"output/segmentation/classes/00.png", "output/segmentation/objects.csv"} <= files(here)

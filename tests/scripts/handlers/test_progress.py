@@ -3,53 +3,97 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 from monai.engines import IterationEvents, SupervisedTrainer
 from torch import nn
 
+from scripts.handlers.checkpoints import BestWeights
 from scripts.handlers.progress import SMOOTHING, LossOnDevice, ProgressBar, loss_of
 from tests.scripts.handlers.conftest import MaskedCrossEntropy, Run, items
 
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+SHOW_CURSOR, ERASED = "\x1b[?25h", "\r\x1b[1A\x1b[2K"
 
-def test_without_a_terminal_there_is_a_line_every_few_iterations(capsys) -> None:
+
+def lines_of(caplog: pytest.LogCaptureFixture, beginning: str = "") -> list[str]:
+    return [line for line in caplog.messages if line.startswith(beginning)]
+
+
+@pytest.fixture(autouse=True)
+def all_messages(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+def test_without_a_terminal_there_is_a_line_every_few_iterations(caplog, capsys) -> None:
     Run(5, 9, lambda _: [ProgressBar(every=8)]).trainer.run()
-    shown = capsys.readouterr().err
-    lines = [line for line in shown.splitlines() if line.startswith("training:")]
-    assert "\r" not in shown
-    assert [re.sub(r"loss \d\.\d{4}", "loss", line).rsplit(",", 1)[0] for line in lines] == [
-        "training: epoch 2, iteration 8/20, loss",
-        "training: epoch 4, iteration 16/20, loss",
-        "training: epoch 5, iteration 20/20, loss",
+    lines = lines_of(caplog, "training:")
+    assert [re.sub(r"loss \d+\.\d{4}.*", "loss", line) for line in lines] == [
+        "training: epoch 2 of 5, loss",
+        "training: epoch 4 of 5, loss",
+        "training: epoch 5 of 5, loss",
     ]
-    assert all(re.search(r", left \d+:\d\d:\d\d$", line) for line in lines)
+    assert [bool(re.search(r", \d+:\d\d:\d\d left$", line)) for line in lines] == [True, True, False]
+    shown = capsys.readouterr()
+    assert not CONTROL.search(shown.err + shown.out)
 
 
-def test_the_shown_loss_is_the_running_mean(capsys) -> None:
-    run = Run(1, 9, lambda _: [ProgressBar(every=1)])
+def test_the_shown_loss_is_the_running_mean(caplog) -> None:
+    run = Run(7, 9, lambda _: [ProgressBar(every=1)])
     run.trainer.run()
-    expected = run.losses[0]
-    for loss in run.losses[1:]:
-        expected = SMOOTHING * expected + (1 - SMOOTHING) * loss
-    assert f"iteration 4/4, loss {expected:.4f}," in capsys.readouterr().err
+    expected = 0.0
+    for number, loss in enumerate(run.losses, 1):
+        share = max(1 - SMOOTHING, 1 / number)
+        expected = (1 - share) * expected + share * loss
+    assert len(run.losses) > 1 / (1 - SMOOTHING)
+    assert lines_of(caplog, "training:")[-1].endswith(f"loss {expected:.4f}")
+    assert f"loss {np.mean(run.losses[:3]):.4f}," in lines_of(caplog, "training:")[2]
 
 
-def test_an_evaluator_counts_its_own_images_at_every_validation(capsys) -> None:
+def test_an_evaluator_counts_its_own_images_at_every_validation(caplog) -> None:
     run = Run(2, 1)
     ProgressBar("validation", every=1).attach(run.evaluator)
     run.trainer.run()
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("validation:")]
-    assert [line.rsplit(",", 1)[0] for line in lines] == [
-        "validation: epoch 1, iteration 1/2",
-        "validation: epoch 1, iteration 2/2",
-        "validation: epoch 2, iteration 1/2",
-        "validation: epoch 2, iteration 2/2",
+    lines = lines_of(caplog, "validation:")
+    assert [line.partition(",")[0] for line in lines] == ["validation: 1 of 2 images", "validation: 2 of 2 images"] * 2
+
+
+def test_a_run_without_a_terminal_has_twenty_lines_at_most(caplog) -> None:
+    engine = Engine(lambda *_: None)
+    ProgressBar("segmenting").attach(engine)
+    engine.run(range(95))
+    assert [line.partition(",")[0] for line in lines_of(caplog, "segmenting")][-2:] == [
+        "segmenting: 90 of 95 images",
+        "segmenting: 95 of 95 images",
     ]
+    assert len(lines_of(caplog, "segmenting")) == 19
+
+
+def test_a_training_has_a_line_for_each_validation_with_its_scores(caplog, tmp_path) -> None:
+    def handlers(run: Run) -> list[Any]:
+        return [BestWeights(tmp_path / "model.pt", run.network, run.evaluator), ProgressBar(evaluator=run.evaluator)]
+
+    run, scores = Run(9, 2, handlers), []
+    run.trainer.add_event_handler(Events.EPOCH_STARTED(once=8), lambda: run.network.weight.data.neg_())  # worse
+    run.evaluator.add_event_handler(
+        Events.COMPLETED, lambda e: scores.append(round(e.state.metrics["val_mean_dice"], 4))
+    )
+    run.trainer.run()
+    lines = lines_of(caplog, "epoch")
+    assert [re.match(r"epoch (\d) of 9, loss \d+\.\d{4}, mean_dice (\d\.\d{4})", line).groups() for line in lines] == [
+        (str(2 * k), f"{score:.4f}") for k, score in enumerate(scores, 1)
+    ]
+    best = [max(scores[:k], default=-1) < score for k, score in enumerate(scores)]
+    assert ["best so far" in line for line in lines] == best
+    assert {True, False} == set(best)
 
 
 class Terminal(io.StringIO):
@@ -57,13 +101,27 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_on_a_terminal_there_is_a_bar_with_loss_and_time_left(monkeypatch) -> None:
-    monkeypatch.setattr(sys, "stderr", Terminal())
+def test_on_a_terminal_there_is_a_live_line_that_vanishes(monkeypatch, caplog) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
     Run(2, 9, lambda _: [ProgressBar()]).trainer.run()
-    shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
-    assert "training [2/2]" in shown
-    assert re.search(r"loss=\d\.\d{4}", shown)
-    assert re.search(r"left=\d:\d\d:\d\d", shown)
+    shown = terminal.getvalue()
+    assert re.search(r"training.*epoch 1 of 2", shown)
+    assert shown.endswith(SHOW_CURSOR + ERASED)
+    assert lines_of(caplog, "training") == []
+
+
+def test_the_live_line_vanishes_also_after_an_error(monkeypatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    engine = Engine(lambda *_: 1 / 0)
+    ProgressBar().attach(engine)
+    with pytest.raises(ZeroDivisionError):
+        engine.run([0])
+    assert terminal.getvalue().endswith(SHOW_CURSOR + ERASED)
+    assert sys.stderr is terminal
 
 
 def test_a_line_every_zero_iterations_is_refused() -> None:

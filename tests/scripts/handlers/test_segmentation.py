@@ -122,6 +122,7 @@ def test_everything_is_saved_with_the_right_content(tmp_path: Path, png: str) ->
     segment([png], out)
     assert sorted(files(out)) == [
         "classes/cells.png",
+        "images.csv",
         "instances/cells.tif",
         "objects.csv",
         "overlays/cells.png",
@@ -153,12 +154,33 @@ def test_the_table_of_objects(tmp_path: Path, png: str) -> None:
     assert not [name for name in first if name.endswith("um")]  # a PNG has no pixel size
 
 
+def test_the_table_of_images_has_a_row_for_each_in_the_order_of_the_run(tmp_path: Path, png: str) -> None:
+    empty = tmp_path / "a_later.png"
+    Image.fromarray(np.full((5, 7), 30, np.uint8)).save(empty)
+    segment([png, str(empty)], tmp_path / "out")
+    rows = read_csv(tmp_path / "out" / "images.csv")
+    columns = ["image", "height_px", "width_px", "objects", "median_area_px", "foreground_share"]
+    assert list(rows[0]) == columns
+    assert [list(row.values()) for row in rows] == [
+        ["cells.png", "12", "20", "2", "11.0", "0.0916667"],  # 18 and 4 of 240 pixels
+        ["a_later.png", "5", "7", "0", "", "0.0"],
+    ]
+
+
+def test_the_table_of_images_counts_every_class(tmp_path: Path, png: str) -> None:
+    segment([png], tmp_path / "out", ThreeClasses(), class_names=["outside", "small", "large"])
+    (row,) = read_csv(tmp_path / "out" / "images.csv")
+    assert [float(row[name]) for name in ("objects_large", "share_small", "share_large")] == [1, 0.0166667, 0.075]
+    assert float(row["foreground_share"]) == pytest.approx(22 / 240, rel=1e-5)
+    assert row["objects"] == row["objects_small"]
+
+
 def test_every_output_can_be_switched_off(tmp_path: Path, png: str) -> None:
     flags = ("classes", "probabilities", "instances", "overlays", "objects")
     for kept in flags:
         segment([png], tmp_path / kept, **{flag: flag == kept for flag in flags})
         files = {p.relative_to(tmp_path / kept).parts[0] for p in (tmp_path / kept).rglob("*") if p.is_file()}
-        assert files == {"objects.csv" if kept == "objects" else kept, "results.jsonl"}
+        assert files == {*(("objects.csv", "images.csv") if kept == "objects" else [kept]), "results.jsonl"}
 
 
 def test_a_stack_gives_stacks_an_overlay_a_plane_and_units(tmp_path: Path) -> None:
@@ -195,6 +217,7 @@ def test_a_run_that_stops_leaves_no_unfinished_files(error: BaseException, tmp_p
         segment(sources, tmp_path / "out", network)
     assert sorted(files(tmp_path / "out")) == [
         "classes/cells.png",
+        "images.csv",
         "instances/cells.tif",
         "objects.csv",
         "overlays/cells.png",
@@ -262,7 +285,7 @@ def test_files_are_the_same_as_without_a_second_thread(
     monkeypatch.setattr("scripts.handlers.segmentation.BESIDE_BYTES", 0)
     segment(sources, tmp_path / "at once", engine=FolderEvaluator)
     beside = files(tmp_path / "beside")
-    assert len(beside) == 4 * IMAGES + 2
+    assert len(beside) == 4 * IMAGES + 3
     assert beside == files(tmp_path / "at once")
 
 
@@ -317,7 +340,7 @@ def test_ctrl_c_leaves_the_images_before_complete_and_nothing_unfinished(sources
         segment(sources, tmp_path / "out", engine=FolderEvaluator, more=[Stop()])
     expected = {f"{kind}/{k}.{end}" for kind, end in (("classes", "png"), ("overlays", "png")) for k in (0, 1)}
     expected |= {f"{kind}/{k}.tif" for kind in ("probabilities", "instances") for k in (0, 1)}
-    expected |= {"objects.csv", "results.jsonl"}
+    expected |= {"objects.csv", "images.csv", "results.jsonl"}
     assert files(tmp_path / "out").keys() == expected
 
 
@@ -361,7 +384,7 @@ def test_results_never_replace_the_labels_of_a_data_set(tmp_path: Path) -> None:
     assert files(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["objects.csv", "classes.csv", "results.jsonl"])
+@pytest.mark.parametrize("name", ["objects.csv", "images.csv", "classes.csv", "results.jsonl"])
 def test_a_table_of_the_user_is_never_replaced(name: str, tmp_path: Path, png: str) -> None:
     out = tmp_path / "out"
     out.mkdir()
