@@ -48,9 +48,9 @@ demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minu
 	@echo "Open"
 	@echo "  demo/train/panel.png            a held-out image: label, prediction, error"
 	@echo "  demo/train/curves.png           how the training went"
-	@echo "  demo/evaluation/panels/         errors in images that the training has not seen"
+	@echo "  demo/evaluation/panels/         errors in images of no training"
 	@echo "  demo/segmentation/overlays/     objects on the images"
-	@echo "  demo/segmentation/objects.csv   a row for every object; images.csv: a row for every image"
+	@echo "  demo/segmentation/objects.csv   a row for every object (images.csv: image)"
 
 bioimageio-env: .venv-bioimageio/.ready  ## environment of the validator of bioimage.io packages, which a test then uses
 

@@ -417,9 +417,9 @@ def _check(files: list[str], changes: Mapping[str, Any]) -> ConfigParser:
 
 def _tell_pictures(folder: Path, *names: str) -> None:
     """Name files and folders to open, if they exist."""
-    there = [folder / name for name in names if (folder / name).exists()]
+    there = [name + os.sep * (folder / name).is_dir() for name in names if (folder / name).exists()]
     if there:
-        _tell(f"look at: {', '.join(f'{path}{os.sep * path.is_dir()}' for path in there)}")
+        _tell(f"look at: {', '.join(there)} in {folder}")
 
 
 def _tell(line: str) -> None:

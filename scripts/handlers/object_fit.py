@@ -18,7 +18,7 @@ from torch import nn
 from ..io.arrays import as_array
 from ..metrics.membranes import cell_probability
 from ..metrics.object_fit import FITTED, MEMBRANES, ObjectFit, enough_images, enough_of_an_image, fit_objects
-from ..settings import CHOICES, FittedObjects, ModelSettings, change_settings, read_settings, settings_path
+from ..settings import CHOICES, FittedObjects, ModelSettings, change_settings, read_settings
 from .checkpoints import bare, load_weights
 from .disk import continuing_later
 
@@ -89,7 +89,7 @@ class FitObjects:
         least_gap = self.settings.separation_gap if self.settings.label_kind == "instances" else 0
         fit = fit_objects(*examples, start, self.measure, self.fixed, least_gap)
         if fit.after > 0:
-            self._write(fit, trainer)
+            self._write(fit)
         else:
             logger.warning(
                 f"objects: the settings stay as they are. {fit.measure} is {fit.after:g} with all settings tried"
@@ -109,7 +109,7 @@ class FitObjects:
         items = list(evaluator.data_loader.dataset or ())
         return items, [as_array(item["reference"])[0] for item in items]
 
-    def _write(self, fit: ObjectFit, trainer: Trainer) -> None:
+    def _write(self, fit: ObjectFit) -> None:
         """Write the fitted settings to model.json, and tell them."""
         facts = FittedObjects(**{name: getattr(fit, name) for name in FittedObjects.model_fields})
         with continuing_later(self.path):
@@ -117,10 +117,9 @@ class FitObjects:
         found = ", ".join(f"{name} {value:g}" for name, value in fit.settings.items())
         told = f"{fit.measure} {fit.before:.3f} before, {fit.after:.3f} now"
         if fit.measure == "instance_f1" and fit.searched is not None:
-            told = f"F1 averaged over the IoU .5 to .9 {fit.searched[0]:.3f} before, {fit.searched[1]:.3f} now; {told}"
-        logger.info(
-            f"objects fitted to the validation images ({fit.images}): {found}. {told}. In {settings_path(self.path)}"
-        )
+            told = f"F1 over the IoU .5 to .9 {fit.searched[0]:.3f} before, {fit.searched[1]:.3f} now; {told}"
+        logger.info(f"objects fitted to the validation images ({fit.images}): {found}")
+        logger.info(told)
 
     def _predict(self, items: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
         """Predict images with the weights on disk. Gives probabilities (H, W)."""

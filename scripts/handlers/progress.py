@@ -152,10 +152,10 @@ class ProgressBar:
         if not isinstance(engine, Trainer):
             return f"{self._done} of {engine.state.epoch_length} images"
         whole = epochs is None or (self.time_limit is not None and epochs != epoch)
-        return f"epoch {epoch}" if whole else f"epoch {epoch:>{len(str(epochs))}} of {epochs}"
+        return f"epoch {epoch}" if whole else f"epoch {epoch:>{len(str(epochs))}}/{epochs}"
 
     def _state(self, engine: Engine) -> str:
-        loss = "" if self.loss is None else f"loss {float(self.loss):.4f}"
+        loss = "" if self.loss is None else f"loss {float(self.loss):.3f}"
         parts = [self._position(engine), loss, self._score, self._left(engine)]
         return ", ".join(part for part in parts if part)
 
@@ -171,13 +171,13 @@ class ProgressBar:
         dice = [name for name in metrics if "dice" in name]  # with two classes, the last is that of the objects
         second = "mean_dice" if len(dice) != 2 else dice[-1]
         shown = [name for name in dict.fromkeys([key, second]) if isinstance(metrics.get(name), Real)]
-        scores = [f"{name} {float(metrics[name]):.4f}" for name in shown]
+        scores = [f"{name} {float(metrics[name]):.3f}" for name in shown]
         best = float(getattr(trainer.state, "best_key_metric", -math.inf))  # by now, of this validation if better
         is_best = best > self._best
-        self._score = ", ".join(scores[:1]) + (f" (best {best:.4f})" if math.isfinite(best) and not is_best else "")
+        self._score = ", ".join(scores[:1]) + (f" (best {best:.3f})" if math.isfinite(best) and not is_best else "")
         place = self._position(trainer) if trainer.state.epoch else "before epoch 1"
-        loss = [] if self.loss is None else [f"loss {float(self.loss):.4f}"]
-        ends = ["best so far" if is_best else "", self._left(trainer)]
+        loss = [] if self.loss is None else [f"loss {float(self.loss):.3f}"]
+        ends = ["best" if is_best else "", self._left(trainer)]
         logger.info(", ".join([place, *loss, *scores, *filter(None, ends)]))
 
 

@@ -73,7 +73,7 @@ def test_a_training_goes_to_a_folder_named_after_the_data_set_and_ends_with_the_
 
     *_, weights, pictures, last = capsys.readouterr().out.splitlines()
     assert weights == f"weights: {Path('output/cells.v2/model.pt')}"
-    assert str(Path("output/cells.v2/panel.png")) in pictures
+    assert pictures == f"look at: panel.png, curves.png in {Path('output/cells.v2')}"
     words = shlex.split(last.partition("python -m bundle ")[2].replace("my/images", str(data / "test" / "images")))
     assert main([*words, CPU]) == 0
     assert {"output/segmentation/classes/00.png", "output/segmentation/objects.csv"} <= files(here)

@@ -36,10 +36,10 @@ def all_messages(caplog: pytest.LogCaptureFixture) -> None:
 def test_without_a_terminal_there_is_a_line_every_few_iterations(caplog, capsys) -> None:
     Run(5, 9, lambda _: [ProgressBar(every=8)]).trainer.run()
     lines = lines_of(caplog, "training:")
-    assert [re.sub(r"loss \d+\.\d{4}.*", "loss", line) for line in lines] == [
-        "training: epoch 2 of 5, loss",
-        "training: epoch 4 of 5, loss",
-        "training: epoch 5 of 5, loss",
+    assert [re.sub(r"loss \d+\.\d{3}.*", "loss", line) for line in lines] == [
+        "training: epoch 2/5, loss",
+        "training: epoch 4/5, loss",
+        "training: epoch 5/5, loss",
     ]
     assert [bool(re.search(r", \d+:\d\d:\d\d left$", line)) for line in lines] == [True, True, False]
     shown = capsys.readouterr()
@@ -54,8 +54,8 @@ def test_the_shown_loss_is_the_running_mean(caplog) -> None:
         share = max(1 - SMOOTHING, 1 / number)
         expected = (1 - share) * expected + share * loss
     assert len(run.losses) > 1 / (1 - SMOOTHING)
-    assert lines_of(caplog, "training:")[-1].endswith(f"loss {expected:.4f}")
-    assert f"loss {np.mean(run.losses[:3]):.4f}," in lines_of(caplog, "training:")[2]
+    assert lines_of(caplog, "training:")[-1].endswith(f"loss {expected:.3f}")
+    assert f"loss {np.mean(run.losses[:3]):.3f}," in lines_of(caplog, "training:")[2]
 
 
 def test_an_evaluator_counts_its_own_images_at_every_validation(caplog) -> None:
@@ -88,11 +88,11 @@ def test_a_training_has_a_line_for_each_validation_with_its_scores(caplog, tmp_p
     )
     run.trainer.run()
     lines = lines_of(caplog, "epoch")
-    assert [re.match(r"epoch (\d) of 9, loss \d+\.\d{4}, mean_dice (\d\.\d{4})", line).groups() for line in lines] == [
-        (str(2 * k), f"{score:.4f}") for k, score in enumerate(scores, 1)
+    assert [re.match(r"epoch (\d)/9, loss \d+\.\d{3}, mean_dice (\d\.\d{3})", line).groups() for line in lines] == [
+        (str(2 * k), f"{score:.3f}") for k, score in enumerate(scores, 1)
     ]
     best = [max(scores[:k], default=-1) < score for k, score in enumerate(scores)]
-    assert ["best so far" in line for line in lines] == best
+    assert [", best" in line for line in lines] == best
     assert {True, False} == set(best)
 
 
@@ -107,7 +107,7 @@ def test_on_a_terminal_there_is_a_live_line_that_vanishes(monkeypatch, caplog) -
     monkeypatch.setenv("TERM", "xterm")
     Run(2, 9, lambda _: [ProgressBar()]).trainer.run()
     shown = terminal.getvalue()
-    assert re.search(r"training.*epoch 1 of 2", shown)
+    assert re.search(r"training.*epoch 1/2", shown)
     assert shown.endswith(SHOW_CURSOR + ERASED)
     assert lines_of(caplog, "training") == []
 
