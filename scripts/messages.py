@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import warnings
+from collections import deque
 from typing import TextIO
 
 from .failures import explain_failures
@@ -48,6 +49,8 @@ def short_messages(verbose: bool = False) -> None:
         root.removeHandler(handler)
         root.addHandler(ConsoleHandler(verbose))
     if configured:
+        drop_earlier_messages()
+        root.addHandler(_Earlier())
         warnings.showwarning = _log_warning
         if _started_by_monai() and _first_process():
             logging.getLogger(__name__).info(NOTICE)
@@ -84,6 +87,41 @@ class _ShortForm(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+
+
+class _Earlier(logging.Handler):
+    """Keep the messages before a run starts, for its log file."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.records: deque[logging.LogRecord] = deque(maxlen=1000)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def earlier_messages() -> list[logging.LogRecord]:
+    """List the messages since `short_messages`, until `drop_earlier_messages`.
+
+    Example:
+        >>> earlier_messages()
+        []
+    """
+    return [record for handler in _earlier() for record in handler.records]
+
+
+def drop_earlier_messages() -> None:
+    """Keep no more messages.
+
+    Example:
+        >>> drop_earlier_messages()
+    """
+    for handler in _earlier():
+        logging.getLogger().removeHandler(handler)
+
+
+def _earlier() -> list[_Earlier]:
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, _Earlier)]
 
 
 def concerns_readers(record: logging.LogRecord) -> bool:

@@ -2,7 +2,8 @@
 
 | name                | attached to | effect                                                                     |
 |---------------------|-------------|----------------------------------------------------------------------------|
-| `ProgressBar`       | any engine  | shows progress, running loss and remaining time: a bar, or lines in a log  |
+| `ProgressBar`       | any engine  | shows progress, scores and remaining time, live and in lines that stay     |
+| `LogFile`           | any engine  | writes all messages to `run.log`                                           |
 | `HistoryCSV`        | trainer     | writes `history.csv`, a row per epoch                                      |
 | `TrainingFigures`   | trainer     | writes `curves.png` and `panel.png` at every validation                    |
 | `MetricsReport`     | evaluator   | writes `metrics_per_image.csv` and `metrics.json`                          |
@@ -10,7 +11,7 @@
 | `ObjectReport`      | evaluator   | writes SEG, DET and instance scores, and `object_iou.png`                  |
 | `EvaluationPanels`  | evaluator   | writes `panels/<name>.png`: label, probability, prediction, error          |
 | `GuardFolder`       | any engine  | locks a folder, and refuses to replace the run's images and labels         |
-| `SegmentationSaver` | evaluator   | writes class maps, probabilities, instances, overlays and `objects.csv`    |
+| `SegmentationSaver` | evaluator   | writes class maps, probabilities, instances, overlays and tables           |
 | `ImageRanking`      | evaluator   | sorts images by what is most worth annotating, in `ranking.csv`            |
 | `RunSettings`       | any engine  | sends the configuration as run to TensorBoard and MLflow                   |
 | `RunFile`           | any engine  | writes `run.json`: command, settings, data, versions, machine, time        |
@@ -60,6 +61,7 @@ _NAMES = {
     "guard": ["GuardFolder"],
     "folders": ["TrainingFolders"],
     "history": ["HistoryCSV", "read_history"],
+    "log_file": ["LogFile"],
     "interruption": ["Interrupted", "Interruption", "at_error", "end_on_signals"],
     "object_fit": ["FitObjects"],
     "object_report": ["ObjectReport"],

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 STATE = "training_state.pt"
 OF_MODEL = ("model.pt", "model.json", STATE)
-OF_OUTPUT = ("history.csv", "curves.png", "panel.png", RUN)
+OF_OUTPUT = ("history.csv", "curves.png", "panel.png", "run.log", RUN)
 SPLIT = "split.json"
 EVENTS = "events.out.tfevents.*"  # TensorBoard
 
