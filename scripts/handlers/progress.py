@@ -177,7 +177,8 @@ class ProgressBar:
         self._score = ", ".join(scores[:1]) + (f" (best {best:.3f})" if math.isfinite(best) and not is_best else "")
         place = self._position(trainer) if trainer.state.epoch else "before epoch 1"
         loss = [] if self.loss is None else [f"loss {float(self.loss):.3f}"]
-        ends = ["best" if is_best else "", self._left(trainer)]
+        goes_on = trainer.state.epoch != trainer.state.max_epochs
+        ends = ["best" if is_best else "", self._left(trainer) if goes_on else ""]
         logger.info(", ".join([place, *loss, *scores, *filter(None, ends)]))
 
 
@@ -220,11 +221,14 @@ class LiveLine:
             from rich.table import Column
         except ImportError:
             return
+        console = Console(stderr=True)
+        if console.is_dumb_terminal:  # of an editor, for example: lines alone
+            return
         self._progress = Progress(
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
             BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
             TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
-            console=Console(stderr=True),
+            console=console,
             auto_refresh=False,  # a thread that draws could hold a lock while a process for tiles starts
             transient=True,
             redirect_stdout=sys.stdout.isatty(),

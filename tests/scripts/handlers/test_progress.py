@@ -112,6 +112,15 @@ def test_on_a_terminal_there_is_a_live_line_that_vanishes(monkeypatch, caplog) -
     assert lines_of(caplog, "training") == []
 
 
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch, caplog) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "dumb")
+    Run(2, 9, lambda _: [ProgressBar(every=4)]).trainer.run()
+    assert terminal.getvalue() == ""
+    assert len(lines_of(caplog, "training: epoch")) == 2
+
+
 def test_the_live_line_vanishes_also_after_an_error(monkeypatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from scripts.handlers.history import HistoryCSV, read_history
 from scripts.handlers.reports import MetricsReport
 from scripts.io.files import read_csv
-from scripts.metrics.shapes import ObjectsCSV
+from scripts.metrics.shapes import ObjectsCSV, image_summary
 from tests.processes import in_two_processes
 
 
@@ -29,6 +29,11 @@ def _work(rank: int, folder: Path) -> None:
     if rank == 0:
         table.add("0.png", {"label": np.array([1])})
     table.close()
+
+    images = ObjectsCSV(folder / "images.csv")
+    for index in (2, 0) if rank == 0 else (1,):
+        images.add(f"{index}.png", image_summary(np.full((2, 3), index)))
+    images.close(order=["0.png", "1.png", "2.png"])
 
     trainer = Engine(lambda _, value: [{"loss": torch.tensor(value)}])
     trainer.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)  # type: ignore[attr-defined]
@@ -56,6 +61,12 @@ def test_two_processes_write_one_report_of_all_images(tmp_path: Path) -> None:
     assert summary["images"] == 3
     assert summary["mean"]["pixel_error"] == pytest.approx(0.25)
     assert (tmp_path / "objects.csv").read_text() == "image,label\n0.png,1\n"
+    summary = read_csv(tmp_path / "images.csv")
+    assert [(row["image"], row["objects"], row["median_area_px"]) for row in summary] == [
+        ("0.png", "0", ""),
+        ("1.png", "1", "6.0"),
+        ("2.png", "1", "6.0"),
+    ]
     history = read_history(tmp_path / "history.csv")
     assert [(row["epoch"], row["loss"]) for row in history] == [(1, 2.5), (2, 2.5)]  # the mean of 1, 3, 2, 4
     assert not [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
