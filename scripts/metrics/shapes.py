@@ -100,10 +100,11 @@ def image_summary(
         >>> [summary[name].tolist() for name in ("objects", "median_area_px", "foreground_share")]
         [[2], [1.5], [0.5]]
     """
-    numbers, areas = np.unique(instances[instances > 0], return_counts=True)
+    areas = np.bincount(instances.ravel())[1:]
+    areas = areas[areas > 0]
     median = float(np.median(areas)) if len(areas) else float("nan")
     found: dict[str, float] = dict(zip(("height_px", "width_px"), instances.shape, strict=True))
-    found |= {"objects": len(numbers), "median_area_px": median}
+    found |= {"objects": len(areas), "median_area_px": median}
     if spacing is not None:
         found[f"median_area_{unit_name(unit or 'units')}2"] = median * float(np.prod(spacing))
     shown = instances if classes is None else classes
@@ -111,7 +112,7 @@ def image_summary(
     several = classes is not None and len(names) > 2
     found["foreground_share"] = _share((shown if several else instances) > 0)
     for k, name in enumerate(names[1:] if several else (), 1):
-        regions = len(numbers) if k == 1 else label(shown == k)[1]
+        regions = len(areas) if k == 1 else label(shown == k)[1]
         found |= {f"objects_{name}": regions, f"share_{name}": _share(shown == k)}
     return {name: np.array([value]) for name, value in found.items()}
 
