@@ -365,6 +365,6 @@ def _label_axes(ax: Axes, name: str, legend: bool) -> None:
     if name == "learning rate":
         ax.set_ylim(bottom=0)
     if legend:
-        many = len(ax.get_legend_handles_labels()[1]) > 3  # a large legend would hide lines: place it at their side
-        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if many else {}
+        many = len(ax.get_legend_handles_labels()[1]) > 3  # a large legend would hide lines: place it below
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2} if many else {}
         ax.legend(fontsize=9, frameon=False, **place)
