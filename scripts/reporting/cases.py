@@ -23,7 +23,8 @@ from ..metrics.membranes import thinned_curves
 from ..metrics.objects import instance_counts_of, instance_scores_from_counts
 from ..metrics.overlap import overlaps
 from ..metrics.pixels import confusion_matrix, dice_per_class, nan_mean
-from ..plot.overlays import BLUE, GREY, PURPLE, RED, UNKNOWN, class_key, error_map
+from ..plot.errors import UNKNOWN, error_map
+from ..plot.overlays import BLUE, GREY, PURPLE, RED, class_key
 from ..segmenter import Segmenter
 from ..settings import CHOICES, ModelSettings
 from ..transforms.instance_labels import InstanceLabelsd
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 LEVELS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # thresholds of the curve measured here
 ERROR = 200  # opacity of errors, 0 to 255
 MOST_PIXELS = 25_000_000  # of all images together, for the curve
-ERRORS = {1: RED, 2: BLUE, 3: PURPLE, 4: GREY}  # kinds of `scripts.plot.overlays.error_map`
+ERRORS = {1: RED, 2: BLUE, 3: PURPLE, 4: GREY}  # kinds of `scripts.plot.errors.error_map`
 
 
 @dataclass(frozen=True)
