@@ -336,6 +336,9 @@ def test_both_programs_write_the_same_files(both: dict[str, Results]) -> None:
     assert [name for name in of_installed if of_installed[name] != of_checkout[name]] == []
 
 
+WITH_TIMES = ("training_state.pt", "run.log")
+
+
 def contents(folder: Path) -> dict[str, Any]:
     """Map the results of a run to their bytes, without the number of the run and its durations."""
     found: dict[str, Any] = {}
@@ -348,7 +351,7 @@ def contents(folder: Path) -> dict[str, Any]:
         elif path.name == "run.json":
             record = json.loads(path.read_text(encoding="utf-8"))  # with folders and times
             found[path.relative_to(folder).as_posix()] = [record["workflow"], record["items"], record["versions"]]
-        elif path.is_file() and "tfevents" not in path.name and path.name != "training_state.pt":  # both hold times
+        elif path.is_file() and "tfevents" not in path.name and path.name not in WITH_TIMES:
             found[path.relative_to(folder).as_posix()] = path.read_bytes()
     return found
 
