@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from scripts.io.files import read_csv
 from tests.configs.conftest import CONFIGS, SMALL
 
-PIXELS = {"metrics.json", "metrics_per_image.csv", "split.json", "panels", "run.log"}
+PIXELS = {"metrics.json", "metrics_per_image.csv", "split.json", "panels", "run.json", "run.log"}
 MEMBRANES = {"em_metrics.json", "em_metrics_per_slice.csv", "threshold_curves.png"}
 OBJECTS = {"object_metrics.json", "objects_per_image.csv", "objects_reference.csv", "object_iou.png"}
 

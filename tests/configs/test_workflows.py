@@ -129,7 +129,7 @@ def test_a_folder_is_segmented_into_all_kinds_of_results(tiny_dataset, segment):
 def test_outputs_can_be_switched_off(tiny_dataset, segment):
     none = dict.fromkeys(("save_probabilities", "save_instances", "save_overlays", "save_objects"), False)
     out = segment(tiny_dataset / "images", **none)
-    assert sorted(p.name for p in out.iterdir()) == ["classes", "classes.csv", "results.jsonl", "run.log"]
+    assert sorted(p.name for p in out.iterdir()) == ["classes", "classes.csv", "results.jsonl", "run.json", "run.log"]
 
 
 def test_uncertainty_is_written_on_request(tiny_dataset, segment):
