@@ -206,7 +206,8 @@ def test_folders_of_inference_are_refused_and_output_is_named(folder, weights, t
     before = sorted(weights.parent.iterdir())
     command = ["export", "onnx", "--ckpt_path", str(weights), "--config_file", config, f"--{folder}", str(tmp_path)]
     assert main(command) == 2
-    assert folder in (told := capsys.readouterr().err) and "--output" in told
+    assert folder in (told := capsys.readouterr().err)
+    assert "--output" in told
     assert sorted(weights.parent.iterdir()) == before
 
 
