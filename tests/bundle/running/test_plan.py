@@ -262,6 +262,10 @@ def test_a_plan_works_with_the_strict_run_and_its_keys_are_checked(data: Path, c
     places = ["--output_dir=out", "--model_dir=out"]
     assert main(["run", "training", "--config_file", files, *places, *SHORT]) == 0
     assert Path("out/model.pt").is_file()
+    assert "the plan is for" not in capsys.readouterr().out
+    two = f"configs/train.yaml,{data / 'plan.yaml'}"  # trains, with the paper's optimiser
+    assert main(["run", "training", "--config_file", two, "--output_dir=two", "--model_dir=two", *SHORT]) == 0
+    assert "the plan is for configs/variant_fast.yaml" in capsys.readouterr().out
     file = data / "plan.yaml"
     file.write_text(file.read_text(encoding="utf-8").replace("sigma:", "sgma:"), encoding="utf-8")
     assert main(["train", str(data), *SHORT]) == 2
