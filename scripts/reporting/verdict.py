@@ -227,12 +227,13 @@ def _of_objects(cases: Sequence[Case]) -> list[Remark]:
         "missed": total.missed,
         f"merged (in {total.merged} objects of the prediction)": total.in_merged,
         "split": total.split,
-        "false": total.false,
     }
     found = [f"{count} {name}, {_share(count, total.truth)}" for name, count in counted.items() if count]
+    if total.false:
+        found.append(f"{total.false} false, {_share(total.false, total.found)} of those found")
     if not found:
         return [Remark(GOOD, f"{shown}: none is missed, merged or split, and none is false.")]
-    many = max(counted.values()) > MANY * total.truth
+    many = max(*counted.values(), total.false) > MANY * total.truth
     return [Remark(WARN if many else NOTE, f"{shown}: {'; '.join(found)}.")]
 
 
@@ -255,6 +256,8 @@ def _of_threshold(curve: Curve | None) -> list[Remark]:
             f"as used. Try --threshold {best:.1f}, and measure on other images."
         )
         return [Remark(NOTE, text)]
+    if score < POOR:  # a network that finds nothing has no threshold to judge
+        return []
     if max(near) - min(near) < FLAT:
         text = f"The threshold hardly matters: {curve.name} is {min(near):.3f} to {max(near):.3f} from .3 to .7."
         return [Remark(GOOD, text)]

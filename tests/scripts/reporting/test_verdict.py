@@ -70,6 +70,11 @@ def test_the_threshold_curve_is_judged(values: list[float], used: float, part: s
     assert part in judge(Run(Path("r"), ("segmentation",)), Cases(), curve)[0].text
 
 
+def test_a_network_that_finds_nothing_is_not_praised_for_a_flat_curve() -> None:
+    curve = Curve("F1", [0.3, 0.5, 0.7], [0.0, 0.0, 0.0], 0.5, images=4)
+    assert judge(Run(Path("r"), ("segmentation",)), Cases(), curve) == []
+
+
 def test_the_interval_of_a_mean_holds_the_mean_and_narrows_with_more_images() -> None:
     scores = np.random.default_rng(1).random(400)
     few, many = interval(scores[:8].tolist()), interval(scores.tolist())
