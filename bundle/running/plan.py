@@ -207,11 +207,14 @@ def note_of(file: Path) -> dict[str, Any]:
 
 
 def _outdated(dataset: str, file: Path, key: Mapping[str, Any] | None = None) -> list[str]:
-    """Say what has changed since the plan: number of images, device, kind of labels."""
+    """Say what has changed since the plan: name of the data set, number of images, device, kind of labels."""
     note, planning = note_of(file), library_package("planning")
     content = read_file("--plan", str(file))
     lines = []
     anew = f"{CALLED_AS.get()} plan {dataset} --overwrite"
+    made_for, name = Path(str(content.get("dataset_dir") or "")).name, Path(dataset).expanduser().resolve().name
+    if made_for not in ("", name):
+        lines.append(f"{file} is for the data set {made_for}, this is {name}: for a new plan, {anew}")
     try:
         count = len(planning.find_items(dataset, {**content, **(key or {})}).items)
     except (ValueError, OSError):

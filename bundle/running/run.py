@@ -163,10 +163,14 @@ def read_file(option: str, name: str) -> dict[str, Any]:
         try:
             found = Path(name).stat()
             content = deepcopy(_parsed(name, (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)))
-        except (yaml.YAMLError, ValueError, UserWarning) as error:  # ValueError: JSON syntax or an unknown suffix
+        except (yaml.YAMLError, ValueError, TypeError, UserWarning) as error:  # JSON syntax, a suffix, a list as key
             raise UsageError(f"{option} {name} cannot be read: {' '.join(str(error).split())}") from error
+        except RecursionError as error:
+            raise UsageError(f"{option} {name} cannot be read: values are nested too deeply") from error
     if not isinstance(content, dict):
         raise UsageError(f"{option} {name} holds {type(content).__name__}, expected keys and values")
+    if wrong := [key for key in content if not isinstance(key, str)]:
+        raise UsageError(f"{option} {name}: the key {wrong[0]!r} is no text; put it in quotes, or remove it")
     return content
 
 

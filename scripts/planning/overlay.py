@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from ..data.cell_tracking import find_cell_tracking
+from ..io.names import shown
 from ..options.table import SETTINGS
 from .choices import RECIPE, RULES, Case, choose
 from .facts import DataFacts
@@ -34,6 +35,7 @@ GAP = 0.05  # share of the frames between training and validation
 HELD = 0.2
 FEATURES = "network_def#features"
 OWN_FEATURES = re.compile(r"\$\[[0-9, ]+\] if @finetune is None and not @resume else None")
+DEEPEST = 4  # lists in lists in the value of a plan
 MARKS = ("$", "@", "%")  # of expressions, references and macros
 PLACES = ("bundle_root", "output_dir", "model_dir", "device")  # of the machine, not of the data
 PLAIN = {name for name, setting in SETTINGS.items() if "train" in setting.of and name not in PLACES}
@@ -87,6 +89,7 @@ def make_plan(
 
     Raises:
         FileNotFoundError, ValueError, ImageFileError: images or labels are missing, do not fit, or cannot be read.
+        ValueError: the name of a folder would be run as code in a configuration.
         UndecidedError (a ValueError): the kind of the labels is unknown, or a training would refuse the labels.
 
     Example:
@@ -101,6 +104,11 @@ def make_plan(
     """
     machine = machine or Machine.here()
     listing = find_items(dataset, given)
+    for name in listing.settings.values():
+        if not _is_plain(name):
+            raise ValueError(
+                f"the name {shown(name)!r} would be code in a plan: a folder must not begin with $, @ or %"
+            )
     measured = measure(listing.items, listing.settings.get("tiff_axes"), machine.cores, progress)
     if measured.unreadable:
         count, first = len(measured.unreadable), measured.unreadable[0]
@@ -140,9 +148,9 @@ def _head(path: Path, case: Case, place: str | Path) -> list[str]:
     """First lines: the data, the machine, and the command."""
     configs = ",".join(f"'{name}'" for name in ("configs/train.yaml", f"configs/{RECIPE}.yaml", Path(place).as_posix()))
     return [
-        f"# {path.name}: {describe(case.facts)}.",
-        f"# For {case.machine.words}. Edit any value; a new plan replaces the file with --overwrite only.",
-        f'#   python -m monai.bundle run training --config_file "[{configs}]"',
+        _comment(f"{path.name}: {describe(case.facts)}."),
+        _comment(f"For {case.machine.words}. Edit any value; a new plan replaces the file with --overwrite only."),
+        _comment(f'  python -m monai.bundle run training --config_file "[{configs}]"'),
         f"dataset_dir: {_value(path.as_posix())}",
     ]
 
@@ -170,11 +178,14 @@ def code_in(content: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: Any, depth: int = DEEPEST) -> bool:
+    """Check for numbers, text, lists and tables without code. A list in itself (by an alias of YAML) is not plain."""
+    if isinstance(value, (Mapping, list)) and not depth:
+        return False
     if isinstance(value, Mapping):
-        return "_target_" not in value and all(_is_plain(part) for part in (*value, *value.values()))
+        return "_target_" not in value and all(_is_plain(part, depth - 1) for part in (*value, *value.values()))
     if isinstance(value, list):
-        return all(map(_is_plain, value))
+        return all(_is_plain(part, depth - 1) for part in value)
     return not (isinstance(value, str) and value.lstrip().startswith(MARKS))
 
 
@@ -209,7 +220,7 @@ def _lines(choices: Mapping[str, Choice]) -> list[str]:
     for section, keys in SECTIONS.items():
         there = [key for key in keys if key in choices]
         lines += ["", f"# {section}"] if there else []
-        lines += [f"{key}: {_value(choices[key].value)}  # {' '.join(choices[key].reason.split())}" for key in there]
+        lines += [f"{key}: {_value(choices[key].value)}  {_comment(choices[key].reason)}" for key in there]
     return lines
 
 
@@ -257,7 +268,15 @@ def _note(note: Mapping[str, Any]) -> list[str]:
     return [f"{NOTE}: {_value(note)}  # read by the command train, which puts the overlays before the plan"]
 
 
+def _comment(text: str) -> str:
+    """Write a comment on one line of YAML. Names of files may hold line ends, after which code would follow."""
+    return f"# {shown(text)}"
+
+
 def _value(value: Any) -> str:
-    """Write a value on one line of YAML."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
+    """Write a value on one line of YAML, control characters and line ends as escapes."""
+    style = '"' if isinstance(value, str) and not value.isprintable() else None
+    text = yaml.safe_dump(
+        value, default_flow_style=True, default_style=style, width=10**6, sort_keys=False, allow_unicode=True
+    )
     return text.removesuffix("\n").removesuffix("\n...")

@@ -233,6 +233,10 @@ def test_a_wrong_setting_ends_before_images_are_read(data: Path, capsys) -> None
         ("loss: {_target_: os.mkdir, path: run}", "loss"),
         ("bundle_root: elsewhere", "bundle_root"),
         ("plan: {overlays: [../elsewhere.yaml]}", "plan"),
+        ("class_names: &names [*names]", "class_names"),
+        (f"class_names: {'[' * 3000}", "nested"),
+        ("5: 3", "5"),
+        ("? [w0]\n: 3", "plan.yaml"),
     ],
 )
 def test_a_plan_with_code_that_came_with_the_data_is_refused(line: str, key: str, data: Path, started, capsys) -> None:
@@ -243,6 +247,15 @@ def test_a_plan_with_code_that_came_with_the_data_is_refused(line: str, key: str
         assert [word for word in ("my/data/plan.yaml", key) if word not in message] == []
     assert started.files == []
     assert not Path("run").exists()
+
+
+def test_a_plan_of_another_data_set_is_told(data: Path, started, capsys) -> None:
+    assert main(["plan", str(data)]) == 0
+    shutil.copytree(data, "my/others")
+    capsys.readouterr()
+    assert main(["train", "my/others"]) == 0
+    told = capsys.readouterr().out
+    assert [word for word in ("my/others/plan.yaml", "data set data", "this is others") if word not in told] == []
 
 
 def test_the_doctor_ends_with_a_code_for_the_worst_problem(data: Path, capsys) -> None:

@@ -12,9 +12,9 @@ from scripts.options.table import SETTINGS
 from scripts.planning.choices import FULL, QUARTER, Case, choose
 from scripts.planning.listing import Listing
 from scripts.planning.machine import GIB, Machine, step_memory
-from scripts.planning.overlay import SECTIONS, UndecidedError, make_plan
+from scripts.planning.overlay import SECTIONS, UndecidedError, code_in, make_plan
 from scripts.planning.shipped import Shipped
-from tests.scripts.planning.conftest import disks
+from tests.scripts.planning.conftest import disks, picture
 from tests.scripts.planning.test_facts import facts_of
 
 CPU = Machine("cpu", "AVX2", 2, 16 * GIB)
@@ -173,3 +173,30 @@ def test_a_plan_is_the_same_each_time_and_has_a_reason_behind_each_value(write) 
 def test_labels_that_a_training_refuses_give_no_plan(write) -> None:
     with pytest.raises(UndecidedError, match=r"no background.*--label_values"):
         make_plan(write([1 + (disks(20, 90) > 0)] * 3, names=["a", "b", "c"]), machine=CPU)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028"])
+def test_a_name_with_line_ends_adds_no_line_to_a_plan(write, end) -> None:
+    label = disks(8, 24)
+    name = f"b{end}w0: $print(1)"
+    data = write([label, label], images=[picture(label, 0)] * 2, names=["a", name])  # copies are named in the plan
+    data = data.rename(data.with_name(f"data{end}w0: 3"))
+    content = yaml.safe_load(make_plan(data, machine=CPU).text)
+    assert code_in(content) is None
+    assert "w0" not in content
+    assert content["dataset_dir"] == data.as_posix()
+
+
+def test_a_name_that_is_no_utf_8_is_written_by_escapes(write) -> None:
+    data = write([disks(8, 24)])
+    data = data.rename(data.with_name("data\udcff\x1b[2J"))
+    text = make_plan(data, machine=CPU).text
+    assert yaml.safe_load(text.encode())["dataset_dir"] == data.as_posix()
+
+
+def test_a_folder_whose_name_would_be_code_gives_no_plan(write) -> None:
+    data = write([disks(8, 24)])
+    (data / "images").rename(data / "$print(1)")
+    (data / "labels").rename(data / "masks")
+    with pytest.raises(ValueError, match=r"\$print\(1\).*folder"):
+        make_plan(data, machine=CPU)
