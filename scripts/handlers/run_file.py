@@ -40,6 +40,7 @@ class RunFile:
     | key                                                   | content                                              |
     |-------------------------------------------------------|------------------------------------------------------|
     | `workflow`, `command`                                 | what ran, and the words of the command line          |
+    | `folder`                                              | of the file: a moved folder names no images          |
     | `data`, `items`                                       | folder of the data; files of each image, below `data`|
     | `weights`                                             | file of the weights that the run used or wrote       |
     | `settings`                                            | as in `scripts.handlers.tracking.settings_of`        |
@@ -117,6 +118,7 @@ class RunFile:
             "format": FORMAT,
             "workflow": self.workflow,
             "command": typed_command(sys.orig_argv),
+            "folder": None if self.path is None else os.path.abspath(self.path.parent),
             "data": data,
             "items": [_below(item, root) for item in self.items],
             "weights": None if self.weights is None else os.path.abspath(str(self.weights)),
@@ -174,7 +176,7 @@ def is_run_file(path: Path) -> bool:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {"format", "workflow", "settings"} <= content.keys()
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from ..data.items import describe_failure, paths_in
@@ -23,6 +22,7 @@ from ..metrics.membranes import thinned_curves
 from ..metrics.objects import instance_counts_of, instance_scores_from_counts
 from ..metrics.overlap import overlaps
 from ..metrics.pixels import confusion_matrix, dice_per_class, nan_mean
+from ..options import converted
 from ..plot.errors import UNKNOWN, error_map
 from ..plot.overlays import BLUE, GREY, PURPLE, RED, class_key
 from ..segmenter import Segmenter
@@ -174,6 +174,11 @@ def _badness(case: Case, measured: float | None) -> float:
 
 
 def _nothing_to_show(run: Run, items: Mapping[str, Item]) -> str:
+    if run.record.get("items") and not run.is_in_place:
+        return (
+            "The folder was moved, or comes from elsewhere: no pictures, since its run.json could name any image of "
+            "this computer. Name the folder of the images: --data my/data."
+        )
     if run.record.get("items"):
         return (
             "The images were not found where the run has read them: no pictures. Name their folder now: --data my/data."
@@ -235,6 +240,11 @@ class _Results:
 def used_settings(run: Run) -> dict[str, Any]:
     """List the settings of `Segmenter` with which an evaluation or a segmentation ran. {}: those of the weights.
 
+    `run.json` may come from elsewhere. Text with code is no value of a setting.
+
+    Raises:
+        ValueError: a value of the wrong type or range.
+
     Example:
         >>> from pathlib import Path
         >>> used_settings(Run(Path("."), ("evaluation",), record={"settings": {"threshold": "0.4", "seed": "0"}}))
@@ -243,8 +253,8 @@ def used_settings(run: Run) -> dict[str, Any]:
     if "training" in run.kinds:
         return {}
     recorded = run.record.get("settings", {})
-    chosen = {name: yaml.safe_load(recorded[name]) for name in (*CHOICES, "orientations") if name in recorded}
-    return {name: value for name, value in chosen.items() if value is not None and value != "None"}
+    names = [name for name in (*CHOICES, "orientations") if recorded.get(name, "None") != "None"]
+    return {name: converted(name, recorded[name]) for name in names}
 
 
 def _case(run: Run, name: str, item: Item | None, results: _Results, most_bytes: int) -> Case:

@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 WIDTH, HEIGHT = 460, 250  # units of the drawing
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40  # margins
+LARGEST = 1e30  # of a value; larger ones come from a loss that has exploded, and have no axis
 STEPS = [1, 2, 2.5, 5, 10]  # of the ticks
 
 
@@ -20,7 +21,7 @@ class Line:
 
     Args:
         name: for the legend.
-        points: pairs (x, y). Points with NaN are left out.
+        points: pairs (x, y). Points with NaN, infinite or larger values than 1e30 are left out.
         best: mark the highest point.
     """
 
@@ -74,7 +75,10 @@ def chart(
         >>> drawn.svg.count("<path class=")
         1
     """
-    known = [Line(line.name, [p for p in line.points if all(map(math.isfinite, p))], line.best) for line in lines]
+    known = [
+        Line(line.name, [p for p in line.points if all(abs(value) < LARGEST for value in p)], line.best)
+        for line in lines
+    ]
     known = [line for line in known if line.points][:6]
     if not known:
         return None

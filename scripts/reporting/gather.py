@@ -23,6 +23,7 @@ from ..io.files import read_csv
 from ..io.names import ResultNames, shown, split_address
 from ..io.record import RECORD
 from ..settings import ModelSettings, read_settings
+from .contents import check_content
 
 T = TypeVar("T")
 Row = dict[str, float | None]
@@ -34,6 +35,7 @@ SIGNS = {  # kind of a run: files of which one is enough
     "segmentation": (RECORD, "objects.csv", "classes.csv"),
 }
 TABLES = ("objects_per_image", "em_metrics_per_slice", "metrics_per_image")  # of an evaluation
+PROGRAMS = (".ts", ".pt2")  # exported networks that hold code: run.json may come from elsewhere
 KEY_COLUMNS = {  # key metric: column in the tables of an evaluation
     "seg": "seg",
     "instance_f1": "f1_0.5",
@@ -77,6 +79,12 @@ class Run:
     finished: Sequence[str] = ()
     split: Mapping[str, Any] = field(default_factory=dict)
     problems: Sequence[str] = ()
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether `run.json` was written in this folder. Else the record may come from elsewhere."""
+        written = self.record.get("folder")
+        return written is not None and os.path.realpath(written) == os.path.realpath(self.folder)
 
     @property
     def key_metric(self) -> str:
@@ -151,17 +159,14 @@ class _Reader:
             return read()
         except FileNotFoundError:
             return otherwise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, csv.Error) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             self.problems.append(f"{name} could not be read, and its part of the page is left out ({reason}).")
             return otherwise
 
     def json(self, name: str) -> dict[str, Any]:
         def read() -> dict[str, Any]:
-            content = json.loads((self.folder / name).read_text(encoding="utf-8"))
-            if not isinstance(content, dict):
-                raise ValueError(f"expected an object, got {type(content).__name__}")
-            return content
+            return check_content(name, json.loads((self.folder / name).read_text(encoding="utf-8")))
 
         return self.tried(name, read, {})
 
@@ -188,7 +193,7 @@ def _what_is_there(folder: Path) -> str:
 def _weights(folder: Path, record: Mapping[str, Any]) -> Path | None:
     """Find the weights of a training in its folder, else the weights that the run has used."""
     named = [folder / "model.pt", Path(str(record.get("weights") or ""))]
-    return next((path for path in named if path.is_file()), None)
+    return next((path for path in named if path.is_file() and path.suffix.lower() not in PROGRAMS), None)
 
 
 def _settings(weights: Path | None, folder: Path) -> ModelSettings | None:
@@ -273,6 +278,8 @@ def images_of(run: Run, data: str | Path | None = None) -> dict[str, dict[str, A
     Raises:
         FileNotFoundError, ValueError: `data` holds no images, as `scripts.data.find_pairs`.
 
+    A `run.json` from elsewhere could name any image of this computer. Images are then read below `data` alone.
+
     Example:
         >>> images_of(Run(Path("out"), ("training",)))
         {}
@@ -289,14 +296,19 @@ def images_of(run: Run, data: str | Path | None = None) -> dict[str, dict[str, A
 
 def _recorded(run: Run, data: str | Path | None) -> list[dict[str, Any]]:
     """List the items of `run.json` whose image exists, below `data` or the recorded folder."""
+    if data is None and not run.is_in_place:
+        return []
     root = str(run.record.get("data", "")) if data is None else os.path.abspath(str(data))
     if os.path.isfile(root):
         root = os.path.dirname(root)
     items: list[dict[str, Any]] = []
     for item in run.record.get("items", []):
         placed = {key: _placed(value, root) for key, value in item.items()}
-        if all(split_address(path)[0].is_file() for path in paths_in([placed.get("image", "")])):
-            items.append({key: value for key, value in placed.items() if _exists(value)})
+        kept = {
+            key: value for key, value in placed.items() if _exists(value) and (run.is_in_place or _below(value, root))
+        }
+        if "image" in kept:
+            items.append(kept)
     return items
 
 
@@ -304,8 +316,15 @@ def _placed(value: Any, root: str) -> Any:
     return [_placed(part, root) for part in value] if isinstance(value, list) else os.path.join(root, str(value))
 
 
+def _below(value: Any, root: str) -> bool:
+    return all(Path(os.path.normpath(path)).is_relative_to(os.path.normpath(root)) for path in paths_in([value]))
+
+
 def _exists(value: Any) -> bool:
-    return all(split_address(path)[0].is_file() for path in paths_in([value]))
+    try:
+        return all(split_address(path)[0].is_file() for path in paths_in([value]))
+    except OSError:  # a name that is too long
+        return False
 
 
 def _found(run: Run, data: str | Path) -> list[dict[str, Any]]:

@@ -213,7 +213,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         facts += [("weights", f"{file}, sha256 {run.settings.sha256}" if run.settings.sha256 else file)]
         facts += [("version of the weights", str(run.settings.version or "unknown"))]
     elif record.get("weights") and run.weights is None:
-        facts += [("weights", f"{Path(str(record['weights'])).name}, not found now")]
+        facts += [("weights", f"{Path(str(record['weights'])).name}, not found now, or a program")]
     return [(name, value) for name, value in facts if value]
 
 

@@ -87,7 +87,7 @@ def _of_evaluation(run: Run) -> list[dict[str, str]]:
     if first:
         more = (
             f"precision {first['precision']:.3f}, recall {first['recall']:.3f}"
-            if first.get("precision") is not None
+            if None not in (first.get("precision"), first.get("recall"))
             else ""
         )
         figures += (

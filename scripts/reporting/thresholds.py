@@ -45,7 +45,7 @@ def threshold_curve(run: Run, cases: Sequence[Case]) -> Curve | None:
     measured = run.membranes.get("curves", {})
     if measured.get("v_rand"):
         values = [float("nan") if value is None else value for value in measured["v_rand"]["f"]]
-        return Curve("V_Rand", measured["thresholds"], values, settings.threshold, int(run.membranes["slices"]))
+        return Curve("V_Rand", measured["thresholds"], values, settings.threshold, int(run.membranes.get("slices", 0)))
     rand = [case.v_rand for case in cases if case.v_rand is not None]
     if rand:
         return Curve("V_Rand", MEMBRANES.tolist(), np.nanmean(rand, axis=0).tolist(), settings.threshold, len(rand))

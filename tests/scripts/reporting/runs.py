@@ -57,6 +57,7 @@ def write_run_file(folder: Path, data: Path, workflow: str, names: tuple[str, ..
         "format": 1,
         "workflow": workflow,
         "command": f"python -m bundle {workflow}",
+        "folder": str(folder),
         "data": str(data),
         "items": items,
         "weights": None,

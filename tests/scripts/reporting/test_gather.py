@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from scripts.io.files import write_csv
-from scripts.reporting.gather import NoRunError, images_of, read_run
+from scripts.reporting.cases import used_settings
+from scripts.reporting.gather import NoRunError, Run, images_of, read_run
+from scripts.reporting.report import write_report
 
 from .runs import NAMES, history, made_data, made_evaluation, write_run_file
 
@@ -42,6 +45,75 @@ def test_a_damaged_file_is_named_and_the_others_are_read(tmp_path: Path, name: s
     run = read_run(folder)
     assert [name in problem for problem in run.problems] == [True]
     assert len(run.table) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("run.json", {"settings": [1]}),
+        ("run.json", {"items": [5]}),
+        ("run.json", {"failures": True}),
+        ("metrics.json", {"mean": "high"}),
+        ("object_metrics.json", {"instances": [{"f1": 0.5}]}),
+        ("em_metrics.json", {"curves": {"thresholds": [0.5], "v_rand": {"f": [0.5, 0.6]}}}),
+        ("split.json", {"validation": 5}),
+    ],
+)
+def test_a_file_with_values_of_other_types_is_named_and_the_page_is_written(
+    tmp_path: Path, name: str, content: dict[str, object]
+) -> None:
+    folder = made_evaluation(tmp_path)
+    earlier = json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).is_file() else {}
+    (folder / name).write_text(json.dumps({**earlier, **content}), encoding="utf-8")
+    run = read_run(folder)
+    assert [name in problem and next(iter(content)) in problem for problem in run.problems] == [True]
+    assert name in write_report(folder, images=0).read_text(encoding="utf-8")
+
+
+def test_deeply_nested_json_is_named(tmp_path: Path) -> None:
+    folder = made_evaluation(tmp_path)
+    for name in ("run.json", "metrics.json"):
+        (folder / name).write_text("[" * 100_000, encoding="utf-8")
+    assert ["metrics.json" in problem for problem in read_run(folder).problems] == [True]
+
+
+def test_a_run_from_elsewhere_names_no_images_of_this_computer(tmp_path: Path) -> None:
+    made_evaluation(tmp_path)
+    (tmp_path / "private.png").touch()
+    record = json.loads((tmp_path / "evaluation" / "run.json").read_text(encoding="utf-8"))
+    record["items"] += [{"image": str(tmp_path / "private.png")}, {"image": "long" * 2000}]
+    (tmp_path / "evaluation" / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert "private.png" in images_of(read_run(tmp_path / "evaluation"))
+    foreign = (tmp_path / "evaluation").rename(tmp_path / "from a mail")
+    assert images_of(read_run(foreign)) == {}
+    assert "--data" in write_report(foreign).read_text(encoding="utf-8")
+    record["items"].append({"image": "../private.png"})
+    (foreign / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert set(images_of(read_run(foreign), tmp_path / "data")) == set(NAMES)
+
+
+@pytest.mark.parametrize("name, value", [("intensity", "'z_score'"), ("threshold", "0.5"), ("orientations", "1")])
+def test_a_record_with_code_in_a_setting_runs_nothing(tmp_path: Path, name: str, value: str) -> None:
+    code = f"$__import__('pathlib').Path('{tmp_path / 'ran'}').touch() or {value}"
+    run = Run(tmp_path, ("evaluation",), record={"settings": {name: code}})
+    with pytest.raises(ValueError, match=name):
+        used_settings(run)
+    assert used_settings(
+        Run(tmp_path, ("evaluation",), record={"settings": {"threshold": "0.4", "min_area": "3"}})
+    ) == {
+        "threshold": 0.4,
+        "min_area": 3,
+    }
+
+
+def test_a_record_never_starts_an_exported_program(tmp_path: Path) -> None:
+    folder = made_evaluation(tmp_path)
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    for name in ("program.ts", "program.PT2"):
+        (tmp_path / name).touch()
+        record["weights"] = str(tmp_path / name)
+        (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+        assert read_run(folder).weights is None
 
 
 def test_a_segmentation_counts_images_without_objects(tmp_path: Path) -> None:

@@ -105,6 +105,13 @@ def test_a_training_that_has_just_begun_has_a_page(tmp_path: Path) -> None:
     assert "--data" in page  # why there are no pictures, and the remedy
 
 
+def test_a_loss_that_explodes_is_left_out_of_the_curves(tmp_path: Path) -> None:
+    rows = [{"epoch": k, "loss": loss} for k, loss in enumerate((0.5, -1e308, 1e308, float("inf"), 0.4))]
+    write_csv(tmp_path / "history.csv", rows)
+    assert read_run(tmp_path).problems == ()
+    assert "Training loss" in write_report(tmp_path).read_text(encoding="utf-8")
+
+
 def test_a_training_is_segmented_with_its_weights(tmp_path: Path, bundle_root: Path) -> None:
     data = made_data(tmp_path / "data", ("a.png", "b.png"))
     write_csv(tmp_path / "run" / "history.csv", history([0.2, 0.4]))
