@@ -75,6 +75,18 @@ def test_the_fitted_settings_are_better_on_other_images(examples):
     assert after > before + 0.03
 
 
+def test_specks_vanish_also_where_the_measure_counts_no_false_objects():
+    """SEG is an average over the annotated objects: specks beside them leave SEG as it is."""
+    cell = np.zeros((64, 64), np.int32)
+    cell[20:40, 20:40] = 1
+    probability = np.where(cell > 0, 0.9, 0.0)
+    probability[::9, ::9] = np.maximum(probability[::9, ::9], 0.9)  # specks of a pixel
+    assert seg_score(objects(probability, START), cell) == 1
+    fitted = fit_objects([probability], [cell], START, "seg")
+    assert objects(probability, START | fitted.settings).max() == 1
+    assert fitted.after == 1
+
+
 def test_given_settings_stay(examples):
     fit = fit_objects(*examples, START, fixed=["min_area", "threshold"])
     assert "min_area" not in fit.settings
