@@ -81,7 +81,7 @@ def test_specks_vanish_also_where_the_measure_counts_no_false_objects():
     cell[20:40, 20:40] = 1
     probability = np.where(cell > 0, 0.9, 0.0)
     probability[::9, ::9] = np.maximum(probability[::9, ::9], 0.9)  # specks of a pixel
-    assert seg_score(objects(probability, START), cell) == 1
+    assert seg_score([objects(probability, START)], [cell]) == 1
     fitted = fit_objects([probability], [cell], START, "seg")
     assert objects(probability, START | fitted.settings).max() == 1
     assert fitted.after == 1
