@@ -162,6 +162,10 @@ class PlaneReader(ImageReader):
         if page is not None and page >= header.planes:
             raise ValueError(f"{path} has {header.planes} planes, counted from 0; got page {page}")
         plane = file.plane(page or 0)
+        if plane.dtype.kind == "c":
+            raise ImageFileError(
+                f"{address} has complex pixels ({plane.dtype}), expected real ones: save the magnitude"
+            )
         if plane.dtype.kind == "f" and not np.isfinite(plane).all():
             raise ImageFileError(
                 f"{address} holds {np.count_nonzero(~np.isfinite(plane))} pixels that are NaN or infinite. "

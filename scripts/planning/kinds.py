@@ -12,6 +12,7 @@ from ..data.label_findings import DIVIDED, MERGED, SCATTERED, Meaning, findings
 from .facts import DataFacts
 
 MOST_CLASSES = 16
+LARGEST = 2**31 - 1  # of the object numbers of a training
 FEWEST_CORE = 0.1  # share of inner pixels, below which a value is the blurred border of other values
 SMALL_SET = 4  # values, up to which object numbers may be classes, too
 
@@ -41,6 +42,9 @@ def kind_of(facts: DataFacts) -> Choice:
     """
     choice = _kind_of_values(facts)
     wrong = [one.text for one in findings(facts.labels, Meaning(choice.value or "binary")) if one.sure]
+    if choice.value == "instances":
+        numbers = (value for value in facts.values if not (0 <= value <= LARGEST and value.is_integer()))
+        wrong += [f"object numbers must be whole, from 0 to 2^31 - 1, got {value:g}" for value in numbers]
     if wrong:
         return Choice(None, f"a training refuses these labels: {wrong[0]}", decided=False)
     return choice

@@ -109,7 +109,7 @@ def write_page(path: Path, page: str) -> None:
         >>> is_own(Path("report.html"))
         True
     """
-    if path.exists() and not is_own(path):
+    if path.exists() and not (path.is_file() and is_own(path)):  # a pipe would be waited for
         raise ForeignPageError(f"{shown(path)} exists, and is no page of this program. Choose another file: --output")
     with replacing(path) as temporary:
         temporary.write_bytes(page.encode("utf-8", "backslashreplace"))  # names of files may be no UTF-8

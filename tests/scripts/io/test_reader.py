@@ -103,6 +103,12 @@ def test_nan_and_infinite_pixels_are_refused(value: float, dtype: type, tmp_path
         read(f"{tmp_path}/a.tif#page=1")
 
 
+def test_complex_pixels_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((4, 4), np.complex64))
+    with pytest.raises(ImageFileError, match=r"a\.tif.*complex64"):
+        read(tmp_path / "a.tif")
+
+
 def test_errors_name_the_file_and_the_remedy(tmp_path: Path):
     tifffile.imwrite(tmp_path / "a.tif", numbered(4, 5, 7), photometric="minisblack")
     with pytest.raises(

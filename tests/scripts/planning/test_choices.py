@@ -74,6 +74,15 @@ def test_the_kind_of_the_labels_follows_from_values_and_pieces(labels, kind, sai
     assert [word for word in said if word not in choice.reason] == []
 
 
+@pytest.mark.parametrize("change, number", [(-1, "-1"), (0.5, "0.5"), (2.0**31, "2.14748e+09")])
+def test_object_numbers_that_a_training_refuses_give_no_kind(change: float, number: str) -> None:
+    label = disks(8, 24).astype(float)
+    label[label > 0] += change - 1
+    kind = chosen([label, label])["label_kind"]
+    assert kind.value is None
+    assert number in kind.reason
+
+
 def test_a_kind_that_the_user_gives_is_kept_and_the_rest_follows() -> None:
     found = chosen([disks(6, 24)] * 3, label_kind="binary")
     assert found["label_kind"].value == "binary"

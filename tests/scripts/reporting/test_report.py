@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -144,6 +145,12 @@ def test_a_file_of_another_program_is_not_replaced(evaluation: Path, tmp_path: P
     with pytest.raises(ForeignPageError, match=r"notes\.html"):
         write_report(evaluation, output=other, images=0)
     assert text_of(other) == "<p>mine"
+
+
+def test_a_pipe_in_place_of_the_page_is_refused(evaluation: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "report.html")
+    with pytest.raises(ForeignPageError, match=r"report\.html"):
+        write_report(evaluation, tmp_path / "report.html", images=0)
 
 
 def test_results_of_experiments_are_a_section(tmp_path: Path) -> None:
