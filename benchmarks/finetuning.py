@@ -231,7 +231,7 @@ def learning_curves(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             )
         ticks = sorted({run["images"] for run in runs})
         axes.set(title=f"{SETS[name].folder}, {length_of(runs[0])}", xscale="log", ylabel=measure)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1)
         axes.set_xlabel("training images")
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
