@@ -7,9 +7,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..handlers.run_file import RUN
+from ..io.record import RECORD
 
 Number = float | None  # null stands for NaN
 _Names = Annotated[list[str], Field(min_length=1)]  # a file for each channel
+
+_Page = Annotated[int, Field(ge=0, lt=10**6)]
 
 
 class _Content(BaseModel):
@@ -87,6 +90,11 @@ class _Membranes(_Content):
     curves: _Curves = _Curves()
 
 
+class _Finished(_Content):
+    image: str
+    pages: Annotated[list[_Page | None], Field(min_length=2)] | None = None
+
+
 class _Split(_Content):
     training: list[Any] = []
     validation: list[Any] = []
@@ -98,6 +106,7 @@ CONTENTS: dict[str, type[_Content]] = {
     "object_metrics.json": _Objects,
     "em_metrics.json": _Membranes,
     "split.json": _Split,
+    RECORD: _Finished,
 }
 
 
@@ -105,8 +114,8 @@ def check_content(name: str, content: Any) -> dict[str, Any]:
     """Return the content of a JSON file, if its keys have the types that a report expects.
 
     Args:
-        name: of the file: "run.json", "split.json", "metrics.json", "object_metrics.json" or "em_metrics.json".
-        content: of the file.
+        name: of the file, a key of `CONTENTS`.
+        content: of the file; of a line in "results.jsonl".
 
     Raises:
         ValueError: another type. The message names the key.

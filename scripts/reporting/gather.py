@@ -255,12 +255,16 @@ def _finished(path: Path) -> list[str]:
     names = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
         try:
-            entry = json.loads(line)
-            pages = entry.get("pages") or [None, None, 1]
-        except (ValueError, AttributeError):
+            content = json.loads(line)
+        except ValueError:
             continue
-        first, last = pages[0], pages[1]
-        names += [entry["image"]] if first is None else [f"{entry['image']}#page={k}" for k in range(first, last + 1)]
+        entry = check_content(RECORD, content)
+        first, last = (entry.get("pages") or [None, None])[:2]
+        names += (
+            [entry["image"]]
+            if None in (first, last)
+            else [f"{entry['image']}#page={k}" for k in range(first, last + 1)]
+        )
     return names
 
 

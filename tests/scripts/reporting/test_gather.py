@@ -70,6 +70,16 @@ def test_a_file_with_values_of_other_types_is_named_and_the_page_is_written(
     assert name in write_report(folder, images=0).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "line", ['{"image": 5}', '{"image": "a.png", "pages": [0]}', '{"image": "a", "pages": [0, 2e9, 1]}']
+)
+def test_a_record_with_nonsense_in_a_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "results.jsonl").write_text('{"settings": {}}\n' + line, encoding="utf-8")
+    run = read_run(tmp_path)
+    assert ["results.jsonl" in problem for problem in run.problems] == [True]
+    assert run.finished == []
+
+
 def test_deeply_nested_json_is_named(tmp_path: Path) -> None:
     folder = made_evaluation(tmp_path)
     for name in ("run.json", "metrics.json"):
