@@ -10,6 +10,7 @@ The commands load this file alone. Nothing is imported here but the standard lib
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,10 @@ from pathlib import Path
 HOME = Path(__file__).resolve().parent
 FOLDER = next((folder for folder in (HOME, HOME.parent) if (folder / "configs").is_dir()), HOME) / "models"
 DEFAULT = {"model": "em"}  # weights that every command uses if none are given
+PURPOSES = {  # of published weights, by the first part of the name
+    "em": "membranes in electron micrographs; nuclei: --weights nuclei_small (MONAI: --ckpt_path)",
+    "nuclei": "nuclei in fluorescence",
+}
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # no suffix, no separator, no expression
 
 
@@ -78,6 +83,23 @@ def listed(folder: Path = FOLDER) -> str:
     """
     names = ", ".join(published(folder))
     return f"Give a file of weights, or a name: {names}" if names else "Give a file of weights, such as model.pt"
+
+
+def described(weights: str | Path, folder: Path = FOLDER) -> str:
+    """Write file, name and purpose of weights for a message. Other than published weights have no name.
+
+    Example:
+        >>> described("output/cells/model.pt")
+        'output/cells/model.pt'
+        >>> described(published()["nuclei"]).split(" (")[0]
+        'nuclei'
+    """
+    file = os.path.normpath(weights)
+    name = next((name for name, own in published(folder).items() if own.resolve() == Path(file).resolve()), None)
+    if name is None:
+        return file
+    purpose = PURPOSES.get(name.split("_")[0])
+    return f"{name} ({file})" + (f", for {purpose}" if purpose else "")
 
 
 def _is_published(settings: Path) -> bool:

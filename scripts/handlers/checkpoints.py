@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 from torch import nn
 
-from ..published import listed
+from ..published import described, listed
 from ..settings import ModelSettings, Training, read_settings, write_weights
 from .disk import continuing_later
 from .weights import read_tensors
@@ -159,6 +159,8 @@ class BestWeights:
 class LoadWeights:
     """Load weights into a network when an engine starts. Without valid weights, the run ends with an error.
 
+    The log names the file, and published weights by name and purpose.
+
     Args:
         path: a flat state_dict, or a training's state with the key "model".
         network: receives the weights.
@@ -175,7 +177,12 @@ class LoadWeights:
 
     def attach(self, engine: Engine) -> None:
         """Load when the engine starts."""
-        engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path, self.partly))
+        engine.add_event_handler(Events.STARTED, self._load)
+
+    def _load(self) -> None:
+        load_weights(self.network, self.path, self.partly)
+        if not self.partly and idist.get_rank() == 0:
+            logger.info("weights: %s", described(self.path))
 
 
 def save_weights(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.options import checked
-from scripts.published import UnknownWeightsError, find_weights, published
+from scripts.published import UnknownWeightsError, described, find_weights, published
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,6 +86,17 @@ def test_both_keys_of_configurations_take_names(key, tmp_path, monkeypatch):
     assert checked({key: Path("em")}) == {key: Path("em")}
     with pytest.raises(ValueError, match=rf"{key}: 'nuclie'.*\bem\b"):
         checked({key: "nuclie"})
+
+
+def test_published_weights_are_described_by_name_file_and_purpose_and_others_by_their_file(folder, tmp_path):
+    told = described(folder / "model.pt", folder)
+    assert told.startswith(f"em ({folder / 'model.pt'})")
+    assert "membranes" in told
+    assert "nuclei_small" in told  # for users of other images
+    assert "nuclei in fluorescence" in described(f"{folder}/../models/nuclei.pt", folder)
+    assert described("output/model.pt", folder) == str(Path("output/model.pt"))
+    mine = weights(folder, "mine", run="1f2e")
+    assert described(mine, folder) == str(mine)
 
 
 def test_names_are_found_without_torch_in_a_copy_of_the_package(folder, tmp_path):

@@ -127,12 +127,16 @@ def test_an_evaluation_takes_the_keys_of_evaluate_yaml_from_an_overlay(data: Pat
     assert Path("there/object_metrics.json").is_file()
 
 
-def test_without_weights_those_of_the_bundle_are_measured_and_segment(data: Path, here: Path, weights: Path) -> None:
+def test_without_weights_those_of_the_bundle_are_measured_and_segment(
+    data: Path, here: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = here / "one"
     for kind in ("images", "labels"):
         (folder / kind).mkdir(parents=True)
         shutil.copy(data / "test" / kind / "00.png", folder / kind)
     assert main(["segment", str(folder / "images"), "--output", "short", "--device=cpu"]) == 0
+    for told in (capsys.readouterr().out, Path("short/run.log").read_text(encoding="utf-8")):
+        assert f"weights: em ({ROOT / 'models' / 'model.pt'})" in told
     long = ["run", "--config_file", str(ROOT / "configs" / "inference.yaml"), "--dataset_dir", str(folder / "images")]
     keys = ["--ckpt_path", str(ROOT / "models" / "model.pt"), "--output_dir", "long", "--device=cpu"]
     assert main([*long, *keys]) == 0
