@@ -24,7 +24,7 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, merge_kv
 from .errors import RunError, UsageError, did_you_mean
 from .failures import explain, first_to_fail
 from .overrides import MARKS, check_changes, check_overrides, close_ids
-from .package import INSTALLED, InstalledWorkflow
+from .package import INSTALLED, InstalledWorkflow, library_package
 from .terminal import printable
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents[1:3] if (folder / "configs").is_dir())
@@ -235,7 +235,8 @@ def _shown(name: str) -> str:
 def _note_foreign(files: list[str]) -> None:
     """Say in a line, in place of MONAI's long warning, that configs of others are programs. Plain values are none."""
     others = [name for name in files if Path(name).resolve().parent != ROOT / "configs"]
-    foreign = [name for name in others if re.search(r"_target_|\$", Path(name).read_text(encoding="utf-8"))]
+    coded = [name for name in others if re.search(r"_target_|\$", Path(name).read_text(encoding="utf-8"))]
+    foreign = [name for name in coded if library_package("planning").code_in(read_file("--config_file", name))]
     if foreign and os.environ.get("RANK", "0") == "0":
         print(printable(f"note: {', '.join(foreign)}: {NOTICE}"), file=sys.stderr)
 

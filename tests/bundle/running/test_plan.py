@@ -284,3 +284,14 @@ def test_a_plan_works_with_the_strict_run_and_its_keys_are_checked(data: Path, c
     assert main(["train", str(data), *SHORT]) == 2
     message = capsys.readouterr().err
     assert [word for word in ("plan.yaml", "sgma", "sigma") if word not in message] == []
+
+
+def test_configs_with_code_are_named_and_plans_made_here_are_not(data, bundle_root, capsys):
+    """A run with a missing folder ends before the training."""
+    assert main(["plan", "my/data"]) == 0
+    Path("mine.yaml").write_text("sigma: $1 + 1\n", encoding="utf-8")
+    capsys.readouterr()
+    for overlay in ("my/data/plan.yaml", "mine.yaml"):
+        files = f"['{bundle_root}/configs/train.yaml','{overlay}']"
+        assert main(["run", "training", "--config_file", files, "--dataset_dir", "nowhere", "--output_dir", "out"]) == 1
+        assert (f"note: {overlay}" in capsys.readouterr().err) == (overlay == "mine.yaml")
