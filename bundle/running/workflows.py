@@ -92,7 +92,10 @@ def train(
     weights = str(weights_folder / "model.pt")
     _tell(f"weights: {weights}")
     _tell_pictures(results, "panel.png", "curves.png")
-    _tell(f"next: {CALLED_AS.get()} segment my/images --weights {subprocess.list2cmdline([weights])}")
+    if library_package("handlers").nothing_found(results / "history.csv", weights):
+        _tell(f"next: {CALLED_AS.get()} report {subprocess.list2cmdline([str(results)])}")
+    else:
+        _tell(f"next: {CALLED_AS.get()} segment my/images --weights {subprocess.list2cmdline([weights])}")
 
 
 def _with_plan(

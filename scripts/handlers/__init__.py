@@ -19,6 +19,7 @@
 | `LoadWeights`       | any engine  | loads weights at the start, or stops with an error                         |
 | `BestWeights`       | trainer     | saves the weights of the best validation; early stopping                   |
 | `FitObjects`        | trainer     | fits the settings of objects to the validation images, at the end          |
+| `Outcome`           | trainer     | warns at the end if the weights find nothing in the validation images      |
 | `TrainingState`     | trainer     | saves everything needed to resume a training                               |
 | `ResumeTraining`    | trainer     | continues from a saved state                                               |
 | `Interruption`      | trainer     | after Ctrl-C or SIGTERM, ends the step, saves the state, then stops        |
@@ -49,6 +50,7 @@ Other names, for Python and for other keys of a configuration:
 | `at_error`             | calls a function when a run ends by an error                             |
 | `load_weights`         | loads all weights of a network from a file                               |
 | `read_history`         | reads `history.csv` as numbers                                           |
+| `nothing_found`        | checks whether the best weights of a training find nothing               |
 | `loss_of`              | gets the loss from the output of a trainer                               |
 """
 
@@ -65,6 +67,7 @@ _NAMES = {
     "interruption": ["Interrupted", "Interruption", "at_error", "end_on_signals"],
     "object_fit": ["FitObjects"],
     "object_report": ["ObjectReport"],
+    "outcome": ["Outcome", "nothing_found"],
     "progress": ["LossOnDevice", "ProgressBar", "loss_of"],
     "ranking": ["ImageRanking"],
     "reports": ["ImageReport", "MetricsReport"],

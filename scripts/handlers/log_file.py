@@ -41,12 +41,13 @@ class LogFile:
         """Follow a trainer or evaluator."""
         if self.path is not None and idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._begin)
-            engine.add_event_handler(Events.COMPLETED, self._end)
             at_error(engine, self._end)
 
-    def _begin(self, _: Engine) -> None:
+    def _begin(self, engine: Engine) -> None:
         assert self.path is not None
         self._end()
+        if not engine.has_event_handler(self._end, Events.COMPLETED):  # added here: after all other handlers
+            engine.add_event_handler(Events.COMPLETED, self._end)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = _QuietFile(self.path, encoding="utf-8")
         self._file.setFormatter(logging.Formatter(LONG_FORM))

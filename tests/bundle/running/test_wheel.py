@@ -368,9 +368,7 @@ def test_messages_differ_in_the_program_s_name_only(both: dict[str, Results]) ->
     for name, results in both.items():
         lines = [line for answer in results.facts["answers"] for line in answer["out"].splitlines()]
         told[name] = [line for line in lines if " - " not in line]
-    assert "next: original-unet segment my/images --weights output/train/model.pt" in [
-        line.replace(os.sep, "/") for line in told["installed"]
-    ]
+    assert any(line.startswith("next: original-unet ") for line in told["installed"])
     assert [line.replace("original-unet", "python -m bundle") for line in told["installed"]] == told["checkout"]
 
 

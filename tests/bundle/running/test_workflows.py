@@ -66,7 +66,7 @@ def test_a_training_goes_to_a_folder_named_after_the_data_set_and_ends_with_the_
 ) -> None:
     published = ROOT / "models" / "model.pt"
     before = published.stat()
-    assert main(["train", str(data / "cells.v2"), "--max_epochs=1", *TINY]) == 0
+    assert main(["train", str(data / "cells.v2"), "--max_epochs=1", "--key_metric=mean_dice", *TINY]) == 0
     assert {"model.pt", "training_state.pt", "history.csv", "split.json"} <= files(here / "output" / "cells.v2")
     assert files(here) == {f"output/cells.v2/{name}" for name in files(here / "output" / "cells.v2")}
     assert (published.stat().st_mtime_ns, published.stat().st_size) == (before.st_mtime_ns, before.st_size)
@@ -77,6 +77,18 @@ def test_a_training_goes_to_a_folder_named_after_the_data_set_and_ends_with_the_
     words = shlex.split(last.partition("python -m bundle ")[2].replace("my/images", str(data / "test" / "images")))
     assert main([*words, CPU]) == 0
     assert {"output/segmentation/classes/00.png", "output/segmentation/objects.csv"} <= files(here)
+
+
+def test_a_training_that_finds_nothing_ends_with_a_warning_and_leads_to_the_report(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--max_epochs=1", "--min_area=100000", "--output", "out"]  # larger than any object
+    assert main(["train", str(data / "cells.v2"), *given, *TINY]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == "next: python -m bundle report out"
+    logged = Path("out/run.log").read_text(encoding="utf-8").splitlines()[-1]
+    assert "WARNING" in logged
+    assert "instance_f1 is 0" in logged
 
 
 def test_results_go_where_the_command_line_says_else_where_an_overlay_says(data: Path, here: Path) -> None:

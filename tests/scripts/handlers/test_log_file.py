@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 
 from scripts.handlers.log_file import LogFile
 from scripts.messages import CONSOLE, short_messages
@@ -46,6 +46,15 @@ def test_the_file_has_all_messages_from_the_first_on(tmp_path: Path, capsys: pyt
     assert "after the run" not in text
     assert text.count("labels of 8 images") == 1
     assert "Epoch[1]" not in capsys.readouterr().out
+
+
+def test_the_last_messages_of_other_handlers_are_in_the_file(tmp_path: Path) -> None:
+    engine = Engine(lambda *_: None)
+    LogFile(tmp_path).attach(engine)
+    engine.add_event_handler(Events.COMPLETED, lambda: OURS.info("objects fitted"))
+    for _ in range(2):
+        engine.run([0])
+    assert (tmp_path / "run.log").read_text().count("objects fitted") == 2
 
 
 def test_a_further_run_is_appended(tmp_path: Path) -> None:
