@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -166,8 +166,8 @@ def examine_labels(
         seen = [_look(item, labels, reader) for item in looked_at]
     trains = seen if evaluating or whole else seen[: len(training)]
     found += _judge(seen, trains, Meaning(labels.kind, stated, not evaluating), class_names)
-    if any(is_grey(one.facts) for one in seen):
-        found = [*_exchanged(looked_at, PlaneReader(tiff_axes)), *found]
+    exchanged = exchanged_folders(looked_at, [one.facts for one in seen], tiff_axes)
+    found = [exchanged] if exchanged else found
     found += _pairs(training if not whole else [], validation, looked_at, tiff_axes)
     unmeasurable = _unmeasurable(seen[len(seen) - len(validation) :], key_metric)
     found += unmeasurable
@@ -221,21 +221,36 @@ def _classes(trains: Sequence[_Label], names: Sequence[str]) -> list[Finding]:
     ]
 
 
-def _exchanged(items: Items, reader: PlaneReader) -> list[Finding]:
-    """If the images look like labels, and the labels like pictures, the folders are exchanged."""
+def exchanged_folders(items: Items, labels: Iterable[LabelFacts], tiff_axes: str | None = None) -> Finding | None:
+    """Find exchanged folders: images like labels, and labels like pictures.
+
+    Args:
+        items: as in `check_labels`. Images are read only if a label looks like a picture.
+        labels: facts of the labels.
+        tiff_axes: as in `check_labels`.
+
+    Returns:
+        None: the folders are not exchanged.
+
+    Example:
+        >>> exchanged_folders([], []) is None
+        True
+    """
+    if not any(map(is_grey, labels)):
+        return None
+    reader = PlaneReader(tiff_axes)
     images = [item["image"] for item in items[:COMPARED] if isinstance(item["image"], str)]
     planes = [reader.get_data([image])[0] for image in images]
     facts = [label_facts(name, plane) for name, plane in zip(images, planes, strict=True) if plane.ndim == 2]
     alike = [one for one in facts if len(one.values) <= 2 or int(one.pieces.sum()) <= 2 * len(one.values)]
     if not alike or len(alike) < len(facts):
-        return []
-    return [
-        Finding(
-            True,
-            f"images and labels are exchanged: the image {alike[0].name} has {len(alike[0].values)} values besides 0, "
-            f"like a label, and the label {items[0]['label']} has grey values. Exchange the folders",
-        )
-    ]
+        return None
+    values = len(alike[0].values)
+    return Finding(
+        True,
+        f"images and labels are exchanged: the image {alike[0].name} has {values} value{'' if values == 1 else 's'} "
+        f"besides 0, like a label, and the label {items[0]['label']} has grey values. Exchange the folders",
+    )
 
 
 def _pairs(training: Items, validation: Items, items: Items, tiff_axes: str | None) -> list[Finding]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..data.items import describe_failure
-from ..data.label_check import examine_labels
+from ..data.label_check import examine_labels, exchanged_folders
 from ..data.pairs import some
 from ..data.splits import split_datalist
 from ..environment import versions
@@ -198,6 +198,10 @@ def _check_data(
         found.add(ERROR, "file", text)
     facts = measured.facts
     if not facts.items:
+        return None
+    exchanged = exchanged_folders(measured.items, facts.labels, listing.settings.get("tiff_axes"))
+    if exchanged is not None:  # explains all other findings
+        found.add(ERROR, "labels", exchanged.text)
         return None
     plan = plan_of(dataset, facts, listing, machine, given)
     found.data = {"images": len(listing.items), "words": describe(facts), "plan": plan.values}

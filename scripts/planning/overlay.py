@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from ..data.cell_tracking import find_cell_tracking
+from ..data.label_check import exchanged_folders
 from ..io.names import shown
 from ..options.table import SETTINGS
 from .choices import RECIPE, RULES, Case, choose
@@ -113,6 +114,9 @@ def make_plan(
     if measured.unreadable:
         count, first = len(measured.unreadable), measured.unreadable[0]
         raise ValueError(f"{count} of {len(listing.items)} images cannot be used, first: {first}. Mend or remove them")
+    exchanged = exchanged_folders(measured.items, measured.facts.labels, listing.settings.get("tiff_axes"))
+    if exchanged is not None:
+        raise UndecidedError(exchanged.text)
     plan = plan_of(dataset, measured.facts, listing, machine, given, place)
     kind = plan.case.chosen["label_kind"]
     if kind.value is None:

@@ -10,6 +10,7 @@ import tifffile
 
 from scripts.planning.diagnosis import OLDEST, diagnose
 from scripts.planning.machine import GIB, Machine, images_memory, step_memory, step_seconds
+from scripts.planning.overlay import UndecidedError, make_plan
 from tests.scripts.planning.conftest import disks, picture
 
 CPU = Machine("cpu", "AVX512", 2, 16 * GIB, bfloat16=True)
@@ -21,6 +22,13 @@ def told(folder, tmp_path, **more) -> list[tuple[str, str]]:
     return [(one["severity"], one["text"]) for one in found.content()["problems"]]
 
 
+def refusal(folder: Path) -> str:
+    """The message of a refused plan."""
+    with pytest.raises(UndecidedError) as refused:
+        make_plan(folder, machine=CPU)
+    return str(refused.value)
+
+
 def test_good_data_have_no_problem(write, tmp_path) -> None:
     assert told(write(LABELS), tmp_path) == []
 
@@ -29,6 +37,17 @@ def test_labels_that_a_training_refuses_are_errors(write, tmp_path) -> None:
     (first, *_) = told(write([1 + (label > 0) for label in LABELS]), tmp_path)
     assert first[0] == "error"
     assert "--label_values" in first[1]
+
+
+def test_exchanged_folders_are_the_only_finding_about_the_data(write, tmp_path) -> None:
+    images = [picture(label, k) for k, label in enumerate(LABELS)]
+    folder = write(images, images=[label.astype(np.uint8) for label in LABELS])
+    ((severity, text),) = told(folder, tmp_path)
+    assert severity == "error"
+    for found in (text, refusal(folder)):
+        assert "exchanged" in found
+        assert str(Path("images", "0.png")) in found
+        assert str(Path("labels", "0.png")) in found
 
 
 def test_a_damaged_image_is_an_error_beside_the_findings_about_all_others(write, tmp_path) -> None:
