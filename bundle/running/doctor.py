@@ -5,7 +5,6 @@ from __future__ import annotations
 from json import dumps
 from typing import Any
 
-from .errors import UsageError
 from .package import library_package
 from .plan import LABELLED, check_exists, given_settings, results_of
 from .program import CALLED_AS
@@ -33,9 +32,7 @@ def doctor(dataset: str | None = None, *, output: str | None = None, json: bool 
     """
     if dataset is not None:
         check_exists("DATASET", dataset, LABELLED)
-    given = given_settings(key)
-    if set(key) - set(given):
-        raise UsageError(f"unknown key '{sorted(set(key) - set(given))[0]}'; {CALLED_AS.get()} plan lists the keys")
+    given = given_settings(key, "output", "json")
     folder = output or (str(results_of(dataset)) if dataset is not None else "output")
     found = library_package("planning").diagnose(
         dataset, folder, given, progress=lambda items: tracked(items, "looking")

@@ -41,12 +41,7 @@ def plan(dataset: str, *, output: str | None = None, overwrite: bool = False, **
         key: settings for the plan to keep, for example label_kind, tiff_axes or datalist#image_dir.
     """
     check_exists("DATASET", dataset, LABELLED)
-    given = given_settings(key)
-    unknown = sorted(set(key) - set(given))
-    if unknown:
-        names = {*library_package("planning").RULES, *library_package("planning").OF_LISTS}
-        near = did_you_mean(get_close_matches(unknown[0], [*names, "output", "overwrite"], n=2))
-        raise UsageError(f"unknown key '{unknown[0]}'{near or '; a plan takes ' + ', '.join(sorted(names))}")
+    given = given_settings(key, "output", "overwrite")
     file = place_of(dataset, None if output is None else Path(output).expanduser())
     made = make(dataset, given, file)
     if file.is_file() and not overwrite and (changed := _differences(file, made.text)):
@@ -60,11 +55,15 @@ def plan(dataset: str, *, output: str | None = None, overwrite: bool = False, **
     print(printable(f"next: {CALLED_AS.get()} train {dataset}"))
 
 
-def given_settings(key: Mapping[str, Any]) -> dict[str, Any]:
+def given_settings(key: Mapping[str, Any], *options: str) -> dict[str, Any]:
     """Return the settings of a command line for a plan to keep, converted. Expressions are left out.
 
+    Args:
+        key: of the command line.
+        options: of the command, for hints. Without options, other keys are left out, too.
+
     Raises:
-        UsageError: a wrong value.
+        UsageError: a wrong value; with options, another key than those of plans, or an expression.
 
     Example:
         >>> given_settings({"label_kind": "instances", "seed": 3})
@@ -76,6 +75,11 @@ def given_settings(key: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in key.items()
         if name in (*planning.RULES, *planning.OF_LISTS) and not (isinstance(value, str) and value.startswith(MARKS))
     }
+    unknown = sorted(set(key) - set(known))
+    if options and unknown:
+        names = sorted({*planning.RULES, *planning.OF_LISTS})
+        near = did_you_mean(get_close_matches(unknown[0], [*names, *options], n=2))
+        raise UsageError(f"unknown key '{unknown[0]}'{near or '; a plan takes ' + ', '.join(names)}")
     table = settings_table(read_file("--config_file", BASE))
     try:
         return {

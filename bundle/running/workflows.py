@@ -379,8 +379,8 @@ def _with_overlays(given: str | list[str] | None, bases: list[str], key: Mapping
     known.update(tracking_keys(key.get("tracking")))
     options = (*OPTIONS, "from") if bases == [TRAIN] else OPTIONS
     for name in key.keys() - known:
-        near = get_close_matches(name, options, n=1, cutoff=0.7)
-        if near:
+        near = get_close_matches(name, [*options, *known], n=1, cutoff=0.7)
+        if near and near[0] in options:
             raise UsageError(f"unknown key '{name}'{did_you_mean(f'--{option}' for option in near)}")
     return [bases[0], *overlays, *bases[1:]], {name: content[name] for content in overlays.values() for name in content}
 

@@ -97,13 +97,15 @@ def test_the_plan_of_a_read_only_folder_goes_to_the_results(data: Path, started,
     [
         (["--label_knd", "classes"], ["label_knd", "label_kind"]),
         (["--label_kind", "cells"], ["label_kind", "cells", "instances"]),
+        (["--max_minuts", "3"], ["'max_minuts'", "'max_minutes'"]),
         (["--seed", "3"], ["seed"]),
     ],
 )
 def test_a_plan_refuses_what_it_does_not_choose(words: list[str], said: list[str], data: Path, capsys) -> None:
-    assert main(["plan", str(data), *words]) == 2
-    message = capsys.readouterr().err
-    assert [word for word in said if word not in message] == []
+    for command in ("plan", "doctor"):
+        assert main([command, str(data), *words]) == 2
+        message = capsys.readouterr().err
+        assert [word for word in said if word not in message] == []
     assert not (data / "plan.yaml").exists()
 
 

@@ -291,6 +291,7 @@ def test_each_overlay_fits_the_commands_that_it_was_written_for(
         (["segment", "DATA/test", "--overlay", "variant_fast"], ["variant_fast", "configs/inference.yaml"]),
         (["segment", "DATA/test", "--outptu", "a"], ["'outptu'", "'--output'"]),
         (["evaluate", "DATA/test", "--overlays", "a"], ["'overlays'", "'--overlay'"]),
+        (["segment", "DATA/test", "--overlay_label", "true"], ["'overlay_label'", "'overlay_labels'"]),
         (["evaluate", "DATA/test", "--key_metrc", "seg"], ["'key_metrc'", "'key_metric'"]),
         (["segment", "DATA/test", "--overlay", "a.yaml", "--overlay", "b.yaml"], ["--overlay", "once"]),
         (["segment", "DATA/test", "--weights"], ["--weights"]),
