@@ -87,6 +87,21 @@ def test_specks_vanish_also_where_the_measure_counts_no_false_objects():
     assert fitted.after == 1
 
 
+def test_a_small_loss_of_seg_does_not_keep_specks():
+    """A small cell, cut by the image border, vanishes together with a hundred specks of its size."""
+    cells = np.zeros((96, 96), np.int32)
+    for number, row in enumerate(range(4, 90, 22), start=1):
+        cells[row : row + 16, 40:56] = number
+    cells[0:2, 0:2] = 9
+    probability = np.where(cells > 0, 0.9, 0.0)
+    probability[6::8, 62::8], probability[7::8, 62::8] = 0.9, 0.9
+    probability[6::8, 63::8], probability[7::8, 63::8] = 0.9, 0.9
+    specks = int(objects(probability, START).max()) - 5
+    fitted = fit_objects([probability], [cells], START | {"min_area": 0}, "seg", fixed=["fill_holes"])
+    assert specks > 30
+    assert objects(probability, START | fitted.settings).max() < 10
+
+
 def test_given_settings_stay(examples):
     fit = fit_objects(*examples, START, fixed=["min_area", "threshold"])
     assert "min_area" not in fit.settings
