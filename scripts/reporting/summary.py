@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from .gather import Run
@@ -24,6 +25,15 @@ def duration(seconds: float) -> str:
 
 def _figure(name: str, value: Any, more: str = "") -> dict[str, str]:
     return {"name": name, "value": value if isinstance(value, str) else f"{value:.3f}", "more": more}
+
+
+def _foreground(scores: Mapping[str, Any], start: str = "") -> tuple[str, float] | None:
+    """Average the Dice of all classes but the background, which is easy. None: no background, or no other score."""
+    dice = {name: value for name, value in scores.items() if name.startswith(f"{start}dice_")}
+    if dice.pop(f"{start}dice_background", None) is None:
+        return None
+    known = [value for value in dice.values() if value is not None and math.isfinite(value)]
+    return (words(next(iter(dice))) if len(dice) == 1 else "Dice of the foreground", fmean(known)) if known else None
 
 
 def summary_figures(run: Run) -> list[dict[str, str]]:
@@ -50,7 +60,9 @@ def _of_training(run: Run) -> list[dict[str, str]]:
     name, scores = validations(run.history)
     if scores:
         epoch, best = max(scores, key=lambda pair: pair[1])
-        figures.append(_figure(f"{words(name)}, best validation", best, f"epoch {int(epoch)}"))
+        row = next(row for row in run.history if row["epoch"] == epoch)
+        shown = (_foreground(row, "val_") if name == "val_mean_dice" else None) or (words(name), best)
+        figures.append(_figure(f"{shown[0]}, best validation", shown[1], f"epoch {int(epoch)}"))
     fitted = run.settings.training.fitted if run.settings else None
     if fitted is not None:
         more = f"{fitted.before:.3f} before; fitted to the validation images"
@@ -103,7 +115,9 @@ def _of_evaluation(run: Run) -> list[dict[str, str]]:
     mean = run.metrics.get("mean", {})
     if mean.get("mean_dice") is not None:
         error = mean.get("pixel_error")
-        figures.append(_figure("mean Dice", mean["mean_dice"], "" if error is None else f"pixel error {error:.3f}"))
+        more = "" if error is None else f"pixel error {error:.3f}"
+        name, dice = _foreground(mean) or ("mean Dice", mean["mean_dice"])
+        figures.append(_figure(name, dice, more))
     key = run.key_column
     known = interval([row.get(key or "") for row in run.table.values()])  # type: ignore[misc]
     if known and key:

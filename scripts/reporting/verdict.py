@@ -184,9 +184,10 @@ def _of_images(run: Run, cases: Cases) -> list[Remark]:
     if "evaluation" in run.kinds:
         measured = len(run.table)
         chose = run.metrics.get("split") == "validation" or run.membranes.get("split") == "validation"
-        if chose:
+        scores = [row.get(run.key_column or "") for row in run.table.values()]
+        if chose and any(score != 0 for score in scores):  # figures of 0 are not optimistic
             text = (
-                f"The {measured} measured images also chose the weights: the figures are optimistic. "
+                f"The measured images ({measured}) also chose the weights: the figures are optimistic. "
                 "Measure images that the training has not seen."
             )
             remarks.append(Remark(NOTE, text))

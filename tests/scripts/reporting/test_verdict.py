@@ -9,6 +9,7 @@ import pytest
 
 from scripts.reporting.cases import Cases
 from scripts.reporting.gather import Run
+from scripts.reporting.summary import summary_figures
 from scripts.reporting.thresholds import Curve
 from scripts.reporting.verdict import Remark, interval, judge
 
@@ -50,6 +51,30 @@ def test_a_class_that_is_hardly_found_is_named_with_its_dice() -> None:
     assert found.kind == "warn"
     assert "debris (0.04)" in found.text
     assert "cell" not in found.text
+
+
+@pytest.mark.parametrize("score, named", [(0.0, False), (0.4, True)])
+def test_scores_of_images_that_chose_the_weights_are_optimistic_unless_they_are_0(score: float, named: bool) -> None:
+    table = {f"{k}.png": {"f1_0.5": score} for k in range(6)}
+    run = Run(Path("r"), ("evaluation",), table=table, metrics={"split": "validation", "mean": {}})
+    assert any("chose the weights" in remark.text for remark in judge(run, Cases(), None)) == named
+
+
+@pytest.mark.parametrize(
+    ("dice", "card"),
+    [
+        ({"background": 0.9, "cell": 0.4, "scar": 0.2}, ("Dice of the foreground", "0.300")),
+        ({"background": 0.9, "cell": 0.4}, ("Dice of cell", "0.400")),
+        ({"membrane": 0.9, "cell": 0.5}, ("mean Dice", "0.700")),
+    ],
+)
+def test_cards_leave_the_background_out_of_the_dice(dice: dict[str, float], card: tuple[str, str]) -> None:
+    mean = {"mean_dice": sum(dice.values()) / len(dice), **{f"dice_{name}": value for name, value in dice.items()}}
+    rows = [{"epoch": 1.0, **{f"val_{name}": value for name, value in mean.items()}}]
+    measured = summary_figures(Run(Path("r"), ("evaluation",), metrics={"mean": mean}))
+    trained = summary_figures(Run(Path("r"), ("training",), rows))
+    assert (measured[0]["name"], measured[0]["value"]) == card
+    assert (trained[0]["name"], trained[0]["value"]) == (f"{card[0]}, best validation", card[1])
 
 
 def test_few_validation_images_make_the_figure_uncertain() -> None:
