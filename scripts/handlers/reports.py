@@ -203,7 +203,10 @@ class MetricsReport(ImageReport):
         write_json(self.output_dir / "metrics.json", summary)
         dice = [f"Dice of {name} {summary['mean'][f'dice_{name}']:.4f}" for name in self.class_names[1:]]
         logger.info(
-            "pixels, mean of %d images: error %.4f, %s", len(names), summary["mean"]["pixel_error"], ", ".join(dice)
+            "pixels, %s: error %.4f, %s",
+            f"mean of {len(names)} images" if len(names) != 1 else "1 image",
+            summary["mean"]["pixel_error"],
+            ", ".join(dice),
         )
 
 

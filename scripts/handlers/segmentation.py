@@ -338,7 +338,8 @@ class SegmentationSaver:
             rows = read_csv(self._tables[1].path)
             objects = sum(int(row["objects"]) for row in rows if row.get("objects"))
             if rows:
-                logger.info("%d images, %d objects in %s", len(rows), objects, shown(self.output_dir))
+                images = f"{len(rows)} image{'' if len(rows) == 1 else 's'}"
+                logger.info(f"{images}, {objects} object{'' if objects == 1 else 's'} in {shown(self.output_dir)}")
 
     def _give_up(self, _: Engine, error: BaseException) -> None:
         """Remove unfinished files when the run stops (Ctrl-C, a full disk). Complete results stay."""

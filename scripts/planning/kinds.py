@@ -73,7 +73,9 @@ def _kind_of_values(facts: DataFacts) -> Choice:
                 decided=False,
             )
         rare = " Few touch: --label_kind binary if only their area matters" if pairs < MERGED * objects else ""
-        touch = f"{pairs} pairs of {objects} objects touch.{rare}"
+        touch = (
+            f"{pairs} pair{' of' if pairs == 1 else 's of'} {objects} objects touch{'es' if pairs == 1 else ''}.{rare}"
+        )
         return Choice("instances", f"each value is one piece, as numbers of objects are; {touch}".rstrip("."))
     if spread >= SCATTERED and same and len(values) <= MOST_CLASSES:
         blurred = _blurred(facts)
