@@ -139,7 +139,7 @@ def results_of(dataset: str) -> Path:
 
 def plan_for_training(
     dataset: str, asked: str | None, folder: Path | None, key: Mapping[str, Any], makes: bool
-) -> tuple[Path | None, list[str]]:
+) -> tuple[Path | None, bool, list[str]]:
     """Find or make the plan of a training.
 
     Args:
@@ -150,7 +150,7 @@ def plan_for_training(
         makes: make a plan if none exists.
 
     Returns:
-        The file, or None for a training without a plan. Lines for the user.
+        The file, or None for a training without a plan. True: the file was made here. Lines for the user.
 
     Raises:
         UsageError: the file does not exist.
@@ -158,18 +158,18 @@ def plan_for_training(
     """
     word = str(asked).lower() if asked is not None else None
     if word in ("false", "none", "no", "off"):
-        return None, []
+        return None, False, []
     if word not in (None, "true", "yes", "on"):
         file = Path(str(asked)).expanduser()
         if not file.is_file():
             raise UsageError(f"--plan {file} does not exist; give true, false, or a file by `{CALLED_AS.get()} plan`")
-        return file, _outdated(dataset, file)
+        return file, False, _outdated(dataset, file)
     file = existing_plan(dataset, folder)  # type: ignore[assignment]
     if file is not None:
         check_plain(file)
-        return file, _outdated(dataset, file, key)
+        return file, False, _outdated(dataset, file, key)
     if not makes and word is None:
-        return None, []
+        return None, False, []
     beside = place_of(dataset, None)
     file = beside if beside.parent == _beside(dataset).parent or folder is None else folder / FILE
     given = given_settings(
@@ -178,7 +178,7 @@ def plan_for_training(
     if os.environ.get("RANK", "0") != "0":  # each process makes the same plan, the first one writes the file
         file = Path(gettempdir()) / f"plan-{os.getpid()}.yaml"
     _write(file, make(dataset, given, file).text)
-    return file, []
+    return file, True, []
 
 
 def check_plain(file: Path) -> None:

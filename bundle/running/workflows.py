@@ -16,7 +16,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from .errors import RunError, UsageError, did_you_mean
-from .overrides import MARKS, WORDS, check_overrides
+from .overrides import MARKS, OF_PLANS, WORDS, check_overrides
 from .package import library_module, library_package
 from .plan import LABELLED, check_exists, check_plain, existing_plan, note_of, plan_for_training, results_of
 from .program import CALLED_AS
@@ -111,11 +111,11 @@ def _with_plan(
     known = Path(folder) if isinstance(folder, str) and not folder.startswith(MARKS) else None
     unchecked = changes.get("check_labels") in ("warn", "off", False)
     try:
-        file, lines = plan_for_training(dataset, asked, known, changes, makes=len(files) == 1 and not resumes)
+        file, is_new, lines = plan_for_training(dataset, asked, known, changes, makes=len(files) == 1 and not resumes)
     except RunError as error:
         if not unchecked:
             raise
-        file, lines = None, [f"{error}. Training without a plan"]
+        file, is_new, lines = None, False, [f"{error}. Training without a plan"]
     for line in lines:
         _tell(f"plan: {line}")
     if file is None:
@@ -123,8 +123,11 @@ def _with_plan(
     content, users = read_file("--plan", str(file)), files[1:]
     recipe = [_overlay_file(name) for name in note_of(file).get("overlays", [])]
     own = "optimizer" in overlaid  # a recipe of the user
-    _tell(file.read_text(encoding="utf-8").rstrip())
-    _tell(f"plan: {file}\n")
+    if is_new:
+        _tell(file.read_text(encoding="utf-8").rstrip())
+        _tell(f"plan: {file}\n")
+    else:
+        _tell(f"plan: {file}, {len(content.keys() - {OF_PLANS})} settings")
     if isinstance({**overlaid, **changes}.get("max_epochs"), int) and "max_minutes" not in {**overlaid, **changes}:
         changes["max_minutes"] = None  # the length is given in epochs
     if changes.get("finetune") is not None:  # the weights know their own scaling, and the names of their classes

@@ -109,6 +109,19 @@ def test_a_plan_refuses_what_it_does_not_choose(words: list[str], said: list[str
     assert not (data / "plan.yaml").exists()
 
 
+def test_a_plan_is_shown_whole_when_made_and_in_one_line_later(data: Path, started, capsys) -> None:
+    shown = []
+    for _ in range(2):
+        assert main(["train", str(data)]) == 0
+        shown.append(capsys.readouterr().out)
+    plan = content(data / "plan.yaml")
+    assert "sigma: " in shown[0]
+    assert "sigma: " not in shown[1]
+    (line,) = [line for line in shown[1].splitlines() if line.startswith("plan: ")]
+    assert str(data / "plan.yaml") in line
+    assert f"{len(plan) - 1} settings" in line  # without the facts about the plan
+
+
 def test_a_training_makes_a_plan_and_trains_with_it(data: Path) -> None:
     assert main(["train", str(data), *SHORT]) == 0
     settings = json.loads(Path("output/data/model.json").read_text(encoding="utf-8"))
