@@ -52,8 +52,12 @@ def segment(tmp_path, weights, run_bundle):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Results by their names, without the record of the run, which names the settings."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("results.jsonl", "run.log")]
+    """Results by their names, without the records of the run, with settings and times."""
+    files = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in ("results.jsonl", "run.json", "run.log")
+    ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
