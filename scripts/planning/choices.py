@@ -1,8 +1,7 @@
 """Choose the settings of a training from facts about images, labels and machine: a small rule for each setting.
 
 Each rule returns a value and the reason. The rules come from the configurations of the public data sets
-(`configs/data_*.yaml`) and from the measurements in `docs/train.md`. If facts do not decide, a rule keeps the
-default and says so.
+(`configs/data_*.yaml`) and from measurements. If facts do not decide, a rule keeps the default and says so.
 """
 
 from __future__ import annotations

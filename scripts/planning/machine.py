@@ -25,7 +25,7 @@ GIB = 2**30
 SHARED_MEMORY = Path("/dev/shm")
 
 # Peak of a training step, measured on a CPU in float32 with the paper's network: 0.62 GiB for a tile of 316, and 3.42
-# for 956 (docs/benchmarks.md). Weights, gradients, both moments of AdamW and the moving average come on top.
+# for 956. Weights, gradients, both moments of AdamW and the moving average come on top.
 BYTES_A_PIXEL, PAPER_WIDTH = 3700, 64
 WEIGHTS_OF_PAPER, COPIES = 31_030_658, 5
 LIBRARIES = int(0.9 * GIB)  # a process with torch and MONAI

@@ -35,7 +35,7 @@ ROOT_FILES = "|".join(re.escape(name) for name in TRACKED if "/" not in name)
 TARGETS = "|".join(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.M))
 PROGRAMS = {"python", "pip", "torchrun", "tensorboard", "mlflow"}  # of packages that anybody can install
 NEEDS_CHECKOUT = {"-c", "--constraint", "-r", "--requirement", "-e", "--editable"}  # options of pip with files
-MADE_BY_USERS = ("config.yaml",)  # written by a training with --tracking mlflow
+MADE_BY_USERS = ("config.yaml", "plan.yaml")  # written with --tracking mlflow, and beside the data
 
 
 @pytest.fixture(scope="module")

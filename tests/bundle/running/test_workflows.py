@@ -28,7 +28,9 @@ ROOT = Path(__file__).resolve().parents[3]
 CPU = "--device=cpu"
 SMALL = ["--network_def#features=[2,4,8,16,32]", "--input_size=188", "--num_workers=0", CPU]
 TINY = [*SMALL, "--label_kind=instances", "--plan=false"]
-OVERLAYS = sorted({path.stem for path in (ROOT / "configs").glob("*.yaml")} - {"train", "evaluate", "inference"})
+OVERLAYS = sorted(
+    {path.stem for path in (ROOT / "configs").glob("*.yaml")} - {"train", "evaluate", "inference", "preview"}
+)
 
 
 @pytest.fixture(scope="module")
