@@ -63,6 +63,7 @@ class ConsoleHandler(logging.StreamHandler):
         verbose: all messages, with time and source.
 
     Example:
+        >>> import logging
         >>> handler = ConsoleHandler()
         >>> handler.emit(logging.LogRecord("scripts", logging.WARNING, "", 0, "no objects in %s", ("a.png",), None))
         warning: no objects in a.png
@@ -130,10 +131,11 @@ def concerns_readers(record: logging.LogRecord) -> bool:
     Of several processes, only the first tells how the run goes.
 
     Example:
+        >>> import logging
         >>> def record(name, level):
         ...     return logging.LogRecord(name, level, "", 0, "text", (), None)
-        >>> concerns_readers(record(__name__, logging.INFO)), concerns_readers(record("matplotlib", logging.INFO))
-        (True, False)
+        >>> [concerns_readers(record(name, logging.INFO)) for name in ("scripts.messages", "matplotlib")]
+        [True, False]
     """
     if any(f"{record.name}.".startswith(f"{name}.") for name in MUTED):
         return False

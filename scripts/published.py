@@ -89,6 +89,7 @@ def described(weights: str | Path, folder: Path = FOLDER) -> str:
     """Write file, name and purpose of weights for a message. Other than published weights have no name.
 
     Example:
+        >>> from scripts.published import described, published
         >>> described("output/cells/model.pt")
         'output/cells/model.pt'
         >>> described(published()["nuclei"]).split(" (")[0]

@@ -26,6 +26,9 @@ class LogFile:
         folder: folder of the results. Place the handler after those that check or reserve the folder. None: no file.
 
     Example:
+        >>> import logging
+        >>> from pathlib import Path
+        >>> from ignite.engine import Engine
         >>> engine = Engine(lambda *_: logging.getLogger("scripts").warning("a message"))
         >>> LogFile("out").attach(engine)
         >>> _ = engine.run([0])

@@ -145,7 +145,7 @@ def test_a_choice_is_taken_and_named_with_both_values(key, given, own, weights, 
     code, _ = segment(weights, **{key: given})
     assert code == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "model.json" in line]
-    assert all(part in line for part in ("WARNING", key, str(given), str(own)))
+    assert all(part in line for part in ("warning", key, str(given), str(own)))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_an_evaluation_names_a_choice_with_both_values(key, given, own, weights,
     places = {"dataset_dir": tiny_dataset, "output_dir": tmp_path, "ckpt_path": weights}
     assert run("train.yaml", "evaluate.yaml", run_id="evaluating", **places, **{key: given}) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "model.json" in line]
-    assert all(part in line for part in ("WARNING", key, given, own))
+    assert all(part in line for part in ("warning", key, given, own))
 
 
 def test_nothing_is_said_if_nothing_differs(weights, segment, capsys):
@@ -168,7 +168,7 @@ def test_weights_without_settings_work_with_a_warning_that_names_what_is_assumed
     code, _ = segment(bare, **{"network_def#features": [2, 4, 8, 16, 32]})
     assert code == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "bare.json" in line]
-    for part in ("WARNING", "intensity z_score", "class_names ['membrane', 'cell']", "threshold 0.5", "in_channels 1"):
+    for part in ("warning", "intensity z_score", "class_names ['membrane', 'cell']", "threshold 0.5", "in_channels 1"):
         assert part in line
 
 
@@ -248,7 +248,7 @@ def test_a_resumed_training_refuses_another_network_and_warns_of_other_settings(
     told = capsys.readouterr().err
     assert all(text in told for text in ("training_state.pt", "concat", "skip_first", "up_first"))
     assert resumed(tiny_dataset, interrupted, intensity="z_score") == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "WARNING" in line and "intensity" in line]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "warning" in line and "intensity" in line]
     assert all(part in line for part in ("training_state.pt", "z_score", "percentile"))
 
 
