@@ -92,11 +92,12 @@ def preview(
     """Write a page about what a training will see.
 
     Runs configs/train.yaml and configs/preview.yaml, without training. Shows images with separated objects and weight
-    maps, augmented samples with grid lines, and tiles over the mirrored image. Give the settings of the training.
+    maps, augmented samples with grid lines, and tiles over the mirrored image. Uses the plan of the data as `train`
+    does. Give other settings of the training, too.
 
     Examples:
-        python -m bundle preview data/cells --label_kind instances --open
-        python -m bundle preview data/cells --label_kind instances --overlay variant_fast --rotation 0 --images 12
+        python -m bundle preview data/cells --open
+        python -m bundle preview data/cells --rotation 0 --images 12
 
     Args:
         dataset: images with labels, as for `train`.
