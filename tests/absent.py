@@ -8,7 +8,20 @@ from importlib.machinery import ModuleSpec
 from typing import Any
 
 # libraries for special file formats, for exports and for MLflow
-HEAVY = ("itk", "nibabel", "imagecodecs", "mlflow", "openvino", "onnx", "onnxruntime", "pydicom")
+HEAVY = (
+    "itk",
+    "nibabel",
+    "imagecodecs",
+    "mlflow",
+    "openvino",
+    "onnx",
+    "onnxruntime",
+    "pydicom",
+    "zarr",
+    "ome_zarr_models",
+    "dask",
+    "distributed",
+)
 COMMAND_LINE = ("fire", "rich")
 
 

@@ -76,7 +76,8 @@ LEVELS = {  # from the lowest; packages of the same level may import each other
         {"metrics", "serving"},
         {"plot"},
         {"handlers"},
-        {"planning", "segmenter"},
+        {"large", "planning"},
+        {"segmenter"},
         {"reporting"},
     ),
     "bundle": (
