@@ -301,7 +301,7 @@ def test_the_front_page_s_commands_run_in_a_user_s_folder_in_both_ways(folder: P
         codes = (0, 3) if words[1] == "doctor" else (0,)  # three images are few
         assert main([*shortened(words[1:]), *device]) in codes, words
     assert (folder / "output" / "data" / "model.json").is_file()
-    assert (folder / "output" / "evaluation" / "object_metrics.json").is_file()
+    assert (folder / "output" / "evaluation" / "data" / "object_metrics.json").is_file()
 
     for name in ("configs", "scripts"):
         (folder / name).symlink_to(ROOT / name, target_is_directory=True)

@@ -52,7 +52,7 @@ def report(
 
     Examples:
         python -m bundle report output/data
-        python -m bundle report output/evaluation --open
+        python -m bundle report output/evaluation/test --open
         python -m bundle report --table
 
     Args:

@@ -32,7 +32,7 @@ def report(
 
     Examples:
         python -m bundle report output/data
-        python -m bundle report output/evaluation --open
+        python -m bundle report output/evaluation/test --open
         python -m bundle report output/segmentation --images 50 --output report.html
 
     Args:

@@ -5,6 +5,7 @@ Values on the command line win over overlays. Overlays win over the defaults of 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -157,7 +158,7 @@ def evaluate(
     Args:
         dataset: images with labels, as for `train`.
         weights: file of weights, or the name of published weights. Default: em, for membranes in electron micrographs.
-        output: folder for the results. Default: output/evaluation.
+        output: folder for the results. Default: output/evaluation/<name of DATASET>.
         overlay: name (data_nuclei) or file of changes to the configuration. Several: a,b.
         trace: show the full trace of an error.
         key: keys of the configuration and their new values, listed below with types and defaults.
@@ -171,7 +172,7 @@ def evaluate(
     changes = {name: overlaid[name] for name in own & overlaid.keys()}
     changes |= _changes(key, **paths, evaluation_dir=("--output", output))
     if not {"output_dir", "evaluation_dir"} & changes.keys():
-        changes["evaluation_dir"] = str(Path("output") / "evaluation")
+        changes["evaluation_dir"] = str(_evaluation_folder(dataset))
     if "evaluation_dir" in changes:
         changes.setdefault("output_dir", changes["evaluation_dir"])
     changes = {"ckpt_path": WEIGHTS, "split_rule": "all"} | changes
@@ -180,6 +181,22 @@ def evaluate(
     (results,) = _run("evaluating", files, changes, trace, "evaluation_dir")
     _tell(f"results: {results}")
     _tell_pictures(results, "panels", "object_iou.png", "threshold_curves.png")
+
+
+def _evaluation_folder(dataset: str) -> Path:
+    """Return output/evaluation/<name of the data set>.
+
+    Raises:
+        UsageError: the folder holds the evaluation of another data set of this name.
+    """
+    folder = Path("output") / "evaluation" / results_of(dataset).name
+    try:
+        measured = str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["data"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return folder
+    if os.path.exists(measured) and os.path.realpath(measured) != os.path.realpath(Path(dataset).expanduser()):
+        raise UsageError(f"{folder} holds the evaluation of {measured}, which has the same name. Give --output FOLDER")
+    return folder
 
 
 def _files_of_plan(dataset: str, overlaid: Mapping[str, Any]) -> dict[str, Any]:

@@ -103,3 +103,13 @@ def test_reports_can_be_switched_on_and_off(evaluate):
 def test_the_warping_error_can_be_switched_off(evaluate):
     folder, _ = evaluate(key_metric="v_info", warping_error=False)
     assert json.loads((folder / "em_metrics.json").read_text())["warping_error"] is None
+
+
+def test_settings_of_the_loss_which_the_weights_may_not_share_change_no_panel(evaluate):
+    panels = []
+    for options in ({"w0": 0.0}, {"w0": 50.0, "sigma": 2.0, "class_balance": [0, 1]}):
+        folder, _ = evaluate(label_kind="instances", **options)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        panels.append([metrics, *(path.read_bytes() for path in sorted((folder / "panels").iterdir()))])
+    assert len(panels[0]) == 5
+    assert panels[0] == panels[1]

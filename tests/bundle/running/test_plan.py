@@ -143,7 +143,7 @@ def test_folders_of_other_names_and_films_of_a_challenge_train_and_are_measured_
     assert main(["train", str(data), *SHORT]) == 0
     weights = ["--weights", "output/data/model.pt", "--save_panels=false", "--warping_error=false", "--device=cpu"]
     assert main(["evaluate", str(data), *weights, "--split_file", "output/data/split.json"]) == 0
-    assert len(read_csv(Path("output/evaluation/metrics_per_image.csv"))) == 1
+    assert len(read_csv(Path("output/evaluation/data/metrics_per_image.csv"))) == 1
 
     film = Path("film")
     for kind, prefix in (("raw", "01/t"), ("masks", "01_ST/SEG/man_seg")):

@@ -332,7 +332,11 @@ def test_the_list_of_commands_loads_nothing_heavy(environment: Environment) -> N
 def test_both_programs_write_the_same_files(both: dict[str, Results]) -> None:
     assert all(results.codes == [0, 0, 0] for results in both.values())
     of_installed, of_checkout = (contents(both[name].folder) for name in ("installed", "checkout"))
-    assert {"train/model.pt", "evaluation/object_metrics.json", "segmentation/instances/01.tif"} <= of_installed.keys()
+    assert {
+        "train/model.pt",
+        "evaluation/test/object_metrics.json",
+        "segmentation/instances/01.tif",
+    } <= of_installed.keys()
     assert of_installed.keys() == of_checkout.keys()
     assert [name for name in of_installed if of_installed[name] != of_checkout[name]] == []
 

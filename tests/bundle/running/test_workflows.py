@@ -126,10 +126,29 @@ def test_an_evaluation_measures_the_whole_folder_unless_told_otherwise(
     given = [word.replace("SPLIT", str(split)) for word in words]
     options = ["--weights", str(weights), "--save_panels=false", CPU]
     assert main(["evaluate", str(data / "cells.v2"), *given, *options]) == 0
-    rows = read_csv(Path("output/evaluation/metrics_per_image.csv"))
+    rows = read_csv(Path("output/evaluation/cells.v2/metrics_per_image.csv"))
     assert {f"{Path(str(row['image'])).stem}.png" for row in rows} == (
         held_out if measured == {"HELD OUT"} else measured
     )
+
+
+def test_each_data_set_has_its_own_folder_of_evaluation_named_in_the_last_line(
+    data: Path, weights: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--weights", str(weights), CPU]
+    for name in ("cells.v2", "test"):
+        assert main(["evaluate", str(data / name), *options]) == 0
+        assert str(Path("output/evaluation") / name) in capsys.readouterr().out.splitlines()[-1]
+    assert {len(read_csv(path)) for path in Path("output/evaluation").glob("*/metrics_per_image.csv")} == {3, 2}
+    shutil.copytree(data / "test", here / "other" / "test")
+    before = files(here / "output")
+    assert main(["evaluate", "other/test", *options]) == 2
+    message = capsys.readouterr().err
+    assert str(data / "test") in message
+    assert "--output" in message
+    assert files(here / "output") == before
+    assert main(["evaluate", "other/test", *options, "--output", "chosen"]) == 0
+    assert Path("chosen/metrics.json").is_file()
 
 
 def test_an_evaluation_takes_the_keys_of_evaluate_yaml_from_an_overlay(data: Path, weights: Path) -> None:
@@ -159,7 +178,9 @@ def test_without_weights_those_of_the_bundle_are_measured_and_segment(
         assert (here / "short" / name).read_bytes() == (here / "long" / name).read_bytes(), name
 
     assert main(["evaluate", "one", "--device=cpu", "--save_results=true"]) == 0
-    scores = (tifffile.imread(folder / "probabilities/00.tif") for folder in (Path("short"), Path("output/evaluation")))
+    scores = (
+        tifffile.imread(folder / "probabilities/00.tif") for folder in (Path("short"), Path("output/evaluation/one"))
+    )
     np.testing.assert_allclose(*scores, atol=0.02)  # bfloat16 on some processors
 
 
