@@ -13,6 +13,8 @@ from ignite.engine import Engine
 from ..data.annotation import annotated_pixels
 from ..io.arrays import as_array
 from ..io.files import write_csv, write_json
+from ..metrics.mistakes import DEFINITIONS as MEANINGS
+from ..metrics.mistakes import mistakes_of
 from ..metrics.objects import (
     THRESHOLDS,
     det_counts,
@@ -36,14 +38,16 @@ DEFINITIONS = {
     "result; doi 10.1371/journal.pone.0144959",
     "instances": "objects match where IoU > threshold: precision TP / (TP + FP), recall TP / (TP + FN), f1 "
     "2 TP / (2 TP + FP + FN), mean_matched_iou over the matches; arXiv 1801.00868",
+    **MEANINGS,
     "null": "undefined, such as det without markers",
 }
 AVERAGING = (
     "counts of all images are added up before they are divided, so that every object counts the same, whatever image "
     "it is in; these are not means of the values per image"
 )
+MISTAKES = tuple(MEANINGS)  # columns of their numbers, at an IoU of .5
 COLUMNS = (
-    *("reference_objects", "result_objects", "seg", "det"),
+    *("reference_objects", "result_objects", *MISTAKES, "seg", "det"),
     *(f"{name}_{threshold}" for threshold in THRESHOLDS for name in ("precision", "recall", "f1")),
     f"mean_matched_iou_{THRESHOLDS[0]}",
 )
@@ -65,8 +69,8 @@ def measure_frame(
 
     Returns:
         Lists: `labels`, `areas` (pixels) and `jaccards` (R,) of the reference objects. `instances` (T, 4) and `det`
-        (4,), the counts of `scripts.metrics.objects`. `results`, the number of result objects. `det` is None without
-        markers.
+        (4,), the counts of `scripts.metrics.objects`. `results`, the number of result objects. `mistakes`, numbers by
+        name. `det` is None without markers.
 
     Raises:
         ValueError: the shapes differ, or a value is no object number.
@@ -79,12 +83,14 @@ def measure_frame(
     whole = overlaps(result, reference)
     annotated = annotated_pixels(reference, valid)
     known = whole if annotated.all() else overlaps(result, reference, annotated)
+    mistakes = mistakes_of(known)
     return {
         "labels": whole.reference_ids.tolist(),
         "areas": whole.reference_areas.tolist(),
         "jaccards": seg_jaccards_of(whole).tolist(),
         "results": len(whole.result_ids),
         "instances": instance_counts_of(known).tolist(),
+        "mistakes": {name: getattr(mistakes, name) for name in MISTAKES},
         "det": None if markers is None else det_counts(result, markers).tolist(),
     }
 
@@ -102,6 +108,7 @@ def frame_row(measured: Mapping[str, Any]) -> dict[str, float]:
     row = {
         "reference_objects": len(measured["labels"]),
         "result_objects": measured["results"],
+        **measured["mistakes"],
         "seg": _seg([measured]),
         "det": detected,
     }

@@ -11,6 +11,7 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
+from ..data.datalist import natural_order
 from ..data.items import source_of
 from ..engines import engine_items
 from ..io.arrays import as_array
@@ -89,7 +90,7 @@ class ImageRanking:
     def _write(self, _: Engine) -> None:
         if idist.get_rank() != 0 or not self._scores:
             return
-        ranked = sorted(self._scores.items(), key=lambda pair: -pair[1])  # stable: equal scores stay in order
+        ranked = sorted(self._scores.items(), key=lambda pair: (-pair[1], natural_order(pair[0])))
         rows = [(rank, name, f"{score:.4f}") for rank, (name, score) in enumerate(ranked, 1)]
         write_csv(self.path, [dict(zip(COLUMNS, row, strict=True)) for row in rows], COLUMNS)
         width = max(len(name) for _, name, _ in rows[:PRINTED])

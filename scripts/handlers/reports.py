@@ -15,6 +15,7 @@ from ignite.engine import Engine, Events
 from monai.utils import string_list_all_gather
 
 from ..data.annotation import annotated_pixels
+from ..data.datalist import natural_order
 from ..data.items import source_of
 from ..engines import engine_items
 from ..io.arrays import as_array
@@ -222,8 +223,10 @@ def lowest(names: Sequence[str], scores: Sequence[float], measured: str) -> list
         >>> lowest(["a", "b", "c"], [0.9, float("nan"), 0.5], "seg")
         [{'image': 'c', 'seg': 0.5}, {'image': 'a', 'seg': 0.9}]
     """
-    known = [(float(score), name) for name, score in zip(names, scores, strict=True) if score == score]
-    return [{"image": name, measured: score} for score, name in sorted(known)[:5]]
+    known = [
+        (float(score), natural_order(name), name) for name, score in zip(names, scores, strict=True) if score == score
+    ]
+    return [{"image": name, measured: score} for score, _, name in sorted(known)[:5]]
 
 
 def rounded(values: Mapping[str, float]) -> dict[str, float | None]:
@@ -242,7 +245,7 @@ def _gathered(found: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
         return found
     lines = string_list_all_gather([json.dumps(named) for named in found], delimiter="\n")
     everything = dict(json.loads(line) for line in lines if line)  # a process without images sends an empty line
-    return [(name, everything[name]) for name in sorted(everything)]
+    return [(name, everything[name]) for name in sorted(everything, key=natural_order)]
 
 
 def _short_names(names: Sequence[str]) -> list[str]:

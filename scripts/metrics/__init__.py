@@ -26,6 +26,7 @@ Functions and classes for Python:
 | `seg_from_counts`, `det_from_counts`                 | SEG and DET from counts                                       |
 | `instance_scores_from_counts`                        | precision, recall, F1 and mean IoU from counts                |
 | `overlaps`, `Overlaps`                               | pixels that the objects of two label images share             |
+| `count_mistakes`, `Mistakes`                         | numbers of missed, false, merged and split objects            |
 | `agreement`, `Agreement`                             | precision, recall and F-score                                 |
 | `object_instability`                                 | change of the objects with the threshold, without a reference |
 | `object_table`, `ObjectsCSV`                         | area, shape and grey values of every object: table, CSV file  |
@@ -49,6 +50,7 @@ _NAMES = {
         "stack_curves",
         "thinned_curves",
     ],
+    "mistakes": ["Mistakes", "count_mistakes"],
     "objects": [
         "det_counts",
         "det_from_counts",

@@ -188,14 +188,33 @@ def instance_counts_of(table: Overlaps, thresholds: Sequence[float] = THRESHOLDS
     limits = np.asarray(thresholds, dtype=float)
     if limits.ndim != 1 or not ((limits >= 0.5) & (limits < 1)).all():
         raise ValueError(f"thresholds must be a list of values from 0.5 to below 1, got {thresholds}")
-    iou = table.iou
-    matched = iou > limits[:, None]  # (T, P)
-    found = np.zeros((len(limits), len(table.result_ids)), dtype=bool)
-    at, pair = np.nonzero(matched)
-    found[at, table.result[pair]] = True
-    matches = matched.sum(axis=1)
-    false = (~found & (2 * table.result_areas > table.result_whole_areas)).sum(axis=1)
-    return np.stack([matches, false, len(table.reference_ids) - matches, matched @ iou], axis=1)
+    rows = []
+    for limit in limits:
+        missed, false = unmatched(table, limit)
+        matches = len(missed) - missed.sum()
+        rows.append([matches, false.sum(), missed.sum(), table.iou[table.iou > limit].sum()])
+    return np.array(rows, float).reshape(len(limits), 4)
+
+
+def unmatched(table: Overlaps, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find the objects without a match: missed objects of the reference, bool (R,), and false results, bool (S,).
+
+    Args:
+        table: `overlaps` of a frame in which the annotated pixels count. Results that are not annotated by more than
+            half are never false.
+        threshold: 0.5 <= t < 1. Objects match if their IoU is above.
+
+    Example:
+        >>> from scripts.metrics import overlaps
+        >>> unmatched(overlaps(np.array([[1, 1, 0, 2]]), np.array([[5, 5, 0, 0]])), 0.5)
+        (array([False]), array([False,  True]))
+    """
+    matched = table.iou > threshold
+    missed = np.ones(len(table.reference_ids), bool)
+    missed[table.reference[matched]] = False
+    false = 2 * table.result_areas > table.result_whole_areas
+    false[table.result[matched]] = False
+    return missed, false
 
 
 def instance_scores_from_counts(counts: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ..data.annotation import annotated_pixels
-from ..metrics.overlap import overlaps
+from ..metrics.mistakes import MATCHED, Mistakes, judge_objects, mistakes_of
+from ..metrics.overlap import Overlaps, overlaps
+from .overlays import BLUE, GREEN, GREY, PURPLE, RED, YELLOW
 
-MATCHED = 0.5  # IoU above which two objects are the same
-CORRECT, MISSED, FALSE, CONFUSED, UNKNOWN, FOUND, OUTLINE = range(7)
+CORRECT, MISSED, FALSE, CONFUSED, UNKNOWN, FOUND, OUTLINE, MERGED, SPLIT = range(9)
+PIXEL_COLOURS = {MISSED: RED, FALSE: BLUE, CONFUSED: PURPLE, UNKNOWN: GREY}  # of `error_map`
+OBJECT_COLOURS = {  # of `object_errors`
+    MISSED: RED,
+    FALSE: BLUE,
+    MERGED: PURPLE,
+    SPLIT: YELLOW,
+    CONFUSED: GREEN,
+    OUTLINE: "#8A8A8A",
+    UNKNOWN: GREY,
+}
+OBJECT_NAMES = {
+    MISSED: "missed object",
+    FALSE: "false object",
+    MERGED: "merged objects",
+    SPLIT: "split object",
+    CONFUSED: "wrong shape",
+    OUTLINE: "outline differs",
+    UNKNOWN: "not annotated",
+}
+MATCH = "Objects match if their IoU is above .5; missed and false objects have no match."
 
 
 def error_map(prediction: np.ndarray, label: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
@@ -38,20 +60,18 @@ class ObjectErrors(NamedTuple):
     """Errors of an instance map: a kind for every pixel, and numbers of objects.
 
     Args:
-        kinds: uint8 (H, W). `CORRECT` 0 (background), `MISSED` 1 (objects of the label without a match), `FALSE` 2
-            (predicted objects without a match), `CONFUSED` 3 (both, as where objects are merged or split), `UNKNOWN` 4
-            (not annotated), `FOUND` 5 (matched objects), `OUTLINE` 6 (in one of two matched objects only).
-        missed, false, objects: numbers of missed objects, of false objects, and of objects in the label.
+        kinds: uint8 (H, W). `CORRECT` 0 (background), `MISSED` 1, `FALSE` 2, `CONFUSED` 3 (both), `UNKNOWN` 4 (not
+            annotated), `FOUND` 5 (matched objects), `OUTLINE` 6 (in one of two matched objects only), `MERGED` 7,
+            `SPLIT` 8.
+        mistakes: numbers of objects.
     """
 
     kinds: np.ndarray
-    missed: int
-    false: int
-    objects: int
+    mistakes: Mistakes
 
 
 def object_errors(result: np.ndarray, reference: np.ndarray, valid: np.ndarray | None = None) -> ObjectErrors:
-    """Find missed and false objects. Objects match if their IoU is above 0.5, as in the scores.
+    """Find missed, false, merged and split objects, by `scripts.metrics.mistakes.DEFINITIONS`.
 
     Args:
         result: instance map, integer (H, W), 0 = background.
@@ -60,19 +80,44 @@ def object_errors(result: np.ndarray, reference: np.ndarray, valid: np.ndarray |
 
     Example:
         >>> found = object_errors(np.array([[1, 1, 0, 0, 2]]), np.array([[7, 7, 0, 8, 0]]))
-        >>> found.kinds, found.missed, found.false, found.objects
-        (array([[5, 5, 0, 1, 2]], dtype=uint8), 1, 1, 2)
+        >>> found.kinds, found.mistakes.missed, found.mistakes.false
+        (array([[5, 5, 0, 1, 2]], dtype=uint8), 1, 1)
     """
     annotated = annotated_pixels(reference, valid)
     table = overlaps(result, reference, None if annotated.all() else annotated)
-    matches = table.iou > MATCHED
-    found = np.isin(reference, table.reference_ids[table.reference[matches]])
-    hits = np.zeros(len(table.result_ids), bool)
-    hits[table.result[matches]] = True
-    counted = 2 * table.result_areas > table.result_whole_areas  # the others are mostly outside of the annotated part
-    hit = np.isin(result, table.result_ids[hits])
-    missed, false = (reference > 0) & ~found, np.isin(result, table.result_ids[~hits & counted])
-    kinds = [UNKNOWN, CONFUSED, MISSED, FALSE, FOUND, OUTLINE]  # in this order, the first that is true
-    true = [~annotated, missed & false, missed, false, found & hit, found | hit]
-    numbers = len(table.reference_ids) - int(matches.sum()), int((~hits & counted).sum()), len(table.reference_ids)
-    return ObjectErrors(np.select(true, kinds, CORRECT).astype(np.uint8), *numbers)
+    judged = judge_objects(table)
+
+    def of_truth(chosen: np.ndarray) -> np.ndarray:
+        return np.isin(reference, table.reference_ids[chosen])
+
+    def of_result(chosen: np.ndarray) -> np.ndarray:
+        return np.isin(result, table.result_ids[chosen])
+
+    missed, false = of_truth(judged.missed), of_result(judged.false)
+    found, hit = (reference > 0) & ~missed, of_result(_matched(table))
+    wrong = missed | false
+    merged = wrong & of_truth(judged.merged) & of_result(judged.merging)
+    split = wrong & of_truth(judged.split) & of_result(judged.parts)
+    kinds = [UNKNOWN, MERGED, SPLIT, CONFUSED, MISSED, FALSE, FOUND, OUTLINE]  # in this order, the first that is true
+    true = [~annotated, merged, split, missed & false, missed, false, found & hit, found | hit]
+    return ObjectErrors(np.select(true, kinds, CORRECT).astype(np.uint8), mistakes_of(table))
+
+
+def _matched(table: Overlaps) -> np.ndarray:
+    matched = np.zeros(len(table.result_ids), bool)
+    matched[table.result[table.iou > MATCHED]] = True
+    return matched
+
+
+def pixel_error_names(class_names: Sequence[str]) -> dict[int, str]:
+    """Name the kinds of `error_map`. If class 0 is membranes, not background, the errors are those of membranes.
+
+    Example:
+        >>> pixel_error_names(["membrane", "cell"])[MISSED]
+        'false membrane'
+    """
+    lines = class_names[0].lower().startswith(("membrane", "border"))
+    subject = class_names[0] if lines else class_names[1] if len(class_names) == 2 else "foreground"
+    missed, false = f"missed {subject}", f"false {subject}"
+    named = {FALSE: missed, MISSED: false} if lines else {FALSE: false, MISSED: missed}
+    return {**named, CONFUSED: "other class", UNKNOWN: "not annotated"}

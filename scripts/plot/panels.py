@@ -18,15 +18,18 @@ from matplotlib.ticker import MaxNLocator
 from skimage.measure import block_reduce
 
 from .errors import (
-    CONFUSED,
     CORRECT,
     FALSE,
+    FOUND,
     MISSED,
-    OUTLINE,
+    OBJECT_COLOURS,
+    OBJECT_NAMES,
+    PIXEL_COLOURS,
     UNKNOWN,
     ObjectErrors,
     error_map,
     object_errors,
+    pixel_error_names,
 )
 from .overlays import (
     BLUE,
@@ -45,8 +48,7 @@ from .overlays import (
 )
 from .regions import WIDTH, Region, visible_region
 
-# of CORRECT, MISSED, FALSE, CONFUSED, UNKNOWN, FOUND, OUTLINE
-ERROR_COLOURS = ("#FFFFFF", RED, BLUE, PURPLE, GREY, "#E4E4E4", "#8A8A8A")
+PAPER = {CORRECT: "#FFFFFF", FOUND: "#E4E4E4"}  # colours of pixels without an error
 DIM = 0.25  # of the scale of colours: the largest weight inside of objects
 _LINES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, "#000000", "#777777")
 _MOST_LINES = 8  # per pair of axes
@@ -296,31 +298,33 @@ def _show_weights(
 
 def _show_errors(axes: tuple[Axes, Axes], errors: np.ndarray, class_names: Sequence[str], thin: tuple) -> None:
     """Draw every n-th pixel of an error map, by the index `thin`. The title has the share of wrong pixels of all."""
-    names = {**_words(class_names), CONFUSED: "other class", UNKNOWN: "not annotated"}
     annotated = int((errors != UNKNOWN).sum())
     wrong = annotated - int((errors == CORRECT).sum())
     share = f"{wrong / annotated:.2%} of pixels" if annotated else "nothing annotated"
-    shown = [FALSE, MISSED, *(c for c in (CONFUSED, UNKNOWN) if (errors == c).any())]
-    colours = np.array([to_rgb(c) for c in ERROR_COLOURS], np.float32)
-    _show(axes, f"error ({share})", colours[errors[thin]], [(names[c], ERROR_COLOURS[c]) for c in shown])
-
-
-def _words(class_names: Sequence[str]) -> dict[int, str]:
-    """Name missed and false pixels. Where class 0 is membranes, not background, the errors are those of membranes."""
-    lines = class_names[0].lower().startswith(("membrane", "border"))
-    subject = class_names[0] if lines else class_names[1] if len(class_names) == 2 else "object"
-    missed, false = f"missed {subject}", f"false {subject}"
-    return {MISSED: false, FALSE: missed} if lines else {MISSED: missed, FALSE: false}
+    _show_kinds(axes, f"error ({share})", errors, thin, pixel_error_names(class_names), PIXEL_COLOURS)
 
 
 def _show_object_errors(axes: tuple[Axes, Axes], errors: ObjectErrors, thin: tuple) -> None:
     """Draw missed and false objects. The title counts those of the whole image."""
-    names = {MISSED: "missed object", FALSE: "false object", CONFUSED: "wrong shape"}
-    names |= {OUTLINE: "outline differs", UNKNOWN: "not annotated"}
-    there = [c for c in names if c in (MISSED, FALSE) or (errors.kinds == c).any()]
-    title = f"error ({errors.missed} of {errors.objects} objects missed, {errors.false} false)"
-    colours = np.array([to_rgb(c) for c in ERROR_COLOURS], np.float32)
-    _show(axes, title, colours[errors.kinds[thin]], [(names[c], ERROR_COLOURS[c]) for c in there])
+    of = errors.mistakes
+    title = f"error ({of.missed} of {of.truth} objects missed, {of.false} false, at IoU .5)"
+    _show_kinds(axes, title, errors.kinds, thin, OBJECT_NAMES, OBJECT_COLOURS)
+
+
+def _show_kinds(
+    axes: tuple[Axes, Axes],
+    title: str,
+    kinds: np.ndarray,
+    thin: tuple,
+    names: Mapping[int, str],
+    colours: Mapping[int, str],
+) -> None:
+    """Draw kinds of errors. The legend has missed and false, and the other kinds that occur."""
+    table = np.ones((1 + max(*colours, *PAPER), 3), np.float32)
+    for kind, colour in {**colours, **PAPER}.items():
+        table[kind] = to_rgb(colour)
+    there = [kind for kind in names if kind in (MISSED, FALSE) or (kinds == kind).any()]
+    _show(axes, title, table[kinds[thin]], [(names[kind], colours[kind]) for kind in there])
 
 
 def _score_groups(scores: list[str]) -> dict[str, list[str]]:

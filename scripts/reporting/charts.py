@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
 WIDTH, HEIGHT = 460, 250  # units of the drawing
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40  # margins
+RIGHT, TOP, BOTTOM = 12, 12, 40  # margins; the left margin has room for the longest number
+CHARACTER = 8.3  # width of a digit in the widest usual font, at 13 pixels
+SPAN = 0.1  # least range of the axis of a score: smaller changes are noise
 LARGEST = 1e30  # of a value; larger ones come from a loss that has exploded, and have no axis
 STEPS = [1, 2, 2.5, 5, 10]  # of the ticks
 
@@ -54,7 +56,7 @@ def chart(
     text: str,
     log: bool = False,
     marked: float | None = None,
-    limits: tuple[float, float] | None = None,
+    is_score: bool = False,
 ) -> Chart | None:
     """Draw lines.
 
@@ -65,7 +67,7 @@ def chart(
         text: what the chart shows, in a sentence.
         log: logarithmic vertical axis.
         marked: place of a vertical line.
-        limits: lowest and highest value of the vertical axis. None: of the points.
+        is_score: values from 0 to 1. The vertical axis stays within, and spans at least 0.1.
 
     Returns:
         None without any point.
@@ -86,29 +88,28 @@ def chart(
     up = [py for line in known for _, py in line.points]
     log = log and min(up) > 0
     x_low, x_high = _widened(min(across), max(across))
-    y_low, y_high = limits or _widened(*(min(up), max(up)))
-    y_ticks = (LogLocator(numticks=6) if log else MaxNLocator(5, steps=STEPS)).tick_values(y_low, y_high)
-    x_ticks = MaxNLocator(6, steps=STEPS, integer=x == "epoch").tick_values(x_low, x_high)
+    y_low, y_high = _score_axis(min(up), max(up)) if is_score else _widened(min(up), max(up))
+    y_ticks = _ticks(LogLocator(numticks=6) if log else MaxNLocator(5, steps=STEPS), y_low, y_high)
+    x_ticks = _ticks(MaxNLocator(6, steps=STEPS, integer=x == "epoch"), x_low, x_high)
+    left = 14 + CHARACTER * max((len(text) for _, text in y_ticks), default=0)
 
     def place_x(value: float) -> float:
-        return LEFT + (value - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
+        return left + (value - x_low) / (x_high - x_low) * (WIDTH - left - RIGHT)
 
     def place_y(value: float) -> float:
         low, high, value = (math.log(v) for v in (y_low, y_high, value)) if log else (y_low, y_high, value)
         return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     parts = []
-    for tick in y_ticks:
-        if y_low <= tick <= y_high:
-            at = place_y(tick)
-            parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-            parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{_tick(tick)}</text>')
-    for tick in x_ticks:
-        if x_low <= tick <= x_high:
-            at = place_x(tick)
-            parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_tick(tick)}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>')
+    for tick, figure in y_ticks:
+        at = place_y(tick)
+        parts.append(f'<line class="grid" x1="{left:.1f}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(f'<text x="{left - 6:.1f}" y="{at + 4:.1f}" text-anchor="end">{figure}</text>')
+    for tick, figure in x_ticks:
+        at = place_x(tick)
+        parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{figure}</text>')
+    middle = (left + WIDTH - RIGHT) / 2
+    parts.append(f'<text x="{middle:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>')
     if marked is not None:
         at = place_x(marked)
         parts.append(f'<line class="marked" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
@@ -126,14 +127,31 @@ def chart(
     return Chart(title, svg, text, [line.name for line in known])
 
 
-def _tick(value: float) -> str:
-    """Write the number at a tick. Small numbers are powers: 2e-4."""
-    if 0 < abs(value) < 1e-3:
-        return f"{value:.1e}".replace("e-0", "e-").replace(".0e", "e")
-    return f"{round(value, 10):.4g}"
+def _ticks(locator: Locator, low: float, high: float) -> list[tuple[float, str]]:
+    """Place ticks on an axis, and write their numbers: all with the same decimals, or all as powers (2e-4)."""
+    ticks = [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
+    largest = max(map(abs, ticks), default=0.0)
+    smallest = min((abs(tick) for tick in ticks if tick), default=0.0)
+    if largest >= 1e5 or 0 < largest < 1e-2 or 0 < smallest < largest / 1e4:
+        return [(tick, _power(tick)) for tick in ticks]
+    decimals = next((k for k in range(6) if all(abs(tick - round(tick, k)) < 1e-9 for tick in ticks)), 6)
+    return [(tick, f"{tick:.{decimals}f}") for tick in ticks]
+
+
+def _power(value: float) -> str:
+    digits, _, power = f"{value:.3e}".partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(power)}" if value else "0"
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    if low == high:
-        return low - (abs(low) * 0.05 or 0.5), high + (abs(high) * 0.05 or 0.5)
-    return low, high
+    """Return the range of an axis. A flat line lies between 0 and twice its value."""
+    if low < high:
+        return low, high
+    return (min(0.0, 2 * low), max(0.0, 2 * low)) if low else (0.0, 1.0)
+
+
+def _score_axis(low: float, high: float) -> tuple[float, float]:
+    """Return the range of the axis of a score."""
+    missing = max(SPAN - (high - low), 0.0)
+    bottom = min(max(low - missing / 2, 0.0), max(1.0 - SPAN, 0.0)) if missing else low
+    return bottom, max(high, bottom + SPAN)

@@ -22,7 +22,7 @@ def next_commands(run: Run, program: str) -> list[tuple[str, str]]:
     """
     data = run.record.get("data")
     dataset = "my/data" if data is None else str(data)
-    weights = None if run.weights is None else _named(run.weights)
+    weights = None if run.weights is None else weights_name(run.weights)
     split = run.folder / "split.json"
 
     def line(*words_of: str) -> str:
@@ -60,8 +60,13 @@ def next_commands(run: Run, program: str) -> list[tuple[str, str]]:
     return [*found, *([("Write this page again", again)] if again else [])]
 
 
-def _named(weights: Path) -> str:
-    """Return the name of published weights, else the path."""
+def weights_name(weights: Path) -> str:
+    """Return the name of published weights, else the path.
+
+    Example:
+        >>> weights_name(Path("output/cells/model.pt"))
+        'output/cells/model.pt'
+    """
     names = {path.resolve(): name for name, path in published().items()}
     return names.get(weights.resolve(), str(weights))
 

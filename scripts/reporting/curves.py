@@ -35,11 +35,23 @@ def training_charts(run: Run) -> list[Chart]:
     log = " The axis is logarithmic." if is_wide else ""
     drawn = [
         chart("Training loss", [line("loss")], "epoch", f"Mean loss of each epoch.{log}", log=is_wide),
-        chart(f"Validation: {words(key)}", [line(key, best=True)], "epoch", "The ring marks the best validation.")
+        chart(
+            f"Validation: {words(key)}",
+            [line(key, best=True)],
+            "epoch",
+            "The ring marks the best validation.",
+            is_score=True,
+        )
         if key
         else None,
         *(
-            chart(f"Validation: {title}", [line(name) for name in names], "epoch", _lower_is_better(title))
+            chart(
+                f"Validation: {title}",
+                [line(name) for name in names],
+                "epoch",
+                _lower_is_better(title),
+                is_score=title != "error",
+            )
             for title, names in others.items()
         ),
         chart("Learning rate", [line("lr")], "epoch", "At the start of each epoch."),
@@ -74,7 +86,12 @@ def threshold_charts(run: Run, curve: Curve | None) -> list[Chart]:
         points = list(zip(curve.thresholds, curve.values, strict=True))
         drawn.append(
             chart(
-                "Threshold of the probability", [Line(curve.name, points, True)], "threshold", text, marked=curve.used
+                "Threshold of the probability",
+                [Line(curve.name, points, True)],
+                "threshold",
+                text,
+                marked=curve.used,
+                is_score=True,
             )
         )
     levels = run.objects.get("instances", [])
@@ -84,7 +101,7 @@ def threshold_charts(run: Run, curve: Curve | None) -> list[Chart]:
             for name, column in (("F1", "f1"), ("precision", "precision"), ("recall", "recall"))
         ]
         text = "How scores fall if objects must agree better with the truth: intersection over union from .5 to .9."
-        drawn.append(chart("Required agreement of objects", lines, "IoU threshold", text))
+        drawn.append(chart("Required agreement of objects", lines, "IoU threshold", text, is_score=True))
     for name in ("v_rand", "v_info"):
         found = run.membranes.get("curves", {}).get(name)
         if found:
@@ -100,5 +117,5 @@ def threshold_charts(run: Run, curve: Curve | None) -> list[Chart]:
                 if column in found
             ]
             text = "Precision falls with mergers, recall with splits."
-            drawn.append(chart(f"{words(name)} over thresholds", lines, "threshold", text))
+            drawn.append(chart(f"{words(name)} over thresholds", lines, "threshold", text, is_score=True))
     return [each for each in drawn if each is not None]

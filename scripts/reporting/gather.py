@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..data.datalist import find_images, find_pairs
+from ..data.datalist import find_images, find_pairs, natural_order
 from ..data.items import paths_in
 from ..handlers.history import read_history
 from ..handlers.run_file import RUN, is_run_file
@@ -177,10 +177,11 @@ def _what_is_there(folder: Path) -> str:
         return f"{shown(folder)} does not exist; {expected}"
     if not folder.is_dir():
         return f"{shown(folder)} is a file; {expected}"
-    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
+    entries = sorted(folder.iterdir(), key=lambda entry: natural_order(entry.name))
+    names = [entry.name + ("/" if entry.is_dir() else "") for entry in entries]
     below = [
         entry.name
-        for entry in sorted(folder.iterdir())
+        for entry in entries
         if entry.is_dir() and any((entry / sign).is_file() for signs in SIGNS.values() for sign in signs)
     ]
     if below:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..io.names import shown
-from .cases import Cases, make_cases
-from .commands import near, next_commands
+from ..metrics.mistakes import DEFINITIONS
+from .cases import Cases, Track, make_cases
+from .commands import near, next_commands, weights_name
 from .curves import threshold_charts, training_charts
 from .gather import NoRunError, Run, images_of, read_run
-from .mistakes import DEFINITIONS
 from .page import own_version, render, write_page
 from .summary import duration, summary_figures
 from .table import image_table
@@ -32,6 +32,9 @@ MEASURES = {
     "mean Dice": "2 |A and B| / (|A| + |B|) of the pixels of each class, mean over classes.",
     "mean IoU": "|A and B| / |A or B| of the pixels of each class, mean over classes.",
     "pixel error": "share of pixels with a wrong class.",
+    **{name: f"{text}." for name, text in DEFINITIONS.items()},
+    "uncertainty": "1 - F1 of the objects of a threshold 0.2 below and 0.2 above the one in use, mean over the IoU .5 "
+    "to .9: the score of rank. 0: the same objects.",
 }
 RULES = (
     f"Still improving: the best score is in the last tenth of the validations, and {GAIN} above the best of the first "
@@ -39,13 +42,12 @@ RULES = (
     f"The score fell: the best score is in the first two thirds, and the last is {LOSS} below.",
     f"Hardly found: the Dice of a class is below {POOR} in the last validation.",
     f"Uncertain: fewer than {FEW} images are measured, or validate.",
-    f"Objects: {DEFINITIONS}. More than {100 * MANY:.0f} per 100 objects of the truth are a warning.",
-    f"Threshold: it hardly matters if the score varies by less than {FLAT} from .3 to .7. Another one is named if its "
-    f"score is {2 * GAIN} higher.",
+    f"Objects: more than {100 * MANY:.0f} missed, false, merged or split ones per 100 objects of the truth are a "
+    "warning.",
+    f"Threshold: another one is named if its score is {2 * GAIN} higher. It hardly matters where less than {FLAT} of "
+    "the best score is lost.",
     "Interval: the images are drawn anew with replacement 2,000 times; 95 % of the means lie inside.",
 )
-
-Track = Callable[[Sequence[str], str], Iterable[str]]
 
 
 def write_report(
@@ -108,7 +110,7 @@ def report_page(
         >>> "<h1>cells</h1>" in report_page(run, Cases())
         True
     """
-    curve = threshold_curve(run, cases.cases)
+    curve = threshold_curve(run, cases.measured.values())
     remarks = [] if run.kinds == ("experiments",) else judge(run, cases, curve)
     table = image_table(run, cases)
     curves, thresholds = training_charts(run), threshold_charts(run, curve)
@@ -160,6 +162,8 @@ def _subtitle(run: Run) -> str:
     data = run.record.get("data") or (run.settings.training.dataset if run.settings else None)
     if data:
         parts.append(f"Data set {shown(Path(str(data)).name)}")
+    if run.weights is not None and "training" not in run.kinds:
+        parts.append(f"weights {shown(near(weights_name(run.weights)))}")
     started = str(run.record.get("started") or "")
     if started:
         parts.append(f"started {started[:16].replace('T', ' ')} UTC")
@@ -174,10 +178,10 @@ def _pictures_text(run: Run, cases: Cases) -> str:
     count, available = len(cases.cases), cases.available
     if not count:
         return ""
-    measured = bool(run.table) or any(case.scores for case in cases.cases)
+    measured = bool(run.table) or any(case.measured.scores for case in cases.cases)
     text = f"{_images(count)} of {available}" if count < available else f"All images: {count}"
     if count < available:
-        text += ", half of them the worst, the others" if run.table else ","
+        text += ", half of them the worst of all, the others" if measured else ","
         text += " drawn at random (--images shows more)"
     text += ". The worst come first." if measured else ". Uncertain images come first."
     if cases.segmented_here:
@@ -192,8 +196,12 @@ def _images(count: int) -> str:
 def _used_measures(run: Run, cases: Cases) -> set[str]:
     names = {column for row in run.table.values() for column, value in row.items() if value is not None}
     names |= {name for row in run.history for name, value in row.items() if value is not None}
-    names |= {name for case in cases.cases for name in case.scores}
+    names |= {name for each in cases.measured.values() for name in each.scores}
     used = {words(name) for name in names}
+    if any(each.mistakes is not None for each in cases.measured.values()):
+        used |= set(DEFINITIONS)
+    if any(each.uncertainty is not None for each in cases.measured.values()):
+        used.add("uncertainty")
     return used | ({"mean Dice"} if any(name.startswith("val_dice") for name in names) else set())
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from ..data.datalist import natural_order
 from ..io.names import shown
+from ..metrics.mistakes import DEFINITIONS, Mistakes
 from .cases import Cases
 from .gather import Run
 from .verdict import words
@@ -15,7 +17,7 @@ from .verdict import words
 MOST_ROWS = 2000
 COLUMNS = (  # of the tables of an evaluation, if present
     *("f1_0.5", "seg", "det", "v_rand_f", "v_info_f", "warping_error", "mean_dice", "mean_iou", "pixel_error"),
-    *("reference_objects", "result_objects"),
+    *("reference_objects", "result_objects", *DEFINITIONS),
 )
 SCORES = ("f1_0.5", "seg", "v_rand_f", "v_info_f", "mean_dice", "mean_iou")
 HEADINGS = {
@@ -41,29 +43,30 @@ def image_table(run: Run, cases: Cases) -> dict[str, Any] | None:
     rows: dict[str, Mapping[str, float | None]]
     if run.table:
         rows, text = dict(run.table), "Figures of the evaluation."
-    elif any(case.scores for case in cases.cases):
+    elif any(each.scores for each in cases.measured.values()):
         rows = {
-            case.name: {
-                **{name: score if math.isfinite(score) else None for name, score in case.scores.items()},
-                **({} if case.mistakes is None else _mistakes(case.mistakes)),
+            name: {
+                **{score: value if math.isfinite(value) else None for score, value in each.scores.items()},
+                **({} if each.mistakes is None else _mistakes(each.mistakes)),
             }
-            for case in cases.cases
+            for name, each in cases.measured.items()
         }
         text = "Measured for this page, with the saved weights and their settings of objects."
     elif run.areas or run.finished:
         names = list(dict.fromkeys([*run.finished, *run.areas]))
         rows = {name: _of_areas(run.areas.get(name, ())) for name in names}
         text = "From objects.csv."
-        for case in cases.cases:
-            if case.doubt is not None and case.name in rows:
-                rows[case.name] = {**rows[case.name], "uncertainty": case.doubt}
-        if any(case.doubt is not None for case in cases.cases):
-            text += " Uncertainty: mean of 4 p (1 - p) over the pixels, 0 for certain pixels, 1 for undecided ones."
+        uncertain = {name: each.uncertainty for name, each in cases.measured.items() if each.uncertainty is not None}
+        rows |= {name: {"uncertainty": score, **rows[name]} for name, score in uncertain.items() if name in rows}
+        if uncertain:
+            text += " Uncertainty: the score of rank, change of the objects with the threshold, 0 for the same objects."
     else:
         return None
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     if run.table:
         columns = [name for name in COLUMNS if any(row.get(name) is not None for row in rows.values())]
+    if "uncertainty" in columns:  # the first image may have none
+        columns = list(dict.fromkeys(["uncertainty", *columns]))
     key = next((name for name in (run.key_column, *columns) if name in columns), None)
     if key is None:
         return None
@@ -71,9 +74,9 @@ def image_table(run: Run, cases: Cases) -> dict[str, Any] | None:
     whole = {
         column
         for column in columns
-        if column not in SCORES and all(_is_whole(row.get(column)) for row in rows.values())
+        if column not in (*SCORES, "uncertainty") and all(_is_whole(row.get(column)) for row in rows.values())
     }
-    ordered = sorted(rows, key=lambda name: _order(rows[name].get(key), low_first))
+    ordered = sorted(rows, key=lambda name: (_order(rows[name].get(key), low_first), natural_order(name)))
     if len(ordered) > MOST_ROWS:
         text += f" The table has the first {MOST_ROWS} of {len(ordered)} images."
     direction = "ascending" if low_first else "descending"
@@ -102,10 +105,9 @@ def _order(value: float | None, low_first: bool) -> float:
     return value if low_first else -value
 
 
-def _mistakes(mistakes: Any) -> dict[str, float]:
-    names = {"truth": "objects in truth", "found": "objects found"}
-    kept = {"truth": 0, "found": 0, "missed": 0, "false": 0, "merged": 0, "split": 0}
-    return {names.get(name, name): float(getattr(mistakes, name)) for name in kept}
+def _mistakes(mistakes: Mistakes) -> dict[str, float]:
+    names = {"reference_objects": "truth", "result_objects": "found", **{name: name for name in DEFINITIONS}}
+    return {column: float(getattr(mistakes, name)) for column, name in names.items()}
 
 
 def _of_areas(areas: Sequence[float]) -> dict[str, float | None]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..metrics.membranes import THRESHOLDS as MEMBRANES
-from ..settings import ModelSettings
-from .cases import LEVELS, Case
 from .gather import Run
+from .measured import LEVELS, Measured
+from .results import settings_in_use
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Curve:
     Args:
         name: of the score.
         thresholds, values: (T,).
-        used: the threshold of the weights.
+        used: the threshold in use.
         images: number of images.
     """
 
@@ -31,8 +31,8 @@ class Curve:
     images: int
 
 
-def threshold_curve(run: Run, cases: Sequence[Case]) -> Curve | None:
-    """Compute a score over thresholds: of the evaluation if measured there, else of the images of the report.
+def threshold_curve(run: Run, measured: Iterable[Measured]) -> Curve | None:
+    """Compute a score over thresholds: of the evaluation if measured there, else of the images measured for the report.
 
     Objects: F1 at an IoU of .5. Membranes: V_Rand, mean over images. Other labels: Dice of class 1, of all pixels.
 
@@ -41,15 +41,16 @@ def threshold_curve(run: Run, cases: Sequence[Case]) -> Curve | None:
         >>> threshold_curve(Run(Path("."), ("training",)), []) is None
         True
     """
-    settings = run.settings or ModelSettings()
-    measured = run.membranes.get("curves", {})
-    if measured.get("v_rand"):
-        values = [float("nan") if value is None else value for value in measured["v_rand"]["f"]]
-        return Curve("V_Rand", measured["thresholds"], values, settings.threshold, int(run.membranes.get("slices", 0)))
-    rand = [case.v_rand for case in cases if case.v_rand is not None]
+    settings = settings_in_use(run)
+    known = run.membranes.get("curves", {})
+    if known.get("v_rand"):
+        values = [float("nan") if value is None else value for value in known["v_rand"]["f"]]
+        return Curve("V_Rand", known["thresholds"], values, settings.threshold, int(run.membranes.get("slices", 0)))
+    found = list(measured)
+    rand = [each.v_rand for each in found if each.v_rand is not None]
     if rand:
         return Curve("V_Rand", MEMBRANES.tolist(), np.nanmean(rand, axis=0).tolist(), settings.threshold, len(rand))
-    counts = [case.counts for case in cases if case.counts is not None]
+    counts = [each.counts for each in found if each.counts is not None]
     if not counts:
         return None
     matches, false, missed = np.sum(counts, axis=0).T

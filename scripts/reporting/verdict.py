@@ -8,8 +8,8 @@
 | Dice of a class below `POOR` in the last validation | the class is hardly found |
 | fewer than `FEW` images validate or are measured | the figure is uncertain |
 | objects merged, split, missed or false | numbers of objects |
-| score over thresholds from .3 to .7 varies by less than `FLAT` | the threshold hardly matters |
 | another threshold is better by 2 `GAIN` | the better threshold |
+| else | the threshold fits; range of thresholds with scores within `FLAT` of the best |
 | images that chose the weights are measured | the figure is optimistic |
 """
 
@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .cases import Case, Cases
+from ..metrics.mistakes import DEFINITIONS, Mistakes
+from .cases import Cases
 from .gather import Row, Run
-from .mistakes import Mistakes
 from .thresholds import Curve
 
 GAIN, LOSS, FLAT, FEW = 0.005, 0.02, 0.02, 5
@@ -84,7 +84,7 @@ def judge(run: Run, cases: Cases, curve: Curve | None) -> list[Remark]:
         >>> judge(run, Cases(), None)[0].text[:36]
         'The training has not been validated:'
     """
-    remarks = [*_of_training(run), *_of_images(run, cases), *_of_objects(cases.cases), *_of_threshold(curve)]
+    remarks = [*_of_training(run), *_of_images(run, cases), *_of_objects(run, cases), *_of_threshold(curve)]
     remarks += [Remark(WARN, problem) for problem in run.problems]
     failed = len(cases.failures)
     if failed:
@@ -217,25 +217,36 @@ def _of_images(run: Run, cases: Cases) -> list[Remark]:
     return remarks
 
 
-def _of_objects(cases: Sequence[Case]) -> list[Remark]:
-    known = [case.mistakes for case in cases if case.mistakes is not None]
+def _of_objects(run: Run, cases: Cases) -> list[Remark]:
+    """Count mistakes: of all images of an evaluation, else of the images measured for the page."""
+    known = [read for row in run.table.values() if (read := _mistakes_in(row)) is not None]
+    what = "measured"
+    if not known:
+        known = [each.mistakes for each in cases.measured.values() if each.mistakes is not None]
+        what = "validation" if "training" in run.kinds else "shown"
     if not known:
         return []
     total = sum(known, Mistakes())
-    images = f"the {len(known)} images" if len(known) > 1 else "the image"
-    shown = f"In {images} with pictures, with {total.truth} objects in the truth"
-    counted = {
-        "missed": total.missed,
-        f"merged (in {total.merged} objects of the prediction)": total.in_merged,
-        "split": total.split,
-    }
-    found = [f"{count} {name}, {_share(count, total.truth)}" for name, count in counted.items() if count]
-    if total.false:
-        found.append(f"{total.false} false, {_share(total.false, total.found)} of those found")
-    if not found:
-        return [Remark(GOOD, f"{shown}: none is missed, merged or split, and none is false.")]
-    many = max(*counted.values(), total.false) > MANY * total.truth
-    return [Remark(WARN if many else NOTE, f"{shown}: {'; '.join(found)}.")]
+    images = f"the {len(known)} {what} images" if len(known) > 1 else f"the {what} image"
+    counted = {name: getattr(total, name) for name in DEFINITIONS}
+    text = f"In {images}, with {total.truth} objects in the truth and {total.found} found"
+    if not any(counted.values()):
+        return [Remark(GOOD, f"{text}: none is missed, false, merged or split.")]
+    found = [
+        f"{count} {name}, {_share(count, total.found)} of those found"
+        if name == "false"
+        else f"{count} {name}, {_share(count, total.truth)}"
+        for name, count in counted.items()
+        if count
+    ]
+    many = max(counted.values()) > MANY * total.truth
+    return [Remark(WARN if many else NOTE, f"{text}: {'; '.join(found)}.")]
+
+
+def _mistakes_in(row: Row) -> Mistakes | None:
+    """Read the numbers of objects in a row of an evaluation. None: it has none, as in earlier versions."""
+    values = [row.get(name) for name in ("reference_objects", "result_objects", *DEFINITIONS)]
+    return None if None in values else Mistakes(*(int(value or 0) for value in values))
 
 
 def _share(count: int, of: int) -> str:
@@ -245,9 +256,8 @@ def _share(count: int, of: int) -> str:
 def _of_threshold(curve: Curve | None) -> list[Remark]:
     if curve is None:
         return []
-    near = [v for t, v in zip(curve.thresholds, curve.values, strict=True) if 0.29 < t < 0.71 and math.isfinite(v)]
     known = [(v, t) for t, v in zip(curve.thresholds, curve.values, strict=True) if math.isfinite(v)]
-    if not near:
+    if not known:
         return []
     score, best = max(known)
     used = float(np.interp(curve.used, curve.thresholds, np.nan_to_num(curve.values)))
@@ -259,11 +269,21 @@ def _of_threshold(curve: Curve | None) -> list[Remark]:
         return [Remark(NOTE, text)]
     if score < POOR:  # a network that finds nothing has no threshold to judge
         return []
-    if max(near) - min(near) < FLAT:
-        text = f"The threshold hardly matters: {curve.name} is {min(near):.3f} to {max(near):.3f} from .3 to .7."
-        return [Remark(GOOD, text)]
-    text = f"The threshold matters: {curve.name} is {min(near):.3f} to {max(near):.3f} from .3 to .7."
-    return [Remark(NOTE, f"{text} Used: {curve.used:.2g}.")]
+    text = f"The threshold fits: {curve.name} is {used:.3f} at {curve.used:.2g} as used, and {score:.3f} at most."
+    low, high = _plateau(curve, score)
+    if low < high:
+        text += f" From {low:.2g} to {high:.2g} the threshold hardly matters: less than {FLAT} is lost."
+    return [Remark(GOOD, text)]
+
+
+def _plateau(curve: Curve, score: float) -> tuple[float, float]:
+    """Find the thresholds around the one in use with scores within `FLAT` of the best."""
+    good = [score - value < FLAT for value in np.nan_to_num(curve.values)]
+    below = [t for t, fits in zip(curve.thresholds, good, strict=True) if t < curve.used and not fits]
+    above = [t for t, fits in zip(curve.thresholds, good, strict=True) if t > curve.used and not fits]
+    low, high = max(below, default=-math.inf), min(above, default=math.inf)
+    inside = [t for t, fits in zip(curve.thresholds, good, strict=True) if low < t < high and fits]
+    return min(inside, default=curve.used), max(inside, default=curve.used)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float] | None:

@@ -74,9 +74,23 @@ def test_tables_by_hand(tmp_path: Path) -> None:
     with (tmp_path / "objects_per_image.csv").open() as file:
         header, first, second = csv.reader(file)
     assert header == ["image", *COLUMNS]
-    assert header[:5] == ["image", "reference_objects", "result_objects", "seg", "det"]
-    assert first == ["0.tif", "2", "2", "0.375", "0.45", *["0.5"] * 9, *["0.0"] * 6, "0.75"]  # 3/4 > 0.5, 0.6, 0.7
-    assert second == ["1.tif", "1", "1", "1.0", "", *["1.0"] * 15, "1.0"]  # no markers, no DET
+    assert header[:5] == ["image", "reference_objects", "result_objects", "missed", "false"]
+    assert header[5:9] == ["merged", "split", "seg", "det"]
+    assert first == [
+        "0.tif",
+        "2",
+        "2",
+        "1",
+        "1",
+        "0",
+        "0",
+        "0.375",
+        "0.45",
+        *["0.5"] * 9,
+        *["0.0"] * 6,
+        "0.75",
+    ]  # 3/4 > 0.5, 0.6, 0.7
+    assert second == ["1.tif", "1", "1", *"0000", "1.0", "", *["1.0"] * 15, "1.0"]  # no markers, no DET
     assert (tmp_path / "objects_reference.csv").read_text().splitlines() == [
         "image,label,area,jaccard",
         "0.tif,9,2,0.0",

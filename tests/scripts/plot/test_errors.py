@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from scripts.metrics.objects import instance_counts
+from scripts.metrics.mistakes import Mistakes, count_mistakes
 from scripts.plot.errors import (
     CONFUSED,
     CORRECT,
     FALSE,
     FOUND,
+    MERGED,
     MISSED,
     OUTLINE,
+    SPLIT,
     UNKNOWN,
     error_map,
     object_errors,
@@ -34,13 +36,22 @@ def test_error_map_marks_exactly_the_wrong_pixels() -> None:
     np.testing.assert_array_equal(error_map(found, label) != CORRECT, found != label)
 
 
-def test_objects_are_found_missed_false_or_of_a_wrong_shape() -> None:
+def test_objects_are_found_missed_false_or_merged() -> None:
     reference = np.array([[3, 3, 3, 0, 5, 5, 0, 6, 6, 7, 7, 0, 0]])
     result = np.array([[1, 1, 1, 1, 0, 0, 0, 2, 2, 2, 2, 0, 9]])  # 6 and 7 are merged
     found = object_errors(result, reference)
-    expected = [FOUND] * 3 + [OUTLINE] + [MISSED] * 2 + [CORRECT] + [CONFUSED] * 4 + [CORRECT, FALSE]
+    expected = [FOUND] * 3 + [OUTLINE] + [MISSED] * 2 + [CORRECT] + [MERGED] * 4 + [CORRECT, FALSE]
     assert found.kinds.tolist() == [expected]
-    assert (found.missed, found.false, found.objects) == (3, 2, 4)
+    assert found.mistakes == count_mistakes(result, reference)
+    assert (found.mistakes.missed, found.mistakes.false, found.mistakes.merged) == (3, 2, 2)
+
+
+def test_parts_of_a_split_object_and_wrong_shapes_are_marked_where_they_are_wrong() -> None:
+    reference = np.array([[3, 3, 3, 3, 3, 0, 4, 4, 4, 0, 0]])
+    result = np.array([[1, 1, 1, 0, 2, 0, 0, 0, 5, 5, 5]])
+    found = object_errors(result, reference)
+    expected = [FOUND] * 3 + [OUTLINE, SPLIT, CORRECT] + [MISSED] * 2 + [CONFUSED] + [FALSE] * 2
+    assert found.kinds.tolist() == [expected]
 
 
 def test_pixels_without_annotation_are_neither_missed_nor_false() -> None:
@@ -48,21 +59,12 @@ def test_pixels_without_annotation_are_neither_missed_nor_false() -> None:
     result = np.array([[1, 1, 0, 2, 2]])
     found = object_errors(result, reference)
     assert found.kinds.tolist() == [[FOUND, FOUND, UNKNOWN, UNKNOWN, UNKNOWN]]
-    assert (found.missed, found.false, found.objects) == (0, 0, 1)
+    assert (found.mistakes.missed, found.mistakes.false, found.mistakes.truth) == (0, 0, 1)
     weight = np.array([[1.0, 1.0, 1.0, 1.0, 0.0]])
     assert object_errors(result, reference.clip(0), weight).kinds[0, 4] == UNKNOWN
-
-
-def test_the_numbers_are_those_of_the_scores() -> None:
-    generator = np.random.default_rng(0)
-    reference = generator.integers(0, 9, (12, 12)).repeat(5, axis=0).repeat(5, axis=1)
-    result = np.where(generator.random(reference.shape) < 0.4, 0, np.roll(reference, 1, axis=1))
-    found = object_errors(result, reference)
-    _, false, missed, _ = instance_counts(result, reference, thresholds=[0.5])[0]
-    assert (found.missed, found.false) == (missed, false)
 
 
 def test_an_empty_image_has_no_errors() -> None:
     found = object_errors(np.zeros((4, 5), int), np.zeros((4, 5), int))
     assert not found.kinds.any()
-    assert (found.missed, found.false, found.objects) == (0, 0, 0)
+    assert found.mistakes == Mistakes()

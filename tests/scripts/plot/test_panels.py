@@ -144,7 +144,7 @@ def test_of_many_small_objects_a_part_is_drawn_and_the_title_says_so() -> None:
     height, width = _images(figure)["label"].shape[:2]
     assert max(height, width) < 400
     assert figure.get_suptitle() == f"a.png, {height} x {width} of 900 x 1000 pixels"
-    assert "error (1 of 2250 objects missed, 0 false)" in _images(figure)
+    assert "error (1 of 2250 objects missed, 0 false, at IoU .5)" in _images(figure)
     _assert_readable(figure)
 
 
@@ -154,7 +154,7 @@ def test_the_error_panel_of_objects_fills_missed_and_false_ones() -> None:
     found = np.zeros_like(label)
     found[5:25, 6:26], found[35:55, 40:60] = 7, 8
     figure = panel_figure(label * 1.0, (label > 0) * 1, None, None, (found > 0) * 1, objects=(label, found))
-    shown = _images(figure)["error (1 of 2 objects missed, 1 false)"]
+    shown = _images(figure)["error (1 of 2 objects missed, 1 false, at IoU .5)"]
     names = {tuple(np.round(shown[place], 3)): place for place in ((45, 50), (15, 50), (15, 15))}
     assert len(names) == 3
     ax = next(ax for ax in figure.axes if ax.get_title().startswith("error"))
@@ -168,7 +168,7 @@ def test_the_error_panel_of_objects_fills_missed_and_false_ones() -> None:
     [
         (["membrane", "cell"], ["missed membrane", "false membrane"]),
         (["background", "nucleus"], ["false nucleus", "missed nucleus"]),
-        (["background", "nucleus", "debris"], ["false object", "missed object", "other class"]),
+        (["background", "nucleus", "debris"], ["false foreground", "missed foreground", "other class"]),
     ],
 )
 def test_pixel_errors_are_named_after_what_is_missed_or_false(class_names: list[str], expected: list[str]) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from scripts.io.files import write_csv
-from scripts.reporting.cases import used_settings
 from scripts.reporting.gather import NoRunError, Run, images_of, read_run
 from scripts.reporting.report import write_report
+from scripts.reporting.results import used_settings
 
 from .runs import NAMES, history, made_data, made_evaluation, write_run_file
 

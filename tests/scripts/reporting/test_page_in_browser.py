@@ -71,7 +71,7 @@ def test_the_viewer_begins_with_the_errors_of_the_worst_image(opened: Any) -> No
     assert find(opened, ".name").text == f"1 of {len(NAMES)}: {NAMES[-1]}"
     assert [image.get_attribute("alt") for image in layers(opened)] == [f"image {NAMES[-1]}", f"error of {NAMES[-1]}"]
     assert all(image.get_property("naturalWidth") == 80 for image in layers(opened))
-    assert "in the truth alone" in find(opened, ".below .legend").text
+    assert "missed object" in find(opened, ".below .legend").text
     assert "1 missed" in find(opened, ".facts").text
 
 

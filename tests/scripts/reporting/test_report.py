@@ -16,6 +16,7 @@ from scripts.reporting import write_report
 from scripts.reporting.cases import make_cases
 from scripts.reporting.gather import images_of, read_run
 from scripts.reporting.page import ForeignPageError
+from scripts.reporting.report import report_page
 
 from .runs import NAMES, SIZE, discs, history, made_data, made_evaluation, write_results, write_settings
 
@@ -41,7 +42,7 @@ def test_an_evaluation_has_all_parts_of_a_page_and_the_worst_image_first(evaluat
     assert "made up, 2 cores" in page
     cases = make_cases(read_run(evaluation), images_of(read_run(evaluation)), 4, 10**6).cases
     assert [case.name for case in cases][-1] == "cell 1.png"
-    assert cases[0].scores["f1_0.5"] == pytest.approx(0.8)
+    assert cases[0].measured.scores["f1_0.5"] == pytest.approx(0.8)
     assert [layer["name"] for layer in cases[0].picture.layers] == ["truth", "probability", "instances", "error"]
 
 
@@ -123,6 +124,24 @@ def test_a_training_is_segmented_with_its_weights(tmp_path: Path, bundle_root: P
     assert "Segmented for this page: 1 image," in page
     assert '"title": "b.png"' in page
     assert "F1 at IoU .5 over the threshold" in page
+
+
+def test_the_worst_of_all_images_of_a_training_are_shown(tmp_path: Path, bundle_root: Path) -> None:
+    names = tuple(f"{k}.png" for k in range(1, 12))
+    data = made_data(tmp_path / "data", names)
+    Image.fromarray(discs(3)[::-1] * (np.arange(SIZE[1]) < 20)).save(data / "labels" / "11.png")  # two false objects
+    write_csv(tmp_path / "run" / "history.csv", history([0.2, 0.4]))
+    write_json(tmp_path / "run" / "split.json", {"training": [], "validation": list(names)})
+    for ending in (".pt", ".json"):
+        shutil.copy(bundle_root / "models" / f"nuclei_small{ending}", tmp_path / "run" / f"model{ending}")
+    run = read_run(tmp_path / "run")
+    cases = make_cases(run, images_of(run, data), most=2, most_bytes=10**6)
+    assert cases.cases[0].name == "11.png"
+    assert set(cases.measured) == set(names)
+    assert (len(cases.cases), cases.available, cases.segmented_here) == (2, 11, 11)
+    page = report_page(run, cases)
+    assert "2 images of 11, half of them the worst of all" in page
+    assert re.findall(r'<th scope="row" data-value="(.*?)"', page) == ["11.png", *names[:-1]]  # equal ones: 2 before 10
 
 
 def test_a_segmentation_without_its_images_shows_the_overlays(tmp_path: Path) -> None:

@@ -85,12 +85,13 @@ def test_few_validation_images_make_the_figure_uncertain() -> None:
 @pytest.mark.parametrize(
     ("values", "used", "part"),
     [
-        ([0.9] * 5, 0.5, "hardly matters"),
-        ([0.6, 0.7, 0.9, 0.7, 0.6], 0.5, "The threshold matters"),
+        ([0.9] * 5, 0.5, "From 0.3 to 0.7 the threshold hardly matters"),
+        ([0.6, 0.89, 0.9, 0.895, 0.6], 0.5, "From 0.4 to 0.6 the threshold hardly matters"),
+        ([0.6, 0.7, 0.9, 0.7, 0.6], 0.5, "fits: F1 is 0.900 at 0.5 as used, and 0.900 at most."),
         ([0.6, 0.95, 0.9, 0.7, 0.6], 0.5, "Try --threshold 0.4"),
     ],
 )
-def test_the_threshold_curve_is_judged(values: list[float], used: float, part: str) -> None:
+def test_the_threshold_is_judged_by_the_curve_around_it(values: list[float], used: float, part: str) -> None:
     curve = Curve("F1", [0.3, 0.4, 0.5, 0.6, 0.7], values, used, images=4)
     assert part in judge(Run(Path("r"), ("segmentation",)), Cases(), curve)[0].text
 
