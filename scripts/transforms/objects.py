@@ -158,10 +158,22 @@ def _keep(instances: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 def _in_field(instances: np.ndarray, border: int) -> np.ndarray:
     """Find the objects with a pixel more than `border` pixels from the image edge, bool (1 + objects)."""
-    height, width = instances.shape
+    (top, bottom), (left, right) = field_of_interest(instances.shape[0], instances.shape[1], border)
+    return np.bincount(instances[top:bottom, left:right].ravel(), minlength=1 + instances.max(initial=0)) > 0
+
+
+def field_of_interest(height: int, width: int, border: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Get the rows and columns [start, stop) more than `border` pixels from the edge of a height x width image.
+
+    Raises:
+        ValueError: the border is negative, or covers the whole image.
+
+    Example:
+        >>> field_of_interest(512, 400, 50)
+        ((50, 462), (50, 350))
+    """
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(
             f"field_border must be 0 px or more and leave some of the image, got {border} for {height} x {width} px"
         )
-    field = instances[border : height - border, border : width - border]
-    return np.bincount(field.ravel(), minlength=1 + instances.max(initial=0)) > 0
+    return (border, height - border), (border, width - border)
