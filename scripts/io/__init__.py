@@ -4,6 +4,7 @@
 |-----------------------------------------------------|-------------------------------------------------------------|
 | `PlaneReader`                                       | reads a plane of any image file, for MONAI's `LoadImaged`   |
 | `read_header`, `plane_size`                         | read the size of an image file without its pixels           |
+| `open_image`                                        | opens an image file of any format, to read several planes   |
 | `SegmentationStore`                                 | writes class maps, probabilities and instances              |
 | `plane_address`, `split_address`                    | build and split the address of a plane (`stack.tif#page=3`) |
 | `image_name`, `image_suffix`, `ResultNames`         | names of images and of result files                         |
@@ -33,7 +34,7 @@ _NAMES = {
     "names": ["ResultNames", "image_name", "image_suffix", "plane_address", "shown", "split_address"],
     "nifti": ["NiftiFile", "NiftiResult"],
     "png": ["PillowFile", "PngResult"],
-    "reader": ["PlaneReader", "plane_size", "read_header"],
+    "reader": ["PlaneReader", "open_image", "plane_size", "read_header"],
     "record": ["RunRecord"],
     "results": ["ResultFolder"],
     "tables": ["GrowingCSV"],

@@ -87,7 +87,7 @@ class ImageFile(ABC):
     @cached_property
     def header(self) -> ImageHeader:
         """Size, channels and pixel size. No pixels are read."""
-        with _naming(self.path):
+        with naming_image(self.path):
             return self._read_header()
 
     def plane(self, index: int) -> np.ndarray:
@@ -96,12 +96,9 @@ class ImageFile(ABC):
         Returns:
             (H, W) or (H, W, C) with several channels, in the file's dtype and native byte order. bool becomes uint8.
         """
-        with _naming(self.path):
+        with naming_image(self.path):
             array = self._read_plane(index)
-        if array.ndim == 3 and array.shape[2] == 1:
-            array = array[..., 0]
-        dtype = np.dtype(np.uint8) if array.dtype == bool else array.dtype.newbyteorder("=")
-        return np.array(array, dtype=dtype, order="C")
+        return in_native_order(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
 
     @abstractmethod
     def _read_header(self) -> ImageHeader: ...
@@ -110,9 +107,29 @@ class ImageFile(ABC):
     def _read_plane(self, index: int) -> np.ndarray: ...
 
 
+def in_native_order(array: np.ndarray) -> np.ndarray:
+    """Copy pixels of a file to an array in C order with the machine's byte order. bool becomes uint8.
+
+    Example:
+        >>> in_native_order(np.array([True, False])), in_native_order(np.ones(1, ">u2")).dtype
+        (array([1, 0], dtype=uint8), dtype('uint16'))
+    """
+    return np.array(array, dtype=np.uint8 if array.dtype == bool else array.dtype.newbyteorder("="), order="C")
+
+
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Add the file's name to errors of image libraries."""
+def naming_image(path: Path) -> Iterator[None]:
+    """Add the file's name and a remedy to errors of image libraries.
+
+    Raises:
+        ImageFileError: instead of any other error within the block.
+
+    Example:
+        >>> with naming_image(Path("cells.tif")):
+        ...     int("x")  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        ImageFileError: cells.tif cannot be read as an image
+    """
     try:
         yield
     except ImageFileError:

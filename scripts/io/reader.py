@@ -29,8 +29,18 @@ from .png import PillowFile
 from .tiff import TiffPlanes
 
 
-def _open_image(path: Path, tiff_axes: str | None = None, as_label: bool = False) -> ImageFile:
-    """Choose the reader of a file's format. Pipes, sockets and devices, which could block for ever, are refused."""
+def open_image(path: Path, tiff_axes: str | None = None, as_label: bool = False) -> ImageFile:
+    """Choose the reader of a file's format. Pipes, sockets and devices, which could block for ever, are refused.
+
+    Arguments and errors as in `read_header`, but without the address of a plane.
+
+    Example:
+        >>> from PIL import Image
+        >>> from pathlib import Path
+        >>> Image.new("L", (7, 5)).save("cells.png")
+        >>> open_image(Path("cells.png")).plane(0).shape
+        (5, 7)
+    """
     if not path.exists():
         target = f": it is a link to {shown(os.readlink(path))}" if path.is_symlink() else ""
         raise FileNotFoundError(f"{shown(path)} does not exist{target}; check the path")
@@ -66,7 +76,7 @@ def read_header(path: PathLike, tiff_axes: str | None = None, as_label: bool = F
         >>> read_header("cells.png").channels
         3
     """
-    return _open_image(split_address(path)[0], tiff_axes, as_label).header
+    return open_image(split_address(path)[0], tiff_axes, as_label).header
 
 
 def plane_size(path: PathLike, tiff_axes: str | None = None) -> tuple[int, int]:
@@ -179,5 +189,5 @@ class PlaneReader(ImageReader):
         key = (path, state.st_mtime_ns, state.st_size) if state else (path, 0, 0)
         last = self._last  # another thread may replace the attribute
         if last is None or last[0] != key:
-            last = self._last = (key, _open_image(path, self.tiff_axes, self.labels))
+            last = self._last = (key, open_image(path, self.tiff_axes, self.labels))
         return last[1]

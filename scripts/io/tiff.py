@@ -29,8 +29,9 @@ import numpy as np
 import tifffile
 
 from .files import temporary_path
-from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, require
+from .image_file import ImageFile, ImageFileError, ImageHeader, ResultFile, in_native_order, naming_image, require
 from .picture import ORIENTATION, cmyk_to_rgb, inverted, is_transposed, looked_up, shown_palette, turned
+from .tiff_pages import has_regions, read_part, rows_of_strips
 from .tiff_size import check_plane_memory, check_promised, check_series
 from .units import COARSEST_UM, UM_PER, unit_name
 
@@ -45,6 +46,8 @@ _SECONDS = {
     **dict.fromkeys(("min", "minute", "minutes"), 60.0),
     **dict.fromkeys(("h", "hour", "hours"), 3600.0),
 }
+
+OpenedTiff = tuple[tifffile.TiffFile, tifffile.TiffPageSeries, str]  # file, series to read, axes
 
 
 class TiffPlanes(ImageFile):
@@ -74,9 +77,15 @@ class TiffPlanes(ImageFile):
         self._given_axes = axes.upper() if axes else None
 
     @contextmanager
-    def _open(self) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPageSeries, str]]:
+    def _open(self) -> Iterator[OpenedTiff]:
         """The open file, its largest series and the axes of this series."""
-        with tifffile.TiffFile(self.path) as tif:
+        opened = self._opened_file()
+        with opened[0]:
+            yield opened
+
+    def _opened_file(self) -> OpenedTiff:
+        tif = tifffile.TiffFile(self.path)
+        try:
             check_promised(self.path, tif)
             with _refusing_damage(self.path):
                 series = max(tif.series, key=lambda one: math.prod(one.shape))  # of equal series the first
@@ -86,7 +95,10 @@ class TiffPlanes(ImageFile):
                     f"{self.path} has the shape {series.shape} (axes {series.axes}), which the axes {axes!r} do not "
                     "describe. Set tiff_axes to one letter for each axis, with Y and X"
                 )
-            yield tif, series, axes
+        except BaseException:
+            tif.close()
+            raise
+        return tif, series, axes
 
     def _read_header(self) -> ImageHeader:
         with self._open() as (tif, series, axes):
@@ -122,17 +134,53 @@ class TiffPlanes(ImageFile):
     def _read_plane(self, index: int) -> np.ndarray:
         with self._open() as (tif, series, axes):
             check_plane_memory(self.path, series, axes)
-            counted = _counted(series, axes)
-            numbers = np.unravel_index(index, [n for _, n in counted]) if counted else ()
-            position = {axis: int(number) for (axis, _), number in zip(counted, numbers, strict=True)}
-            wanted = tuple(slice(None) if axis in _IN_PLANE else position[axis] for axis in axes)
-            with _naming_codec(self.path, series.keyframe):
-                block = _read(tif, series, wanted)
-            left = "".join(axis for axis in axes if axis in _IN_PLANE)
-            block = tifffile.transpose_axes(block, left, "YX" + left.replace("Y", "").replace("X", ""))
-            channels = math.prod(block.shape[2:]) - _alpha(series, axes)
-            pixels = self._shown(block.reshape(*block.shape[:2], -1)[..., :channels], tif, series)
-            return turned(pixels, _orientation(series))
+            return turned(self._part(tif, series, axes, index), _orientation(series))
+
+    def decoded_rows(self) -> int:
+        """Get the number of rows to decode together.
+
+        Returns:
+            0: a region of any size is decoded alone. Otherwise the rows of a strip, or all rows of the plane: of files
+            with an orientation, in several files, or inverted by the grey values of the whole plane.
+        """
+        with naming_image(self.path), self._open() as (_, series, _):
+            page, needs_range = series.keyframe, not self.as_label and series.dtype.kind not in "ub"
+            whole = series.is_multifile or _orientation(series) != 1
+            if whole or (page.photometric == _MIN_IS_WHITE and needs_range):
+                return self.header.height
+            return 0 if has_regions(series) else rows_of_strips(series)
+
+    def region(self, index: int, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        """Read rows and columns [start, stop) of plane `index`. Nothing else is decoded, see `decoded_rows`.
+
+        Returns:
+            (h, w, C), the pixels of `plane(index)` in the region.
+        """
+        with naming_image(self.path), self._open() as (tif, series, axes):
+            if self.decoded_rows() == self.header.height:
+                return np.atleast_3d(self.plane(index))[slice(*rows), slice(*columns)]
+            return in_native_order(self._part(tif, series, axes, index, slice(*rows), slice(*columns)))
+
+    def _part(
+        self,
+        tif: tifffile.TiffFile,
+        series: tifffile.TiffPageSeries,
+        axes: str,
+        index: int,
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+    ) -> np.ndarray:
+        """Pixels (h, w, C) of a plane as shown, before the orientation."""
+        counted = _counted(series, axes)
+        numbers = np.unravel_index(index, [n for _, n in counted]) if counted else ()
+        position = {axis: int(number) for (axis, _), number in zip(counted, numbers, strict=True)}
+        chosen: dict[str, int | slice] = {"Y": rows, "X": columns, **position}
+        with _naming_codec(self.path, series.keyframe):
+            block = read_part(tif, series, tuple(chosen.get(axis, slice(None)) for axis in axes))
+        left = "".join(axis for axis in axes if axis in _IN_PLANE)
+        block = tifffile.transpose_axes(block, left, "YX" + left.replace("Y", "").replace("X", ""))
+        channels = math.prod(block.shape[2:]) - _alpha(series, axes)
+        return self._shown(block.reshape(*block.shape[:2], -1)[..., :channels], tif, series)
 
     def _shown(self, pixels: np.ndarray, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> np.ndarray:
         """Pixels (H, W, C) as viewers show them, or as stored for labels."""
@@ -203,23 +251,6 @@ def _frame_interval(tif: tifffile.TiffFile) -> float | None:
         return None
     seconds = value * _SECONDS.get(unit.lower(), math.nan)
     return seconds if 0 < seconds < math.inf else None
-
-
-def _read(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, wanted: tuple[int | slice, ...]) -> np.ndarray:
-    """Read the part `wanted` of a series. Only its pages are read."""
-    if series.dataoffset is not None and series.keyframe.is_memmappable:  # one block, as ImageJ writes stacks
-        dtype = tif.byteorder + series.dtype.char
-        return np.array(tif.filehandle.memmap_array(dtype, series.shape, series.dataoffset)[wanted])
-    page_shape = series.keyframe.shape
-    leading = series.shape[: len(series.shape) - len(page_shape)]  # the axes of the pages
-    if math.prod(leading) != len(series):
-        raise ValueError(f"{len(series)} pages, but its metadata promise {math.prod(leading)}")
-    numbers = np.arange(len(series)).reshape(leading)[wanted[: len(leading)]]
-    pages = [page for number in np.ravel(numbers) if (page := series[int(number)]) is not None]
-    if len(pages) < np.size(numbers):
-        raise ValueError("a page that its metadata promise is missing")
-    block = np.stack([page.asarray() for page in pages]).reshape(*np.shape(numbers), *page_shape)
-    return block[(slice(None),) * np.ndim(numbers) + wanted[len(leading) :]]
 
 
 def _alpha(series: tifffile.TiffPageSeries, axes: str) -> int:

@@ -21,6 +21,9 @@ _NAMES = {
     **dict.fromkeys(("µm", "\u03bcm", "\\u00b5m", "micron", "microns", "micrometer", "micrometre"), "um"),
     **dict.fromkeys(("nanometer", "nanometre"), "nm"),
     **dict.fromkeys(("millimeter", "millimetre"), "mm"),
+    **dict.fromkeys(("centimeter", "centimetre"), "cm"),
+    **dict.fromkeys(("meter", "metre"), "m"),
+    **dict.fromkeys(("picometer", "picometre"), "pm"),
     "in": "inch",
     "å": "angstrom",
 }

@@ -3,6 +3,7 @@
 | name                             | what it does                                                     |
 |----------------------------------|------------------------------------------------------------------|
 | `BlockGrid`, `Block`             | divide the planes of an image into blocks                        |
+| `open_source`, `LargeImage`      | open an image of any format, to read regions of its planes       |
 | `block_objects`, `BlockObjects`  | find the objects of a block; labels and file                     |
 | `BlockSeam`                      | the objects of a block at its seams, for `join`                  |
 | `join`, `Joined`                 | join and number the objects of all blocks; numbers and file      |
@@ -16,6 +17,7 @@ _NAMES = {
     "grid": ["Block", "BlockGrid"],
     "joining": ["Joined", "JoinedLabels", "join"],
     "objects": ["BlockObjects", "BlockSeam", "block_objects", "closing_halo", "final_labels"],
+    "source": ["LargeImage", "open_source"],
 }
 __all__ = [name for names in _NAMES.values() for name in names]
 __getattr__, __dir__ = lazy(__name__, _NAMES)

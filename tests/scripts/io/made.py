@@ -36,6 +36,22 @@ def write_any(path: Path) -> None:
         itk.imwrite(itk.image_from_array(array), str(path))
 
 
+TIFF_AXES = {  # shape written, how, (planes, channels), index of plane k in the array -> (H, W[, C])
+    "plane": ((5, 7), {}, (1, 1)),
+    "colour": ((5, 7, 3), {"photometric": "rgb"}, (1, 3)),
+    "colour planar": ((3, 5, 7), {"photometric": "rgb", "planarconfig": "separate"}, (1, 3)),
+    "colour + alpha": ((5, 7, 4), {"photometric": "rgb", "extrasamples": ["unassalpha"]}, (1, 3)),
+    "two samples": ((5, 7, 2), {"planarconfig": "contig"}, (1, 2)),
+    "pages": ((4, 5, 7), {}, (4, 1)),
+    "three pages": ((3, 5, 7), {}, (3, 1)),
+    "colour pages": ((4, 5, 7, 3), {"photometric": "rgb"}, (4, 3)),
+    "imagej slices": ((4, 5, 7), {"imagej": True, "metadata": {"axes": "ZYX"}}, (4, 1)),
+    "imagej channels": ((2, 5, 7), {"imagej": True, "metadata": {"axes": "CYX"}}, (1, 2)),
+    "imagej hyperstack": ((2, 3, 2, 5, 7), {"imagej": True, "metadata": {"axes": "TZCYX"}}, (6, 2)),
+    "ome": ((2, 3, 5, 7), {"ome": True, "metadata": {"axes": "CZYX"}}, (3, 2)),
+    "ome lzw": ((2, 3, 5, 7), {"ome": True, "metadata": {"axes": "CZYX"}, "compression": "lzw"}, (3, 2)),
+}
+
 H, W = 5, 7
 
 
