@@ -26,7 +26,7 @@ from benchmarks.finetuning import Blocks, parts_of
 from benchmarks.recipes import Way, train_and_measure
 from benchmarks.tasks import TASKS, Task, write_parts
 from bundle.experiments.provenance import hardware, versions
-from bundle.running.run import ROOT, read_file
+from bundle.running.configuration import ROOT, read_file
 from scripts.io.files import replacing, write_json
 from scripts.planning.listing import find_items
 from scripts.planning.machine import Machine

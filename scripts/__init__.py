@@ -33,14 +33,15 @@ The packages hold everything that a configuration of the bundle may name.
 | `serving`    | answers to MONAI Label                                        |
 | `transforms` | weight map, elastic deformation, intensity, objects           |
 
-| module      | content                                                    |
-|-------------|------------------------------------------------------------|
-| `failures`  | a failed workflow in one message                           |
-| `engines`   | evaluator that continues after a failed image              |
-| `losses`    | the weighted loss of the paper                             |
-| `options`   | table of all public settings, with types and ranges        |
-| `published` | names of the weights in `models`                           |
-| `settings`  | settings of a training, in `model.json` beside the weights |
+| module       | content                                                    |
+|--------------|------------------------------------------------------------|
+| `failures`   | a failed workflow in one message                           |
+| `engines`    | evaluator that continues after a failed image              |
+| `losses`     | the weighted loss of the paper                             |
+| `model_json` | types and defaults of the settings in `model.json`         |
+| `options`    | table of all public settings, with types and ranges        |
+| `published`  | names of the weights in `models`                           |
+| `settings`   | settings of a training, in `model.json` beside the weights |
 
 `scripts` is part of the published bundle and imports nothing else of the project's repository. `checks`, `compiled`,
 `components` and `lazy` are helpers.

@@ -69,7 +69,7 @@ LEVELS = {  # from the lowest; packages of the same level may import each other
         {"checks", "compiled", "components", "failures", "lazy", "messages", "options", "published"},
         {"io"},
         {"networks"},
-        {"settings"},
+        {"settings", "model_json"},
         {"data"},
         {"inferers"},
         {"engines", "environment", "losses", "transforms"},

@@ -18,10 +18,11 @@ from PIL import Image
 
 from bundle.__main__ import main
 from bundle.datasets.sample import sample
+from bundle.running.configuration import merge_files
 from bundle.running.errors import UsageError
 from bundle.running.overrides import check_overrides
 from bundle.running.program import KEYS_OF, WORKFLOWS, Program
-from bundle.running.run import RUN_ARGUMENTS, merge_files, tracking_keys
+from bundle.running.run import RUN_ARGUMENTS, tracking_keys
 from tests.documents import Command, anchors, commands
 from tests.modules import run_modules
 

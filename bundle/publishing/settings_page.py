@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
-from bundle.running.run import ROOT, read_file
+from bundle.running.configuration import ROOT, read_file
 from bundle.running.settings_list import rows
 from bundle.running.workflows import WORKFLOWS
 

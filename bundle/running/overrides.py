@@ -12,25 +12,20 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from pydoc import ErrorDuringImport, locate
 from typing import Any
 
-from monai.bundle import ConfigParser
-from monai.bundle.config_item import ComponentLocator, ConfigComponent
-from monai.bundle.reference_resolver import ReferenceResolver
-
+from .configuration import COMPONENT_KEYS, MISSING, is_component, look_up, split_id
 from .errors import UsageError, did_you_mean
 from .package import own_name
 
-COMPONENT_KEYS = set(ConfigComponent.non_arg_keys)  # keys of a component that MONAI reads itself
 WORDS = {"true": True, "false": False, "null": None, "~": None}  # YAML's words; a command line passes them as text
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # YAML 1.1 reads 1e-3, without a point, as text
 MARKS = ("$", "@", "%")  # expression, reference, macro: types are known only after resolving
 
 READ_BY_MONAI = ("imports", "initialize", "run", "finalize", "_meta_")
 OF_PLANS = "plan"  # facts about a plan, which the command train reads
-
-_MISSING = object()
 
 
 def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,15 +46,15 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         >>> check_overrides({"optimizer": {"lr": 0.1}}, {"optimizer#lr": "1e-3"})
         {'optimizer#lr': 0.001}
     """
-    parser, table = ConfigParser(dict(config)), settings_table(config)
+    table = settings_table(config)
     checked = {}
     for id, given in overrides.items():
-        _check_id(parser, id, table)
+        _check_id(config, id, table)
         value = _as_yaml(given)
         if table is not None and id in table.SETTINGS:
             value = _converted(table, id, value)
         else:
-            _check_kind(id, parser.get(id), value)
+            _check_kind(id, look_up(config, id), value)
         checked[id] = "$None" if value is None else _with_hashes(value)
     return checked
 
@@ -78,14 +73,14 @@ def check_changes(content: Mapping[str, Any], base: Mapping[str, Any], merged: M
     Example:
         >>> check_changes({"max_epochs": 3}, {"max_epochs": 400}, {"max_epochs": 3})
     """
-    parser, table = ConfigParser({**base}), settings_table(merged)
+    table = settings_table(merged)
     referenced = set(re.findall(r"[@%](\w+)", repr(merged)))
     for key, value in content.items():
         id = key.lstrip("+")
-        top = _split(id)[0]
+        top = split_id(id)[0]
         own = top not in base and (top in referenced or _is_run(value))
         if not own and top not in (*READ_BY_MONAI, OF_PLANS):
-            _check_id(parser, id, table)
+            _check_id(base, id, table)
         if table is not None:
             _converted(table, id, value)
 
@@ -100,7 +95,10 @@ def settings_table(config: Mapping[str, Any]) -> Any | None:
     checks = config.get("checks")
     if not isinstance(checks, Mapping) or checks.get("_target_") != "scripts.options.check_config":
         return None
-    return find_component("scripts.options")
+    try:
+        return import_module(own_name("scripts.options"))
+    except Exception:  # whatever a module of another bundle raises
+        return None
 
 
 def close_ids(id: str, known: Iterable[str]) -> list[str]:
@@ -110,12 +108,12 @@ def close_ids(id: str, known: Iterable[str]) -> list[str]:
         >>> close_ids("lr", ["train", "optimizer", "optimizer#lr"])
         ['optimizer#lr']
     """
-    wanted = "#".join(_split(id.lstrip("+-")))
+    wanted = "#".join(split_id(id.lstrip("+-")))
     names = [name for name in known if not wanted.startswith(f"{name}#")]  # not the section of the id
     near = get_close_matches(wanted, names, n=3, cutoff=0.7)
     if not near:
-        ends = {name: _split(name)[-1] for name in sorted(names, key=len)}
-        close = get_close_matches(_split(wanted)[-1], sorted(set(ends.values())), n=2, cutoff=0.8)
+        ends = {name: split_id(name)[-1] for name in sorted(names, key=len)}
+        close = get_close_matches(split_id(wanted)[-1], sorted(set(ends.values())), n=2, cutoff=0.8)
         near = [name for end in close for name in ends if ends[name] == end]
     return near[:3]
 
@@ -133,27 +131,22 @@ def known_ids(config: Any, prefix: str = "") -> Iterator[str]:
             yield from known_ids(value, f"{prefix}{key}#")
 
 
-def _split(id: str) -> list[str]:
-    """Split an id at "#" or "::"."""
-    return ReferenceResolver.split_id(id)
-
-
-def _check_id(parser: ConfigParser, id: str, table: Any | None = None) -> None:
+def _check_id(config: Mapping[str, Any], id: str, table: Any | None = None) -> None:
     """Raise UsageError unless the id exists or is an argument of its component. The table knows more names."""
-    *above, name = _split(id)
+    *above, name = split_id(id)
     exact = all(part and part == part.strip() and part[0] != "-" for part in (*above, name))  # MONAI is less strict
-    if exact and id in parser:
+    if exact and look_up(config, id, MISSING) is not MISSING:
         return
     shown, section = "#".join([*above, name]), "#".join(above)
-    parent = parser.get(section, _MISSING)
+    parent = look_up(config, section, MISSING) if above else config
     if table is not None and not above and name in table.SETTINGS:
-        raise UsageError(table.unknown(name, parser.get("checks#workflow")))
-    near = table.similar(name, [str(key) for key in parser.get()]) if table is not None and not above else []
-    hint = did_you_mean(near or close_ids(id, known_ids(parser.get())))
+        raise UsageError(table.unknown(name, look_up(config, "checks#workflow")))
+    near = table.similar(name, [str(key) for key in config]) if table is not None and not above else []
+    hint = did_you_mean(near or close_ids(id, known_ids(config)))
     if above and isinstance(parent, str):
-        hint = did_you_mean(close_ids(name, known_ids(parser.get())))
+        hint = did_you_mean(close_ids(name, known_ids(config)))
         raise UsageError(f"unknown key '{shown}': '{section}' is {parent!r}, which has no keys of its own{hint}")
-    if above and ConfigComponent.is_instantiable(parent):
+    if above and is_component(parent):
         accepted = accepted_arguments(parent["_target_"])
         if name in COMPONENT_KEYS or accepted is None or name in accepted:
             return
@@ -177,7 +170,7 @@ def find_component(target: str) -> Any | None:
         <class 'torch.nn.modules.activation.ReLU'>
     """
     target = own_name(target)
-    module = _locator().get_component_module_name(target)
+    module = None if "." in target else _locator().get_component_module_name(target)
     module = module[0] if isinstance(module, list) else module
     try:
         return locate(f"{module}.{target}" if module else target)
@@ -186,8 +179,10 @@ def find_component(target: str) -> Any | None:
 
 
 @functools.cache
-def _locator() -> ComponentLocator:
+def _locator() -> Any:
     """Keep MONAI's table of its own names, which takes a moment to make."""
+    from monai.bundle.config_item import ComponentLocator  # takes seconds, and only bare names need the table
+
     return ComponentLocator()
 
 

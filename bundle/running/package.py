@@ -13,9 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from monai.bundle import ConfigParser, ConfigWorkflow
-from monai.bundle.config_item import ConfigComponent, ConfigExpression
-
 HOME = str(__package__).rpartition(".")[0]
 INSTALLED = HOME != "bundle"
 
@@ -27,7 +24,7 @@ def own_name(name: str) -> str:
         >>> own_name("scripts.losses.WeightedCrossEntropyLoss")
         'scripts.losses.WeightedCrossEntropyLoss'
     """
-    return str(_components("own_name")(name)) if INSTALLED else name
+    return str(components("own_name")(name)) if INSTALLED else name
 
 
 @functools.cache
@@ -60,35 +57,10 @@ def library_package(name: str) -> ModuleType:
     return import_module(f"{HOME if INSTALLED else 'scripts'}.{name}")
 
 
-class InstalledWorkflow(ConfigWorkflow):
-    """Run a configuration with the components of the installed package. The configuration keeps its names.
+def components(name: str) -> Callable[..., Any]:
+    """Get a function of the module `components` of the installed package.
 
-    Recorded configurations therefore run with `python -m monai.bundle`, too.
+    Args:
+        name: of the function.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.parser = _InstalledParser(self.parser.get())
-
-    def run(self) -> list[Any]:
-        """Run, without MONAI's change of `sys.path`: the package's folder has modules such as `io`."""
-        return self._run_expr(id=self.run_id)
-
-
-class _InstalledParser(ConfigParser):
-    """Rename components and imports when a configuration is parsed."""
-
-    def parse(self, reset: bool = True) -> None:
-        super().parse(reset)
-        renamed = _components("renamed")
-        for item in self.ref_resolver.items.values():
-            config = item.get_config()
-            if isinstance(item, ConfigComponent):  # parts of a component are items themselves
-                item.update_config({**config, **renamed({"_target_": config["_target_"]})})
-            elif isinstance(item, ConfigExpression):
-                item.update_config(renamed(config))
-
-
-def _components(name: str) -> Callable[..., Any]:
-    """Get a function of the module `components` of the installed package."""
     return getattr(import_module(f"{HOME}.components"), name)

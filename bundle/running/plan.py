@@ -10,11 +10,11 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+from .configuration import ROOT, read_file
 from .errors import RunError, UsageError, did_you_mean
 from .overrides import MARKS, OF_PLANS, settings_table
 from .package import library_package
 from .program import CALLED_AS
-from .run import ROOT, read_file
 from .terminal import printable, tracked
 
 FILE = "plan.yaml"
@@ -73,11 +73,11 @@ def given_settings(key: Mapping[str, Any], *options: str) -> dict[str, Any]:
     known = {
         name: value
         for name, value in key.items()
-        if name in (*planning.RULES, *planning.OF_LISTS) and not (isinstance(value, str) and value.startswith(MARKS))
+        if name in (*planning.CHOSEN, *planning.OF_LISTS) and not (isinstance(value, str) and value.startswith(MARKS))
     }
     unknown = sorted(set(key) - set(known))
     if options and unknown:
-        names = sorted({*planning.RULES, *planning.OF_LISTS})
+        names = sorted({*planning.CHOSEN, *planning.OF_LISTS})
         near = did_you_mean(get_close_matches(unknown[0], [*names, *options], n=2))
         raise UsageError(f"unknown key '{unknown[0]}'{near or '; a plan takes ' + ', '.join(names)}")
     table = settings_table(read_file("--config_file", BASE))
@@ -190,7 +190,7 @@ def check_plain(file: Path) -> None:
     planning = library_package("planning")
     key = planning.code_in(read_file("--plan", str(file)))
     if key is not None:
-        near = did_you_mean(name for name in get_close_matches(key, planning.RULES, n=1) if name != key)
+        near = did_you_mean(name for name in get_close_matches(key, planning.CHOSEN, n=1) if name != key)
         raise UsageError(
             f"{file}: the key {key!r} is none of a plan, or holds code{near}. Remove or correct it, or move it to an "
             f"--overlay. If you trust the file as it is: --plan {file}"

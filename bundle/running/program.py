@@ -10,10 +10,12 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import io
 import itertools
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, redirect_stderr
 from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -89,11 +91,9 @@ class Program:
         except KeyboardInterrupt as stop:  # by Ctrl-C; by SIGTERM with the code 143
             _complain("interrupted")
             return int(getattr(stop, "code", 130))
-        except SystemExit as stop:  # by fire, after help (0) or after unfit words (2)
+        except SystemExit as stop:  # by fire, after help
             if not stop.code and self.commands[name] == WORKFLOWS.get(name) and name in KEYS_OF:
                 show(self._module(name).keys_help(KEYS_OF[name]))
-            if stop.code:
-                print(f"its arguments: {self.name} {name} --help", file=sys.stderr)
             return int(stop.code or 0)
         return code if isinstance(code, int) and not isinstance(code, bool) else 0
 
@@ -111,9 +111,10 @@ class Program:
             the call; None after help.
 
         Raises:
-            UsageError: an option is given twice or without its value; a switch has a value other than True or False.
+            UsageError: an argument is missing, a word is left over; an option is given twice or without its value; a
+                switch has a value other than True or False.
             RunError: fire is not installed.
-            SystemExit: by fire, after help or after unfit words.
+            SystemExit: by fire, after help.
         """
         try:
             import fire  # imported late, since the list of commands needs no fire
@@ -128,13 +129,21 @@ class Program:
             calls.append(functools.partial(function, *args, **kwargs))
 
         remember.__doc__ = str(function.__doc__).replace("python -m bundle", self.name)
-        if "-h" in words or "--help" in words:  # commands with free keys would accept --help as a key
+        asked = "-h" in words or "--help" in words
+        if asked:  # commands with free keys would accept --help as a key
             words = ["--", "--help"]
         texts = [key for key, value in inspect.signature(function).parameters.items() if value.annotation in TEXT]
         _check_options(words, texts)
         fire.decorators.SetParseFns(**dict.fromkeys(texts, str))(remember)  # else 1e3 is read as 1000.0
         fire.decorators.SetParseFn(_with_comments)(remember)
-        fire.Fire(remember, command=words, name=name)
+        with nullcontext() if asked else redirect_stderr(io.StringIO()):
+            try:
+                fire.Fire(remember, command=words, name=name)
+            except fire.core.FireExit as stop:
+                if asked:
+                    raise
+                problem = _explained(stop.trace.elements[-1].ErrorAsStr(), name, remember)
+                raise UsageError(f"{problem}\nits arguments: {self.name} {name} --help") from None
         if not calls:
             return None
         _check_switches(function, calls[0])
@@ -146,6 +155,20 @@ class Program:
         for name, (_, line) in self.commands.items():
             show(line, heading=f"  {name:<11}", error=error)
         show(f"\nthe arguments of a command: {self.name} COMMAND --help", error=error)
+
+
+def _explained(problem: str, name: str, function: Callable[..., Any]) -> str:
+    """Explain a problem that fire has with the words of a command."""
+    text, _, word = problem.partition(": ")
+    if "required argument" in text:
+        example = re.search(r"Examples:\s+(.+)", str(function.__doc__))
+        return f"{name} needs {word.upper()}{f', for example: {example[1]}' if example else ''}"
+    if word.startswith("--"):
+        options = [f"--{key}" for key in inspect.signature(function).parameters]
+        return f"unknown option '{word}'{did_you_mean(get_close_matches(word.partition('=')[0], options, n=1))}"
+    if "consume" in text:
+        return f"the word '{word}' is too much. Options begin with --, and names with spaces are written in quotes"
+    return problem
 
 
 def _with_comments(word: str) -> Any:

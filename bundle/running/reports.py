@@ -10,6 +10,7 @@ from typing import Any
 from .errors import RunError, UsageError, check_whole
 from .failures import explain
 from .package import library_package
+from .plan import check_exists
 from .program import CALLED_AS
 from .terminal import printable, tracked
 from .workflows import keys_help as keys_help
@@ -60,6 +61,7 @@ def write_report(
         RunError: the page cannot be made.
     """
     check_whole("images", images, least=0)
+    check_exists("RUN", run, "the folder of a training, an evaluation or a segmentation")
     reporting = library_package("reporting")
     try:
         path = reporting.write_report(

@@ -11,23 +11,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-from monai.bundle import ConfigParser, update_kwargs
-from monai.bundle import run as monai_run
-from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, merge_kv
-
+from .configuration import MISSING, ROOT, check_file, look_up, merge, merge_files, read_file
 from .errors import RunError, UsageError, did_you_mean
 from .failures import explain, first_to_fail
 from .overrides import MARKS, check_changes, check_overrides, close_ids
-from .package import INSTALLED, InstalledWorkflow, library_package
+from .package import INSTALLED, library_package
 from .terminal import printable
 
-ROOT = next(folder for folder in Path(__file__).resolve().parents[1:3] if (folder / "configs").is_dir())
 RUN_ARGUMENTS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking")
 WORKFLOW_ARGUMENTS = ("workflow_name", "workflow_type", "properties_path")  # MONAI passes these to its workflow class
 FIXED = (*RUN_ARGUMENTS, *WORKFLOW_ARGUMENTS)
@@ -76,26 +70,30 @@ def run(
             raise UsageError(f"unknown key '{key}'; + merges in config files only, give the whole value as --{key[1:]}")
     values = (run_id, init_id, final_id, meta_file, config_file, logging_file, tracking)
     given: dict[str, Any] = {**dict(zip(RUN_ARGUMENTS, values, strict=True)), **override}
-    merged = update_kwargs(read_file("--args_file", args_file) if args_file else {}, True, **given)
-    merged |= {key: None for key, value in override.items() if value is None}  # update_kwargs drops them
+    given = {key: value for key, value in given.items() if value is not None or key in override}
+    merged = _updated(read_file("--args_file", args_file) if args_file else {}, given)
 
     files = _files(merged.get("config_file"))
     config = merge_files("--config_file", files)
     metadata = _metadata_files(merged.get("meta_file"), files[0])
     if metadata:
         config["_meta_"] = merge_files("--meta_file", metadata)
-    _check_file("--logging_file", merged.get("logging_file"))
+    check_file("--logging_file", merged.get("logging_file"))
     _check_run_ids(config, merged)
     loud = str(merged.get("verbose", config.get("verbose"))).lower() == "true"
     with _importable(_bundle_roots(config, merged, files[0]), _folders(files)), _quiet(trace, loud):
         fixed = {key: merged[key] for key in FIXED if merged.get(key) is not None}
-        if INSTALLED and fixed.get("workflow_name", "ConfigWorkflow") == "ConfigWorkflow":
-            fixed["workflow_name"] = InstalledWorkflow
         fixed["config_file"] = files if len(files) > 1 else files[0]
         _check_files(files, config)
         known = {**tracking_keys(merged.get("tracking")), **config}  # MONAI adds tracking keys that the config lacks
         changes = check_overrides(known, {key: value for key, value in merged.items() if key not in FIXED})
         _note_foreign(files)
+        from monai.bundle import run as monai_run  # after all checks, since the import takes seconds
+
+        if INSTALLED and fixed.get("workflow_name", "ConfigWorkflow") == "ConfigWorkflow":
+            from .installed import InstalledWorkflow
+
+            fixed["workflow_name"] = InstalledWorkflow
         hook = sys.excepthook  # the workflow changes it, see `scripts.failures`
         try:
             monai_run(**fixed, **changes)
@@ -106,6 +104,13 @@ def run(
             raise RunError(message) from error
         finally:
             sys.excepthook = hook
+
+
+def _updated(old: Any, new: Any) -> Any:
+    """Return the new value, of keys in keys the old values without a new one, too."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return old | {key: _updated(old.get(key), value) for key, value in new.items()}
 
 
 def _files(given: Any) -> list[str]:
@@ -120,107 +125,19 @@ def _files(given: Any) -> list[str]:
     names = [str(name).strip() for name in ([given] if isinstance(given, str) else given)]
     files = [name if Path(name).is_file() or not (ROOT / name).is_file() else str(ROOT / name) for name in names]
     for name in files:
-        _check_file("--config_file", name)
+        check_file("--config_file", name)
     return files
-
-
-def _check_file(option: str, name: Any) -> None:
-    """Raise UsageError, with similar names, for a missing file; None and False pass."""
-    if name is None or name is False or Path(str(name)).is_file():
-        return
-    path = Path(str(name))
-    kinds = (".conf",) if option == "--logging_file" else (".yaml", ".yml", ".json")
-    here = _neighbours(path.parent, kinds) or _neighbours(Path("configs"), kinds)
-    if not here and option == "--config_file":
-        here = [own.relative_to(ROOT) for own in _neighbours(ROOT / "configs", kinds)]
-    near = get_close_matches(path.name, [other.name for other in here], n=2)
-    matches = [str(other) for other in here if other.name in near] or [str(other) for other in here[:8]]
-    hint = f"; there are {', '.join(matches)}" if matches else f"; {path.parent.resolve()} has none"
-    raise UsageError(f"{option} {path} does not exist{hint}")
-
-
-def _neighbours(folder: Path, kinds: tuple[str, ...]) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix in kinds)
-
-
-def read_file(option: str, name: str) -> dict[str, Any]:
-    """Read a YAML or JSON file of keys and values.
-
-    Args:
-        option: the option with the file, for messages.
-        name: the file.
-
-    Raises:
-        UsageError: the file is missing, cannot be read, or gives a key twice.
-
-    Example:
-        >>> read_file("--config_file", str(ROOT / "configs/demo.yaml"))["max_epochs"]
-        200
-    """
-    _check_file(option, name)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="Duplicate key")
-        try:
-            found = Path(name).stat()
-            content = deepcopy(_parsed(name, (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)))
-        except (yaml.YAMLError, ValueError, TypeError, UserWarning) as error:  # JSON syntax, a suffix, a list as key
-            raise UsageError(f"{option} {name} cannot be read: {' '.join(str(error).split())}") from error
-        except RecursionError as error:
-            raise UsageError(f"{option} {name} cannot be read: values are nested too deeply") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{option} {name} holds {type(content).__name__}, expected keys and values")
-    if wrong := [key for key in content if not isinstance(key, str)]:
-        raise UsageError(f"{option} {name}: the key {wrong[0]!r} is no text; put it in quotes, or remove it")
-    return content
-
-
-@lru_cache(maxsize=64)
-def _parsed(name: str, version: tuple[int, ...]) -> Any:
-    """Parse a version of a file once: MONAI takes 0.1 s for train.yaml, and a command needs the keys several times."""
-    return ConfigParser.load_config_file(name)
-
-
-def merge_files(option: str, files: list[str]) -> dict[str, Any]:
-    """Merge config files as MONAI does.
-
-    Args:
-        option: the option with the files, for messages.
-        files: YAML or JSON files. Later files override earlier files.
-
-    Returns:
-        keys and values.
-
-    Raises:
-        UsageError: a file is missing, cannot be read, or changes a key missing in its base.
-
-    Example:
-        >>> files = [str(ROOT / "configs" / name) for name in ("train.yaml", "demo.yaml")]
-        >>> merge_files("--config_file", files)["max_epochs"]
-        200
-    """
-    contents = [read_file(option, name) for name in files]
-    merged = ConfigParser({})
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="Can't merge entry")
-        try:
-            for content in contents:
-                for key, value in content.items():
-                    merge_kv(merged, key, value)
-        except (UserWarning, ValueError, KeyError) as error:  # +key without its base; a#b without a
-            raise UsageError(f"{option} {', '.join(files)} do not fit together: {error}") from error
-    return merged.get()
 
 
 def _check_files(files: list[str], config: Mapping[str, Any]) -> None:
     """Check the files of changes, after the first. The message names the file, and the files that it changes."""
     contents = {name: read_file("--config_file", name) for name in files} if len(files) > 1 else {}
     for name in files[1:]:
-        base = ConfigParser({})
+        base: dict[str, Any] = {}
         for other, content in contents.items():
-            for key, value in deepcopy(content).items() if other != name else ():
-                merge_kv(base, key, value)
+            merge(base, deepcopy(content) if other != name else {})
         try:
-            check_changes(contents[name], base.get(), config)
+            check_changes(contents[name], base, config)
         except UsageError as error:
             others = " and ".join(_shown(other) for other in files if other != name)
             raise UsageError(f"{_shown(name)} (changes of {others}): {error}") from error
@@ -251,10 +168,9 @@ def _metadata_files(given: Any, config_file: str) -> list[str]:
 
 def _check_run_ids(config: Mapping[str, Any], merged: Mapping[str, Any]) -> None:
     """Raise UsageError for an unknown run id; MONAI ignores a missing init or final id."""
-    parser = ConfigParser(dict(config))
     for option in ("run_id", "init_id", "final_id"):
         id = merged.get(option, "run" if option == "run_id" else None)
-        if id is None or (isinstance(id, str) and id and id in parser):
+        if id is None or (isinstance(id, str) and look_up(config, id, MISSING) is not MISSING):
             continue
         hint = did_you_mean(close_ids(str(id), (key for key in config if key != "_meta_"))) or _runnable(config)
         raise UsageError(f"nothing to run under '{id}' ({option}){hint}")
@@ -283,6 +199,8 @@ def tracking_keys(tracking: Any) -> dict[str, Any]:
     """
     if tracking is None:
         return {}
+    from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
+
     settings, where = tracking, ""
     if isinstance(tracking, str):
         if tracking == "mlflow" and find_spec("mlflow") is None:
@@ -292,7 +210,7 @@ def tracking_keys(tracking: Any) -> dict[str, Any]:
             near = get_close_matches(tracking.lower(), trackers, n=1, cutoff=0.5)
             hint = did_you_mean(near) or f"; give {' or '.join(trackers)}, or a file of settings"
             raise UsageError(f"--tracking {tracking}: no tracker and no file has this name{hint}")
-        settings = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) or ConfigParser.load_config_file(tracking)
+        settings = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) or read_file("--tracking", tracking)
         where = f" {tracking}"
     if not isinstance(settings, Mapping) or not set(settings) >= set(TRACKING_PARTS):
         example = "monai.bundle.utils.DEFAULT_MLFLOW_SETTINGS"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Any, NamedTuple
 
-from .overrides import MARKS, find_component, settings_table
+from .overrides import MARKS, settings_table
+from .package import own_name
 
 WIDTH = 100  # of the help
 SAME_PLACE = re.compile(r"^\$@\w+ \+ '/(.+)'$")  # "$@bundle_root + '/models'"
@@ -31,7 +33,7 @@ def rows(configs: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
         configs: name of a workflow (train, evaluate, inference) -> content of its file.
 
     Example:
-        >>> from bundle.running.run import ROOT, read_file
+        >>> from bundle.running.configuration import ROOT, read_file
         >>> names = ("train", "evaluate", "inference")
         >>> configs = {name: read_file("--config_file", str(ROOT / f"configs/{name}.yaml")) for name in names}
         >>> next(row.expected for row in rows(configs) if row.name == "patience")
@@ -40,7 +42,7 @@ def rows(configs: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
     table = settings_table(next(config for config in configs.values() if "_target_" in config.get("checks", {})))
     if table is None:
         return
-    known = find_component("scripts.settings.ModelSettings")().model_dump()  # type: ignore[misc]  # a class of this bundle
+    known = import_module(own_name("scripts.model_json")).ModelSettings().model_dump()
     for group, settings in table.GROUPS.items():
         for name, setting in settings.items():
             values = [config[name] for config in configs.values() if name in config]

@@ -14,14 +14,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
+from .configuration import ROOT, merge, merge_files, read_file
 from .errors import RunError, UsageError, did_you_mean
 from .overrides import MARKS, OF_PLANS, WORDS, check_overrides
 from .package import library_module, library_package
 from .plan import LABELLED, check_exists, check_plain, existing_plan, note_of, plan_for_training, results_of
 from .program import CALLED_AS
-from .run import FIXED, ROOT, merge_files, read_file, run, tracking_keys
+from .run import FIXED, run, tracking_keys
 from .settings_list import help_text
 from .terminal import printable
 from .weights import named_weights
@@ -426,16 +425,18 @@ def _top(name: str) -> str:
 def _run(run_id: str, files: list[str], changes: Mapping[str, Any], trace: bool, *results: str) -> list[Path]:
     """Run a workflow. Return the folders or files under the keys `results`."""
     run(run_id, config_file=files, trace=trace, **changes)
-    parser = _check(files, changes)
+    from monai.bundle import ConfigParser  # after all checks, since the import takes seconds
+
+    parser = ConfigParser(_check(files, changes))
     return [Path(parser.get_parsed_content(key)) for key in results]
 
 
-def _check(files: list[str], changes: Mapping[str, Any]) -> ConfigParser:
+def _check(files: list[str], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Check the changes of a command line. Return the configuration with all changes."""
-    parser = ConfigParser(merge_files("--config_file", files))
-    known = {**tracking_keys(changes.get("tracking")), **parser.get()}
-    parser.update(check_overrides(known, {name: changes[name] for name in changes if name not in FIXED}))
-    return parser
+    config = merge_files("--config_file", files)
+    known = {**tracking_keys(changes.get("tracking")), **config}
+    merge(config, check_overrides(known, {name: changes[name] for name in changes if name not in FIXED}))
+    return config
 
 
 def _tell_pictures(folder: Path, *names: str) -> None:

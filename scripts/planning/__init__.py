@@ -9,7 +9,7 @@
 | `find_items`, `Listing`  | lists images and labels, also of folders with other names       |
 | `Machine`                | describes the machine                                           |
 | `writable`               | tells whether files may be written into a folder                |
-| `RULES`, `OF_LISTS`      | keys chosen by a plan; keys to choose the files                 |
+| `CHOSEN`, `OF_LISTS`     | keys chosen by a plan; keys to choose the files                 |
 | `FILE`, `NOTE`           | name of the file; key of the facts about the plan               |
 
 Example, in Python::
@@ -21,9 +21,9 @@ Example, in Python::
 from ..lazy import lazy
 
 _NAMES = {
-    "choices": ["RULES"],
     "diagnosis": ["Diagnosis", "diagnose"],
-    "listing": ["OF_LISTS", "Listing", "find_items"],
+    "keys": ["CHOSEN", "OF_LISTS"],
+    "listing": ["Listing", "find_items"],
     "machine": ["Machine", "writable"],
     "overlay": ["FILE", "NOTE", "Plan", "UndecidedError", "code_in", "make_plan"],
 }

@@ -15,6 +15,7 @@ import numpy as np
 from ..data.label_findings import MERGED
 from ..data.splits import series_of
 from .facts import OUTLIERS, DataFacts, resemblance
+from .keys import CHOSEN
 from .kinds import Choice, kind_of
 from .listing import Listing
 from .machine import GIB, Machine, step_memory
@@ -358,24 +359,4 @@ def _diameter(case: Case, percent: float) -> float:
     return float(np.percentile(case.facts.diameters, percent)) if len(case.facts.diameters) else 0.0
 
 
-RULES: dict[str, Callable[[Case], Choice | None]] = {
-    "label_kind": label_kind,
-    "label_values": label_values,
-    "class_names": class_names,
-    "key_metric": key_metric,
-    "in_channels": in_channels,
-    "pixel_size": pixel_size,
-    "intensity": intensity,
-    "flatten": flatten,
-    "separation_gap": separation_gap,
-    "close_gaps": close_gaps,
-    "sigma": sigma,
-    "class_balance": class_balance,
-    "scale": scale,
-    "split_rule": split_rule,
-    "val_fraction": val_fraction,
-    "finetune": finetune,
-    "network_def#features": features,
-    "input_size": input_size,
-    "max_minutes": max_minutes,
-}
+RULES: dict[str, Callable[[Case], Choice | None]] = {key: globals()[key.rpartition("#")[2]] for key in CHOSEN}

@@ -11,6 +11,7 @@ from ..data.cell_tracking import find_cell_tracking
 from ..data.datalist import find_pairs
 from ..data.pairs import existing
 from ..io.names import PathLike, image_suffix
+from .keys import OF_LISTS
 
 LABEL_FOLDERS = (
     "labels",
@@ -23,7 +24,6 @@ LABEL_FOLDERS = (
     "gt",
     "segmentations",
 )
-OF_LISTS = ("datalist#image_dir", "datalist#label_dir", "tiff_axes")  # settings to choose the files
 
 
 @dataclass(frozen=True)

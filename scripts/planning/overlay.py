@@ -15,28 +15,21 @@ from ..data.cell_tracking import find_cell_tracking
 from ..data.label_check import exchanged_folders
 from ..io.names import shown
 from ..options.table import SETTINGS
-from .choices import RECIPE, RULES, Case, choose
+from .choices import RECIPE, Case, choose
 from .facts import DataFacts
+from .keys import CHOSEN, OF_LISTS, SECTIONS
 from .kinds import Choice
-from .listing import OF_LISTS, Listing, find_items
+from .listing import Listing, find_items
 from .machine import Machine
 from .measuring import Progress, measure
 from .shipped import shipped_weights
 
 FILE = "plan.yaml"
 NOTE = "plan"  # key of the facts about the plan. Components do not read the key
-SECTIONS = {
-    "labels": ("label_kind", "label_values", "class_names", "key_metric"),
-    "images": ("in_channels", "pixel_size", "intensity", "flatten"),
-    "objects and loss": ("separation_gap", "close_gaps", "sigma", "class_balance", "scale"),
-    "held-out images": ("split_rule", "val_fraction"),
-    "network and time": ("finetune", "network_def#features", "input_size", "max_minutes"),
-}
 GAP = 0.05  # share of the frames between training and validation
 HELD = 0.2
 FEATURES = "network_def#features"
 OWN_FEATURES = re.compile(r"\$\[[0-9, ]+\] if @finetune is None and not @resume else None")
-DEEPEST = 4  # lists in lists in the value of a plan
 MARKS = ("$", "@", "%")  # of expressions, references and macros
 PLACES = ("bundle_root", "output_dir", "model_dir", "device")  # of the machine, not of the data
 PLAIN = {name for name, setting in SETTINGS.items() if "train" in setting.of and name not in PLACES}
@@ -175,21 +168,19 @@ def code_in(content: Mapping[str, Any]) -> str | None:
         (None, 'sigma', 'loss#_target_')
     """
     for key, value in content.items():
-        known = key in PLAIN or key in OF_LISTS or key in RULES or key == NOTE
+        known = key in PLAIN or key in OF_LISTS or key in CHOSEN or key == NOTE
         own = (key == "split" and value == SPLIT) or (key == FEATURES and OWN_FEATURES.fullmatch(str(value)))
         if not own and not (known and _is_plain(value)):
             return key
     return None
 
 
-def _is_plain(value: Any, depth: int = DEEPEST) -> bool:
-    """Check for numbers, text, lists and tables without code. A list in itself (by an alias of YAML) is not plain."""
-    if isinstance(value, (Mapping, list)) and not depth:
-        return False
+def _is_plain(value: Any) -> bool:
+    """Check for numbers, text, lists and tables without code."""
     if isinstance(value, Mapping):
-        return "_target_" not in value and all(_is_plain(part, depth - 1) for part in (*value, *value.values()))
+        return "_target_" not in value and all(map(_is_plain, (*value, *value.values())))
     if isinstance(value, list):
-        return all(_is_plain(part, depth - 1) for part in value)
+        return all(map(_is_plain, value))
     return not (isinstance(value, str) and value.lstrip().startswith(MARKS))
 
 

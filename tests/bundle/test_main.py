@@ -19,9 +19,33 @@ def test_alone_it_lists_every_command_with_one_line(capsys: pytest.CaptureFixtur
         assert len(summary) < 70
 
 
-def test_the_list_needs_no_heavy_import(bundle_root: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "segmnt images",
+        "train --help",
+        "segment --help",
+        "plan",
+        "train . --max_minuts 3",
+        "train . --batch_size 0",
+        "segment . --tresh 3",
+        "evaluate . --out_put x",
+        "preview . --tresh 3",
+        "plan . --label_knd x",
+        "doctor . --label_kind x",
+        "run --config_file configs/train.yaml --max_minuts 3",
+        "run training --config_file configs/train.yml",
+        *(
+            f"{name} no/folder"
+            for name in ("train", "evaluate", "segment", "rank", "plan", "doctor", "preview", "report")
+        ),
+    ],
+)
+def test_help_and_refusals_load_neither_torch_nor_monai(words: str, bundle_root: Path) -> None:
+    """Both take seconds to import."""
     code = (
-        "import sys; from bundle.__main__ import main; main([]); "
+        f"import sys; from bundle.__main__ import main; code = main({words.split()}); assert code in (0, 2), code; "
         "heavy = {'torch', 'monai', 'numpy', 'scipy'} & set(sys.modules); assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=bundle_root, capture_output=True, text=True, timeout=60)
@@ -106,10 +130,23 @@ def test_names_of_folders_arrive_as_given(name: str, tmp_path: Path, monkeypatch
     assert (tmp_path / name / "train").is_dir()
 
 
-@pytest.mark.parametrize("words", [["sample"], ["segment"]])
-def test_a_missing_argument_is_explained(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words, parts",
+    [
+        (["sample"], ["FOLDER", "sample data/sample"]),
+        (["segment"], ["PATH", "segment my/images"]),
+        (["plan"], ["DATASET", "plan my/data"]),
+        (["doctor", "a", "b"], ["'b'"]),
+        (["sample", "a", "--sized", "3"], ["'--sized'", "'--size'"]),
+    ],
+)
+def test_a_missing_or_superfluous_argument_is_explained_in_two_lines(
+    words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words) == 2
-    assert f"python -m bundle {words[0]} --help" in capsys.readouterr().err
+    first, second = capsys.readouterr().err.splitlines()
+    assert all(part in first for part in parts)
+    assert f"python -m bundle {words[0]} --help" in second
 
 
 def test_as_a_program_it_ends_with_the_exit_code(bundle_root: Path) -> None:

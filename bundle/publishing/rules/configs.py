@@ -15,8 +15,9 @@ from monai.bundle.workflows import _reject_executable_logging_config
 from monai.utils import BundlePropertyConfig
 
 from bundle.publishing.rules.basis import STANDALONE, Bundle, Finding
+from bundle.running.configuration import COMPONENT_KEYS
 from bundle.running.errors import UsageError
-from bundle.running.overrides import COMPONENT_KEYS, accepted_arguments, check_overrides, find_component
+from bundle.running.overrides import accepted_arguments, check_overrides, find_component
 
 LOGGING = "configs/logging.conf"
 REFERENCE = re.compile(r"@\w+(?:(?:#|::)\w+)*")

@@ -15,7 +15,7 @@ from PIL import Image
 from bundle.__main__ import main
 from bundle.datasets.sample import sample
 from bundle.running import workflows
-from bundle.running.run import merge_files
+from bundle.running.configuration import merge_files
 from scripts.io.files import read_csv
 from scripts.published import published
 
@@ -248,7 +248,7 @@ def test_a_wrong_setting_ends_before_images_are_read(data: Path, capsys) -> None
         ("loss: {_target_: os.mkdir, path: run}", "loss"),
         ("bundle_root: elsewhere", "bundle_root"),
         ("plan: {overlays: [../elsewhere.yaml]}", "plan"),
-        ("class_names: &names [*names]", "class_names"),
+        ("class_names: &names [*names]", "line 1"),
         (f"class_names: {'[' * 3000}", "nested"),
         ("5: 3", "5"),
         ("? [w0]\n: 3", "plan.yaml"),

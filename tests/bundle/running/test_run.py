@@ -192,8 +192,15 @@ def test_files_must_exist(words: list[str], message: str, config: Path, capsys: 
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("a: [1, 2\nb: 3", "cannot be read: while parsing a flow sequence"),
-        ("a: 1\na: 2", "cannot be read: Duplicate key: `a`"),
+        ("a: [1, 2\nb: 3", "cannot be read: line 2"),
+        ("a: 1\na: 2", "cannot be read: line 2: .*'a'"),
+        ("a: 1\nb: &b {c: *b}", "cannot be read: line 2: .*itself"),
+        ("a: " + "[" * 2000, "nested too deeply"),
+        (
+            "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+            + "".join(f"{n}: &{n} [{', '.join(['*' + o] * 10)}]\n" for o, n in zip("abcdef", "bcdefg", strict=True)),
+            "line",
+        ),
         ("- 1\n- 2", "holds list, expected keys and values"),
         ("", "holds NoneType, expected keys and values"),
         ("+nowhere: {a: 1}", "do not fit together: .*nowhere"),
