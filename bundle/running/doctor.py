@@ -7,7 +7,7 @@ from typing import Any
 
 from .package import library_package
 from .plan import LABELLED, check_exists, given_settings, results_of
-from .program import CALLED_AS
+from .program import command_line
 from .terminal import printable, show, tracked
 
 CODES = {"error": 1, "warning": 3, "note": 0, None: 0}  # 2: a command line that was not understood
@@ -69,7 +69,7 @@ def _print(content: dict[str, Any], dataset: str | None) -> None:
     if not content["problems"]:
         print("no problems found")
     if dataset is not None and content["worst"] != "error":
-        print(printable(f"next: {CALLED_AS.get()} train {dataset}"))
+        print(printable(f"next: {command_line('train', dataset)}"))
 
 
 def _line(heading: str, text: str) -> None:

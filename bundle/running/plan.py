@@ -14,14 +14,14 @@ from .configuration import ROOT, read_file
 from .errors import RunError, UsageError, did_you_mean
 from .overrides import MARKS, OF_PLANS, settings_table
 from .package import library_package
-from .program import CALLED_AS
+from .program import CALLED_AS, command_line
 from .terminal import printable, tracked
 
 FILE = "plan.yaml"
 LABELLED = "a folder with images/ and labels/"
 BASE = str(ROOT / "configs" / "train.yaml")
 SHOWN, LONGEST = 5, 40  # differences in a message, and characters of a value
-OF_LABELS = ("label_kind", "label_values", "class_names", "in_channels")  # facts about the data that users know
+KNOWN = ("label_kind", "label_values", "class_names", "in_channels", "split_rule")  # facts about the data, for `train`
 
 
 def plan(dataset: str, *, output: str | None = None, overwrite: bool = False, **key: Any) -> None:
@@ -43,16 +43,17 @@ def plan(dataset: str, *, output: str | None = None, overwrite: bool = False, **
     check_exists("DATASET", dataset, LABELLED)
     given = given_settings(key, "output", "overwrite")
     file = place_of(dataset, None if output is None else Path(output).expanduser())
+    keeps = file.is_file() and not overwrite
+    if keeps:
+        read_plan(file, dataset)  # before the images
     made = make(dataset, given, file)
-    if file.is_file() and not overwrite and (changed := _differences(file, made.text)):
-        raise UsageError(
-            f"{file} exists and differs: {'; '.join(changed[:SHOWN])}{'; ...' if len(changed) > SHOWN else ''}. "
-            "Keep the file, or replace it with --overwrite"
-        )
-    _write(file, made.text)
-    print(printable(made.text))
-    print(printable(f"plan: {file}"))
-    print(printable(f"next: {CALLED_AS.get()} train {dataset}"))
+    if keeps:
+        _compare(file, dataset, made.text, anew(dataset, key))
+    else:
+        _write(file, made.text)
+        print(printable(made.text))
+        print(printable(f"plan: {file}"))
+    print(printable(f"next: {command_line('train', dataset)}"))
 
 
 def given_settings(key: Mapping[str, Any], *options: str) -> dict[str, Any]:
@@ -166,29 +167,54 @@ def plan_for_training(
         return file, False, _outdated(dataset, file)
     file = existing_plan(dataset, folder)  # type: ignore[assignment]
     if file is not None:
-        check_plain(file)
+        check_plain(file, dataset)
         return file, False, _outdated(dataset, file, key)
     if not makes and word is None:
         return None, False, []
     beside = place_of(dataset, None)
     file = beside if beside.parent == _beside(dataset).parent or folder is None else folder / FILE
-    given = given_settings(
-        {name: key[name] for name in (*OF_LABELS, *library_package("planning").OF_LISTS) if name in key}
-    )
+    given = given_settings({name: key[name] for name in (*KNOWN, *library_package("planning").OF_LISTS) if name in key})
     if os.environ.get("RANK", "0") != "0":  # each process makes the same plan, the first one writes the file
         file = Path(gettempdir()) / f"plan-{os.getpid()}.yaml"
     _write(file, make(dataset, given, file).text)
     return file, True, []
 
 
-def check_plain(file: Path) -> None:
+def anew(dataset: str, key: Mapping[str, Any] | None = None) -> str:
+    """Write the command for a new plan.
+
+    Args:
+        dataset: of the plan.
+        key: settings for the plan to keep.
+
+    Example:
+        >>> anew("my/data", {"label_kind": "instances"})
+        'original-unet plan my/data --label_kind instances --overwrite'
+    """
+    options = [word for name, value in (key or {}).items() for word in (f"--{name}", str(value))]
+    return command_line("plan", dataset, *options, "--overwrite")
+
+
+def read_plan(file: Path, dataset: str) -> dict[str, Any]:
+    """Read the keys and values of a plan.
+
+    Raises:
+        UsageError: the file cannot be read. The message has the line, and the command for a new plan.
+    """
+    try:
+        return read_file("plan", str(file))
+    except UsageError as error:
+        raise UsageError(f"{error}. Correct the file, or replace it: {anew(dataset)}") from error
+
+
+def check_plain(file: Path, dataset: str) -> None:
     """Refuse code in a plan found beside the data. Data sets may come with a plan of strangers.
 
     Raises:
         UsageError: a key may run code. The message has the option to trust the file.
     """
     planning = library_package("planning")
-    key = planning.code_in(read_file("--plan", str(file)))
+    key = planning.code_in(read_plan(file, dataset))
     if key is not None:
         near = did_you_mean(name for name in get_close_matches(key, planning.CHOSEN, n=1) if name != key)
         raise UsageError(
@@ -197,13 +223,13 @@ def check_plain(file: Path) -> None:
         )
 
 
-def note_of(file: Path) -> dict[str, Any]:
+def note_of(file: Path, dataset: str) -> dict[str, Any]:
     """Read the facts about a plan: images, device, overlays. Empty if a user removed the facts.
 
     Raises:
         UsageError: the file cannot be read, the facts are no table, or an overlay is no name of this bundle's.
     """
-    note = read_file("--plan", str(file)).get(OF_PLANS) or {}
+    note = read_plan(file, dataset).get(OF_PLANS) or {}
     names = note.get("overlays", []) if isinstance(note, dict) else None
     if not isinstance(names, list) or not all(re.fullmatch(r"\w+", str(name)) for name in names):
         raise UsageError(f"{file}: {OF_PLANS} is {note!r}, expected {{images: 25, device: cpu, overlays: [...]}}")
@@ -212,25 +238,24 @@ def note_of(file: Path) -> dict[str, Any]:
 
 def _outdated(dataset: str, file: Path, key: Mapping[str, Any] | None = None) -> list[str]:
     """Say what has changed since the plan: name of the data set, number of images, device, kind of labels."""
-    note, planning = note_of(file), library_package("planning")
-    content = read_file("--plan", str(file))
+    note, planning = note_of(file, dataset), library_package("planning")
+    content = read_plan(file, dataset)
     lines = []
-    anew = f"{CALLED_AS.get()} plan {dataset} --overwrite"
     made_for, name = Path(str(content.get("dataset_dir") or "")).name, Path(dataset).expanduser().resolve().name
     if made_for not in ("", name):
-        lines.append(f"{file} is for the data set {made_for}, this is {name}: for a new plan, {anew}")
+        lines.append(f"{file} is for the data set {made_for}, this is {name}")
     try:
         count = len(planning.find_items(dataset, {**content, **(key or {})}).items)
     except (ValueError, OSError):
         count = None  # the training says it
     if count is not None and note.get("images") not in (None, count):
-        lines.append(f"{file} is for {note['images']} images, now {count}: for a new plan, {anew}")
+        lines.append(f"{file} is for {note['images']} images, now {count}")
     device = planning.Machine.here().device
     if note.get("device") not in (None, device):
-        lines.append(f"{file} is for a training on {note['device']}, this is {device}: for a new plan, {anew}")
+        lines.append(f"{file} is for a training on {note['device']}, this is {device}")
     kind = (key or {}).get("label_kind")
     if kind is not None and content.get("label_kind") not in (None, kind):
-        lines.append(f"{file} is for label_kind {content['label_kind']}: for a new plan, {anew} --label_kind {kind}")
+        lines.append(f"{file} is for label_kind {content['label_kind']}, this is {kind}")
     return lines
 
 
@@ -242,13 +267,39 @@ def _beside(dataset: str) -> Path:
     return data.with_name(f"{data.stem}.{FILE}")
 
 
-def _differences(file: Path, text: str) -> list[str]:
-    """List the values that differ between a file and a new plan."""
+def _compare(file: Path, dataset: str, text: str, replacing: str) -> None:
+    """Say that a plan is kept, whether the data have changed, and how to replace the plan.
+
+    Args:
+        file: the existing plan.
+        dataset: of the plan.
+        text: of a new plan.
+        replacing: command for the new plan.
+
+    Raises:
+        UsageError: the new plan has other values.
+    """
     import yaml
 
-    old, new = read_file("--plan", str(file)), yaml.safe_load(text)
-    keys = [key for key in {**new, **old} if old.get(key) != new.get(key) and key != "dataset_dir"]
-    return [f"{key} {_short(old.get(key))}, new {_short(new.get(key))}" for key in keys]
+    before = file.read_text(encoding="utf-8")
+    then, now = (
+        lines.partition("\n")[0].partition(": ")[2].rstrip(".") for lines in (before, text)
+    )  # describe the data
+    data = "the data are the same" if then == now else f"the data were {then or 'not noted'}; now {now}"
+    old, new = read_plan(file, dataset) | note_of(file, dataset), yaml.safe_load(text)
+    new |= new[OF_PLANS]
+    same = (OF_PLANS, "images", "dataset_dir")  # told by `data`
+    keys = [key for key in {**new, **old} if old.get(key) != new.get(key) and key not in same]
+    if not keys:
+        print(
+            printable(f"{before}\nplan: {file} is kept: {data}, and give the same settings. To replace it: {replacing}")
+        )
+        return
+    values = "; ".join(f"{key} {_short(old.get(key))}, new {_short(new.get(key))}" for key in keys[:SHOWN])
+    raise UsageError(
+        f"{file} is kept: {data}. It differs from a new plan: "
+        f"{values}{'; ...' if len(keys) > SHOWN else ''}. To replace it: {replacing}"
+    )
 
 
 def _short(value: Any) -> str:

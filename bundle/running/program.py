@@ -13,6 +13,7 @@ import inspect
 import io
 import itertools
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stderr
@@ -45,6 +46,16 @@ WORKFLOWS = {  # name: (module, line in the list). The module has a function of 
     "preview": (f"{__package__}.reports", "Write a page about what a training will see."),
     "run": (f"{__package__}.run", "Run a workflow like monai.bundle, but refuse unknown keys."),
 }
+
+
+def command_line(*words: str) -> str:
+    """Write a command of the running program, for messages.
+
+    Example:
+        >>> command_line("train", "my data")
+        'original-unet train "my data"'
+    """
+    return f"{CALLED_AS.get()} {subprocess.list2cmdline(words)}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,8 +17,19 @@ from .configuration import ROOT, merge, merge_files, read_file
 from .errors import RunError, UsageError, did_you_mean
 from .overrides import MARKS, OF_PLANS, WORDS, check_overrides
 from .package import library_module, library_package
-from .plan import LABELLED, check_exists, check_plain, existing_plan, note_of, plan_for_training, results_of
-from .program import CALLED_AS
+from .plan import (
+    KNOWN,
+    LABELLED,
+    anew,
+    check_exists,
+    check_plain,
+    existing_plan,
+    note_of,
+    plan_for_training,
+    read_plan,
+    results_of,
+)
+from .program import CALLED_AS, command_line
 from .run import FIXED, run, tracking_keys
 from .settings_list import help_text
 from .terminal import printable
@@ -93,9 +103,9 @@ def train(
     _tell(f"weights: {weights}")
     _tell_pictures(results, "panel.png", "curves.png")
     if library_package("handlers").nothing_found(results / "history.csv", weights):
-        _tell(f"next: {CALLED_AS.get()} report {subprocess.list2cmdline([str(results)])}")
+        _tell(f"next: {command_line('report', str(results))}")
     else:
-        _tell(f"next: {CALLED_AS.get()} segment my/images --weights {subprocess.list2cmdline([weights])}")
+        _tell(f"next: {command_line('segment', 'my/images', '--weights', weights)}")
 
 
 def _with_plan(
@@ -120,14 +130,15 @@ def _with_plan(
         _tell(f"plan: {line}")
     if file is None:
         return files, changes
-    content, users = read_file("--plan", str(file)), files[1:]
-    recipe = [_overlay_file(name) for name in note_of(file).get("overlays", [])]
+    content, users = read_plan(file, dataset), files[1:]
+    recipe = [_overlay_file(name) for name in note_of(file, dataset).get("overlays", [])]
     own = "optimizer" in overlaid  # a recipe of the user
     if is_new:
         _tell(file.read_text(encoding="utf-8").rstrip())
         _tell(f"plan: {file}\n")
     else:
-        _tell(f"plan: {file}, {len(content.keys() - {OF_PLANS})} settings")
+        given = {name: changes[name] for name in KNOWN if name in changes}
+        _tell(f"plan: {file}, {len(content.keys() - {OF_PLANS})} settings. For a new plan: {anew(dataset, given)}")
     if isinstance({**overlaid, **changes}.get("max_epochs"), int) and "max_minutes" not in {**overlaid, **changes}:
         changes["max_minutes"] = None  # the length is given in epochs
     if changes.get("finetune") is not None:  # the weights know their own scaling, and the names of their classes
@@ -203,8 +214,8 @@ def _files_of_plan(dataset: str, overlaid: Mapping[str, Any]) -> dict[str, Any]:
     file = existing_plan(dataset, None)
     if file is None:
         return {}
-    check_plain(file)
-    content = read_file("--plan", str(file))
+    check_plain(file, dataset)
+    content = read_plan(file, dataset)
     return {name: content[name] for name in library_package("planning").OF_LISTS if name in content.keys() - overlaid}
 
 

@@ -72,10 +72,7 @@ def split_datalist(
     items = list(items)
     least = 1 if split_file or how == "all" else 2
     if len(items) < least:
-        raise ValueError(
-            f"{len(items)} image(s) cannot be split into training and validation; expected at least {least} with "
-            "labels. Add images, or give a stack of several slices"
-        )
+        raise ValueError(too_few(len(items)))
     if split_file:
         split, rule = _from_file(items, Path(split_file))
     elif how != "all" and any(LISTED.items() <= item.items() for item in items):
@@ -88,6 +85,17 @@ def split_datalist(
     if output and not (split_file and os.path.exists(output) and os.path.samefile(split_file, output)):
         save_split(output, split, items, rule)
     return split
+
+
+def too_few(count: int) -> str:
+    """Write the message for fewer images than a training needs.
+
+    Example:
+        >>> too_few(1)
+        '1 image with a label, a training needs at least 2: one is held out. Add images, or cut an image into several'
+    """
+    found = f"{count} image with a label" if count == 1 else f"{count} images with labels"
+    return f"{found}, a training needs at least 2: one is held out. Add images, or cut an image into several"
 
 
 def _by_rule(

@@ -17,11 +17,11 @@ import numpy as np
 from ..data.items import describe_failure
 from ..data.label_check import examine_labels, exchanged_folders
 from ..data.pairs import some
-from ..data.splits import split_datalist
+from ..data.splits import split_datalist, too_few
 from ..environment import versions
 from ..transforms.instance_labels import InstanceLabelsd
 from .choices import HALF, QUARTER, TILES
-from .facts import DataFacts
+from .facts import LARGE, DataFacts
 from .listing import find_items
 from .machine import (
     GIB,
@@ -36,7 +36,7 @@ from .machine import (
     writable,
 )
 from .measuring import Progress, measure
-from .overlay import Plan, describe, plan_of
+from .overlay import Plan, cannot_be_split, describe, plan_of
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)  # worst first
@@ -205,16 +205,20 @@ def _check_data(
         return None
     plan = plan_of(dataset, facts, listing, machine, given)
     found.data = {"images": len(listing.items), "words": describe(facts), "plan": plan.values}
+    single = cannot_be_split(plan)
+    if single:
+        found.add(ERROR, "data set", too_few(len(listing.items)))
     kind = plan.case.chosen["label_kind"]
     if kind.value is None:
         found.add(ERROR, "labels", kind.reason)
     else:
-        _check_labels(found, plan, [dict(item) for item in measured.items])
+        rule = "all" if single else plan.values.get("split_rule") or "last"
+        _check_labels(found, plan, [dict(item) for item in measured.items], rule)
     _check_images(found, facts)
     return plan
 
 
-def _check_labels(found: Diagnosis, plan: Plan, items: list[dict[str, Any]]) -> None:
+def _check_labels(found: Diagnosis, plan: Plan, items: list[dict[str, Any]], rule: str) -> None:
     """The checks of every training, with the plan's settings and split."""
     values = plan.values
     labels = InstanceLabelsd(
@@ -225,7 +229,7 @@ def _check_labels(found: Diagnosis, plan: Plan, items: list[dict[str, Any]]) -> 
         markers_key="markers",
     )
     try:
-        parts = split_datalist(items, values.get("val_fraction") or 0.2, values.get("split_rule") or "last")
+        parts = split_datalist(items, values.get("val_fraction") or 0.2, rule)
         report = examine_labels(
             parts["training"], parts["validation"], labels, values["class_names"], key_metric=values["key_metric"]
         )
@@ -240,14 +244,22 @@ def _check_labels(found: Diagnosis, plan: Plan, items: list[dict[str, Any]]) -> 
 def _check_images(found: Diagnosis, facts: DataFacts) -> None:
     count, empty = len(facts.items), len(facts.items) - len(facts.filled)
     constant = [item.image.name for item in facts.items if item.image.lowest == item.image.highest]
+    large = [item.image for item in facts.items if max(abs(item.image.lowest), abs(item.image.highest)) > LARGE]
     kinds = sorted({item.image.dtype for item in facts.items})
     pairs = [f"{name} = {other}" for name, other in facts.copies]
     small = float(np.percentile(facts.diameters, 10)) if len(facts.diameters) else TINY
     for is_so, severity, subject, text in (
         (constant, WARNING, "images", f"{some(constant)} images have a single grey value: take them out"),
+        (
+            large,
+            WARNING,
+            "images",
+            f"{some([image.name for image in large])} images have grey values beyond {LARGE:g}: cameras give none, so "
+            "they may mark missing pixels. Replace them in the files",
+        ),
         (pairs, WARNING, "images", f"{some(pairs)} images are copies, which flatter the scores: take them out"),
         (len(kinds) > 1, WARNING, "images", f"images of {' and '.join(kinds)}: check that their contrast is alike"),
-        (count < FEW_IMAGES, WARNING, "images", f"{count} images are few: some tens give good results"),
+        (1 < count < FEW_IMAGES, WARNING, "images", f"{count} images are few: some tens give good results"),
         (0 < empty < count, NOTE, "labels", f"{empty} of {count} labels are empty: right, if nothing is missing"),
         (
             small < TINY,

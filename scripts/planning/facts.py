@@ -23,6 +23,7 @@ SMALL = 32  # side of the thumbnails, pixels
 GRID = 8  # blocks along a side, for the light
 FEW_BACKGROUND = 0.2  # share of background from which the light is measured in the background alone
 LOW, MIDDLE, HIGH = 1, 50, 99  # percentiles of grey values
+LARGE = 1e15  # far above the values of cameras, and far below those whose squares leave the range of float32
 OUTLIERS = 1.8  # standard deviation with and without the outermost percents, above which outliers are far
 
 
@@ -147,7 +148,7 @@ def image_facts(name: str, plane: np.ndarray, label: np.ndarray | None = None) -
         >>> facts.channels, facts.lowest, facts.highest, facts.percentiles[1]
         (1, 0.0, 99.0, 49.5)
     """
-    grey = (plane if plane.ndim == 2 else plane.mean(axis=-1)).astype(np.float32)
+    grey, scale = grey_values(plane)
     low, middle, high = (float(value) for value in np.percentile(grey, (LOW, MIDDLE, HIGH)))
     std = float(grey.std())
     inner = float(np.clip(grey, low, high).std())
@@ -162,12 +163,31 @@ def image_facts(name: str, plane: np.ndarray, label: np.ndarray | None = None) -
         dtype=plane.dtype.name,
         lowest=float(plane.min()),
         highest=float(plane.max()),
-        percentiles=(low, middle, high),
+        percentiles=(low * scale, middle * scale, high * scale),
         outliers=std / inner if inner else (1.0 if not std else np.inf),
         unevenness=_unevenness(grey, background) / std if std else 0.0,
         thumbnail=small / max(float(np.linalg.norm(small)), 1e-12),
         digest=hashlib.sha256(f"{plane.dtype} {plane.shape}".encode() + plane.tobytes()).hexdigest(),
     )
+
+
+def grey_values(plane: np.ndarray) -> tuple[np.ndarray, float]:
+    """Average the channels of an image. Large values are scaled, since their squares would be infinite.
+
+    Args:
+        plane: (H, W) or (H, W, C), any dtype, finite.
+
+    Returns:
+        (H, W), float32; and the grey value that became 1. Unscaled images: 1.
+
+    Example:
+        >>> grey_values(np.array([[1e300, 0.0]]))
+        (array([[1., 0.]], dtype=float32), 1e+300)
+    """
+    largest = float(max(abs(plane.max()), abs(plane.min()))) if plane.dtype.kind == "f" else 0.0
+    scale = largest if largest > LARGE else 1.0
+    values = plane.astype(np.float64) / scale if scale > 1 else plane
+    return (values if plane.ndim == 2 else values.mean(axis=-1)).astype(np.float32), scale
 
 
 def _unevenness(grey: np.ndarray, background: np.ndarray | None) -> float:
@@ -272,9 +292,10 @@ def measure_item(item: Mapping[str, Any], images: PlaneReader, labels: PlaneRead
     names = [image] if isinstance(image, str) else list(image)
     plane, label = images.get_data(names)[0], labels.get_data([str(item["label"])])[0]
     label = label if label.dtype.kind != "f" else np.nan_to_num(label)
-    grey = plane if plane.ndim == 2 else plane.mean(axis=-1)
     return ItemFacts(
-        image_facts(str(names[0]), plane, label), label_facts(str(item["label"]), label), object_facts(label, grey)
+        image_facts(str(names[0]), plane, label),
+        label_facts(str(item["label"]), label),
+        object_facts(label, grey_values(plane)[0]),
     )
 
 

@@ -13,6 +13,7 @@ import yaml
 
 from ..data.cell_tracking import find_cell_tracking
 from ..data.label_check import exchanged_folders
+from ..data.splits import too_few
 from ..io.names import shown
 from ..options.table import SETTINGS
 from .choices import RECIPE, Case, choose
@@ -83,7 +84,7 @@ def make_plan(
 
     Raises:
         FileNotFoundError, ValueError, ImageFileError: images or labels are missing, do not fit, or cannot be read.
-        ValueError: the name of a folder would be run as code in a configuration.
+        ValueError: a single image; the name of a folder would be run as code in a configuration.
         UndecidedError (a ValueError): the kind of the labels is unknown, or a training would refuse the labels.
 
     Example:
@@ -114,7 +115,14 @@ def make_plan(
     kind = plan.case.chosen["label_kind"]
     if kind.value is None:
         raise UndecidedError(f"label_kind {kind.reason}" if "unknown" in kind.reason else kind.reason)
+    if cannot_be_split(plan):
+        raise ValueError(too_few(len(listing.items)))
     return plan
+
+
+def cannot_be_split(plan: Plan) -> bool:
+    """Tell whether a training would find no image to hold out."""
+    return len(plan.case.listing.items) < 2 and plan.case.value("split_rule") != "all"
 
 
 def plan_of(

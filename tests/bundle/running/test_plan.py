@@ -16,6 +16,7 @@ from bundle.__main__ import main
 from bundle.datasets.sample import sample
 from bundle.running import workflows
 from bundle.running.configuration import merge_files
+from scripts.data.splits import too_few
 from scripts.io.files import read_csv
 from scripts.published import published
 
@@ -68,17 +69,61 @@ def test_a_plan_is_written_beside_the_data_and_the_next_command_is_told(data: Pa
 
 def test_an_edited_plan_is_kept_until_overwrite(data: Path, capsys) -> None:
     assert main(["plan", str(data)]) == 0
-    assert main(["plan", str(data)]) == 0  # the same plan again
     file = data / "plan.yaml"
-    edited = file.read_text(encoding="utf-8").replace("sigma: ", "sigma: 4  # was ")
-    file.write_text(edited, encoding="utf-8")
+    commented = file.read_text(encoding="utf-8") + "# checked by hand\n"
+    file.write_text(commented, encoding="utf-8")
     capsys.readouterr()
+    assert main(["plan", str(data)]) == 0  # the same values
+    out = capsys.readouterr().out
+    assert [word for word in ("my/data/plan.yaml is kept", "data are the same", "--overwrite") if word not in out] == []
+    assert file.read_text(encoding="utf-8") == commented
+    edited = commented.replace("sigma: ", "sigma: 4  # was ")
+    file.write_text(edited, encoding="utf-8")
     assert main(["plan", str(data)]) == 2
     message = capsys.readouterr().err
     assert file.read_text(encoding="utf-8") == edited
     assert [word for word in ("my/data/plan.yaml", "sigma 4", "--overwrite") if word not in message] == []
     assert main(["plan", str(data), "--overwrite"]) == 0
     assert content(file)["sigma"] != 4
+
+
+def test_a_kept_plan_says_that_the_data_have_changed(data: Path, capsys) -> None:
+    assert main(["plan", str(data)]) == 0
+    for kind in ("images", "labels"):
+        (data / kind / "03.png").unlink()
+    main(["plan", str(data), "--max_minutes", "7"])
+    message = capsys.readouterr().err
+    words = ("were 4 images", "now 3 images", "max_minutes 30, new 7.0", "my/data --max_minutes 7 --overwrite")
+    assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize("command", ["plan", "train", "evaluate"])
+@pytest.mark.parametrize("text", ["sigma: 3\ninput_size: [", "sigma: 3\nsigma: 4\n", "sigma: 3\nscale: &a [*a]\n"])
+def test_an_unreadable_plan_is_named_with_the_line_and_the_remedy(text: str, command: str, data: Path, capsys) -> None:
+    (data / "plan.yaml").write_text(text, encoding="utf-8")
+    assert main([command, str(data)]) == 2
+    message = capsys.readouterr().err
+    assert [word for word in ("my/data/plan.yaml", "line 2", "plan my/data --overwrite") if word not in message] == []
+
+
+def test_a_trusted_plan_that_holds_itself_is_refused(data: Path, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "trusted.yaml"
+    file.write_text("scale: 0.1\nnetwork_def: &a {x: *a}\n", encoding="utf-8")
+    assert main(["train", str(data), "--plan", str(file)]) == 2
+    message = capsys.readouterr().err
+    assert [word for word in (str(file), "line 2", "itself") if word not in message] == []
+
+
+@pytest.mark.parametrize("command", ["plan", "train", "doctor"])
+def test_a_single_image_is_refused_in_the_same_words(command: str, data: Path, capsys) -> None:
+    for kind in ("images", "labels"):
+        for file in sorted((data / kind).iterdir())[1:]:
+            file.unlink()
+    assert main([command, str(data)]) == 1
+    said = capsys.readouterr()
+    assert too_few(1) in said.out + said.err
+    assert not (data / "plan.yaml").exists()
+    assert main(["plan", str(data), "--split_rule", "all"]) == 0
 
 
 def test_the_plan_of_a_read_only_folder_goes_to_the_results(data: Path, started, capsys) -> None:

@@ -197,7 +197,7 @@ def test_a_name_with_line_ends_adds_no_line_to_a_plan(write, end) -> None:
 
 
 def test_a_name_that_is_no_utf_8_is_written_by_escapes(write) -> None:
-    data = write([disks(8, 24)])
+    data = write([disks(8, 24)] * 2)
     data = data.rename(data.with_name("data\udcff\x1b[2J"))
     text = make_plan(data, machine=CPU).text
     assert yaml.safe_load(text.encode())["dataset_dir"] == data.as_posix()

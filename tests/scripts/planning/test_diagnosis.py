@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,21 @@ def test_empty_labels_constant_images_and_few_images_are_named(write, tmp_path) 
     assert {severity for severity, _ in problems} == {"warning", "note"}
 
 
+@pytest.mark.parametrize("dtype, value", [(np.float64, 1e300), (np.float64, -1e300), (np.float32, 3e38)])
+@pytest.mark.parametrize("where", ["a pixel", "all pixels"])
+def test_values_of_no_camera_are_named_without_warnings_of_numpy(dtype, value, where, write, tmp_path) -> None:
+    folder = write(LABELS)
+    image = np.asarray(picture(LABELS[2], 2), dtype)
+    if where == "a pixel":
+        image[3, 4] = value
+    else:
+        image *= value / 255
+    (folder / "images" / "2.png").unlink()
+    tifffile.imwrite(folder / "images" / "2.tif", image)
+    problems = told(folder, tmp_path)
+    assert any(severity == "warning" and "2.tif" in text and "1e+15" in text for severity, text in problems)
+
+
 def test_too_little_memory_is_an_error_with_both_numbers(write, tmp_path) -> None:
     little = Machine("cpu", "AVX512", 2, GIB // 2, bfloat16=True)
     text = " ".join(text for severity, text in told(write(LABELS), tmp_path, machine=little) if severity == "error")
@@ -109,7 +125,7 @@ def test_images_of_two_types_are_named(write, tmp_path) -> None:
 def test_the_oldest_versions_are_those_of_the_package() -> None:
     tomllib = pytest.importorskip("tomllib")  # Python 3.11
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needed = dict(entry.split(">=") for entry in project["dependencies"] if ">=" in entry)
+    needed = dict(re.findall(r"^([\w-]+)>=([\d.]+)", entry)[0] for entry in project["dependencies"] if ">=" in entry)
     assert {name: needed[name] for name in OLDEST} == OLDEST
 
 
