@@ -184,5 +184,5 @@ def test_the_inference_side_loads_neither_figures_nor_the_measures_of_challenges
     handlers = importlib.import_module("scripts.handlers")
     for name in ("LoadWeights", "ProgressBar", "RunSettings", "SegmentationSaver"):
         assert getattr(handlers, name)
-    names = loaded("scripts.metrics", "scripts.plot")
-    assert names == ["scripts.metrics", "scripts.metrics.shapes", "scripts.plot", "scripts.plot.overlays"]
+    tables = ["scripts.metrics", "scripts.metrics.measures", "scripts.metrics.shapes"]
+    assert loaded("scripts.metrics", "scripts.plot") == [*tables, "scripts.plot", "scripts.plot.overlays"]

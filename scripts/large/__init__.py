@@ -9,6 +9,8 @@
 | `join`, `Joined`                 | join and number the objects of all blocks; numbers and file      |
 | `JoinedLabels`                   | reads the joined numbers in a window of a plane                  |
 | `final_labels`, `closing_halo`   | closes gaps; pixels around a block needed for that               |
+| `measure_block`, `BlockMeasures` | measure the objects and parts of objects in a block; file        |
+| `write_plane`                    | adds the objects of a plane to objects.csv                       |
 """
 
 from ..lazy import lazy
@@ -16,6 +18,7 @@ from ..lazy import lazy
 _NAMES = {
     "grid": ["Block", "BlockGrid"],
     "joining": ["Joined", "JoinedLabels", "join"],
+    "measuring": ["BlockMeasures", "measure_block", "write_plane"],
     "objects": ["BlockObjects", "BlockSeam", "block_objects", "closing_halo", "final_labels"],
     "source": ["LargeImage", "open_source"],
 }

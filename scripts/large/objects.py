@@ -157,7 +157,7 @@ def block_objects(
     found = split_at_necks(found, split)
 
     count = int(found.max(initial=0))
-    outermost = _border(found[own]) * _beside_blocks(grid, block)
+    outermost = outermost_labels(found[own], grid, block)
     crosses = _present(outermost, count)
     areas = np.bincount(found[own].ravel(), minlength=count + 1)
     inside = (areas >= max(min_area, 1)) & ~crosses
@@ -252,32 +252,47 @@ def load_arrays(path: str | os.PathLike[str], names: list[str]) -> dict[str, np.
 
 
 def side(direction: int, height: int, width: int) -> slice:
-    """Find the pixels towards `DIRECTIONS[direction]` in the border or ring of a block of height x width pixels."""
+    """Find the pixels towards `DIRECTIONS[direction]` in the border or ring of a block of height x width pixels.
+
+    Example:
+        >>> side(1, height=3, width=4)
+        slice(1, 5, None)
+    """
     lengths = [1, width, 1, height, height, 1, width, 1]
     start = sum(lengths[:direction])
     return slice(start, start + lengths[direction])
 
 
-def _border(labels: np.ndarray) -> np.ndarray:
-    """List the outermost pixels facing each of `DIRECTIONS`. Pixels at corners appear three times."""
+def outermost_labels(labels: np.ndarray, grid: BlockGrid, block: Block) -> np.ndarray:
+    """List the labels of a block's outermost pixels facing each of `DIRECTIONS`, 0 at the edge of the plane.
+
+    Args:
+        labels: of the block, (h, w).
+        grid: all blocks.
+        block: the block.
+
+    Returns:
+        Array like `labels`, (2h + 2w + 4,). A corner appears three times.
+
+    Example:
+        >>> from scripts.large import BlockGrid
+        >>> grid = BlockGrid(planes=1, height=2, width=4, size=2)
+        >>> outermost_labels(np.array([[1, 2], [3, 4]]), grid, grid[0])  # the next block is on the right
+        array([0, 0, 0, 0, 0, 0, 2, 4, 0, 0, 0, 0])
+    """
     top, bottom, left, right = labels[0], labels[-1], labels[:, 0], labels[:, -1]
-    return np.concatenate([top[:1], top, top[-1:], left, right, bottom[:1], bottom, bottom[-1:]])
+    outermost = np.concatenate([top[:1], top, top[-1:], left, right, bottom[:1], bottom, bottom[-1:]])
+    rows, columns = grid.shape
+    for number, (row, column) in enumerate(DIRECTIONS):
+        if not (0 <= block.row + row < rows and 0 <= block.column + column < columns):
+            outermost[side(number, *block.shape)] = 0
+    return outermost
 
 
 def _ring(labels: np.ndarray) -> np.ndarray:
     """List the outermost pixels of a block with one pixel more on each side, towards each of `DIRECTIONS`."""
     top, bottom, left, right = labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]
     return np.concatenate([top[:1], top[1:-1], top[-1:], left, right, bottom[:1], bottom[1:-1], bottom[-1:]])
-
-
-def _beside_blocks(grid: BlockGrid, block: Block) -> np.ndarray:
-    """Find the places in a block's border that face another block, bool (2h + 2w + 4,)."""
-    height, width = block.shape
-    beside = np.zeros(2 * height + 2 * width + 4, bool)
-    rows, columns = grid.shape
-    for number, (row, column) in enumerate(DIRECTIONS):
-        beside[side(number, height, width)] = 0 <= block.row + row < rows and 0 <= block.column + column < columns
-    return beside
 
 
 def _present(labels: np.ndarray, highest: int) -> np.ndarray:

@@ -8,18 +8,18 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import ignite.distributed as idist
 import numpy as np
 from monai.utils import string_list_all_gather
-from scipy.ndimage import find_objects, label, mean
-from skimage.measure import perimeter
+from numpy.typing import DTypeLike
+from scipy.ndimage import label
 
 from ..io.files import six_digits, text_cell, write_csv
 from ..io.names import shown
 from ..io.tables import GrowingCSV
 from ..io.units import unit_name
+from .measures import ObjectMeasures
 
 
 def object_table(
@@ -57,7 +57,30 @@ def object_table(
         raise ValueError(f"instances must be one plane (H, W), got the shape {instances.shape}")
     if image is not None and (image.ndim not in (2, 3) or image.shape[-2:] != instances.shape):
         raise ValueError(f"the image has the shape {image.shape}, the instances {instances.shape}; they must be equal")
-    objects = _Objects.of(instances)
+    channels = None if image is None else image[None] if image.ndim == 2 else image
+    return measures_table(
+        ObjectMeasures.of(instances, channels), spacing, unit, np.float64 if image is None else image.dtype
+    )
+
+
+def measures_table(
+    objects: ObjectMeasures,
+    spacing: Sequence[float] | None = None,
+    unit: str | None = None,
+    grey_dtype: DTypeLike = np.float64,
+) -> dict[str, np.ndarray]:
+    """Give the columns of `object_table` for measured objects.
+
+    Args:
+        objects: the measures.
+        spacing, unit: as in `object_table`.
+        grey_dtype: type of the image. Mean intensities have the same type, float64 for images of integers.
+
+    Example:
+        >>> table = measures_table(ObjectMeasures.of(np.array([[0, 7, 7], [0, 7, 7]])))
+        >>> table["label"], table["area_px"]
+        (array([7]), array([4.]))
+    """
     table = {"label": objects.numbers, **_columns(objects, (1.0, 1.0), "px")}
     if spacing is not None:
         height, width = (float(s) for s in spacing)
@@ -65,12 +88,11 @@ def object_table(
             raise ValueError(f"spacing must be two positive numbers (height, width of a pixel), got {spacing}")
         in_units = _columns(objects, (height, width), unit_name(unit or "units"))
         table |= {name: column for name, column in in_units.items() if name not in table}
-    if image is not None:
-        channels = image[None] if image.ndim == 2 else image
-        digits = image.dtype if np.issubdtype(image.dtype, np.floating) else np.float64
-        for i, channel in enumerate(channels):
-            name = "mean_intensity" if len(channels) == 1 else f"mean_intensity_{i}"
-            table[name] = mean(channel, instances, objects.numbers).astype(digits)
+    digits = grey_dtype if np.issubdtype(grey_dtype, np.floating) else np.float64
+    channels = objects.intensities.T
+    for i, sums in enumerate(channels):
+        name = "mean_intensity" if len(channels) == 1 else f"mean_intensity_{i}"
+        table[name] = (sums / objects.areas).astype(digits)
     return table
 
 
@@ -101,61 +123,59 @@ def image_summary(
         [[2], [1.5], [0.5]]
     """
     areas = np.bincount(instances.ravel())[1:]
-    areas = areas[areas > 0]
+    pixels = None if classes is None else np.bincount(classes.ravel().astype(int))
+    names = class_names or (() if pixels is None else [f"class_{k}" for k in range(len(pixels))])
+    regions = {name: label(classes == k)[1] for k, name in enumerate(names) if k > 1 and classes is not None}
+    return summary_table(instances.shape, areas[areas > 0], pixels, names, regions, spacing, unit)
+
+
+def summary_table(
+    shape: Sequence[int],
+    areas: np.ndarray,
+    class_pixels: np.ndarray | None = None,
+    class_names: Sequence[str] = (),
+    regions: Mapping[str, int] | None = None,
+    spacing: Sequence[float] | None = None,
+    unit: str | None = None,
+) -> dict[str, np.ndarray]:
+    """Give the columns of `image_summary` for counted pixels.
+
+    Args:
+        shape: height and width of the image.
+        areas: of the objects, (N,).
+        class_pixels: pixels of each class, up to the last class in the image. None: no class map.
+        class_names: names of all classes.
+        regions: number of connected regions for each name of a class beyond class 1. Without a number, the column is
+            missing.
+        spacing, unit: as in `image_summary`.
+
+    Example:
+        >>> summary_table((2, 3), np.array([2, 1]))["foreground_share"]
+        array([0.5])
+    """
     median = float(np.median(areas)) if len(areas) else float("nan")
-    found: dict[str, float] = dict(zip(("height_px", "width_px"), instances.shape, strict=True))
+    found: dict[str, float] = {"height_px": shape[0], "width_px": shape[1]}
     found |= {"objects": len(areas), "median_area_px": median}
     if spacing is not None:
         found[f"median_area_{unit_name(unit or 'units')}2"] = median * float(np.prod(spacing))
-    shown = instances if classes is None else classes
-    names = list(class_names or (f"class_{k}" for k in range(int(shown.max(initial=0)) + 1)))
-    several = classes is not None and len(names) > 2
-    found["foreground_share"] = _share((shown if several else instances) > 0)
-    for k, name in enumerate(names[1:] if several else (), 1):
-        regions = len(areas) if k == 1 else label(shown == k)[1]
-        found |= {f"objects_{name}": regions, f"share_{name}": _share(shown == k)}
+    size = shape[0] * shape[1]
+    if class_pixels is None or len(class_names) <= 2:
+        found["foreground_share"] = _share(areas.sum(), size)
+    else:
+        found["foreground_share"] = _share(class_pixels[1:].sum(), size)
+        numbers = {class_names[1]: len(areas), **(regions or {})}
+        for k, name in enumerate(class_names[1:], 1):
+            if name in numbers:
+                found[f"objects_{name}"] = numbers[name]
+            found[f"share_{name}"] = _share(class_pixels[k] if k < len(class_pixels) else 0, size)
     return {name: np.array([value]) for name, value in found.items()}
 
 
-def _share(mask: np.ndarray) -> float:
-    return float(mask.mean()) if mask.size else float("nan")
+def _share(pixels: int, size: int) -> float:
+    return float(pixels / size) if size else float("nan")
 
 
-class _Objects(NamedTuple):
-    """Measures of N objects, in pixels."""
-
-    numbers: np.ndarray  # int64 (N,)
-    boxes: np.ndarray  # int64 (N, 4): top, left, bottom, right
-    perimeters: np.ndarray  # float64 (N,)
-    areas: np.ndarray  # float64 (N,)
-    centres: np.ndarray  # float64 (N, 2): y, x
-    covariances: np.ndarray  # float64 (N, 2, 2), of y and x of the pixels
-
-    @classmethod
-    def of(cls, instances: np.ndarray) -> _Objects:
-        """Measure the objects of a label image (H, W)."""
-        found = find_objects(instances) if instances.size else []
-        boxes = {number: box for number, box in enumerate(found, 1) if box is not None}
-        numbers = np.array([*boxes], np.int64)
-        corners = [(y.start, x.start, y.stop, x.stop) for y, x in boxes.values()]
-        perimeters = [perimeter(instances[box] == number) for number, box in boxes.items()]
-        y, x = np.nonzero(instances > 0)
-        index = np.searchsorted(numbers, instances[y, x])  # of the object at each pixel
-        areas = np.bincount(index).astype(float)
-        centres = np.stack([np.bincount(index, y), np.bincount(index, x)], axis=1) / areas[:, None]
-        dy, dx = y - centres[index, 0], x - centres[index, 1]
-        products = [np.bincount(index, product) / areas for product in (dy * dy, dy * dx, dy * dx, dx * dx)]
-        return cls(
-            numbers,
-            np.array(corners, np.int64).reshape(-1, 4),
-            np.array(perimeters, float),
-            areas,
-            centres,
-            np.stack(products, axis=1).reshape(-1, 2, 2),
-        )
-
-
-def _columns(objects: _Objects, spacing: tuple[float, float], unit: str) -> dict[str, np.ndarray]:
+def _columns(objects: ObjectMeasures, spacing: tuple[float, float], unit: str) -> dict[str, np.ndarray]:
     """Give the columns of `object_table` for pixels of this height and width."""
     areas = objects.areas * np.prod(spacing)
     covariances = objects.covariances * np.outer(spacing, spacing)
