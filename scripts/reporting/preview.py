@@ -37,6 +37,15 @@ SETTINGS = (
     *("separation_gap", "w0", "sigma", "class_balance", "rotation", "flip_prob", "scale", "elastic_points"),
     *("elastic_sigma", "shift_intensity", "scale_intensity", "noise_std", "seed"),
 )
+BRIGHT_WEIGHTS = "Bright in the weight map: rare classes (class_balance), and narrow background between two"
+QUESTIONS = {  # label_kind: what to look for
+    "instances": "Are the labels on the objects, and are touching objects separated? If not, look at label_kind and "
+    f"separation_gap. {BRIGHT_WEIGHTS} objects (w0, sigma).",
+    "binary": "Are the labels on the objects? Objects that touch in the label are a single object: number the objects "
+    f"to separate them. {BRIGHT_WEIGHTS} labelled regions (w0, sigma).",
+    "classes": "Has each class the right pixels and the right name? If not, look at label_values and class_names. "
+    f"{BRIGHT_WEIGHTS} labelled regions, of any class (w0, sigma).",
+}
 
 
 class TrainingPreview:
@@ -51,6 +60,7 @@ class TrainingPreview:
         inferer: a `scripts.inferers.OverlapTileInferer`, for the sizes of the tiles.
         input_size: length of the tiles in pixels.
         class_names: names of all classes, the background first.
+        label_kind: "instances", "binary" or "classes".
         images: number of images, evenly from `items`.
         seed: of the samples.
 
@@ -73,6 +83,7 @@ class TrainingPreview:
         inferer: Any,
         input_size: int = 572,
         class_names: Sequence[str] = ("background", "cell"),
+        label_kind: str = "instances",
         images: int = 6,
         seed: int = 0,
     ) -> None:
@@ -83,6 +94,7 @@ class TrainingPreview:
         self.rule: TileRule = inferer.tile_rule(network)
         self.input_size = int(input_size)
         self.class_names = list(class_names)
+        self.label_kind = label_kind
         self.images = images
         self.seed = seed
         self.parser = building_parser()
@@ -97,7 +109,7 @@ class TrainingPreview:
             name = Path(next(paths_in([item["image"]]), "image")).name
             try:
                 loaded = self.once(dict(item))
-                whole.append(whole_picture(name, loaded, self.class_names, most))
+                whole.append(whole_picture(name, loaded, self.class_names, most, self.label_kind))
                 tiled.append(tiles_picture(name, as_array(loaded["image"]), self.rule, self.input_size, most))
                 samples += [self._sample(name, item, SAMPLES * number + k, most) for k in range(SAMPLES)]
             except Exception as error:  # whatever an image raises: the others go on
@@ -136,9 +148,8 @@ class TrainingPreview:
             {
                 "id": "whole",
                 "title": "Images, labels and weights",
-                "text": "Are the labels on the objects, are touching objects separated, and are the gaps bright in the "
-                "weight map? If not, look at label_kind, separation_gap, w0 and sigma.",
-                "first": "separated",
+                "text": QUESTIONS[self.label_kind],
+                "first": {"instances": "separated", "binary": "labels"}.get(self.label_kind, "classes"),
                 "pictures": whole,
             },
             {
@@ -208,7 +219,9 @@ def grid(size: tuple[int, ...], spacing: int = SPACING) -> np.ndarray:
     return ((rows % spacing < 2) | (columns % spacing < 2)).astype(np.float32)
 
 
-def whole_picture(name: str, item: Mapping[str, Any], class_names: Sequence[str], most_bytes: int) -> Picture:
+def whole_picture(
+    name: str, item: Mapping[str, Any], class_names: Sequence[str], most_bytes: int, label_kind: str = "instances"
+) -> Picture:
     """Draw an image with its labels, separated objects and weight map.
 
     Args:
@@ -217,6 +230,7 @@ def whole_picture(name: str, item: Mapping[str, Any], class_names: Sequence[str]
             separated objects, `weight`, each (1, H, W).
         class_names: names of all classes.
         most_bytes: for the picture.
+        label_kind: "instances", "binary" or "classes". Objects are separated for "instances" alone.
 
     Example:
         >>> item = {"image": np.zeros((1, 4, 4)), "label": np.ones((1, 4, 4))}
@@ -233,12 +247,12 @@ def whole_picture(name: str, item: Mapping[str, Any], class_names: Sequence[str]
         labelled = maps["reference"].astype(int)
         layers.append(label_layer("labels", labelled, each))
         facts.append(f"{len(np.unique(labelled[labelled > 0]))} objects")
-    if "instances" in maps and len(class_names) == 2:
+    if "instances" in maps and label_kind == "instances":
         separated = maps["instances"].astype(int)
         layers.append(_separated(maps.get("reference", separated).astype(int), separated, facts))
     if "weight" in maps:
         weight = maps["weight"]
-        layers.append(_weight_layer(weight))
+        layers.append(_weight_layer(weight, classes, class_names))
         facts.append(f"weights from {weight.min():.2g} to {weight.max():.3g}")
         if (weight == 0).any():
             facts.append(f"{100 * np.mean(weight == 0):.1f} % of the pixels are not annotated")
@@ -259,9 +273,17 @@ def _separated(labelled: np.ndarray, separated: np.ndarray, facts: list[str]) ->
     return label_layer("separated", shown_values, legend, {1: RED, 2: BLUE}, outline=False, note=note, inside=170)
 
 
-def _weight_layer(weight: np.ndarray) -> Layer:
+def _weight_layer(weight: np.ndarray, classes: np.ndarray, class_names: Sequence[str]) -> Layer:
+    """Show the weights, with the usual weight of each class."""
     highest = max(float(weight.max()), 1e-6)
-    return map_layer("weight map", weight, "magma", (0.0, highest), note="Weight of each pixel in the loss.")
+    places = {name: (classes == k) & (weight > 0) for k, name in enumerate(class_names)}
+    usual = [f"{name} {np.median(weight[place]):.2g}" for name, place in places.items() if place.any()]
+    annotated = weight[weight > 0]
+    if annotated.size and annotated.min() == annotated.max():
+        note = "All pixels have the same weight in the loss."
+    else:
+        note = f"Weight of each pixel in the loss. Median: {', '.join(usual)}. Largest: {highest:.3g}."
+    return map_layer("weight map", weight, "magma", (0.0, highest), note=note)
 
 
 def tiles_picture(name: str, image: np.ndarray, rule: TileRule, tile: int, most_bytes: int) -> Picture:
@@ -360,7 +382,7 @@ def sample_picture(
     ]
     facts = []
     if weight is not None:
-        layers.append(_weight_layer(_centred(weight, size, 0.0)))
+        layers.append(_weight_layer(_centred(weight, size, 0.0), _centred(label, size, -1), class_names))
         facts.append(f"weights up to {weight.max():.3g}")
     known = label >= 0
     share = 100 * np.mean(label[known] > 0) if known.any() else 0.0

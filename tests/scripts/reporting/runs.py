@@ -98,14 +98,15 @@ def made_evaluation(root: Path, names: tuple[str, ...] = NAMES) -> Path:
     return folder
 
 
-def made_preview(path: Path, data: Path, **tile: object) -> TrainingPreview:
+def made_preview(path: Path, data: Path, kind: str = "instances", **tile: object) -> TrainingPreview:
     """Make a preview of data, with the transforms of a training of a small network."""
     keys = ["image", "label"]
+    names = ["background", "one", "two", "three"] if kind == "classes" else ["background", "cell"]
     once = [
         LoadImaged("image", reader=PlaneReader()),
         LoadImaged("label", reader=PlaneReader(labels=True), dtype=None),
         EnsureChannelFirstd(keys),
-        InstanceLabelsd(kind="instances", reference_key="reference"),
+        InstanceLabelsd(kind=kind, out_channels=len(names), reference_key="reference"),
         WeightMapd(class_balance=None),
     ]
     options = {"input_size": 188, "mode": ["bilinear", "nearest", "bilinear"], **tile}
@@ -116,7 +117,8 @@ def made_preview(path: Path, data: Path, **tile: object) -> TrainingPreview:
     ]
     network = RonnebergerUNet(features=(2, 4, 8, 16, 32))
     items = [{"image": str(path), "label": str(data / "labels" / path.name)} for path in sorted(data.glob("images/*"))]
-    return TrainingPreview(path, items, Compose(once), Compose(each), network, OverlapTileInferer(), input_size=188)
+    transforms = Compose(once), Compose(each)
+    return TrainingPreview(path, items, *transforms, network, OverlapTileInferer(), 188, names, kind)
 
 
 def history(scores: list[float]) -> list[dict[str, float]]:

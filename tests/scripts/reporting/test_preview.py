@@ -58,6 +58,35 @@ def test_the_separated_objects_are_those_of_the_label_and_the_gap_is_marked() ->
     assert (separated[3, 5] != separated[3, 4]).any()
 
 
+def test_the_page_asks_for_what_the_kind_of_labels_has(tmp_path: Path) -> None:
+    data, texts, layers = made_data(tmp_path / "data", ("a.png",)), {}, {}
+    for kind in ("instances", "binary", "classes"):
+        page = tmp_path / f"{kind}.html"
+        made_preview(page, data, kind=kind).write()
+        texts[kind] = re.findall(
+            r"<h2>Images, labels and weights</h2>\s*<p>(.*?)</p>", page.read_text(encoding="utf-8")
+        )[0]
+        layers[kind] = [layer["name"] for layer in pictures(page, "whole")[0]["layers"]]
+    assert "separation_gap" in texts["instances"]
+    assert "label_values" in texts["classes"]
+    assert not any("separation_gap" in texts[kind] or "touching" in texts[kind] for kind in ("binary", "classes"))
+    assert layers["instances"] == ["labels", "separated", "weight map"]
+    assert layers["binary"] == ["labels", "weight map"]
+    assert layers["classes"] == ["classes", "weight map"]
+
+
+def test_the_note_of_a_weight_map_has_the_weight_of_each_class() -> None:
+    label = np.zeros((1, 4, 4))
+    label[0, :, 0], label[0, 3] = 1, -1
+    item = {"image": label, "label": label, "weight": np.where(label < 0, 0, np.where(label > 0, 6.0, 0.5))}
+    (note,) = (
+        layer["note"] for layer in whole_picture("a", item, ["background", "fluid"], 10**5).layers if layer["note"]
+    )
+    assert "background 0.5, fluid 6" in str(note)
+    item["weight"] = (label >= 0) * 1.0
+    assert "the same weight" in str(whole_picture("a", item, ["background", "fluid"], 10**5).layers[-1]["note"])
+
+
 @pytest.mark.parametrize("size", [(512, 512), (30, 700), (1, 1)])
 def test_tiles_lie_on_the_mirrored_image(size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).random((1, *size))
