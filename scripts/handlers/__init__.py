@@ -19,6 +19,7 @@
 | `LoadWeights`       | any engine  | loads weights at the start, or stops with an error                         |
 | `BestWeights`       | trainer     | saves the weights of the best validation; early stopping                   |
 | `FitObjects`        | trainer     | fits the settings of objects to the validation images, at the end          |
+| `SavedPanel`        | trainer     | draws `panel.png` with saved weights and fitted settings, at the end        |
 | `Outcome`           | trainer     | warns at the end if the weights find nothing in the validation images      |
 | `TrainingState`     | trainer     | saves everything needed to resume a training                               |
 | `ResumeTraining`    | trainer     | continues from a saved state                                               |
@@ -59,7 +60,7 @@ from ..lazy import lazy
 _NAMES = {
     "checkpoints": ["BestWeights", "LoadWeights", "load_weights"],
     "em_report": ["EmReport"],
-    "figures": ["EvaluationPanels", "TrainingFigures"],
+    "figures": ["EvaluationPanels", "SavedPanel", "TrainingFigures"],
     "guard": ["GuardFolder"],
     "folders": ["TrainingFolders"],
     "history": ["HistoryCSV", "read_history"],

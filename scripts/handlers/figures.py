@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 from monai.engines import Evaluator, Trainer
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ..data.items import source_of
@@ -21,7 +22,10 @@ from ..io.names import ResultNames
 from ..metrics.pixels import split_target, to_class_map
 from ..networks.geometry import center_crop
 from ..plot.panels import curves_figure, panel_figure, save_figure
+from ..settings import read_settings
+from ..transforms.objects import InstancesFromScoresd
 from .history import read_history
+from .saved import predict_saved
 from .tracking import log_picture
 
 
@@ -31,6 +35,8 @@ class TrainingFigures:
     The curves show `history.csv` from the same folder (`scripts.handlers.HistoryCSV`) and are drawn after the epoch.
     The panel shows image, label, weight map, probability, prediction and error of the first validation image. Only the
     first of several processes draws.
+
+    List `SavedPanel` at the end, so that the last panel shows the saved weights.
 
     Args:
         output_dir: folder of the figures and of `history.csv`.
@@ -69,8 +75,19 @@ class TrainingFigures:
     def _draw_panel(self, evaluator: Engine, trainer: Engine) -> None:
         item, epoch = engine_items(evaluator)[0], trainer.state.epoch
         title = f"{Path(source_of(item)).name}, epoch {epoch}".lstrip(", ")
-        arrays = panel_arrays(item, self.class_names, self.objects)
-        self._publish("panel", panel_figure(**arrays, title=title), trainer, epoch)
+        self.draw_panel(item, title, trainer)
+
+    def draw_panel(self, item: Mapping[str, Any], title: str, trainer: Engine, tag: str = "panel") -> None:
+        """Write `panel.png`, and send the panel to TensorBoard and MLflow under a name.
+
+        Args:
+            item: as in `panel_arrays`.
+            title: line above the panel.
+            trainer: with the epoch.
+            tag: name in TensorBoard and MLflow.
+        """
+        figure = panel_figure(**panel_arrays(item, self.class_names, self.objects), title=title)
+        self._publish("panel", figure, trainer, trainer.state.epoch, tag)
 
     def _validation_completed(self, _: Engine) -> None:
         self._validated = True
@@ -82,15 +99,63 @@ class TrainingFigures:
         self._validated = False
         rows = read_history(history)
         last = int(rows[-1]["epoch"] or 0) if rows else 0
-        self._publish("curves", curves_figure(rows), trainer, last)
+        self._publish("curves", curves_figure(rows), trainer, last, "curves")
 
-    def _publish(self, name: str, figure: Figure, trainer: Engine, epoch: int) -> None:
+    def _publish(self, name: str, figure: Figure, trainer: Engine, epoch: int, tag: str) -> None:
         path = self.output_dir / f"{name}.png"
         pixels = save_figure(figure, path)
         if self.writer is not None:
-            self.writer.add_image(name, pixels, epoch, dataformats="HWC")
+            self.writer.add_image(tag, pixels, epoch, dataformats="HWC")
             self.writer.flush()
-        log_picture(trainer, path, epoch)
+        log_picture(trainer, path, epoch, tag)
+
+
+class SavedPanel:
+    """Draw `panel.png` once more when a training has ended: with the saved weights and settings, as users get them.
+
+    The weights of the best validation are often not those of the last epoch, and `FitObjects` changes the settings of
+    objects. Weights of another training are not drawn. Only the first of several processes draws.
+
+    Args:
+        figures: draws the panel, and knows the validation images.
+        path: the file of weights, e.g. models/model.pt.
+        network: a network of the same kind.
+        probabilities: transform from the scores under "pred" to probabilities.
+    """
+
+    def __init__(
+        self,
+        figures: TrainingFigures,
+        path: str | Path,
+        network: nn.Module,
+        probabilities: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> None:
+        self.figures = figures
+        self.path = Path(path)
+        self.network = network
+        self.probabilities = probabilities
+
+    def attach(self, trainer: Trainer) -> None:
+        """Draw when a training has ended. Place the handler after `FitObjects`."""
+        trainer.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Draw the first validation image."""
+        evaluator: Any = self.figures.evaluator  # MONAI does not declare its attributes
+        if idist.get_rank() != 0 or not self.path.is_file() or not len(evaluator.data_loader.dataset):
+            return
+        known = read_settings(self.path)
+        if known is None or known.training.run != trainer.state.run:
+            return
+        items = [evaluator.data_loader.dataset[0]]
+        (item,) = predict_saved(self.path, self.network, evaluator, self.probabilities, items)
+        if self.figures.objects:
+            names = {"split": "split_necks", "gap": "close_gaps"}
+            same = ("threshold", "min_area", "fill_holes", "field_border")
+            options = {name: getattr(known, names.get(name, name)) for name in (*same, *names)}
+            item = InstancesFromScoresd("pred", "pred_instances", **options)(item)
+        title = f"{Path(source_of(item)).name}, saved weights, epoch {known.training.epoch}".lstrip(", ")
+        self.figures.draw_panel(item, title, trainer, tag="panel_saved")
 
 
 def panel_arrays(item: Mapping[str, Any], class_names: Sequence[str], objects: bool = False) -> dict[str, Any]:

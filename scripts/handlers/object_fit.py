@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
-import torch
 from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
 from torch import nn
@@ -19,8 +17,8 @@ from ..io.arrays import as_array
 from ..metrics.membranes import cell_probability
 from ..metrics.object_fit import FITTED, MEMBRANES, ObjectFit, enough_images, enough_of_an_image, fit_objects
 from ..settings import CHOICES, FittedObjects, ModelSettings, change_settings, read_settings
-from .checkpoints import bare, load_weights
 from .disk import continuing_later
+from .saved import predict_saved
 
 logger = logging.getLogger(__name__)
 
@@ -124,13 +122,5 @@ class FitObjects:
 
     def _predict(self, items: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
         """Predict images with the weights on disk. Gives probabilities (H, W)."""
-        network = deepcopy(bare(self.network)).eval()
-        load_weights(network, self.path)
-        evaluator: Any = self.evaluator
-        probabilities = []
-        with torch.inference_mode():
-            for item in items:
-                scores = evaluator.inferer(item["image"][None].to(evaluator.state.device), network)[0]
-                result = self.probabilities({**item, "pred": scores})
-                probabilities.append(cell_probability(as_array(result["pred"]), 1))
-        return probabilities
+        found = predict_saved(self.path, self.network, self.evaluator, self.probabilities, items)
+        return [cell_probability(as_array(result["pred"]), 1) for result in found]

@@ -185,17 +185,17 @@ def log_metrics(engine: Engine, metrics: Mapping[str, float], step: int) -> None
             client.log_metric(run_id, name, value, step=step)
 
 
-def log_picture(engine: Engine, path: Path, step: int) -> None:
-    """Send an engine's figure to MLflow, if used: the file, replaced each time, and an image per step.
+def log_picture(engine: Engine, path: Path, step: int, name: str) -> None:
+    """Send an engine's figure to MLflow, if used: the file, replaced each time, and an image per step under a name.
 
     Example:
-        >>> log_picture(Engine(lambda *_: None), Path("curves.png"), step=1)
+        >>> log_picture(Engine(lambda *_: None), Path("curves.png"), step=1, name="curves")
     """
     if tracked := open_run(engine):
         client, run_id = tracked
         client.log_artifact(run_id, str(path))
         with Image.open(path) as image:
-            client.log_image(run_id, image.convert("RGB"), key=path.stem, step=step)
+            client.log_image(run_id, image.convert("RGB"), key=name, step=step)
 
 
 class RunSettings:

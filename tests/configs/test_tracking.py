@@ -116,7 +116,8 @@ def test_the_figures_are_kept_as_files_and_as_one_image_an_epoch(store, out, tmp
         assert store.content(run, name, tmp_path) == (out / name).read_bytes()
     images = sorted(name for name in store.files(run, "images") if name.endswith(".png"))
     assert [name.split("+")[:3] for name in images] == [
-        [f"images/{kind}", "step", str(epoch)] for kind in ("curves", "panel") for epoch in (1, 2)
+        *([f"images/{kind}", "step", str(epoch)] for kind in ("curves", "panel") for epoch in (1, 2)),
+        ["images/panel_saved", "step", "2"],
     ]
     last = tmp_path / "last.png"
     last.write_bytes(store.content(run, images[-1], tmp_path))
@@ -137,6 +138,7 @@ def test_tensorboard_has_one_file_with_scalars_images_and_settings(out, override
     assert errors == {row["epoch"]: pytest.approx(row["val_pixel_error"], rel=1e-4) for row in history}
     assert {tag: [event.step for event in events.Images(tag)] for tag in tags["images"]} == {
         "panel": [1, 2],
+        "panel_saved": [2],
         "curves": [1, 2],
     }
     texts = {

@@ -5,20 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
+from monai.transforms import Activationsd
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from scripts.handlers.figures import EvaluationPanels, TrainingFigures, panel_arrays
+from scripts.handlers.figures import EvaluationPanels, SavedPanel, TrainingFigures, panel_arrays
 from scripts.handlers.history import HistoryCSV
 from scripts.handlers.progress import ProgressBar
 from scripts.metrics.pixels import MeanDice, named_metrics
 from scripts.plot.overlays import PALETTE
 from scripts.plot.panels import figure_pixels, panel_figure
+from scripts.settings import ModelSettings, Training, write_weights
+from scripts.transforms.objects import instances_from_scores
 from tests.scripts.handlers.conftest import NAMES, Run, items
 
 
@@ -61,6 +65,30 @@ def test_the_panel_shows_the_first_validation_image(tmp_path: Path) -> None:
     first = {**items(2, seed=1)[0], "pred": outputs[0]["pred"]}
     expected = figure_pixels(panel_figure(**panel_arrays(first, NAMES), title="00.png, epoch 1"))
     assert len(outputs) == 2
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "panel.png").convert("RGB")), expected)
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["own weights", "weights of another training"])
+def test_at_the_end_the_panel_shows_the_saved_weights_with_their_settings(tmp_path: Path, ours: bool) -> None:
+    run = Run(1, 1)
+    for item in run.evaluator.data_loader.dataset.data:
+        item["reference"] = item["label"].clamp(min=0).int()
+    figures = TrainingFigures(tmp_path, run.evaluator, NAMES, objects=True)
+    run.trainer.state.run = "this training"
+    saved = torch.nn.Conv2d(1, 2, 1)  # other weights than the last ones
+    facts = Training(run="this training" if ours else "another", epoch=7)
+    write_weights(saved.state_dict(), tmp_path / "model.pt", ModelSettings(threshold=0.6, training=facts))
+    softmax = Activationsd(keys="pred", softmax=True)
+    SavedPanel(figures, tmp_path / "model.pt", run.network, softmax)(run.trainer)
+    assert (tmp_path / "panel.png").is_file() == ours
+    if not ours:
+        return
+    first = dict(run.evaluator.data_loader.dataset[0])
+    chance = torch.softmax(saved(first["image"][None])[0].detach(), dim=0)
+    first |= {"pred": chance, "pred_instances": torch.as_tensor(instances_from_scores(chance[1].numpy(), 0.6))[None]}
+    assert (chance[1] > 0.6).sum() not in (0, (chance[1] > 0.5).sum())
+    title = "00.png, saved weights, epoch 7"
+    expected = figure_pixels(panel_figure(**panel_arrays(first, NAMES, objects=True), title=title))
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "panel.png").convert("RGB")), expected)
 
 
