@@ -202,7 +202,7 @@ def card(name: str, result: Mapping[str, Any]) -> str:
         cells = [_figure(key, found.get(key)) for key in names]
         lines.append(f"| `{name}`, {views} | {' | '.join(cells)} |")
     if picture(name).is_file():
-        shown = "Image, label, weight map, probability, prediction and error of the worst images"
+        shown = "Image, label, probability, prediction and error of the worst images"
         lines += ["", f"![{shown}](images/{picture(name).name})"]
     return "\n".join(lines)
 
@@ -225,7 +225,7 @@ def picture(name: str) -> Path:
 
 
 def draw_worst(panels: Sequence[Path], file: Path) -> None:
-    """Put the panels of several images below each other, 800 pixels wide and in few colours.
+    """Put the panels of several images below each other, 800 pixels wide and in 256 colours.
 
     Args:
         panels: pictures of an evaluation.
@@ -239,7 +239,8 @@ def draw_worst(panels: Sequence[Path], file: Path) -> None:
         whole.paste(one, (0, top))
         top += one.height
     with replacing(file) as new:
-        whole.quantize(64).save(new, format="PNG", optimize=True)
+        few = whole.quantize(256, method=Image.Quantize.FASTOCTREE)  # keeps the colours of small objects
+        few.save(new, format="PNG", optimize=True)
 
 
 def insert(page: str, name: str, section: str) -> str:
