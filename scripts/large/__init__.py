@@ -4,6 +4,8 @@
 |----------------------------------|------------------------------------------------------------------|
 | `BlockGrid`, `Block`             | divide the planes of an image into blocks                        |
 | `open_source`, `LargeImage`      | open an image of any format, to read regions of its planes       |
+| `plane_statistics`, `GreyValues` | find the scale of a plane's grey values, normalise blocks        |
+| `BlockStatistics`                | statistics of a block, to merge                                  |
 | `block_objects`, `BlockObjects`  | find the objects of a block; labels and file                     |
 | `BlockSeam`                      | the objects of a block at its seams, for `join`                  |
 | `join`, `Joined`                 | join and number the objects of all blocks; numbers and file      |
@@ -16,6 +18,7 @@
 from ..lazy import lazy
 
 _NAMES = {
+    "grey_values": ["BlockStatistics", "GreyValues", "plane_statistics"],
     "grid": ["Block", "BlockGrid"],
     "joining": ["Joined", "JoinedLabels", "join"],
     "measuring": ["BlockMeasures", "measure_block", "write_plane"],

@@ -54,7 +54,7 @@ def normalize_image(
         >>> normalize_image(np.array([[[0, 50, 100]]]), "percentile", lower=0, upper=100)
         array([[[-1.,  0.,  1.]]], dtype=float32)
     """
-    _check(method, lower, upper, flatten)
+    check_normalization(method, lower, upper, flatten)
     channels = convert_to_tensor(image, track_meta=False)
     if channels.ndim < 3:
         raise ValueError(
@@ -116,7 +116,15 @@ def _to_percentiles(channel: torch.Tensor, lower: float, upper: float) -> Ndarra
     return ScaleIntensityRange(float(low), float(high), b_min=-1.0, b_max=1.0)(channel)
 
 
-def _check(method: str, lower: float, upper: float, flatten: float) -> None:
+def check_normalization(method: str = "z_score", lower: float = 1.0, upper: float = 99.0, flatten: float = 0.0) -> None:
+    """Check the options of `normalize_image`.
+
+    Raises:
+        ValueError: an unknown method, or numbers out of range.
+
+    Example:
+        >>> check_normalization("percentile", lower=2, upper=98)
+    """
     check_choice("method", method, METHODS)
     if not 0 <= lower < upper <= 100:
         raise ValueError(f"percentiles must be 0 <= lower < upper <= 100, got lower {lower} and upper {upper}")
@@ -151,7 +159,7 @@ class NormalizeImaged(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        _check(method, lower, upper, flatten)
+        check_normalization(method, lower, upper, flatten)
         self.options = (method, lower, upper, flatten)
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
