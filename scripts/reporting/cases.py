@@ -98,7 +98,7 @@ def make_cases(
     failures: list[str] = []
 
     def look(chosen: Sequence[str], draws: bool) -> None:
-        for name in track(chosen, "pictures" if draws else "images"):
+        for name in track(chosen, "pictures" if draws else "measuring"):
             try:
                 loaded = results.of(name)
                 if name not in measured:

@@ -12,6 +12,7 @@ from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 WIDTH, HEIGHT = 460, 250  # units of the drawing
 RIGHT, TOP, BOTTOM = 12, 12, 40  # margins; the left margin has room for the longest number
 CHARACTER = 8.3  # width of a digit in the widest usual font, at 13 pixels
+INSET = 8  # between the margins and the first and last point, which may have a ring
 SPAN = 0.1  # least range of the axis of a score: smaller changes are noise
 LARGEST = 1e30  # of a value; larger ones come from a loss that has exploded, and have no axis
 STEPS = [1, 2, 2.5, 5, 10]  # of the ticks
@@ -57,6 +58,7 @@ def chart(
     log: bool = False,
     marked: float | None = None,
     is_score: bool = False,
+    from_zero: bool = False,
 ) -> Chart | None:
     """Draw lines.
 
@@ -68,6 +70,7 @@ def chart(
         log: logarithmic vertical axis.
         marked: place of a vertical line.
         is_score: values from 0 to 1. The vertical axis stays within, and spans at least 0.1.
+        from_zero: the vertical axis begins at 0 or below.
 
     Returns:
         None without any point.
@@ -88,13 +91,14 @@ def chart(
     up = [py for line in known for _, py in line.points]
     log = log and min(up) > 0
     x_low, x_high = _widened(min(across), max(across))
-    y_low, y_high = _score_axis(min(up), max(up)) if is_score else _widened(min(up), max(up))
-    y_ticks = _ticks(LogLocator(numticks=6) if log else MaxNLocator(5, steps=STEPS), y_low, y_high)
+    lowest, highest = min([*up, 0.0] if from_zero else up), max(up)
+    y_low, y_high = _score_axis(lowest, highest) if is_score else _widened(lowest, highest)
+    y_ticks = _ticks(LogLocator(subs=(1, 2, 5), numticks=6) if log else MaxNLocator(5, steps=STEPS), y_low, y_high)
     x_ticks = _ticks(MaxNLocator(6, steps=STEPS, integer=x == "epoch"), x_low, x_high)
     left = 14 + CHARACTER * max((len(text) for _, text in y_ticks), default=0)
 
     def place_x(value: float) -> float:
-        return left + (value - x_low) / (x_high - x_low) * (WIDTH - left - RIGHT)
+        return left + INSET + (value - x_low) / (x_high - x_low) * (WIDTH - left - 2 * INSET - RIGHT)
 
     def place_y(value: float) -> float:
         low, high, value = (math.log(v) for v in (y_low, y_high, value)) if log else (y_low, y_high, value)

@@ -51,10 +51,11 @@ def training_charts(run: Run) -> list[Chart]:
                 "epoch",
                 _lower_is_better(title),
                 is_score=title != "error",
+                from_zero=title == "error",
             )
             for title, names in others.items()
         ),
-        chart("Learning rate", [line("lr")], "epoch", "At the start of each epoch."),
+        chart("Learning rate", [line("lr")], "epoch", "At the start of each epoch.", from_zero=True),
     ]
     return [each for each in drawn if each is not None]
 

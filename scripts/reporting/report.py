@@ -40,7 +40,7 @@ RULES = (
     f"Still improving: the best score is in the last tenth of the validations, and {GAIN} above the best of the first "
     "two thirds.",
     f"The score fell: the best score is in the first two thirds, and the last is {LOSS} below.",
-    f"Hardly found: the Dice of a class is below {POOR} in the last validation.",
+    f"Hardly found: the best score is below {POOR}, or the Dice of a class in the last validation.",
     f"Uncertain: fewer than {FEW} images are measured, or validate.",
     f"Objects: more than {100 * MANY:.0f} missed, false, merged or split ones per 100 objects of the truth are a "
     "warning.",

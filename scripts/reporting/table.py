@@ -121,4 +121,5 @@ def _of_areas(areas: Sequence[float]) -> dict[str, float | None]:
 def _cell(value: float | None, whole: bool) -> dict[str, str]:
     if value is None:
         return {"value": "", "text": "–"}
-    return {"value": f"{value:.6g}", "text": f"{value:.0f}" if whole else f"{value:.3f}"}
+    decimals = 0 if whole else 3 if value < 10 else 1
+    return {"value": f"{value:.6g}", "text": f"{value:.{decimals}f}"}

@@ -6,6 +6,7 @@
 | best score in the last tenth of the validations, and `GAIN` above the best of the first two thirds | still improving |
 | last score `LOSS` below the best, best in the first two thirds | the score fell after its best |
 | Dice of a class below `POOR` in the last validation | the class is hardly found |
+| best score below `POOR` | hardly anything is found |
 | fewer than `FEW` images validate or are measured | the figure is uncertain |
 | objects merged, split, missed or false | numbers of objects |
 | another threshold is better by 2 `GAIN` | the better threshold |
@@ -138,7 +139,10 @@ def _of_training(run: Run) -> list[Remark]:
     early = values[: max(1, math.ceil(len(values) * 2 / 3))]
     gain = values[best] - max(early)
     at = f"{words(name)} is {values[best]:.3f} at epoch {int(epochs[best])} of {done}"
-    if len(values) >= 4 and best >= 0.9 * (len(values) - 1) and gain >= GAIN:
+    if values[best] < POOR:
+        text = f"Hardly anything is found: {at}. Look at the labels, and at panel.png. Train longer."
+        remarks.append(Remark(WARN, text))
+    elif len(values) >= 4 and best >= 0.9 * (len(values) - 1) and gain >= GAIN:
         text = f"Still improving at the end: {at}, {gain:.3f} above the best of the first two thirds. Train longer."
         remarks.append(Remark(NOTE, text))
     elif len(values) >= 4 and best < len(early) and values[best] - values[-1] >= LOSS:

@@ -39,3 +39,11 @@ def test_the_axis_of_a_flat_score_stays_between_0_and_1_and_shows_no_noise(value
 
 def test_a_flat_line_at_0_has_no_negative_axis() -> None:
     assert min(float(text) for _, text in numbers([0.0, 0.0])) == 0
+
+
+def test_an_axis_from_zero_has_the_number_zero() -> None:
+    assert min(float(text) for _, text in numbers([0.0123, 0.0124], from_zero=True)) == 0
+
+
+def test_a_logarithmic_axis_has_several_numbers_within_a_decade() -> None:
+    assert [text for _, text in numbers([0.015, 0.4], log=True)] == ["0.02", "0.05", "0.10", "0.20"]

@@ -27,6 +27,7 @@ def remarks(scores: list[float], **more: object) -> list[Remark]:
         ([0.1, 0.8, 0.9, 0.901, 0.9, 0.902], "good", "levelled off"),
         ([0.1, 0.9, 0.8, 0.7, 0.7, 0.6], "note", "fell after its best"),
         ([0.1, 0.2], "note", "Too few validations (2)"),
+        ([0.0, 0.0, 0.0, 0.0, 0.0], "warn", "Hardly anything is found"),
     ],
 )
 def test_the_curve_of_a_training_is_judged(scores: list[float], kind: str, part: str) -> None:
