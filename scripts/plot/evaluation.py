@@ -81,7 +81,7 @@ def jaccard_figure(jaccards: np.ndarray, title: str = "") -> Figure:
     missed = len(jaccards) - len(found)
     counts, edges = np.histogram(found, bins=np.linspace(0, 1, BINS + 1))
     style: dict[str, Any] = {"align": "edge", "width": 1 / BINS, "edgecolor": "white", "zorder": 2}
-    ax.bar(0, missed, color=RED, label=f"missed, Jaccard index 0: {missed}", **style)
+    ax.bar(0, missed, color=RED, label=f"not covered, Jaccard index 0: {missed}", **style)
     counts_below = np.zeros(BINS)
     counts_below[0] = missed  # objects of tiny Jaccard indices stand on the missed objects
     ax.bar(edges[:-1], counts, bottom=counts_below, color=BLUE, label=f"more than half covered: {len(found)}", **style)

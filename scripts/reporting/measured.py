@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..plot.errors import (
     OBJECT_COLOURS,
     OBJECT_NAMES,
     PIXEL_COLOURS,
+    UNKNOWN,
     error_map,
     object_errors,
     pixel_error_names,
@@ -180,7 +181,8 @@ def _layers(loaded: Loaded, settings: ModelSettings) -> list[Layer]:
 
 def _errors(kinds: np.ndarray, names: Mapping[int, str], colours: Mapping[int, str], note: str = "") -> Layer:
     there = [kind for kind in names if (kinds == kind).any()]
-    legend: Sequence[tuple[str, str]] = [(names[kind], colours[kind]) for kind in there] or [("no error", "#FFFFFF")]
+    legend = [(names[kind], colours[kind]) for kind in there]
+    legend += [("no error", "#FFFFFF")] if set(there) <= {UNKNOWN} else []
     return label_layer("error", kinds, legend, colours, outline=False, note=note, inside=ERROR)
 
 
@@ -188,7 +190,8 @@ def _facts(mistakes: Mistakes | None, found: Segmented) -> list[str]:
     """Write the lines beside a picture."""
     facts = []
     if found.instances is not None:
-        facts.append(f"{len(np.unique(found.instances[found.instances > 0]))} objects found")
+        count = len(np.unique(found.instances[found.instances > 0]))
+        facts.append(f"{count} object{'' if count == 1 else 's'} found")
     if mistakes is not None:
         facts[-1] += f", {mistakes.truth} in the truth"
         facts.append(

@@ -199,7 +199,7 @@ def test_every_object_is_in_one_bar_and_the_missed_ones_have_a_colour() -> None:
     (seg,) = ax.lines
     assert seg.get_xdata()[0] == pytest.approx(jaccards.mean())
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert set(texts) == {"missed, Jaccard index 0: 3", "more than half covered: 5", "SEG 0.3850"}
+    assert set(texts) == {"not covered, Jaccard index 0: 3", "more than half covered: 5", "SEG 0.3850"}
 
 
 # ---------------------------------------------------------------- processes
