@@ -122,15 +122,15 @@ def join(grid: BlockGrid, seams: Iterable[BlockSeam], min_area: int = 0) -> Join
                 raise ValueError(f"there are seams of {number} blocks, the grid has {len(grid)} blocks")
             found.add(grid, grid[number], seam)
             inside[number], off_field[number], lengths[number] = seam.inside, seam.off_field, len(seam.areas)
-        numbers, kept, others = found.numbers(min_area)
         within = int(inside[own].sum())
-        objects[plane] = within + kept
+        kept, others = found.count(min_area)
         highest = within + kept + others + int(off_field[own].sum())
         if highest > HIGHEST:
             raise ValueError(f"plane {plane} has {highest} objects, labels go up to {HIGHEST}; raise min_area")
+        objects[plane] = within + kept
         before_inside[own] = np.cumsum(inside[own]) - inside[own]
         before_off_field[own] = within + kept + others + np.cumsum(off_field[own]) - off_field[own]
-        crossing.frombytes(np.where(numbers > 0, numbers + within, 0).astype(np.uint32).tobytes())
+        crossing.frombytes(found.numbers(min_area, within, within + kept).view(np.uint8).data)
     if next(remaining, None) is not None:
         raise ValueError(f"there are more seams than the {len(grid)} blocks of the grid")
     ends = np.cumsum(lengths)
@@ -195,9 +195,9 @@ class _Crossing:
         """Add the objects of the next block, and join them with the objects of earlier blocks."""
         _check(block, seam)
         first, count = len(self.parents), len(seam.areas)
-        self.parents.frombytes(np.arange(first, first + count).tobytes())
-        self.areas.frombytes(np.asarray(seam.areas, np.int64).tobytes())
-        self.in_field.frombytes(np.asarray(seam.in_field, np.uint8).tobytes())
+        self.parents.frombytes(np.arange(first, first + count).view(np.uint8).data)
+        self.areas.frombytes(np.ascontiguousarray(seam.areas, np.int64).view(np.uint8).data)
+        self.in_field.frombytes(np.ascontiguousarray(seam.in_field, np.uint8).data)
         zero = first - seam.inside - 1
         parents = np.frombuffer(self.parents, np.int64)
         for direction, (row, column) in enumerate(DIRECTIONS[:4]):
@@ -212,21 +212,26 @@ class _Crossing:
         self.earlier[block.number] = (seam, zero)
         self.earlier.pop(block.number - grid.shape[1] - 1, None)
 
-    def numbers(self, min_area: int) -> tuple[np.ndarray, int, int]:
-        """Number the objects from 1, those in the field of interest first.
+    def count(self, min_area: int) -> tuple[int, int]:
+        """Count the objects of at least `min_area` pixels in the field of interest, and the others. Call once."""
+        return _add_up(*self._forest(), min_area)
 
-        Returns:
-            int64, the number of each node, 0 = removed; the number of objects in the field, and of the others.
+    def numbers(self, min_area: int, before: int, before_others: int) -> np.ndarray:
+        """Number the counted objects: for each node uint32, 0 = removed.
+
+        Args:
+            min_area: as in `count`.
+            before: last number before the objects in the field of interest.
+            before_others: last number before the others.
         """
-        parents, areas = np.frombuffer(self.parents, np.int64), np.frombuffer(self.areas, np.int64)
-        in_field = np.frombuffer(self.in_field, np.uint8)
-        _add_up(parents, areas, in_field)
-        roots = np.flatnonzero((parents == np.arange(len(parents))) & (areas >= min_area))
-        kept = in_field[roots] > 0
-        ordered = np.concatenate([roots[kept], roots[~kept]])
-        numbers = np.zeros(len(parents), np.int64)
-        numbers[ordered] = np.arange(1, len(ordered) + 1)
-        return numbers[parents], int(kept.sum()), int((~kept).sum())
+        return _number(*self._forest(), min_area, before, before_others)
+
+    def _forest(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return (
+            np.frombuffer(self.parents, np.int64),
+            np.frombuffer(self.areas, np.int64),
+            np.frombuffer(self.in_field, np.uint8),
+        )
 
 
 def _check(block: Block, seam: BlockSeam) -> None:
@@ -249,9 +254,10 @@ def _check(block: Block, seam: BlockSeam) -> None:
 
 @compiled
 def _unite(parents: np.ndarray, labels: np.ndarray, zero: int, other_labels: np.ndarray, other_zero: int) -> None:
-    """Join the objects that are named at the same pixels. A node's parent never comes after the node."""
+    """Join the objects with labels at the same pixels. A node's parent never comes after the node."""
     for i in range(len(labels)):
-        if labels[i] > 0 and other_labels[i] > 0:
+        again = i > 0 and labels[i] == labels[i - 1] and other_labels[i] == other_labels[i - 1]
+        if labels[i] > 0 and other_labels[i] > 0 and not again:
             a, b = zero + np.int64(labels[i]), other_zero + np.int64(other_labels[i])
             while parents[a] != a:
                 parents[a] = parents[parents[a]]
@@ -263,11 +269,39 @@ def _unite(parents: np.ndarray, labels: np.ndarray, zero: int, other_labels: np.
 
 
 @compiled
-def _add_up(parents: np.ndarray, areas: np.ndarray, in_field: np.ndarray) -> None:
-    """Make the root the parent of every node, with the area of all its nodes."""
+def _add_up(parents: np.ndarray, areas: np.ndarray, in_field: np.ndarray, min_area: int) -> tuple[int, int]:
+    """Make the root the parent of every node, with the area of all its nodes, and count the roots.
+
+    Returns:
+        number of roots with at least `min_area` in the field of interest, and of those outside.
+    """
     for i in range(len(parents)):
         root = parents[parents[i]]
         parents[i] = root
         if root != i:
             areas[root] += areas[i]
             in_field[root] |= in_field[i]
+    kept = others = 0
+    for i in range(len(parents)):
+        if parents[i] == i and areas[i] >= min_area:
+            kept += in_field[i]
+            others += 1 - in_field[i]
+    return kept, others
+
+
+@compiled
+def _number(
+    parents: np.ndarray, areas: np.ndarray, in_field: np.ndarray, min_area: int, before: int, before_others: int
+) -> np.ndarray:
+    """Number the roots after `before` in the field of interest, after `before_others` outside, and all nodes alike."""
+    numbers = np.zeros(len(parents), np.uint32)
+    for i in range(len(parents)):
+        if parents[i] != i:
+            numbers[i] = numbers[parents[i]]
+        elif areas[i] >= min_area and in_field[i]:
+            before += 1
+            numbers[i] = before
+        elif areas[i] >= min_area:
+            before_others += 1
+            numbers[i] = before_others
+    return numbers
