@@ -243,7 +243,7 @@ def write_weights(state: Mapping[str, torch.Tensor], path: str | Path, settings:
         content = {
             "format": FORMAT,
             **settings.model_dump(),
-            "version": _version(),
+            "version": project_version(),
             "sha256": sha256_of(temporary),
         }
         write_json(target, content | {"previous": _content_of(path)})
@@ -390,8 +390,13 @@ def _content_of(weights: Path) -> dict[str, Any] | None:
     return None if known is None else {"format": FORMAT, **known.model_dump()}
 
 
-def _version() -> str | None:
-    """Return the version of this project from `configs/metadata.json`. None: the file is missing."""
+def project_version() -> str | None:
+    """Return the version of this project from `configs/metadata.json`. None: the file is missing.
+
+    Example:
+        >>> str(project_version())[0].isdigit()
+        True
+    """
     for folder in Path(__file__).resolve().parents[:2]:  # of the installed package, else of the bundle
         metadata = folder / "configs" / "metadata.json"
         if metadata.is_file():

@@ -6,6 +6,7 @@
 | `open_source`, `LargeImage`      | open an image of any format, to read regions of its planes       |
 | `plane_statistics`, `GreyValues` | find the scale of a plane's grey values, normalise blocks        |
 | `BlockStatistics`                | statistics of a block, to merge                                  |
+| `OmeZarrOutput`                  | writes results as OME-Zarr, block by block                       |
 | `block_objects`, `BlockObjects`  | find the objects of a block; labels and file                     |
 | `BlockSeam`                      | the objects of a block at its seams, for `join`                  |
 | `join`, `Joined`                 | join and number the objects of all blocks; numbers and file      |
@@ -23,6 +24,7 @@ _NAMES = {
     "joining": ["Joined", "JoinedLabels", "join"],
     "measuring": ["BlockMeasures", "measure_block", "write_plane"],
     "objects": ["BlockObjects", "BlockSeam", "block_objects", "closing_halo", "final_labels"],
+    "ome_zarr": ["OmeZarrOutput"],
     "source": ["LargeImage", "open_source"],
 }
 __all__ = [name for names in _NAMES.values() for name in names]
