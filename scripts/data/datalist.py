@@ -30,7 +30,7 @@ from typing import Any
 
 from monai.data import load_decathlon_datalist
 
-from ..io.names import IMAGE_SUFFIXES, PathLike, image_name, image_suffix, plane_address, shown, split_address
+from ..io.names import COMMON_SUFFIXES, PathLike, image_name, image_suffix, plane_address, shown, split_address
 from ..io.reader import read_header
 from ..io.record import RECORD
 from ..io.results import TABLES
@@ -241,7 +241,7 @@ def _images_in(folder: Path) -> list[Path]:
         inner = [f"{d.name}/" for d in sorted(entries) if _has_images(d)]
         remedy = f"there are some in {', '.join(inner[:SHOWN])}: set dataset_dir to that folder"
         raise FileNotFoundError(
-            f"no images in {folder}; expected files that end in {', '.join(IMAGE_SUFFIXES)}; "
+            f"no images in {folder}; expected files that end in {COMMON_SUFFIXES}; "
             f"{remedy if inner else 'put them there, or set dataset_dir to another folder'}"
         )
     others = Counter(

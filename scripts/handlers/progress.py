@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SMOOTHING = 0.95  # share of the previous mean in the running mean of the loss
-LINES = 20  # of a run without a terminal and without validations
+LINES = 10  # of a run without a terminal and without validations
 FIRST = 10  # iterations of a training before its time is estimated
 REFRESHED = 0.2  # seconds between two changes of the live line
 
@@ -37,13 +37,13 @@ class ProgressBar:
     are messages of `logging`:
 
     - of a training with validations, a line for each validation;
-    - of other runs without a terminal, up to 20 lines.
+    - of other runs without a terminal, a line for each tenth of the run.
 
     Only the first of several processes shows anything.
 
     Args:
         description: name of the run, e.g. "training".
-        every: without a terminal, iterations between two lines. None: a twentieth of the run. The last iteration
+        every: without a terminal, iterations between two lines. None: a tenth of the run. The last iteration
             always has a line.
         time_limit: with a limit, its remaining time is shown.
         evaluator: of a training with validations. Place the handler after `BestWeights`.

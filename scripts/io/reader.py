@@ -14,7 +14,7 @@ from monai.utils import ensure_tuple
 from .image_file import ImageFile, ImageFileError, ImageHeader
 from .itk import ItkFile
 from .names import (
-    IMAGE_SUFFIXES,
+    COMMON_SUFFIXES,
     NIFTI_SUFFIXES,
     PILLOW_SUFFIXES,
     TIFF_SUFFIXES,
@@ -55,7 +55,7 @@ def open_image(path: Path, tiff_axes: str | None = None, as_label: bool = False)
         return PillowFile(path, as_label)
     if suffix:
         return ItkFile(path, as_label)
-    raise ImageFileError(f"{path} is of no known image format; expected one of {', '.join(IMAGE_SUFFIXES)}: convert it")
+    raise ImageFileError(f"{path} is of no known image format; expected {COMMON_SUFFIXES}: convert it")
 
 
 def read_header(path: PathLike, tiff_axes: str | None = None, as_label: bool = False) -> ImageHeader:

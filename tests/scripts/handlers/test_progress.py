@@ -66,7 +66,7 @@ def test_an_evaluator_counts_its_own_images_at_every_validation(caplog) -> None:
     assert [line.partition(",")[0] for line in lines] == ["validation: 1 of 2 images", "validation: 2 of 2 images"] * 2
 
 
-def test_a_run_without_a_terminal_has_twenty_lines_at_most(caplog) -> None:
+def test_a_run_without_a_terminal_has_a_line_for_each_tenth_at_most(caplog) -> None:
     engine = Engine(lambda *_: None)
     ProgressBar("segmenting").attach(engine)
     engine.run(range(95))
@@ -74,7 +74,7 @@ def test_a_run_without_a_terminal_has_twenty_lines_at_most(caplog) -> None:
         "segmenting: 90 of 95 images",
         "segmenting: 95 of 95 images",
     ]
-    assert len(lines_of(caplog, "segmenting")) == 19
+    assert len(lines_of(caplog, "segmenting")) <= 10
 
 
 def test_a_training_has_a_line_for_each_validation_with_its_scores(caplog, tmp_path) -> None:
