@@ -21,14 +21,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+import yaml
 
 from benchmarks.tasks import (
     CELL_METRICS,
@@ -47,8 +49,10 @@ from benchmarks.tasks import (
 from bundle.datasets.sample import sample
 from bundle.experiments.experiments import network_of
 from bundle.experiments.provenance import hardware, versions
-from bundle.running.errors import RunError
-from bundle.running.run import ROOT, run
+from bundle.running.configuration import ROOT, merge_files
+from bundle.running.errors import RunError, UsageError
+from bundle.running.overrides import check_overrides
+from bundle.running.run import run
 from scripts.inferers.precision import can_compile
 from scripts.io.files import write_json
 from scripts.settings import ModelSettings, read_settings, write_weights
@@ -244,9 +248,25 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.minutes > 0:
         parser.error(f"--minutes {arguments.minutes}: expected a number above 0")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    changes = {key: json.loads(value) for key, value in arguments.set}
-    train_and_measure(arguments.name, arguments.minutes, arguments.data, arguments.out.resolve(), changes)
+    try:
+        changes = _changes(arguments.name, arguments.set)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        train_and_measure(arguments.name, arguments.minutes, arguments.data, arguments.out.resolve(), changes)
+    except (UsageError, RunError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _changes(name: str, words: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Read values as YAML, and check all before anything is written."""
+    files = [str(ROOT / "configs" / f"{part}.yaml") for part in ("train", TRAININGS[name].data.config, RECIPE)]
+    changes = {}
+    for key, value in words:
+        try:
+            changes[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {key} {value}: not readable as a value of YAML") from error
+    check_overrides(merge_files("--config_file", files), changes)
+    return changes
 
 
 if __name__ == "__main__":

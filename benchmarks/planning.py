@@ -28,8 +28,8 @@ from benchmarks.tasks import TASKS, Task, write_parts
 from bundle.experiments.provenance import hardware, versions
 from bundle.running.configuration import ROOT, read_file
 from scripts.io.files import replacing, write_json
+from scripts.machine import Machine
 from scripts.planning.listing import find_items
-from scripts.planning.machine import Machine
 from scripts.planning.measuring import measure
 from scripts.planning.overlay import Plan, plan_of
 

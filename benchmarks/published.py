@@ -17,8 +17,9 @@ Without `--training`, the tables of the card are written again from the results 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from PIL import Image
 
 from benchmarks.tasks import EM_METRICS, TASKS, VIEWS, course, figures, protocol, with_ap
 from bundle.experiments.provenance import hardware, versions
-from bundle.running.run import ROOT, run
+from bundle.running.configuration import ROOT, read_file
+from bundle.running.errors import RunError, UsageError
+from bundle.running.run import run
 from scripts.data.datalist import find_pairs
 from scripts.handlers.history import read_history
 from scripts.io.files import replacing, sha256_of, write_json
@@ -79,9 +82,11 @@ def measure(
     """
     task = TASKS[name.removesuffix("_small")]
     metrics = EM_CARD_METRICS if task is TASKS["em"] else task.metrics
-    parts: list[dict[str, Any]] = [
-        json.loads(file.read_text(encoding="utf-8")) for file in (training / "split.json", measured)
-    ]
+    parts = []
+    for file in (training / "split.json", measured):
+        with _keys_of(file):
+            content = read_file("split", str(file))
+            parts.append({name: list(content[name]) for name in ("training", "validation")})
     recipe = recipe or _recipe(training, task.config)
     told = protocol(parts[0]["training"], parts[0]["validation"], parts[1]["validation"])
     settings = read_settings(weights)
@@ -105,7 +110,7 @@ def measure(
         configs = [str(ROOT / "configs" / f"{part}.yaml") for part in ("train", task.config, "evaluate")]
         run("evaluating", config_file=configs, save_panels=views == 1, **given)
         evaluations[_views(views)] = with_ap(figures(out / f"views{views}", metrics))
-    report = json.loads((out / "views1" / str(next(iter(metrics.values()))[0])).read_text(encoding="utf-8"))
+    report = read_file("report", str(out / "views1" / str(next(iter(metrics.values()))[0])))
     return {
         "protocol": told,
         "measured": parts[1]["validation"],
@@ -147,18 +152,28 @@ def _recipe(training: Path, config: str) -> str:
     file = training / "result.json"
     if not file.is_file():
         raise ValueError(f"{training} has no result.json of benchmarks.recipes: name its recipe by --recipe")
-    of = json.loads(file.read_text(encoding="utf-8"))["of"]
-    way = of["way"]
-    files = ", ".join(f"`{name}.yaml`" for name in ("train", config, *way["overlays"]))
-    settings = "".join(f", `{name}` {value}" for name, value in way["settings"].items())
-    return f"{files}{settings}, seed {of['seed']}"
+    with _keys_of(file):
+        of = read_file("result", str(file))["of"]
+        files = ", ".join(f"`{name}.yaml`" for name in ("train", config, *of["way"]["overlays"]))
+        settings = "".join(f", `{name}` {value}" for name, value in of["way"]["settings"].items())
+        return f"{files}{settings}, seed {of['seed']}"
 
 
 def _machine(training: Path) -> dict[str, Any]:
     """Read on which machine the training ran. Empty: not recorded."""
     file = training / "result.json"
-    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    record = read_file("result", str(file)) if file.is_file() else {}
     return {"hardware": record["hardware"]} if "hardware" in record else {}
+
+
+@contextmanager
+def _keys_of(file: Path) -> Iterator[None]:
+    """Name the file if a key is missing, or has a value of another kind."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        found = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{file}: not written by this program, or damaged: {found}. Make it anew") from error
 
 
 def _on(machine: Mapping[str, Any] | None) -> str:
@@ -280,6 +295,14 @@ def main() -> None:
     parser.add_argument("--measured", type=Path, default=None, help="needed with --training")
     parser.add_argument("--recipe", default=None, help="in words, for a training by another command")
     given = parser.parse_args()
+    try:
+        _write(given, parser)
+    except (ValueError, OSError, UsageError, RunError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _write(given: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Do what the command line says."""
     if (given.training is None) != (given.measured is None):
         parser.error("--training and --measured belong together. Without both the card is written from the results")
     if given.training is None and (given.weights or given.recipe):
@@ -287,7 +310,7 @@ def main() -> None:
     insert(CARD.read_text(encoding="utf-8"), given.name, "")  # a card without a place for the section is told at once
     record = ROOT / "docs" / "results" / f"{given.name}.json"
     if given.training is None:
-        result = json.loads(record.read_text(encoding="utf-8"))
+        result = read_file("results", str(record))
     else:
         weights = Path(find_weights(given.weights or given.name)).resolve()
         shipped = Path(find_weights(given.name)).resolve()
@@ -299,7 +322,8 @@ def main() -> None:
             worst = [panels / f"{Path(image['image']).stem}.png" for image in result["worst"][:DRAWN]]
             draw_worst(worst, picture(given.name))
         write_json(record, result)
-    section = card(given.name, result)
+    with _keys_of(record):
+        section = card(given.name, result)
     print(section)
     page = insert(CARD.read_text(encoding="utf-8"), given.name, section)
     with replacing(CARD) as file:

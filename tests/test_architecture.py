@@ -72,7 +72,7 @@ LEVELS = {  # from the lowest; packages of the same level may import each other
         {"settings", "model_json"},
         {"data"},
         {"inferers"},
-        {"engines", "environment", "losses", "transforms"},
+        {"engines", "losses", "machine", "transforms"},
         {"metrics", "serving"},
         {"plot"},
         {"handlers"},

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 from bundle.running.run import ROOT
-from scripts import environment
-from scripts.environment import hardware
+from scripts import machine
+from scripts.machine import hardware
 
 
 def versions() -> dict[str, str]:
@@ -18,7 +18,7 @@ def versions() -> dict[str, str]:
         ['python', 'torch', 'monai']
     """
     commit = commit_of(ROOT)
-    return environment.versions() | ({"commit": commit} if commit else {})
+    return machine.versions() | ({"commit": commit} if commit else {})
 
 
 def commit_of(folder: Path) -> str:

@@ -48,7 +48,7 @@ def library_module(name: str) -> ModuleType:
 
 
 def library_package(name: str) -> ModuleType:
-    """Import a package of the library, for commands that run no configuration.
+    """Import a package or module of the library, for commands that run no configuration.
 
     Example:
         >>> library_package("reporting").__name__

@@ -124,7 +124,7 @@ def place_of(dataset: str, folder: Path | None) -> Path:
     own = _beside(dataset)
     if folder is not None:
         return folder / FILE
-    return own if library_package("planning").writable(own.parent) else results_of(dataset) / FILE
+    return own if library_package("machine").writable(own.parent) else results_of(dataset) / FILE
 
 
 def results_of(dataset: str) -> Path:
@@ -250,7 +250,7 @@ def _outdated(dataset: str, file: Path, key: Mapping[str, Any] | None = None) ->
         count = None  # the training says it
     if count is not None and note.get("images") not in (None, count):
         lines.append(f"{file} is for {note['images']} images, now {count}")
-    device = planning.Machine.here().device
+    device = library_package("machine").Machine.here().device
     if note.get("device") not in (None, device):
         lines.append(f"{file} is for a training on {note['device']}, this is {device}")
     kind = (key or {}).get("label_kind")

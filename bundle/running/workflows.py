@@ -204,8 +204,9 @@ def _evaluation_folder(dataset: str) -> Path:
         measured = str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["data"])
     except (OSError, ValueError, TypeError, KeyError):
         return folder
-    if os.path.exists(measured) and os.path.realpath(measured) != os.path.realpath(Path(dataset).expanduser()):
-        raise UsageError(f"{folder} holds the evaluation of {measured}, which has the same name. Give --output FOLDER")
+    if os.path.realpath(measured) != os.path.realpath(Path(dataset).expanduser()):
+        where = "which has the same name" if os.path.exists(measured) else "moved, or of another machine"
+        raise UsageError(f"{folder} holds the evaluation of {measured}, {where}. Give --output FOLDER, or move it away")
     return folder
 
 

@@ -21,9 +21,9 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
-from ..environment import hardware, versions
 from ..io.files import write_json
 from ..io.names import PathLike, shown
+from ..machine import hardware, versions
 from .tracking import building_parser, settings_of
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class RunFile:
     | `data`, `items`                                       | folder of the data; files of each image, below `data`|
     | `weights`                                             | file of the weights that the run used or wrote       |
     | `settings`                                            | as in `scripts.handlers.tracking.settings_of`        |
-    | `versions`, `hardware`                                | as in `scripts.environment`                          |
+    | `versions`, `hardware`                                | as in `scripts.machine`                              |
     | `started`, `seconds`                                  | time (UTC); seconds until the end, null: interrupted |
     | `failures`                                            | a line for each failed image                         |
 

@@ -7,8 +7,6 @@
 | `code_in`                | finds code in a plan of strangers                               |
 | `diagnose`, `Diagnosis`  | finds problems of machine and data, worst first                 |
 | `find_items`, `Listing`  | lists images and labels, also of folders with other names       |
-| `Machine`                | describes the machine                                           |
-| `writable`               | tells whether files may be written into a folder                |
 | `CHOSEN`, `OF_LISTS`     | keys chosen by a plan; keys to choose the files                 |
 | `FILE`, `NOTE`           | name of the file; key of the facts about the plan               |
 
@@ -24,7 +22,6 @@ _NAMES = {
     "diagnosis": ["Diagnosis", "diagnose"],
     "keys": ["CHOSEN", "OF_LISTS"],
     "listing": ["Listing", "find_items"],
-    "machine": ["Machine", "writable"],
     "overlay": ["FILE", "NOTE", "Plan", "UndecidedError", "code_in", "make_plan"],
 }
 __all__ = [name for names in _NAMES.values() for name in names]

@@ -14,11 +14,12 @@ import numpy as np
 
 from ..data.label_findings import MERGED
 from ..data.splits import series_of
+from ..machine import GIB, Machine
+from .costs import step_memory
 from .facts import OUTLIERS, DataFacts, resemblance
 from .keys import CHOSEN
 from .kinds import Choice, kind_of
 from .listing import Listing
-from .machine import GIB, Machine, step_memory
 from .shipped import Shipped
 
 UNEVEN = 1.5  # light, in standard deviations

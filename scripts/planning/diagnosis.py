@@ -18,23 +18,12 @@ from ..data.items import describe_failure
 from ..data.label_check import examine_labels, exchanged_folders
 from ..data.pairs import some
 from ..data.splits import split_datalist, too_few
-from ..environment import versions
+from ..machine import GIB, Machine, free_space, has_mps, shared_memory, versions, writable
 from ..transforms.instance_labels import InstanceLabelsd
 from .choices import HALF, QUARTER, TILES
+from .costs import LIBRARIES, images_memory, step_memory, step_seconds
 from .facts import LARGE, DataFacts
 from .listing import find_items
-from .machine import (
-    GIB,
-    LIBRARIES,
-    Machine,
-    free_space,
-    has_mps,
-    images_memory,
-    shared_memory,
-    step_memory,
-    step_seconds,
-    writable,
-)
 from .measuring import Progress, measure
 from .overlay import Plan, cannot_be_split, describe, plan_of
 

@@ -15,13 +15,13 @@ from ..data.cell_tracking import find_cell_tracking
 from ..data.label_check import exchanged_folders
 from ..data.splits import too_few
 from ..io.names import shown
+from ..machine import Machine
 from ..options.table import SETTINGS
 from .choices import RECIPE, Case, choose
 from .facts import DataFacts
 from .keys import CHOSEN, OF_LISTS, SECTIONS
 from .kinds import Choice
 from .listing import Listing, find_items
-from .machine import Machine
 from .measuring import Progress, measure
 from .shipped import shipped_weights
 

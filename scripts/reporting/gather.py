@@ -83,8 +83,7 @@ class Run:
     @property
     def is_in_place(self) -> bool:
         """Whether `run.json` was written in this folder. Else the record may come from elsewhere."""
-        written = self.record.get("folder")
-        return written is not None and os.path.realpath(written) == os.path.realpath(self.folder)
+        return is_in_place(self.folder, self.record)
 
     @property
     def key_metric(self) -> str:
@@ -171,6 +170,17 @@ class _Reader:
         return self.tried(name, read, {})
 
 
+def is_in_place(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Tell whether the content of a `run.json` was written in this folder.
+
+    Example:
+        >>> is_in_place(Path("out"), {"folder": "/of/another/machine"})
+        False
+    """
+    written = record.get("folder")
+    return written is not None and os.path.realpath(written) == os.path.realpath(folder)
+
+
 def _what_is_there(folder: Path) -> str:
     expected = "expected the folder of a training, an evaluation or a segmentation"
     if not folder.exists():
@@ -192,8 +202,12 @@ def _what_is_there(folder: Path) -> str:
 
 
 def _weights(folder: Path, record: Mapping[str, Any]) -> Path | None:
-    """Find the weights of a training in its folder, else the weights that the run has used."""
-    named = [folder / "model.pt", Path(str(record.get("weights") or ""))]
+    """Find the weights of a training in its folder, else the weights that the run has used.
+
+    A record from elsewhere may name a file that has other weights here.
+    """
+    used = record.get("weights") if is_in_place(folder, record) else None
+    named = [folder / "model.pt", Path(str(used or ""))]
     return next((path for path in named if path.is_file() and path.suffix.lower() not in PROGRAMS), None)
 
 

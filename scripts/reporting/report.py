@@ -221,7 +221,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         facts += [("weights", f"{file}, sha256 {run.settings.sha256}" if run.settings.sha256 else file)]
         facts += [("version of the weights", str(run.settings.version or "unknown"))]
     elif record.get("weights") and run.weights is None:
-        facts += [("weights", f"{Path(str(record['weights'])).name}, not found now, or a program")]
+        reason = "not found now, or a program" if run.is_in_place else "not looked for, since the folder was moved"
+        facts += [("weights", f"{Path(str(record['weights'])).name}, {reason}")]
     return [(name, value) for name, value in facts if value]
 
 

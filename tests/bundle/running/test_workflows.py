@@ -151,6 +151,21 @@ def test_each_data_set_has_its_own_folder_of_evaluation_named_in_the_last_line(
     assert Path("chosen/metrics.json").is_file()
 
 
+def test_an_evaluation_of_a_folder_that_is_not_here_is_not_replaced(
+    data: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here / "output" / "evaluation" / "test"
+    folder.mkdir(parents=True)
+    record = {"format": 1, "workflow": "evaluation", "settings": {}, "data": "/on/another/machine/test"}
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert main(["evaluate", str(data / "test")]) == 2
+    message = capsys.readouterr().err
+    assert [
+        word for word in ("/on/another/machine/test", "output/evaluation/test", "--output") if word not in message
+    ] == []
+    assert files(here / "output") == {"evaluation/test/run.json"}
+
+
 def test_an_evaluation_takes_the_keys_of_evaluate_yaml_from_an_overlay(data: Path, weights: Path) -> None:
     Path("mine.yaml").write_text(f"save_panels: false\nckpt_path: {weights}\nwarping_error: false\n", encoding="utf-8")
     given = ["--overlay", "mine.yaml", "--output", "there", CPU]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import yaml
 
+from scripts.machine import GIB, Machine
 from scripts.options.table import SETTINGS
 from scripts.planning.choices import FULL, QUARTER, Case, choose
+from scripts.planning.costs import step_memory
 from scripts.planning.listing import Listing
-from scripts.planning.machine import GIB, Machine, step_memory
 from scripts.planning.overlay import SECTIONS, UndecidedError, code_in, make_plan
 from scripts.planning.shipped import Shipped
 from tests.scripts.planning.conftest import disks, picture

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from scripts.machine import GIB, Machine
+from scripts.planning.costs import images_memory, step_memory, step_seconds
 from scripts.planning.diagnosis import OLDEST, diagnose
-from scripts.planning.machine import GIB, Machine, images_memory, step_memory, step_seconds
 from scripts.planning.overlay import UndecidedError, make_plan
 from tests.scripts.planning.conftest import disks, picture
 

@@ -102,6 +102,18 @@ def test_a_run_from_elsewhere_names_no_images_of_this_computer(tmp_path: Path) -
     assert set(images_of(read_run(foreign), tmp_path / "data")) == set(NAMES)
 
 
+def test_weights_that_a_record_from_elsewhere_names_are_not_taken(tmp_path: Path) -> None:
+    """Another machine's path may hold other weights here."""
+    folder, weights_file = made_evaluation(tmp_path), tmp_path / "weights.pt"
+    weights_file.touch()
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    (folder / "run.json").write_text(json.dumps(record | {"weights": str(weights_file)}), encoding="utf-8")
+    assert read_run(folder).weights == weights_file
+    elsewhere = {"weights": str(weights_file), "folder": "/on/another/machine"}
+    (folder / "run.json").write_text(json.dumps(record | elsewhere), encoding="utf-8")
+    assert read_run(folder).weights is None
+
+
 @pytest.mark.parametrize("name, value", [("intensity", "'z_score'"), ("threshold", "0.5"), ("orientations", "1")])
 def test_a_record_with_code_in_a_setting_runs_nothing(tmp_path: Path, name: str, value: str) -> None:
     code = f"$__import__('pathlib').Path('{tmp_path / 'ran'}').touch() or {value}"
