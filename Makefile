@@ -47,7 +47,6 @@ demo: venv  ## sample data, a small net: train, evaluate, segment, figures; minu
 	@echo
 	@echo "Open"
 	@echo "  demo/train/panel.png            a held-out image: label, prediction, error"
-	@echo "  demo/train/curves.png           how the training went"
 	@echo "  demo/evaluation/panels/         errors in images of no training"
 	@echo "  demo/segmentation/overlays/     objects on the images"
 	@echo "  demo/segmentation/objects.csv   a row for every object (images.csv: image)"
