@@ -2,9 +2,9 @@
 
     python -m benchmarks.joining [--blocks 10000 100000 1000000] [--tissues nuclei cells]
 
-The blocks have 2048 x 2048 pixels and lie in one square plane. All blocks are copies of a made-up block, whose objects
-continue on the opposite side: nuclei of 26 pixels in radius, 484 in a block, or cells of 46 pixels, 1936 in a block,
-between membranes. Blocks come from memory, so that reading files does not count.
+The blocks have 2048 x 2048 pixels and lie in one square plane. All blocks are copies of a made-up block. Its objects
+continue on the opposite side: 484 nuclei of 26 pixels in radius, or 1936 cells 46 pixels wide between membranes. Blocks
+come from memory, without the time of reading files.
 """
 
 from __future__ import annotations

@@ -283,9 +283,10 @@ def _add_up(parents: np.ndarray, areas: np.ndarray, in_field: np.ndarray, min_ar
             in_field[root] |= in_field[i]
     kept = others = 0
     for i in range(len(parents)):
-        if parents[i] == i and areas[i] >= min_area:
-            kept += in_field[i]
-            others += 1 - in_field[i]
+        if parents[i] == i and areas[i] >= min_area and in_field[i]:
+            kept += 1
+        elif parents[i] == i and areas[i] >= min_area:
+            others += 1
     return kept, others
 
 
