@@ -90,15 +90,20 @@ def _mapped(
 
 def _page_part(page: tifffile.TiffPage | tifffile.TiffFrame, wanted: Wanted) -> np.ndarray:
     """The part of a page: `wanted` has an index or slice for each axis of the page's shape."""
-    keyframe = page.keyframe
+    keyframe, file = page.keyframe, page.parent.filehandle
     assert keyframe is not None  # of a page with pixels
+    if file.closed:  # tifffile closes the other files of a series
+        file.open()
+        try:
+            return _page_part(page, wanted)
+        finally:
+            file.close()
     region = dict(zip(keyframe.axes, wanted, strict=True))
     rows, columns = region.get("Y"), region.get("X")
     if (
         keyframe.axes not in ("YX", "YXS", "SYX")
         or not (isinstance(rows, slice) and isinstance(columns, slice))  # the caller's axes are others than the file's
         or not _is_divided(keyframe)
-        or page.parent.filehandle.closed  # a series of several files: tifffile opens them
         or (keyframe.is_contiguous and not keyframe.is_memmappable)  # predictors and bit orders without compression
     ):
         return page.asarray()[wanted]

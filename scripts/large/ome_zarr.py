@@ -343,23 +343,28 @@ class OmeZarrOutput:
             datasets.append(
                 {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}, *moves]}
             )
-        method = "mean of 2 x 2 pixels" if kind == "probabilities" else "first of 2 x 2 pixels"
+        metadata = {"description": "mean of 2 x 2 pixels" if kind == "probabilities" else "first of 2 x 2 pixels"}
+        if kind == "probabilities":
+            metadata["values"] = f"probabilities 0 to 1 are stored as 0 to {self._most(kind):g}"
         return {
             "name": kind,
             "axes": [{"name": axis, **axes[axis][0]} for axis in names],
             "datasets": datasets,
             "type": "mean" if kind == "probabilities" else "nearest",
-            "metadata": {"description": method},
+            "metadata": metadata,
         }
+
+    def _most(self, kind: str) -> float:
+        """Largest stored value."""
+        dtype = np.dtype(self.places[kind].dtype)
+        return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
 
     def _channels(self, kind: str) -> list[dict[str, Any]]:
         """How viewers show the image of the root."""
-        place, names = self.places[kind], self._plan["class_names"]
+        names, most = self._plan["class_names"], self._most(kind)
         if kind == "probabilities":
-            most = 255.0 if place.dtype == "uint8" else 1.0
             shown = list(zip(names, ("FFFFFF", *_hexadecimal(len(names) - 1)), [most] * len(names), strict=True))
         else:
-            most = float(np.iinfo(place.dtype).max)
             shown = [(kind, "FFFFFF", max(len(names) - 1.0, 1.0) if kind == "classes" else most)]
         return [
             {

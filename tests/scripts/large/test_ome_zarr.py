@@ -116,6 +116,7 @@ def test_metadata_name_units_classes_version_and_settings(written):
     units = {axis["name"]: axis.get("unit") for axis in attributes["ome"]["multiscales"][0]["axes"]}
     assert units == {"t": "second", "c": None, "z": "micrometer", "y": "micrometer", "x": "micrometer"}
     assert [channel["label"] for channel in attributes["ome"]["omero"]["channels"]] == ["background", "cell"]
+    assert "0 to 255" in attributes["ome"]["multiscales"][0]["metadata"]["values"]
     assert attributes["original_unet"]["settings"] == {"threshold": 0.5}
     assert attributes["original_unet"]["version"]
     classes = zarr.open_group(path / "labels/classes", mode="r").attrs["ome"]["image-label"]["properties"]

@@ -99,6 +99,25 @@ def test_pyramids_of_ome_are_read_at_the_full_resolution(tmp_path: Path):
     np.testing.assert_array_equal(image.read(1, (3, 40), (5, 70)), stack[1, :, 3:40, 5:70])
 
 
+def test_an_ome_series_of_several_files(tmp_path: Path):
+    planes = random(2, H, W)
+    data = "".join(
+        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1"><UUID FileName="{z}.ome.tif">urn:uuid:{z}</UUID></TiffData>'
+        for z in range(2)
+    )
+    for z, plane in enumerate(planes):
+        text = (
+            f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{z}">'
+            f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="{W}" SizeY="{H}" '
+            f'SizeZ="2" SizeC="1" SizeT="1"><Channel ID="Channel:0:0"/>{data}</Pixels></Image></OME>'
+        )
+        options = {"tile": (16, 16), "compression": "zlib", "photometric": "minisblack"}
+        tifffile.imwrite(tmp_path / f"{z}.ome.tif", plane, description=text, metadata=None, **options)
+    check_as_planes(tmp_path / "0.ome.tif")
+    with open_source(tmp_path / "0.ome.tif") as image:
+        np.testing.assert_array_equal(image.read(1, (3, 40), (5, 70))[0], planes[1, 3:40, 5:70])
+
+
 @pytest.mark.parametrize("layout", [{"tile": (16, 32)}, {"rowsperstrip": 7}], ids=str)
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.float32])
 def test_grey_values_and_colours_are_those_that_viewers_show(dtype: type, layout: dict[str, object], tmp_path: Path):
