@@ -13,6 +13,7 @@ from monai.utils import CommonKeys, ensure_tuple
 from .data.items import describe_failure, paths_in
 from .io.files import concerns_all_files
 from .io.names import shown, split_address
+from .ranks import gather, world_size
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class FolderEvaluator(SupervisedEvaluator):
     single `FolderErrors`: the command ends with an exit code other than 0. Errors that surely concern all images (a
     full disk, a broken GPU, see `concerns_all_images`) stop the run at once.
 
+    Several processes (torchrun) report the failures of all, see `share_failures`. All raise the same error.
+
     For authors of handlers: save results at MODEL_COMPLETED. Images with an earlier failure do not fire this event. At
     ITERATION_COMPLETED, a failed image has empty lists as `engine.state.output` and `engine.state.batch`. Report
     failures in another thread with `note_failure`.
@@ -76,16 +79,21 @@ class FolderEvaluator(SupervisedEvaluator):
             )
         self.failures: list[str] = []
         self._reasons: set[str] = set()
+        self._images: int | None = None  # of all processes. None: not exchanged yet
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]  # as MONAI overrides ignite's
         """Segment all images, then report the failures. Without images, nothing happens."""
-        self.failures, self._reasons = [], set()
-        if isinstance(self.data_loader, Sized) and len(self.data_loader) == 0:
+        self.failures, self._reasons, self._images = [], set(), None
+        if not (isinstance(self.data_loader, Sized) and len(self.data_loader) == 0):
+            super().run(global_epoch)
+        elif world_size() > 1:
+            _run_without_images(self, global_epoch)
+        else:
             return
-        super().run(global_epoch)
+        self.share_failures()
         if not self.failures:
             return
-        count, images = len(self.failures), self.state.iteration
+        count, images = len(self.failures), self._images or 0
         if count > 1 and count >= images and len(self._reasons) == 1:
             raise FolderErrors(f"all {images} images failed, for the same reason. The first: {self.failures[0]}")
         for failure in self.failures if count > SHOWN else ():
@@ -94,6 +102,17 @@ class FolderEvaluator(SupervisedEvaluator):
         others = ", the others are done" if count < images else ""
         head = f"{count} of {images} images failed{others}:"
         raise FolderErrors("\n  ".join([head, *self.failures[:SHOWN], *more]))
+
+    def share_failures(self) -> None:
+        """Exchange the failures of all processes, after the last failure of this process. Waits for the slowest.
+
+        `failures` are then the same in all processes. Later calls in the same run do nothing.
+        """
+        if self._images is None:
+            shares = gather((self.failures, self._reasons, self.state.iteration))
+            self.failures = [failure for failures, _, _ in shares for failure in failures]
+            self._reasons = set().union(*(reasons for _, reasons, _ in shares))
+            self._images = sum(images for _, _, images in shares)
 
     def note_failure(self, name: str, error: BaseException) -> None:
         """Record a failed image. A handler may do so during later images, and no later than at COMPLETED."""
@@ -141,10 +160,15 @@ class SharedEvaluator(SupervisedEvaluator):
         """Evaluate the images of this process."""
         if self.state.epoch_length != 0:
             super().run(global_epoch)
-            return
-        self.state.epoch, self.state.iteration = global_epoch, 0
-        for event in (Events.STARTED, Events.EPOCH_STARTED, Events.EPOCH_COMPLETED, Events.COMPLETED):
-            self.fire_event(event)
+        else:
+            _run_without_images(self, global_epoch)
+
+
+def _run_without_images(engine: Engine, epoch: int) -> None:
+    """Let all handlers take part in what the processes exchange."""
+    engine.state.epoch, engine.state.iteration = epoch, 0
+    for event in (Events.STARTED, Events.EPOCH_STARTED, Events.EPOCH_COMPLETED, Events.COMPLETED):
+        engine.fire_event(event)
 
 
 def engine_items(engine: Engine) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -33,6 +34,7 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # in names of files; a t
 CPU_INSTEAD = "Set device to cpu, or install the driver and a torch build for this GPU"
 WORKERS = "Set num_workers to 0, or give the container or machine more: docker run --shm-size 8g"
 DISK = "Free some space, or write to another disk (output_dir, model_dir)"
+CAUSE_NAMED = 5.0  # seconds
 OTHER_FAILED = "another process of this run ended. Its message names the cause"
 REMEDIES = (  # texts of libraries -> what was found, what to do. {0}: the groups of the pattern
     (r"unable to (?:open|allocate|resize|mmap) .*(?:shared memory|shm)|shm_open", f"/dev/shm is too small. {WORKERS}"),
@@ -130,8 +132,12 @@ def explain_failures() -> None:
         threading.excepthook = lambda args: _print_message(args.exc_type, args.exc_value or args.exc_type(), None)
 
 
-def first_to_fail() -> bool:
+def first_to_fail(error: BaseException | None = None) -> bool:
     """Tell whether this process was the first to fail. Errors of other processes of the run follow from the first.
+
+    Args:
+        error: of this process. A lost connection to another process waits 5 s for that process, or for
+            `scripts.handlers.WatchRanks`, to name the cause.
 
     Returns:
         True for the first process that asks, for a single process, and if the others cannot be asked.
@@ -144,6 +150,8 @@ def first_to_fail() -> bool:
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()):
         return True
+    if error is not None and _message(cause_of(error), {}) == OTHER_FAILED:
+        time.sleep(CAUSE_NAMED)
     try:
         return int(distributed.distributed_c10d._get_default_store().add("original_unet_failures", 1)) == 1
     except RuntimeError:  # the process that holds the counter has ended
@@ -152,9 +160,11 @@ def first_to_fail() -> bool:
 
 def _print_message(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
     """Print the message of an error that ends the process, as `sys.excepthook`."""
+    if not first_to_fail(error):
+        return
     if issubclass(kind, KeyboardInterrupt):
         print("error: interrupted", file=sys.stderr)
-    elif first_to_fail():
+    else:
         message = CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), explain(error))
         print(f"error: {message}\n(MONAI_DEBUG=1 shows where it arose)", file=sys.stderr)
 

@@ -44,7 +44,7 @@ from scripts.published import published
 from scripts.settings import ModelSettings, settings_path
 
 DESCRIBED = (METADATA, "configs/train.yaml", "configs/inference.yaml")  # files that describe the network
-TWINS = ("train", "inference", "evaluate", "multi_gpu_train")  # names in the zoo's bundles
+TWINS = ("train", "inference", "evaluate", "multi_gpu_train", "multi_gpu_inference")  # names in the zoo's bundles
 
 
 def json_twins(configs: Path) -> dict[str, bytes]:

@@ -15,11 +15,11 @@ def explain(error: BaseException) -> str:
     return str(library_module("failures").explain(error))
 
 
-def first_to_fail() -> bool:
+def first_to_fail(error: BaseException | None = None) -> bool:
     """Tell whether this process is the first failed one of several processes; see `scripts.failures`.
 
     Example:
         >>> first_to_fail()
         True
     """
-    return bool(library_module("failures").first_to_fail())
+    return bool(library_module("failures").first_to_fail(error))

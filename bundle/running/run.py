@@ -88,20 +88,16 @@ def run(
         known = {**tracking_keys(merged.get("tracking")), **config}  # MONAI adds tracking keys that the config lacks
         changes = check_overrides(known, {key: value for key, value in merged.items() if key not in FIXED})
         _note_foreign(files)
-        from monai.bundle import run as monai_run  # after all checks, since the import takes seconds
-
         if INSTALLED and fixed.get("workflow_name", "ConfigWorkflow") == "ConfigWorkflow":
             from .installed import InstalledWorkflow
 
             fixed["workflow_name"] = InstalledWorkflow
         hook = sys.excepthook  # the workflow changes it, see `scripts.failures`
         try:
-            monai_run(**fixed, **changes)
-        except Exception as error:  # any failure of a workflow ends as one message
-            if trace:
-                raise
-            message = f"{explain(error)}\n(--trace shows where it arose)" if first_to_fail() else ""
-            raise RunError(message) from error
+            _explained({**fixed, **changes}, trace)
+        except KeyboardInterrupt as stop:
+            stop.told = not first_to_fail()  # type: ignore[attr-defined]  # by another process
+            raise
         finally:
             sys.excepthook = hook
 
@@ -111,6 +107,19 @@ def _updated(old: Any, new: Any) -> Any:
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return new
     return old | {key: _updated(old.get(key), value) for key, value in new.items()}
+
+
+def _explained(arguments: Mapping[str, Any], trace: bool) -> None:
+    """Run a workflow. Any failure ends as one message, of several processes in one of them."""
+    from monai.bundle import run as monai_run  # after all checks, since the import takes seconds
+
+    try:
+        monai_run(**arguments)
+    except Exception as error:
+        if trace:
+            raise
+        message = f"{explain(error)}\n(--trace shows where it arose)" if first_to_fail(error) else ""
+        raise RunError(message) from error
 
 
 def _files(given: Any) -> list[str]:

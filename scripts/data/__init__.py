@@ -11,7 +11,8 @@
 | `TolerantDataset`                          | data set that reports damaged files instead of stopping           |
 | `ReadAheadLoader`, `processes_for`         | data loader that prepares the next batch; number of its processes |
 | `ThreadCacheDataset`                       | caches images by threads that end with the first error            |
-| `ShareSampler`                             | gives each of several processes a share of the images             |
+| `find_images_once`                         | lists images in one of several processes, for all                 |
+| `ShareSampler`, `share_images`             | give each of several processes a share of the images              |
 | `pixel_size_of`, `describe_training`       | read the pixel size of images; describe the images of a training  |
 | `TileSampler`, `TileDataset`, `TileLoader` | draw the tiles of a training, equal for any number of processes   |
 | `Drawn`                                    | index of a tile in a `TileDataset`: image, seed                   |
@@ -29,7 +30,7 @@ from .items import content_of_files, describe_failure, file_of, source_of
 from .label_check import check_labels
 from .pairs import check_pairs
 from .pixel_size import describe_training, pixel_size_of
-from .sharing import ShareSampler
+from .sharing import ShareSampler, find_images_once, share_images
 from .splits import save_split, split_datalist
 from .tiles import Drawn, TileDataset, TileLoader, TileSampler, seed_everything
 
@@ -50,6 +51,7 @@ __all__ = [
     "describe_training",
     "file_of",
     "find_images",
+    "find_images_once",
     "find_pairs",
     "mark_border",
     "mark_unannotated",
@@ -58,6 +60,7 @@ __all__ = [
     "processes_for",
     "save_split",
     "seed_everything",
+    "share_images",
     "source_of",
     "split_cell_tracking",
     "split_datalist",

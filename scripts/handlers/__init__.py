@@ -31,6 +31,7 @@
 | `StopOnDivergence`  | trainer     | ends a training when the loss is NaN or infinite                           |
 | `EndProcesses`      | trainer     | ends the data loader's processes with the training                         |
 | `LossOnDevice`      | trainer     | keeps the loss on the GPU, so that no step waits for it                    |
+| `WatchRanks`        | any engine  | ends all processes of a run soon after one was killed, and names it        |
 | `TimeLimit`         | trainer     | ends a training after a number of minutes, with its learning-rate schedule |
 | `MovingAverage`     | trainer     | averages the weights in a second network                                   |
 | `Attached`          | any engine  | lists a handler that other parts of a configuration refer to               |
@@ -86,6 +87,7 @@ _NAMES = {
         "Validation",
         "WarmupCosineSchedule",
     ],
+    "watch_ranks": ["WatchRanks"],
 }
 __all__ = [name for names in _NAMES.values() for name in names]
 __getattr__, __dir__ = lazy(__name__, _NAMES)

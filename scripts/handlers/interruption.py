@@ -16,6 +16,8 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator, Trainer
 
+from ..ranks import has_lost
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGREED_EVERY = 20  # iterations between two agreements of processes on GPUs. Each agreement waits for the GPU
 NOTICE = b"\nstopping: the current step ends, then the state is saved. The same signal again stops at once\n"
@@ -88,7 +90,8 @@ class Interruption:
 
     A validation stops at once and is made up for when the training is resumed. A second signal stops everything at
     once, without saving. Several processes stop after the same step: all read the signals of all every step, on GPUs
-    every 20 steps, and complete a validation. Place after `TrainingState`, which saves the state meanwhile.
+    every 20 steps, and complete a validation. After the loss of a process, the others stop at once. Place after
+    `TrainingState`, which saves the state meanwhile.
 
     Args:
         evaluator: the validating engine. None: no validation.
@@ -117,7 +120,7 @@ class Interruption:
                     self._before[number] = signal.signal(number, self._ask)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        if self.asked:
+        if self.asked or has_lost():
             raise Interrupted(number)
         self.asked = number
         if idist.get_rank() == 0:

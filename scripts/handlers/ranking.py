@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from monai.engines import IterationEvents
 
 from ..data.datalist import natural_order
 from ..data.items import source_of
+from ..data.sharing import share_images
 from ..engines import engine_items
 from ..io.arrays import as_array
 from ..io.files import write_csv
 from ..io.names import ResultNames, shown
 from ..metrics.stability import object_instability
+from ..ranks import gather
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +77,14 @@ class ImageRanking:
         evaluator.add_event_handler(IterationEvents.MODEL_COMPLETED, self._score)
         evaluator.add_event_handler(Events.COMPLETED, self._write)
 
+    def unfinished(self, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """List the images for this process, see `scripts.data.share_images`: all images for a single process.
+
+        Args:
+            items: list of images, {"image": address}.
+        """
+        return share_images(items)
+
     def _start(self, _: Engine) -> None:
         self._scores = {}
         if self.path.exists():
@@ -88,9 +99,10 @@ class ImageRanking:
             self._scores[name] = object_instability(chance, self.threshold, **self.options)
 
     def _write(self, _: Engine) -> None:
-        if idist.get_rank() != 0 or not self._scores:
+        scores = {name: score for share in gather(self._scores) for name, score in share.items()}
+        if idist.get_rank() != 0 or not scores:
             return
-        ranked = sorted(self._scores.items(), key=lambda pair: (-pair[1], natural_order(pair[0])))
+        ranked = sorted(scores.items(), key=lambda pair: (-pair[1], natural_order(pair[0])))
         rows = [(rank, name, f"{score:.4f}") for rank, (name, score) in enumerate(ranked, 1)]
         write_csv(self.path, [dict(zip(COLUMNS, row, strict=True)) for row in rows], COLUMNS)
         width = max(len(name) for _, name, _ in rows[:PRINTED])

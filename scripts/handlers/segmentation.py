@@ -19,6 +19,7 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
 from ..data.items import paths_in, source_of, spacing_of
+from ..data.sharing import share_images
 from ..engines import FolderEvaluator, concerns_all_images, data_files, engine_items
 from ..io.arrays import as_array
 from ..io.files import FolderError, read_csv, write_csv
@@ -28,6 +29,7 @@ from ..io.results import OF_OBJECTS, ResultFolder
 from ..io.writer import SegmentationStore
 from ..metrics.shapes import ObjectsCSV, image_summary, object_table
 from ..plot.overlays import PALETTE, class_colours, class_key, number_objects, overlay_image, save_image
+from ..ranks import from_first, gather
 from .interruption import at_error
 
 logger = logging.getLogger(__name__)
@@ -192,15 +194,23 @@ class SegmentationSaver:
     def unfinished(self, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """List the images to be segmented: with `skip_finished` those without complete results, else all.
 
+        Each of several processes gets a share, see `scripts.data.share_images`. Rank 0 decides what is finished.
+
         Args:
             items: list of images for the data set, {"image": address}, or a list of the addresses of the channels.
 
         Raises:
             ValueError: the results are of other settings.
         """
+        items = list(items)
         self._listed = [_first_file(item) for item in items]
-        if not self.skip_finished:
-            return list(items)
+        if self.skip_finished:
+            items = from_first(self._left(items) if idist.get_rank() == 0 else [])
+        return share_images(items)
+
+    def _left(self, items: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Leave out the images of complete results."""
+        assert self._listed is not None
         folder = self._folder_of(self._listed)[0]
         finished, images = folder.finished(), len(folder.planes)
         logger.info(
@@ -211,7 +221,7 @@ class SegmentationSaver:
 
     def _folder_of(self, images: Sequence[str]) -> tuple[ResultFolder, SegmentationStore]:
         store = SegmentationStore(self.output_dir, self.kinds, self.class_values, self.tiff_axes, images)
-        return ResultFolder(store, self._asked, images, self.settings), store
+        return ResultFolder(store, self._asked, images, self.settings, idist.get_rank()), store
 
     def attach(self, evaluator: Engine) -> None:
         """Follow an evaluator."""
@@ -230,11 +240,11 @@ class SegmentationSaver:
         self._folder, self._store = self._folder_of(images)
         self._cleanup.callback(self._store.discard)
         self._folder.check([*files, *(split_address(image)[0] for image in images)])
-        finished = self._folder.finished() if self.skip_finished else {}
+        finished = self._folder.finished() if self.skip_finished and first else {}
         idist.barrier()  # all processes have read the record
         self._finished = finished
         self._begun = False
-        if idist.get_world_size() > 1:  # the others append to the record
+        if idist.get_world_size() > 1:  # the other processes have records of their own
             if first:
                 self._begin()
             self._begun = True
@@ -325,11 +335,15 @@ class SegmentationSaver:
             if concerns_all_images(error) or not isinstance(evaluator, FolderEvaluator):
                 raise
             evaluator.note_failure(str(getattr(error, "filename", None) or self.output_dir), error)
+        if isinstance(evaluator, FolderEvaluator):
+            evaluator.share_failures()
         if self._begun:
             sorted_again = self.skip_finished or idist.get_world_size() > 1
             for table in self._tables:
                 table.close(self._folder.order() if sorted_again else [])
+            self._folder.record.merge(self._folder.order())
             self._tell()
+        gather(None)  # all processes are done with the folder
         self._cleanup.close()
 
     def _tell(self) -> None:
@@ -344,7 +358,8 @@ class SegmentationSaver:
     def _give_up(self, _: Engine, error: BaseException) -> None:
         """Remove unfinished files when the run stops (Ctrl-C, a full disk). Complete results stay."""
         self._cleanup.close()
-        if isinstance(error, KeyboardInterrupt) and self._listed is not None and self._begun:
+        if isinstance(error, KeyboardInterrupt) and self._listed is not None and self._begun and idist.get_rank() == 0:
+            self._folder.record.read()  # with the images of other processes
             logger.warning(
                 "%d of %d images are finished in %s. Go on with skip_finished true",
                 *(len(self._folder.record.images), len(self._folder.planes), shown(self.output_dir)),

@@ -1,7 +1,8 @@
 """Reserve a folder for a single process, so that two runs never write into the same folder.
 
 The lock is the file `.lock` in the folder: JSON with the process, the computer, the start and the command. A lock of a
-process that has ended (kill -9, a power cut) is taken over.
+process that has ended (kill -9, a power cut) is taken over. Of another computer, nothing is known: its lock stays,
+unless it is of an earlier start of the same SLURM job.
 """
 
 from __future__ import annotations
@@ -105,14 +106,23 @@ class FolderLock:
                 except FileExistsError:  # another process was faster, in a file system without `flock`
                     raise FolderInUseError(self._refusal(path, _read(path) or {})) from None
                 except OSError:  # a file system without hard links
-                    os.replace(temporary, path)
+                    self._write_alone(path, temporary.read_text(encoding="utf-8"))
             finally:
                 temporary.unlink(missing_ok=True)
+
+    def _write_alone(self, path: Path, content: str) -> None:
+        try:
+            with path.open("x", encoding="utf-8") as file:  # of several processes, one succeeds
+                file.write(content)
+        except FileExistsError:
+            raise FolderInUseError(self._refusal(path, _read(path) or {})) from None
 
     def _refusal(self, path: Path, holder: dict[str, Any]) -> str:
         """Say who has the folder, and the remedy."""
         here = holder.get("machine", machine()) == machine() and holder.get("host") == socket.gethostname()
-        place = "" if here else f" on the computer {holder.get('host')}, or in a container there"
+        place = f" on this computer ({holder.get('host')})"
+        if not here:
+            place = f" on the computer {holder.get('host')}, or in a container there"
         who = f"process {holder.get('pid')}{place} (since {holder.get('started')}: {holder.get('command')})"
         other = f"wait, stop that process, or set {self.key} to another folder"
         remedy = other if here else f"{other}. If no process runs there, delete {path}"
@@ -128,6 +138,7 @@ def _this_process() -> dict[str, Any]:
     return {
         **_identity(),
         "host": socket.gethostname(),
+        **_slurm_job(),
         "started": datetime.now().isoformat(sep=" ", timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200],
     }
@@ -137,6 +148,22 @@ def _identity() -> dict[str, Any]:
     """What tells this process from all others. Process numbers are used again."""
     me = psutil.Process()
     return {"pid": me.pid, "start": _start_of(me), "machine": machine(), "boot": _boot()}
+
+
+def _slurm_job() -> dict[str, Any]:
+    """Name the job of SLURM, and count its restarts (`scontrol requeue`). {}: no job."""
+    if "SLURM_JOB_ID" not in os.environ:
+        return {}
+    job = f"{os.environ.get('SLURM_CLUSTER_NAME', '')} {os.environ['SLURM_JOB_ID']}"
+    return {"slurm_job": job, "slurm_restart": int(os.environ.get("SLURM_RESTART_COUNT", "0"))}
+
+
+def _is_earlier_start(holder: dict[str, Any]) -> bool:
+    """Check for an earlier start of this job. SLURM ends all processes of a job before it starts the job again."""
+    job = _slurm_job()
+    same = bool(job) and holder.get("slurm_job") == job["slurm_job"]
+    before = holder.get("slurm_restart")
+    return same and isinstance(before, int) and before < job["slurm_restart"]
 
 
 def _start_of(process: psutil.Process) -> float:
@@ -166,6 +193,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _is_running(holder: dict[str, Any]) -> bool:
     """Check whether the process of a lock still runs. Of other computers and containers, nothing is known: yes."""
+    if _is_earlier_start(holder):
+        return False
     if holder["host"] != socket.gethostname():
         return True
     if holder.get("boot", _boot()) != _boot():
@@ -207,7 +236,11 @@ def _free(folder: Path) -> None:
 
 
 @atexit.register
-def _free_all() -> None:
-    """Free all folders at the end of the process, also after an error."""
+def free_all() -> None:
+    """Free all folders of this process. Python calls this at its end, also after an error.
+
+    Example:
+        >>> free_all()
+    """
     for folder in list(_held):
         _free(folder)

@@ -26,6 +26,7 @@ class ResultFolder:
         kinds: all kinds of results: the store's, "overlays" and "objects".
         sources: addresses of all images or planes.
         settings: what decides the results, name -> text.
+        rank: number of this process.
 
     Example:
         >>> from scripts.io import SegmentationStore
@@ -35,10 +36,15 @@ class ResultFolder:
     """
 
     def __init__(
-        self, store: SegmentationStore, kinds: Sequence[str], sources: Sequence[str], settings: Mapping[str, str]
+        self,
+        store: SegmentationStore,
+        kinds: Sequence[str],
+        sources: Sequence[str],
+        settings: Mapping[str, str],
+        rank: int = 0,
     ) -> None:
         self.path = store.output_dir
-        self.record = RunRecord(self.path, settings)
+        self.record = RunRecord(self.path, settings, rank)
         self._store = store
         self._kinds = list(kinds)
         self.planes: dict[Path, list[str]] = {}  # image file -> addresses of its planes

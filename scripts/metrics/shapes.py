@@ -223,8 +223,10 @@ class ObjectsCSV:
                 columns, rows = read_objects([path, *others])
                 cells = {text_cell(shown(name)) for name in kept}
                 self._file.add([row for row in rows if _file_name(row["image"]) in cells], columns)
+            if idist.get_world_size() > 1 and not self._file.columns:
+                self._file.add([], ["image"])  # without a table, rows of the others would not count after a kill
             for other in others:
-                other.unlink()
+                other.unlink(missing_ok=True)
         idist.barrier()
 
     def add(self, image: str, table: Mapping[str, np.ndarray]) -> None:
@@ -266,7 +268,7 @@ class ObjectsCSV:
             write_csv(self.path, rows, list(columns))
         idist.barrier()
         if self._rank > 0:
-            self._file.path.unlink()
+            self._file.path.unlink(missing_ok=True)
 
 
 def _lines(path: Path) -> list[str]:

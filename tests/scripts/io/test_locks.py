@@ -48,7 +48,9 @@ def ended_process() -> int:
 
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
     first = process(tmp_path, "print('locked', flush=True); time.sleep(600)")
-    with pytest.raises(FolderInUseError, match=rf"{tmp_path}.*process {first.pid}.*since.*model_dir"):
+    with pytest.raises(
+        FolderInUseError, match=rf"{tmp_path}.*process {first.pid}.*{socket.gethostname()}.*since.*model_dir"
+    ):
         FolderLock(tmp_path, key="model_dir").acquire()
     first.send_signal(signal.SIGKILL)
     first.wait()
@@ -148,6 +150,37 @@ def test_a_lock_of_another_computer_is_refused_with_the_file_to_delete(tmp_path)
         FolderLock(tmp_path).acquire()
     assert "\x1b" not in str(refused.value)
     assert json.loads(path.read_text())["pid"] == 7
+
+
+@pytest.mark.parametrize(("job", "restart", "free"), [("7", 1, True), ("7", 0, False), ("8", 1, False)])
+def test_a_requeued_slurm_job_takes_over_the_lock_of_its_earlier_start_on_another_computer(
+    job, restart, free, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "big")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with FolderLock(tmp_path):
+        holder = json.loads((tmp_path / ".lock").read_text())
+    write_lock(tmp_path, **(holder | {"host": "elsewhere", "machine": "another"}))
+    monkeypatch.setenv("SLURM_JOB_ID", job)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restart))
+    if free:
+        FolderLock(tmp_path).acquire().release()
+    else:
+        with pytest.raises(FolderInUseError, match=rf"elsewhere.*delete {tmp_path / '.lock'}"):
+            FolderLock(tmp_path).acquire()
+
+
+def test_without_hard_links_one_of_two_processes_gets_the_folder(tmp_path, monkeypatch):
+    """As on FAT and some network file systems. Another process locks between the look and the writing."""
+
+    def no_links(_, target):
+        Path(target).write_text(json.dumps({"pid": 7, "host": "elsewhere"}))
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    with pytest.raises(FolderInUseError, match=r"process 7.*elsewhere"):
+        FolderLock(tmp_path).acquire()
+    assert json.loads((tmp_path / ".lock").read_text())["pid"] == 7
 
 
 def test_a_lock_of_another_process_is_never_deleted(tmp_path):
