@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -71,6 +74,45 @@ def test_one_of_two_processes_tracks(trained_together):
     files = {entry.path for entry in client.list_artifacts(run.info.run_id)}
     assert {"curves.png", "panel.png", "config.yaml"} <= files
     assert [value.step for value in client.get_metric_history(run.info.run_id, "epoch_loss")] == [1, 2]
+
+
+def killed(rank: int, tmp_path: Path, dataset: Path) -> tuple[str, str]:
+    """Train by torchrun, and kill a process after the first saved state. Return all messages and the process ID."""
+    command = training_command([], settings(dataset, tmp_path, val_fraction=0.5, max_epochs=10**4))
+    program = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "bundle", *command],
+        cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        while not (tmp_path / "models" / "training_state.pt").exists():
+            assert program.poll() is None, program.communicate()[0]
+            time.sleep(0.05)
+        workers = psutil.Process(program.pid).children()
+        (victim,) = (worker for worker in workers if worker.environ().get("RANK") == str(rank))
+        victim.kill()
+        return program.communicate(timeout=120)[0], str(victim.pid)
+    finally:
+        if program.poll() is None:
+            program.kill()
+
+
+def resume(rank: int, folder: Path, dataset: Path, epochs: int) -> None:
+    os.chdir(ROOT)
+    options = settings(dataset, folder, val_fraction=0.5, max_epochs=epochs, resume=True)
+    assert main(training_command([], options)) == 0
+
+
+def test_after_the_kill_of_a_process_the_message_names_it_and_resume_continues(tiny_dataset, tmp_path):
+    text, number = killed(1, tmp_path, tiny_dataset)
+    assert re.search(rf"rank 1 \(process {number} .*--resume true", text), text
+    saved = torch.load(tmp_path / "models" / "training_state.pt", weights_only=False)["trainer"]
+    done = saved["iteration"] // saved["epoch_length"]
+    in_two_processes(partial(resume, dataset=tiny_dataset, epochs=done + 1), tmp_path)
+    assert [row["epoch"] for row in read_history(tmp_path / "out" / "history.csv")] == list(range(1, done + 2))
 
 
 def train_once(rank: int, folder: Path, dataset: Path) -> None:
