@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from .failures import cause_of
 from .handlers.checkpoints import load_weights
 from .inferers.exported import LOADERS
 from .io.arrays import as_array
+from .large.segmentation import LargeSegmentation
 from .metrics.shapes import object_table
 from .published import FOLDER, find_weights
 from .settings import CHOICES, FIXED, ModelSettings
@@ -101,6 +102,7 @@ class Segmenter:
         changes = {"backend" if path.suffix.lower() in LOADERS else "ckpt_path": path, **settings}
         if device is not None:
             changes["device"] = torch.device(device)
+        self._file = path
         parser = ConfigParser({**config, **changes})
         try:
             self.settings: ModelSettings = parser.get_parsed_content("settings")
@@ -143,6 +145,65 @@ class Segmenter:
             objects=object_table(instances, channels, *spacing_of(item["source"])),
             deviation=as_array(item["deviation"])[0] if "deviation" in item else None,
         )
+
+    def segment_large(
+        self,
+        path: str | Path,
+        output: str | Path,
+        *,
+        tiff_axes: str | None = None,
+        block_size: int = 2048,
+        object_halo: int = 256,
+        foreground_above: float | None = None,
+        grey_values: Sequence[Sequence[float]] | None = None,
+        probabilities: bool = True,
+        probability_dtype: str = "uint8",
+        instances: bool = True,
+        objects: bool = True,
+        scheduler: str | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Segment an image file of any size, also larger than memory, into OME-Zarr. Killed, the same call goes on.
+
+        Args:
+            path: an image file, or the folder of an OME-Zarr image.
+            output: the result; the name ends in `.ome.zarr`. For layout and other arguments see
+                `scripts.large.LargeSegmentation`.
+
+        Returns:
+            the output.
+
+        Raises:
+            ValueError: as `LargeSegmentation`.
+            FileExistsError: the output exists, and `overwrite` is False.
+
+        Example:
+            >>> import tifffile
+            >>> from original_unet import Segmenter
+            >>> tifffile.imwrite("section.tif", np.random.default_rng(0).normal(size=(96, 80)).astype(np.float32))
+            >>> Segmenter(min_area=20).segment_large("section.tif", "section.ome.zarr", block_size=64).name
+            'section.ome.zarr'
+        """
+        return LargeSegmentation(
+            path,
+            output,
+            self.network,
+            self.settings,
+            self._infer,
+            file=self._file,
+            device=str(self.device),
+            tiff_axes=tiff_axes,
+            block_size=block_size,
+            object_halo=object_halo,
+            foreground_above=foreground_above,
+            grey_values=grey_values,
+            probabilities=probabilities,
+            probability_dtype=probability_dtype,
+            instances=instances,
+            objects=objects,
+            scheduler=scheduler,
+            overwrite=overwrite,
+        ).run()
 
     def _tensor(self, image: np.ndarray, pixel_size: float | None) -> MetaTensor:
         """Convert an image to (C, H, W), with the metadata of a file."""

@@ -38,11 +38,19 @@ from .weights import named_weights
 CONFIGS = ROOT / "configs"
 WORKFLOWS = ("train", "evaluate", "inference")  # files of CONFIGS that are no overlays
 TRAIN, EVALUATE, INFERENCE = (str(CONFIGS / f"{name}.yaml") for name in WORKFLOWS)
-RANK, PREVIEW = (str(CONFIGS / f"{name}.yaml") for name in ("rank", "preview"))
+RANK, PREVIEW, LARGE = (str(CONFIGS / f"{name}.yaml") for name in ("rank", "preview", "large"))
 WEIGHTS = str(ROOT / "models" / "model.pt")  # of this bundle
 OF_RUN = {*FIXED, "args_file"} - {"meta_file", "logging_file", "tracking"}  # arguments that only `run` takes
 OPTIONS = ("output", "overlay", "plan", "weights", "trace")
 EXPORTED = "an exported network; segment takes it as --backend, other commands need the weights (.pt) themselves"
+NOT_LARGE = {  # keys of inference.yaml without a meaning in large.yaml: what the result has
+    **dict.fromkeys(("save_overlays", "overlay_labels"), "has no pictures; viewers open it"),
+    "save_uncertainty": "has no uncertainty",
+    "save_classes": "always has the classes",
+    "class_map_values": "has the numbers of the classes",
+    "skip_finished": "always goes on where the last run ended",
+    "tile_progress": "shows blocks",
+}
 NO_WEIGHTS = {  # by suffix
     **dict.fromkeys((".onnx", ".ts", ".pt2"), EXPORTED),
     ".json": "the settings of weights; give the file of weights beside it (.pt)",
@@ -233,22 +241,51 @@ def segment(
 
     Runs configs/inference.yaml. Writes classes, probabilities, instances, overlays and objects.csv to OUTPUT.
 
+    An OUTPUT that ends in .zarr is for one image of any size, also larger than memory: see configs/large.yaml. Killed,
+    the same command goes on.
+
     Examples:
         python -m bundle segment my/images
         python -m bundle segment my/stack.tif --weights output/cells/model.pt --output my/segmentation --min_area 50
+        python -m bundle segment big.ome.zarr --output big_segmented.ome.zarr
 
     Args:
         path: an image, a stack, a folder of images, or a plane of a stack (stack.tif#page=3).
-        output: folder for the results. Default: output/segmentation.
+        output: folder for the results. Default: output/segmentation. For one large image a name that ends in .zarr.
         weights: file of weights, or the name of published weights. Default: em, for membranes in electron micrographs.
         overlay: name or file of changes to the configuration. Several: a,b.
         trace: show the full trace of an error.
         key: keys of the configuration and their new values, listed below with types and defaults.
     """
+    if _to_zarr(path, output, key):
+        large = _to_segment(path, weights, overlay, [INFERENCE, LARGE], key, output_dir=("--output", output))
+        (result,) = _run("run", *large, trace, "output_dir")
+        _tell(f"results: {result}")
+        tables = (f"{result.name.split('.')[0]}.{kind}.csv" for kind in ("objects", "images"))
+        _tell_pictures(result.parent, *tables)
+        return
     files, changes = _to_segment(path, weights, overlay, [INFERENCE], key, output_dir=("--output", output))
     (results,) = _run("inference", files, changes, trace, "output_dir")
     _tell(f"results: {results}")
     _tell_pictures(results, "overlays", "objects.csv", "images.csv")
+
+
+def _to_zarr(path: str, output: str | None, key: Mapping[str, Any]) -> bool:
+    """Decide whether an image is segmented block by block, into OME-Zarr.
+
+    Raises:
+        UsageError: a folder of images, an output, or keys that only one of both ways takes.
+    """
+    zarr = output is not None and Path(output).suffix == ".zarr"
+    if Path(path).suffix == ".zarr" and not zarr:
+        given = "" if output is None else f", got {output}"
+        raise UsageError(f"{path} is segmented block by block; give --output a name that ends in .ome.zarr{given}")
+    ours = read_file("--config_file", LARGE).keys() - {"output_dir", "memory_limit", "large", "run"}
+    for name in key.keys() & ours if not zarr else ():
+        raise UsageError(f"--{name} is for large images; give --output a name that ends in .ome.zarr, too")
+    for name in key.keys() & set(NOT_LARGE) if zarr else ():
+        raise UsageError(f"--{name} is for results in files; an --output that ends in .zarr {NOT_LARGE[name]}")
+    return zarr
 
 
 def rank(

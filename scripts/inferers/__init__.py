@@ -7,7 +7,7 @@
 | `ExportedNetwork`                            | runs an exported file in place of the network                        |
 | `plan_tiles`, `TilePlan`, `Tile`, `TileRule` | lay tiles over an image                                              |
 | `TileJob`, `TileBatch`, `TileMemoryError`    | tiles of a forward pass; error when memory is too small for one tile |
-| `Orientation`, `turn`                        | flips and rotations of an image                                      |
+| `Orientation`, `turn`, `Region`              | flips and rotations of an image; a rectangle of it                   |
 | `computes_in_bfloat16`, `can_compile`        | tell what a device supports                                          |
 | `trains_in_channels_last`                    | tells the memory layout for fast training on a device                |
 | `autocast`, `at_least_single`                | choose the precision                                                 |
@@ -20,7 +20,7 @@ from ..lazy import lazy
 _NAMES = {
     "exported": ["ExportedNetwork"],
     "memory": ["KeepFreedMemory", "keep_freed_memory"],
-    "orientations": ["Orientation", "turn"],
+    "orientations": ["Orientation", "Region", "turn"],
     "overlap_tile": ["MixedPrecisionInferer", "OverlapTileInferer"],
     "precision": [
         "at_least_single",

@@ -13,6 +13,8 @@ import torch
 
 from ..networks.geometry import reflect_index
 
+Span = tuple[int, int]  # [start, stop) of pixels along an axis
+
 
 class Orientation(NamedTuple):
     """A flip or rotation of the square: swap the axes first, then reverse rows and / or columns."""
@@ -35,6 +37,32 @@ ORIENTATIONS = {
 }
 
 
+class Region(NamedTuple):
+    """A rectangle of an image: rows and columns, each [start, stop).
+
+    Example:
+        >>> Region((0, 2), (1, 4)).turned(Orientation(transpose=True, flip_rows=True), size=(3, 10))
+        Region(rows=(6, 9), columns=(0, 2))
+    """
+
+    rows: Span
+    columns: Span
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
+
+    def turned(self, orientation: Orientation, size: tuple[int, int]) -> Region:
+        """Get the same pixels in the turned image. `size` is (H, W) of the image before."""
+        spans = [self.columns, self.rows] if orientation.transpose else [self.rows, self.columns]
+        flips = (orientation.flip_rows, orientation.flip_columns)
+        for axis, (length, flip) in enumerate(zip(orientation.turned_size(size), flips, strict=True)):
+            if flip:
+                spans[axis] = (length - spans[axis][1], length - spans[axis][0])
+        return Region(*spans)
+
+
 def turn(image: torch.Tensor, orientation: Orientation) -> torch.Tensor:
     """Turn the last two axes of a tensor. Defines the orientation of `cut_tile` and `add_tile`.
 
@@ -50,7 +78,12 @@ def turn(image: torch.Tensor, orientation: Orientation) -> torch.Tensor:
 
 
 def cut_tile(
-    image: torch.Tensor, orientation: Orientation, start: tuple[int, int], size: tuple[int, int]
+    image: torch.Tensor,
+    orientation: Orientation,
+    start: tuple[int, int],
+    size: tuple[int, int],
+    window: Region | None = None,
+    image_size: tuple[int, int] | None = None,
 ) -> torch.Tensor:
     """Cut a tile out of the turned image. Beyond the edges the image is mirrored, any number of times.
 
@@ -59,6 +92,9 @@ def cut_tile(
         orientation: of the tile.
         start: first row and column in the turned image; may be negative.
         size: (height, width) of the tile.
+        window: the pixels of `image` in a larger image, to which `orientation` and `start` then refer. Of pixels of the
+            larger image outside of the window, the nearest pixel of the window is taken.
+        image_size: (H, W) of the larger image.
 
     Returns:
         (C, height, width), a copy on the device of `image`.
@@ -67,27 +103,28 @@ def cut_tile(
         >>> cut_tile(torch.tensor([[[1, 2, 3]]]), Orientation(), start=(0, -2), size=(1, 5)).tolist()
         [[[3, 2, 1, 2, 3]]]
     """
-    turned = orientation.turned_size((image.shape[-2], image.shape[-1]))
+    height, width = image.shape[-2:]
+    window = window or Region((0, height), (0, width))
+    turned = orientation.turned_size(image_size or (height, width))
     flips = (orientation.flip_rows, orientation.flip_columns)
+    spans = (window.columns, window.rows) if orientation.transpose else window
     rows, columns = (
-        torch.from_numpy(_source_index(first, count, length, flip)).to(image.device)
-        for first, count, length, flip in zip(start, size, turned, flips, strict=True)
+        torch.from_numpy(_source_index(first, count, length, flip, span)).to(image.device)
+        for first, count, length, flip, span in zip(start, size, turned, flips, spans, strict=True)
     )
     if orientation.transpose:
         return image[:, columns[None, :], rows[:, None]]
     return image[:, rows[:, None], columns[None, :]]
 
 
-def add_tile(
-    output: torch.Tensor, tile: torch.Tensor, orientation: Orientation, rows: tuple[int, int], columns: tuple[int, int]
-) -> None:
+def add_tile(output: torch.Tensor, tile: torch.Tensor, orientation: Orientation, rows: Span, columns: Span) -> None:
     """Add a tile to the output, turned back, in place.
 
     Args:
         output: (K, H, W), not turned.
         tile: (K, height, width), part of the turned image. Pixels beyond `rows` and `columns` are ignored.
         orientation: of the tile.
-        rows, columns: [start, stop) in the turned image.
+        rows, columns: [start, stop) in the turned image. Pixels before 0 are ignored.
 
     Example:
         >>> output = torch.zeros(1, 1, 3)
@@ -95,7 +132,8 @@ def add_tile(
         >>> output.tolist()
         [[[0.0, 6.0, 5.0]]]
     """
-    tile = tile[:, : rows[1] - rows[0], : columns[1] - columns[0]]
+    tile = tile[:, max(-rows[0], 0) : rows[1] - rows[0], max(-columns[0], 0) : columns[1] - columns[0]]
+    rows, columns = (max(rows[0], 0), rows[1]), (max(columns[0], 0), columns[1])
     height, width = orientation.turned_size((output.shape[-2], output.shape[-1]))
     if orientation.flip_rows:
         tile, rows = tile.flip(-2), (height - rows[1], height - rows[0])
@@ -106,7 +144,7 @@ def add_tile(
     output[:, slice(*rows), slice(*columns)].add_(tile)
 
 
-def _source_index(start: int, count: int, length: int, flip: bool) -> np.ndarray:
-    """Get the original indices of `count` pixels from `start` on, along a turned and mirrored axis."""
+def _source_index(start: int, count: int, length: int, flip: bool, window: Span) -> np.ndarray:
+    """Get the indices in a window of `count` pixels from `start` on, along a turned and mirrored axis."""
     index = reflect_index(np.arange(start, start + count), length)
-    return length - 1 - index if flip else index
+    return np.clip(length - 1 - index if flip else index, window[0], window[1] - 1) - window[0]

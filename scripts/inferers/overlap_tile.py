@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from monai.data import MetaTensor
@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from ..checks import check_choice
 from .memory import bytes_per_pixel, free_memory
-from .orientations import ORIENTATIONS, add_tile, cut_tile
+from .orientations import ORIENTATIONS, Region, add_tile, cut_tile
 from .precision import AMP_CHOICES, amp_dtype_of, at_least_single, autocast, trains_in_channels_last
 from .smaller_passes import ran_out_of_memory, smaller_pass
-from .tiling import PADDINGS, TileBatch, TileRule, plan_batches, smallest_tile
+from .tiling import PADDINGS, Tile, TileBatch, TileJob, TileRule, plan_batches, smallest_tile
 
 
 class OverlapTileInferer(Inferer):
@@ -146,11 +146,78 @@ class OverlapTileInferer(Inferer):
                 f"OverlapTileInferer expects images (B, C, H, W) of at least one pixel, got {tuple(inputs.shape)}. "
                 "Channels come first; `EnsureChannelFirstd` adds a missing axis"
             )
+        return self._infer(inputs, network, args, kwargs)
+
+    def region(
+        self,
+        window: torch.Tensor,
+        network: Callable[..., torch.Tensor],
+        region: Region,
+        at: Region,
+        image_size: tuple[int, int],
+    ) -> Any:
+        """Segment a region of an image of which only a window is in memory.
+
+        The result equals this region of the whole image's result, up to rounding. Needs tiles that step by multiples of
+        2^depth, so no `authors_stride`.
+
+        Args:
+            window: (B, C, h, w), the pixels of the region and `context` pixels around, as far as the image goes.
+            network: as in a call.
+            region: the pixels wanted.
+            at: the pixels of `window`.
+            image_size: (H, W) of the whole image.
+
+        Returns:
+            As a call, for the region.
+
+        Raises:
+            ValueError: as in a call; the window lacks pixels, or `authors_stride`.
+
+        Example:
+            >>> from scripts.networks import RonnebergerUNet
+            >>> network, inferer = RonnebergerUNet(features=(4, 8, 16)).eval(), OverlapTileInferer()
+            >>> image = torch.rand(1, 1, 300, 50)
+            >>> with torch.no_grad():
+            ...     whole = inferer(image, network)
+            ...     part = inferer.region(
+            ...         image[:, :, :200], network, Region((0, 100), (0, 50)), Region((0, 200), (0, 50)), (300, 50)
+            ...     )
+            >>> torch.allclose(part, whole[:, :, :100], atol=1e-5)
+            True
+        """
+        if self.authors_stride:
+            raise ValueError("authors_stride shifts the pooling grid from tile to tile; regions need it off")
+        context = self.context(network)
+        for given, span, wanted, length in zip(window.shape[2:], at, region, image_size, strict=True):
+            needed = (max(wanted[0] - context, 0), min(wanted[1] + context, length))
+            if given != span[1] - span[0] or span[0] > needed[0] or span[1] < needed[1]:
+                raise ValueError(
+                    f"a window of {given} pixels at {span} does not hold the pixels {needed} of an axis of {length}, "
+                    f"which the region {wanted} needs with a context of {context}"
+                )
+        return self._infer(window, network, (), {}, _Place(region, at, image_size))
+
+    def context(self, network: Callable[..., torch.Tensor]) -> int:
+        """Get the pixels around a region that `region` needs: 108 for the paper's network."""
+        rule = self.tile_rule(network)
+        return rule.margin + rule.step
+
+    def _infer(
+        self,
+        inputs: torch.Tensor,
+        network: Callable[..., torch.Tensor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        place: _Place | None = None,
+    ) -> Any:
+        """Run the network over whole images, or over a region."""
         images = _plain(inputs)
+        place = place or _Place.whole((images.shape[2], images.shape[3]))
         sw_device = torch.device(self.sw_device or images.device)
         amp_dtype = amp_dtype_of(self.amp_dtype, sw_device)
         rule = self.tile_rule(network)
-        smallest = smallest_tile(images.shape[2:], rule, self.tile_size, self.authors_stride)
+        smallest = smallest_tile(place.region.shape, rule, self.tile_size, self.authors_stride)
         pixel_bytes = bytes_per_pixel(network, amp_dtype or images.dtype)
 
         def forward(tiles: torch.Tensor) -> torch.Tensor:
@@ -158,8 +225,8 @@ class OverlapTileInferer(Inferer):
                 return network(tiles, *args, **kwargs)
 
         while True:
-            batches = self._plan(images.shape, rule, smallest, pixel_bytes, sw_device)
-            output, failed = self._stitch(images, forward, batches, rule, sw_device)
+            batches = self._plan(images.shape, place, rule, smallest, pixel_bytes, sw_device)
+            output, failed = self._stitch(images, place, forward, batches, rule, sw_device)
             if failed is None:
                 break
             if sw_device.type == "cuda":
@@ -182,7 +249,13 @@ class OverlapTileInferer(Inferer):
         return TileRule(depth, padding, self.margin)
 
     def _plan(
-        self, shape: torch.Size, rule: TileRule, smallest: tuple[int, int], pixel_bytes: int, sw_device: torch.device
+        self,
+        shape: torch.Size,
+        place: _Place,
+        rule: TileRule,
+        smallest: tuple[int, int],
+        pixel_bytes: int,
+        sw_device: torch.device,
     ) -> list[TileBatch]:
         """Plan the forward passes for images (B, C, H, W) within the memory limit."""
         limit = free_memory(sw_device) // 2 if self.memory_limit == "auto" else int(self.memory_limit)
@@ -198,25 +271,28 @@ class OverlapTileInferer(Inferer):
                 f"{smallest[0]} x {smallest[1]}, takes about {needed * pixel_bytes} bytes. Allow that much, or set "
                 "tile_size"
             )
-        return plan_batches(shape, rule, self.tile_size, max_pixels, at_once, self.orientations, self.authors_stride)
+        whole = (*shape[:2], *place.image_size)
+        limits = (self.tile_size, max_pixels, at_once)
+        return plan_batches(whole, rule, *limits, self.orientations, self.authors_stride, place.region)
 
     def _stitch(
         self,
         images: torch.Tensor,
+        place: _Place,
         forward: Callable[[torch.Tensor], torch.Tensor],
         batches: list[TileBatch],
         rule: TileRule,
         sw_device: torch.device,
     ) -> tuple[torch.Tensor | None, TileBatch | None]:
         """Sum the scores of all tiles. If a batch runs out of memory, free all memory and return the batch instead."""
-        size = images.shape[2:]
+        size = place.region.shape
         large = self.cpu_thresh is not None and prod(size) > self.cpu_thresh
         device = self.device or ("cpu" if large else images.device)
         output: torch.Tensor | None = None
         with tqdm(total=sum(len(batch.jobs) for batch in batches), unit="tile", disable=not self.progress) as bar:
             for batch in batches:
                 try:
-                    tiles = _cut(images, batch, rule.margin, self.channels_last).to(sw_device)
+                    tiles = _cut(images, batch, rule.margin, self.channels_last, place).to(sw_device)
                     scores = self._vote(_usable(forward(tiles), tiles, rule))
                     if output is None:
                         shape = (len(images), scores.shape[1], *size)
@@ -227,7 +303,7 @@ class OverlapTileInferer(Inferer):
                         raise
                     return None, batch
                 for job, part in zip(batch.jobs, scores, strict=True):
-                    add_tile(output[job.image], part, job.orientation, *job.tile)
+                    add_tile(output[job.image], part, job.orientation, *place.in_region(job))
                 bar.update(len(batch.jobs))
         return output, None
 
@@ -289,7 +365,26 @@ class MixedPrecisionInferer(SimpleInferer):
         return _like(inputs, at_least_single(scores))
 
 
-def _cut(images: torch.Tensor, batch: TileBatch, margin: int, channels_last: bool) -> torch.Tensor:
+class _Place(NamedTuple):
+    """What is wanted of an image, and what is in memory."""
+
+    region: Region  # wanted
+    window: Region  # in memory
+    image_size: tuple[int, int]  # (H, W)
+
+    @classmethod
+    def whole(cls, size: tuple[int, int]) -> _Place:
+        everything = Region((0, size[0]), (0, size[1]))
+        return cls(everything, everything, size)
+
+    def in_region(self, job: TileJob) -> Tile:
+        """Get the pixels of a tile counted from the region's first pixel, both in the turned image."""
+        start = self.region.turned(job.orientation, self.image_size)
+        spans = zip(job.tile, start, strict=True)
+        return Tile(*((span[0] - first, span[1] - first) for span, (first, _) in spans))
+
+
+def _cut(images: torch.Tensor, batch: TileBatch, margin: int, channels_last: bool, place: _Place) -> torch.Tensor:
     """Cut tiles (N, C, height, width) with mirrored context out of images (B, C, H, W), on the images' device."""
     tiles = torch.empty(
         (len(batch.jobs), images.shape[1], *batch.tile_size),
@@ -300,7 +395,8 @@ def _cut(images: torch.Tensor, batch: TileBatch, margin: int, channels_last: boo
     )
     for tile, job in zip(tiles, batch.jobs, strict=True):
         start = (job.tile.rows[0] - margin, job.tile.columns[0] - margin)
-        tile.copy_(cut_tile(images[job.image], job.orientation, start, batch.tile_size))
+        image = images[job.image]
+        tile.copy_(cut_tile(image, job.orientation, start, batch.tile_size, place.window, place.image_size))
     return tiles
 
 

@@ -17,7 +17,7 @@ from monai.utils import ensure_tuple_rep
 
 from ..checks import check_choice
 from ..networks import geometry
-from .orientations import ORIENTATIONS, Orientation
+from .orientations import ORIENTATIONS, Orientation, Region, Span
 
 PADDINGS = ("valid", "same", "retain_dim")
 
@@ -206,6 +206,7 @@ def plan_batches(
     sw_batch_size: int | None = None,
     orientations: int = 1,
     authors_stride: bool = False,
+    region: Region | None = None,
 ) -> list[TileBatch]:
     """Plan the tiles of all images and orientations in as few forward passes as the limits allow.
 
@@ -215,6 +216,7 @@ def plan_batches(
         max_pixels: most input pixels of a forward pass. A single tile of a given `tile_size` may have more.
         sw_batch_size: most tiles per forward pass; None: as many as `max_pixels` allows.
         orientations: 1, 4 or 8.
+        region: the pixels wanted. None: whole images. Tiles keep to the pooling grid of the whole image.
 
     Example:
         >>> [str(batch) for batch in plan_batches((3, 1, 512, 512), TileRule(), None, max_pixels=10**6)]
@@ -222,16 +224,24 @@ def plan_batches(
     """
     image_size = (shape[-2], shape[-1])
     by_size: dict[tuple[int, int], list[TileJob]] = {}
+    region = region or Region((0, image_size[0]), (0, image_size[1]))
     for orientation in ORIENTATIONS[orientations]:
-        turned = orientation.turned_size(image_size)
-        plan = plan_tiles(turned, rule, tile_size, max_pixels // (sw_batch_size or 1), authors_stride)
+        rows, columns = region.turned(orientation, image_size)
+        top, left = (span[0] // rule.step * rule.step for span in (rows, columns))
+        wanted = (rows[1] - top, columns[1] - left)
+        plan = plan_tiles(wanted, rule, tile_size, max_pixels // (sw_batch_size or 1), authors_stride)
+        tiles = [Tile(_moved(tile.rows, top), _moved(tile.columns, left)) for tile in plan.tiles]
         jobs = by_size.setdefault(plan.tile_size, [])
-        jobs += [TileJob(image, orientation, tile) for image in range(shape[0]) for tile in plan.tiles]
+        jobs += [TileJob(image, orientation, tile) for image in range(shape[0]) for tile in tiles]
     batches = []
     for size, jobs in by_size.items():
         count = sw_batch_size or max(1, max_pixels // prod(size))
         batches += [TileBatch(size, jobs[first : first + count]) for first in range(0, len(jobs), count)]
     return batches
+
+
+def _moved(span: Span, by: int) -> Span:
+    return span[0] + by, span[1] + by
 
 
 def _spans(size: int, tile: int, rule: TileRule, phase: int) -> list[tuple[int, int]]:

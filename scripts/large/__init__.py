@@ -14,6 +14,8 @@
 | `final_labels`, `closing_halo`   | closes gaps; pixels around a block needed for that               |
 | `measure_block`, `BlockMeasures` | measure the objects and parts of objects in a block; file        |
 | `write_plane`                    | adds the objects of a plane to objects.csv                       |
+| `LargeSegmentation`              | segments a large image into OME-Zarr                             |
+| `OnDask`                         | runs blocks on the workers of dask.distributed                   |
 """
 
 from ..lazy import lazy
@@ -25,6 +27,8 @@ _NAMES = {
     "measuring": ["BlockMeasures", "measure_block", "write_plane"],
     "objects": ["BlockObjects", "BlockSeam", "block_objects", "closing_halo", "final_labels"],
     "ome_zarr": ["OmeZarrOutput"],
+    "schedulers": ["OnDask"],
+    "segmentation": ["LargeSegmentation"],
     "source": ["LargeImage", "open_source"],
 }
 __all__ = [name for names in _NAMES.values() for name in names]

@@ -364,11 +364,41 @@ INFERENCE_AND_EVALUATION: dict[str, Setting] = {
     "save_results": Setting(switch(), "write probabilities and object numbers", EVALUATE),
     "split_name": Setting(text(), "name of the images in the reports", EVALUATE),
 }
+LARGE_IMAGES: dict[str, Setting] = {  # of large.yaml
+    "block_size": Setting(
+        whole(64, 65_536), "height and width of the blocks, a multiple of 16", INFERENCE, PIXELS, also=("chunk_size",)
+    ),
+    "object_halo": Setting(
+        whole(1, 65_536), "pixels around a block in which its objects are found", INFERENCE, PIXELS, also=("halo",)
+    ),
+    "foreground_above": Setting(
+        or_null(number()), "grey value; blocks without a pixel above are background", INFERENCE, also=("skip_empty",)
+    ),
+    "grey_values": Setting(
+        or_null(listed(listed(number(), "two numbers"), "[offset, scale] of each channel")),
+        "normalise by these instead of measured values: grey values minus offset, divided by scale",
+        INFERENCE,
+    ),
+    "probability_dtype": Setting(
+        choice("uint8", "float16", "float32"), "number type of saved probabilities", INFERENCE
+    ),
+    "scheduler": Setting(
+        or_null(text("local, local:4, tcp://host:8786, or a file of dask scheduler")),
+        "processes or computers for the blocks",
+        INFERENCE,
+        also=("dask", "cluster", "n_workers", "workers"),
+    ),
+    "overwrite": Setting(
+        switch(), "replace a result, and begin unfinished work anew", INFERENCE, also=("force", "exist_ok")
+    ),
+}
+
 GROUPS = {
     "Input and output": INPUT_AND_OUTPUT,
     "Images, labels and classes": IMAGES_AND_LABELS,
     "Objects": OBJECTS,
     "Training": TRAINING,
     "Inference and evaluation": INFERENCE_AND_EVALUATION,
+    "Large images, in large.yaml": LARGE_IMAGES,
 }
 SETTINGS: dict[str, Setting] = {name: row for group in GROUPS.values() for name, row in group.items()}
