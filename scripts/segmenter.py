@@ -20,7 +20,7 @@ from .failures import cause_of
 from .handlers.checkpoints import load_weights
 from .inferers.exported import LOADERS
 from .io.arrays import as_array
-from .large.segmentation import LargeSegmentation
+from .large import LargeSegmentation
 from .metrics.shapes import object_table
 from .published import FOLDER, find_weights
 from .settings import CHOICES, FIXED, ModelSettings
