@@ -26,7 +26,6 @@ import numpy as np
 import psutil
 import tifffile
 import torch
-import zarr
 
 from benchmarks.tasks import TASKS
 from bundle.experiments.provenance import hardware, versions
@@ -55,11 +54,14 @@ def write_image(path: Path, size: int, pattern: np.ndarray, filled: float = 1.0)
 
     Example:
         >>> write_image(Path("image.ome.zarr"), 5000, np.arange(256, dtype=np.uint8)[None].repeat(9, 0), filled=0.25)
+        >>> import zarr
         >>> zarr.open_group("image.ome.zarr")["0"].shape
         (5000, 5000)
     """
     if path.exists():
         return
+    import zarr
+
     temporary = path.with_name(f".{path.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     group = zarr.open_group(temporary, mode="w")
@@ -147,6 +149,8 @@ def compare(result: Path, image: Path, weights: str, part: int) -> dict[str, Any
     Returns:
         "probability": largest difference in 255ths; "classes": pixels that differ; `same_objects`.
     """
+    import zarr
+
     segmenter = Segmenter(weights)
     source, found = zarr.open_group(image, mode="r")["0"], zarr.open_group(result, mode="r")
     assert isinstance(source, zarr.Array)
@@ -182,11 +186,11 @@ def compare(result: Path, image: Path, weights: str, part: int) -> dict[str, Any
     }
 
 
-def moments(array: zarr.Array) -> tuple[float, float]:
+def moments(array: Any) -> tuple[float, float]:
     """Get mean and standard deviation of an image of 8 bit, exactly.
 
     Example:
-        >>> moments(zarr.array(np.array([[1, 3]], np.uint8)))
+        >>> moments(np.array([[1, 3]], np.uint8))
         (2.0, 1.0)
     """
     counts = np.zeros(256, np.int64)
@@ -233,6 +237,8 @@ def main() -> None:
     facts: dict[str, Any] = {"size": given.size, "filled": given.filled, "weights": given.weights}
     facts |= {"scheduler": given.scheduler, "seconds": seconds, "peak_bytes": peak}
     if given.small:
+        import zarr
+
         tiff = image.with_suffix(".tif")
         array = zarr.open_group(image, mode="r")["0"]
         tifffile.imwrite(tiff, np.asarray(array))

@@ -101,6 +101,7 @@ def check_own(program: Program, name: str, words: list[str]) -> None:
     if name in BASES:
         overlays = [overlay for overlay in listed(bound.arguments.get("overlay")) if overlay not in OF_USERS]
         first, *others = BASES[name]
+        others += ["large"] if str(bound.arguments.get("output")).endswith(".zarr") else []
         files = [f"configs/{stem}.yaml" for stem in (first, *overlays, *others)]
         tracking = keys.pop("tracking", None)
         if name in ("train", "preview") and "from" in keys:  # the short name

@@ -372,10 +372,13 @@ LARGE_IMAGES: dict[str, Setting] = {  # of large.yaml
         whole(1, 65_536), "pixels around a block in which its objects are found", INFERENCE, PIXELS, also=("halo",)
     ),
     "foreground_above": Setting(
-        or_null(number()), "grey value; blocks without a pixel above are background", INFERENCE, also=("skip_empty",)
+        or_null(number(-1e9, 1e9)),
+        "grey value; blocks without a pixel above are background",
+        INFERENCE,
+        also=("skip_empty",),
     ),
     "grey_values": Setting(
-        or_null(listed(listed(number(), "two numbers"), "[offset, scale] of each channel")),
+        or_null(listed(listed(number(-1e12, 1e12), "two numbers"), "[offset, scale] of each channel")),
         "normalise by these instead of measured values: grey values minus offset, divided by scale",
         INFERENCE,
     ),
