@@ -240,12 +240,12 @@ class LargeSegmentation:
         steps.run("network", network)
         if self.instances:
             self._find_objects(image, grid, steps, output, mask)
+        begun = time.monotonic()
         for kind in output.places:
             for level in range(1, output.levels):
-                blocks = len(output.level_grid(level))
-                steps.run(
-                    f"pyramid of {kind}, level {level} of {output.levels - 1}", PyramidStep(output, kind, level), blocks
-                )
+                step = PyramidStep(output, kind, level)
+                steps.run(f"pyramid of {kind} {level}", step, len(output.level_grid(level)), quiet=True)
+        logger.info("pyramids: %d levels in %s", output.levels, _time(begun))
         output.finish()
 
     def _output(self, image: LargeImage, grid: BlockGrid, path: Path, facts: Mapping[str, Any]) -> OmeZarrOutput:
@@ -350,10 +350,10 @@ class _Steps:
     def __init__(self, grid: BlockGrid, work: Path, scheduler: Scheduler) -> None:
         self.grid, self.work, self.scheduler = grid, work, scheduler
 
-    def run(self, name: str, step: Callable[[int], Any], blocks: int | None = None) -> None:
-        """Run a step for blocks 0 .. `blocks` - 1. None: all of the grid."""
+    def run(self, name: str, step: Callable[[int], Any], blocks: int | None = None, quiet: bool = False) -> None:
+        """Run a step for blocks 0 .. `blocks` - 1. None: all of the grid. `quiet`: only the live line is shown."""
         total = len(self.grid) if blocks is None else blocks
-        journal = Journal(self.work / f"{name.replace(', ', '-').replace(' ', '_')}.txt")
+        journal = Journal(self.work / f"{name.replace(' ', '_')}.txt")
         finished = journal.finished()
         left = [number for number in range(total) if number not in finished]
         if not left:
@@ -368,13 +368,14 @@ class _Steps:
                 text = f"{total - len(left) + done} of {total} blocks"
                 if line.due:
                     line.show(f"{text}, {_left(begun, done, len(left))} left", (total - len(left) + done) / total)
-                elif not line.on and time.monotonic() - told > LINE and done < len(left):
+                elif not line.on and not quiet and time.monotonic() - told > LINE and done < len(left):
                     logger.info("%s: %s, %s left", name, text, _left(begun, done, len(left)))
                     told = time.monotonic()
         finally:
             line.stop()
         empty = f", {len(left) - computed} empty" if computed < len(left) else ""
-        logger.info("%s: %s in %s%s", name, f"{total} blocks", _time(begun), empty)
+        if not quiet:
+            logger.info("%s: %d blocks in %s%s", name, total, _time(begun), empty)
 
 
 def table_beside(output: Path, name: str) -> Path:
