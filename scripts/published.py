@@ -19,7 +19,7 @@ HOME = Path(__file__).resolve().parent
 FOLDER = next((folder for folder in (HOME, HOME.parent) if (folder / "configs").is_dir()), HOME) / "models"
 DEFAULT = {"model": "em"}  # weights that every command uses if none are given
 PURPOSES = {  # of published weights, by the first part of the name
-    "em": "membranes in electron micrographs; nuclei: --weights nuclei_small (MONAI: --ckpt_path)",
+    "em": "membranes in electron micrographs; nuclei: --weights nuclei (MONAI: --ckpt_path)",
     "nuclei": "nuclei in fluorescence",
 }
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # no suffix, no separator, no expression
