@@ -16,6 +16,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,18 @@ def sha256_of(path: str | Path) -> str:
         while part := file.read(2**20):
             digest.update(part)
     return digest.hexdigest()
+
+
+def file_state(path: str | Path) -> str:
+    """Describe size and time of the last change of a file, to notice changes without reading the file.
+
+    Example:
+        >>> _ = Path("empty").write_bytes(b"")
+        >>> file_state("empty").split(" of ")[0]
+        '0 bytes'
+    """
+    state = os.stat(path)
+    return f"{state.st_size} bytes of {datetime.fromtimestamp(state.st_mtime)} ({state.st_mtime_ns % 10**6})"
 
 
 def six_digits(value: float) -> float:

@@ -102,6 +102,16 @@ class GreyValues:
                 result[channel] = (values - offset) / scale
         return result
 
+    def equals(self, other: GreyValues) -> bool:
+        """Check whether both are of the same pixels. Rounding may differ between processors.
+
+        Example:
+            >>> GreyValues((25.0,), (5.0,)).equals(GreyValues((25.0,), (5.001,)))
+            False
+        """
+        mine, others = (np.concatenate([getattr(one, key) for key in _JSON_LISTS]) for one in (self, other))
+        return mine.shape == others.shape and bool(np.allclose(mine, others, rtol=1e-12, atol=0))
+
     def as_json(self) -> dict[str, Any]:
         """Get the numbers as a dictionary for JSON. `from_json` reads it without rounding.
 

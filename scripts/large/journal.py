@@ -1,14 +1,17 @@
-"""Record which blocks are done, so that the same command goes on after it was killed."""
+"""Keep unfinished work in a folder, and record which blocks are done: killed, the same command goes on."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..io.files import write_json
+from ..io.files import TEMPORARY, write_json
+from ..io.locks import NAME as LOCK
+from ..io.names import shown
 
 SETTINGS = "settings.json"
 
@@ -54,31 +57,61 @@ class Journal:
             return file.read() == b"\n"
 
 
-def same_settings(folder: Path, settings: Mapping[str, Any], output: Path) -> bool:
-    """Check whether a work folder belongs to these settings, and note them in a new one.
+def check_folder(folder: Path) -> None:
+    """Refuse a work folder of another program: its files would be deleted.
 
     Args:
-        folder: of the work.
+        folder: of the work. It need not exist.
+
+    Raises:
+        FileExistsError: a file, or a folder with other files. The message names the folder.
+
+    Example:
+        >>> from pathlib import Path
+        >>> check_folder(Path("new"))
+    """
+    if not folder.exists() or (folder / SETTINGS).exists():
+        return
+    if not folder.is_dir() or any(entry.name != LOCK and not TEMPORARY.match(entry.name) for entry in folder.iterdir()):
+        raise FileExistsError(
+            f"{shown(folder)} is the place of unfinished work, but was not made by this program. Rename it, or give "
+            "another output_dir"
+        )
+
+
+def begin(folder: Path, settings: Mapping[str, Any], output: Path, anew: bool = False) -> bool:
+    """Check whether a work folder belongs to these settings. Begin new work otherwise, and note the settings.
+
+    Work without its arrays is begun anew: its journals name blocks that are gone.
+
+    Args:
+        folder: of the work, with the arrays under the name of the output.
         settings: all that decides the result, as JSON.
-        output: the result, for the message.
+        output: the result.
+        anew: delete unfinished work.
 
     Returns:
         whether the work was begun before.
 
     Raises:
-        ValueError: the work was begun with other settings. The message names the first that differ.
+        ValueError: the work was begun with other settings, or the file of its settings is damaged. The message names
+            the first that differ.
 
     Example:
         >>> from pathlib import Path
-        >>> Path("work").mkdir()
-        >>> [same_settings(Path("work"), {"block_size": 512}, Path("out.ome.zarr")) for _ in range(2)]
-        [False, True]
+        >>> folder, output = Path("out.ome.zarr.part"), Path("out.ome.zarr")
+        >>> folder.mkdir()
+        >>> begin(folder, {"block_size": 512}, output)
+        False
+        >>> (folder / "out.ome.zarr").mkdir()  # the arrays
+        >>> begin(folder, {"block_size": 512}, output)
+        True
     """
-    file = folder / SETTINGS
-    if not file.exists():
-        write_json(file, dict(settings))
+    before = {} if anew else _noted(folder / SETTINGS)
+    if not before or not (folder / output.name).is_dir():
+        clear(folder)
+        write_json(folder / SETTINGS, dict(settings))
         return False
-    before = json.loads(file.read_text(encoding="utf-8"))
     differ = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
     if differ:
         changes = ", ".join(f"{name}: {before.get(name)}, now {settings.get(name)}" for name in differ[:3])
@@ -87,3 +120,36 @@ def same_settings(folder: Path, settings: Mapping[str, Any], output: Path) -> bo
             "anew with overwrite true"
         )
     return True
+
+
+def clear(folder: Path) -> None:
+    """Delete work, but not the lock. Killed in between, the next `begin` deletes the rest.
+
+    Example:
+        >>> from pathlib import Path
+        >>> folder = Path("out.ome.zarr.part")
+        >>> folder.mkdir()
+        >>> begin(folder, {"block_size": 512}, Path("out.ome.zarr"))
+        False
+        >>> clear(folder)
+        >>> list(folder.iterdir())
+        []
+    """
+    settings = folder / SETTINGS
+    if settings.exists():
+        settings.write_bytes(b"")  # needs no space on a full disk
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry == settings):  # the settings last
+        if entry.name != LOCK:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+
+
+def _noted(file: Path) -> dict[str, Any]:
+    """Read the settings of work. {}: there are none, or the work is being deleted."""
+    if not file.exists() or not file.stat().st_size:
+        return {}
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{shown(file)} is damaged ({error}), so the unfinished work cannot go on. Begin anew with overwrite true"
+        ) from error

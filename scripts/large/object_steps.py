@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..io.files import file_state
 from .grid import Block, BlockGrid
 from .joining import Joined, JoinedLabels
 from .measuring import MARGIN, measure_block
@@ -61,13 +62,14 @@ class ObjectsStep:
 
 
 @lru_cache(maxsize=1)
-def joined_labels(grid: BlockGrid, folder: Path, joined: Path) -> tuple[JoinedLabels, Joined]:
+def joined_labels(grid: BlockGrid, folder: Path, joined: Path, state: str) -> tuple[JoinedLabels, Joined]:
     """Read the joined numbers, once in each process.
 
     Args:
         grid: all blocks.
         folder: of `ObjectsStep`.
         joined: file of `Joined.save`.
+        state: of this file: a later run may write another of the same name.
     """
     numbers = Joined.load(joined)
 
@@ -102,7 +104,7 @@ class LabelsStep:
     def __call__(self, number: int) -> None:
         """Write the labels of a block."""
         block = self.grid[number]
-        read, joined = joined_labels(self.grid, self.folder, self.joined)
+        read, joined = joined_labels(self.grid, self.folder, self.joined, file_state(self.joined))
         count = int(joined.objects[block.plane])
         labels = final_labels(read, self.grid, block, self.gap, count, margin=MARGIN)
         rows, columns = self.grid.window(block, MARGIN)

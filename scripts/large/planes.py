@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ..io.files import file_state
 from ..io.image_file import require
 from .grid import Block, BlockGrid, Span
 
 CHUNK = 256  # pixels
+_METADATA = "zarr.json"
 
 
 @dataclass(frozen=True)
@@ -40,24 +42,30 @@ class PlaneArray:
 
     def create(self) -> PlaneArray:
         """Make the array, all 0. An earlier one stays."""
-        if not self.path.exists():
+        if not (self.path / _METADATA).exists():  # a killed process may have made the folder alone
             zarr = require("zarr", "OME-Zarr", self.path)
             shape = (self.grid.planes, self.grid.height, self.grid.width)
             size = self.grid.size
             chunk = math.gcd(size, CHUNK)
             chunks, shards = (1, chunk, chunk), (1, size, size)
-            zarr.create_array(self.path, shape=shape, dtype=self.dtype, chunks=chunks, shards=shards, fill_value=0)
+            zarr.create_array(
+                self.path, shape=shape, dtype=self.dtype, chunks=chunks, shards=shards, fill_value=0, overwrite=True
+            )
         return self
 
     def write(self, block: Block, values: np.ndarray) -> None:
         """Write the values (h, w) of a block."""
-        _array(self.path)[block.plane, slice(*block.rows), slice(*block.columns)] = values
+        self._array()[block.plane, slice(*block.rows), slice(*block.columns)] = values
 
     def read(self, plane: int, rows: Span, columns: Span) -> np.ndarray:
         """Read values (h, w)."""
-        return np.asarray(_array(self.path)[plane, slice(*rows), slice(*columns)])
+        return np.asarray(self._array()[plane, slice(*rows), slice(*columns)])
+
+    def _array(self) -> Any:
+        return _opened(self.path, file_state(self.path / _METADATA))
 
 
 @lru_cache(maxsize=8)
-def _array(path: Path) -> Any:
+def _opened(path: Path, _: str) -> Any:
+    """Open an array, once in each process. A later run may write another array into the same folder."""
     return require("zarr", "OME-Zarr", path).open_array(path, mode="r+")

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +28,6 @@ from ..handlers.progress import LiveLine
 from ..inferers import ExportedNetwork, OverlapTileInferer, keep_freed_memory
 from ..io.files import sha256_of, write_json
 from ..io.image_file import ImageFileError
-from ..io.locks import NAME as LOCK
 from ..io.locks import FolderLock
 from ..io.names import plane_address, shown
 from ..metrics.shapes import ObjectsCSV
@@ -37,7 +36,7 @@ from ..transforms.pixel_size import MatchPixelSized
 from .grey_values import GreyValues, plane_statistics
 from .grid import Block, BlockGrid
 from .joining import join
-from .journal import Journal, same_settings
+from .journal import SETTINGS, Journal, begin, check_folder, clear
 from .measuring import BlockMeasures, write_plane
 from .network_step import NetworkStep
 from .object_steps import LabelsStep, ObjectsStep, block_file
@@ -50,8 +49,10 @@ from .source import LargeImage, open_source
 logger = logging.getLogger(__name__)
 
 PART = ".part"  # of the name of unfinished work
+REPLACED = "replaced"  # the earlier result, in the work folder
 LINE = 60  # seconds between two lines of a step without a terminal
 TABLES = ("objects.csv", "images.csv")
+_LONGEST = 255  # bytes of a file name
 
 
 class LargeSegmentation:
@@ -128,6 +129,10 @@ class LargeSegmentation:
             )
         if block_size < 16 or block_size % 16:
             raise ValueError(f"block_size is {block_size}, expected a multiple of 16")
+        if object_halo < 1:
+            raise ValueError(f"object_halo is {object_halo}, expected 1 or more pixels")
+        if max(len(os.fsencode(table_beside(self.output, name).name)) for name in TABLES) > _LONGEST:
+            raise ValueError(f"output_dir has a name of {len(self.output.name)} characters, too long for its tables")
         if scheduler is not None and isinstance(network, ExportedNetwork):
             raise ValueError("scheduler needs plain weights (ckpt_path): exported networks do not travel to workers")
         self.network, self.settings, self.inferer = network, settings, inferer
@@ -144,23 +149,32 @@ class LargeSegmentation:
         begun = time.monotonic()
         image = open_source(self.path, self.tiff_axes)
         self._check(image)
-        work = self.output.with_name(self.output.name + PART)
+        work = self.output.absolute().with_name(self.output.name + PART)  # workers have other current folders
         with ExitStack() as stack:
             stack.enter_context(image)
-            self._check_output()
+            check_folder(work)
             stack.enter_context(FolderLock(work))
-            if self.overwrite:
-                _clear(work)
+            if self.overwrite and (work / REPLACED).exists() and not self.output.exists():
+                os.replace(work / REPLACED, self.output)  # killed before the new result had the name
+            self._check_output(work)
             stack.enter_context(_kept_memory())
-            facts = self._facts(image)
-            if same_settings(work, facts, self.output):
+            facts, state = self._facts(image), image.state()
+            if begin(work, facts, self.output, self.overwrite):
                 logger.info("going on with the unfinished %s", shown(work))
             if self.load and self.file is not None:
                 load_weights(self.network, self.file)
             scheduler = stack.enter_context(scheduler_of(self.scheduler))
             self._segment(image, work, scheduler, facts)
+            if image.state() != state:
+                raise ValueError(
+                    f"{shown(self.path)} has changed during the run, and parts of the result are of the old image. "
+                    "Begin anew with overwrite true"
+                )
             self._publish(work)
-        shutil.rmtree(work, ignore_errors=True)
+            with suppress(OSError):  # the result is complete
+                clear(work)
+        with suppress(OSError):
+            work.rmdir()
         logger.info("%s in %s", shown(self.output), _time(begun))
         return self.output
 
@@ -183,18 +197,21 @@ class LargeSegmentation:
         probe = MetaTensor(torch.zeros(1, 1, 1), meta=meta)
         MatchPixelSized(trained=self.settings.training.pixel_size)({"image": probe})
 
-    def _check_output(self) -> None:
-        """Refuse to replace a result without `overwrite`, and anything else always."""
-        if not self.output.exists():
-            return
-        if not self.overwrite:
-            raise FileExistsError(
-                f"{shown(self.output)} exists. Give another output_dir, or replace the result with overwrite true"
+    def _check_output(self, work: Path) -> None:
+        """Refuse to replace a result without `overwrite`, and the image and anything else always."""
+        source, output = self.path.resolve(), self.output.resolve()
+        if output in (source, *source.parents) or source in output.parents or work.resolve() in source.parents:
+            raise ValueError(
+                f"the image {shown(self.path)} and the result {shown(self.output)} lie within each other; give another "
+                "output_dir"
             )
-        if not is_result(self.output):
+        tables = [] if (work / SETTINGS).exists() else list(map(self.table, TABLES))
+        for existing in (path for path in (self.output, *tables) if path.exists() and not self.overwrite):
+            raise FileExistsError(
+                f"{shown(existing)} exists. Give another output_dir, or replace the result with overwrite true"
+            )
+        if self.output.exists() and not is_result(self.output):
             raise FileExistsError(f"{shown(self.output)} is no result of this program and is not replaced")
-        if os.path.samefile(self.output, self.path):
-            raise ValueError(f"{shown(self.output)} is the image itself; give another output_dir")
 
     def _facts(self, image: LargeImage) -> dict[str, Any]:
         """List what decides the result, as JSON. Unfinished work goes on only with the same facts."""
@@ -202,6 +219,7 @@ class LargeSegmentation:
         objects = ("threshold", "min_area", "fill_holes", "split_necks", "close_gaps", "field_border")
         return {
             "image": str(self.path.absolute()),
+            "tiff_axes": self.tiff_axes,
             "size": [header.planes, header.channels, header.height, header.width],
             "weights": None if self.file is None else f"sha256 {sha256_of(self.file)[:16]}",
             **{name: getattr(self.settings, name) for name in ("intensity", "flatten", *objects)},
@@ -254,8 +272,10 @@ class LargeSegmentation:
             return OmeZarrOutput(path)
         except FileNotFoundError:
             pass
-        except ImageFileError:  # the work ended while the arrays were made
-            shutil.rmtree(path)
+        except ImageFileError:
+            if any(path.parent.glob("*.txt")):
+                raise  # finished blocks are in it
+            shutil.rmtree(path)  # the work ended while the arrays were made
         arrays = {"classes": "uint8"} | ({"instances": "uint32"} if self.instances else {})
         arrays |= {} if self.probability_dtype is None else {"probabilities": self.probability_dtype}
         names = self.settings.class_names or [f"class {k}" for k in range(max(2, self.settings.out_channels))]
@@ -263,10 +283,16 @@ class LargeSegmentation:
         return OmeZarrOutput.create(path, image.header, image.axes, grid, arrays, names, facts, chunk)
 
     def _grey_values(self, image: LargeImage, grid: BlockGrid, work: Path) -> tuple[GreyValues, ...]:
-        """Measure the grey values of each plane, or read those of the unfinished work."""
-        file = work / "grey_values.json"
-        if file.exists():
-            return tuple(map(GreyValues.from_json, json.loads(file.read_text(encoding="utf-8"))))
+        """Measure the grey values of each plane, or read those of the unfinished work.
+
+        Raises:
+            ValueError: the image was written again since the work was begun, with other grey values.
+        """
+        file, state = work / "grey_values.json", image.state()
+        noted = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        before = () if noted is None else tuple(map(GreyValues.from_json, noted["planes"]))
+        if noted is not None and noted["image"] == state:
+            return before
         measured = []
         for plane in range(grid.planes):
             if self.grey_values is not None:
@@ -277,7 +303,18 @@ class LargeSegmentation:
             measured.append(plane_statistics(image, plane, grid, self.settings.intensity, self.settings.flatten))
             if not any(measured[-1].scales):
                 logger.warning("plane %d of %s has a single grey value: no object", plane, shown(self.path))
-        write_json(file, [values.as_json() for values in measured])
+        if not all(one.equals(other) for one, other in zip(before, measured, strict=bool(before))):
+            raise ValueError(
+                f"{shown(self.path)} has other grey values than the image of the unfinished {shown(work)}. Restore "
+                "that image, or begin anew with overwrite true"
+            )
+        if before and self.grey_values is not None:
+            logger.warning(
+                "%s was written again, and may have other pixels than the finished blocks. If so, begin anew with "
+                "overwrite true",
+                shown(self.path),
+            )
+        write_json(file, {"image": state, "planes": [values.as_json() for values in measured]})
         return tuple(measured)
 
     def _find_objects(
@@ -322,8 +359,10 @@ class LargeSegmentation:
         for name in TABLES:
             if (work / name).exists():
                 os.replace(work / name, self.table(name))
+            elif self.output.exists():
+                self.table(name).unlink(missing_ok=True)  # of the replaced result
         if self.output.exists():
-            os.replace(self.output, work / "replaced")
+            os.replace(self.output, work / REPLACED)
         os.replace(work / self.output.name, self.output)
 
     def table(self, name: str) -> Path:
@@ -396,13 +435,6 @@ def is_result(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return OUR_KEY in attributes
-
-
-def _clear(work: Path) -> None:
-    """Delete unfinished work, but not the lock."""
-    for entry in work.iterdir():
-        if entry.name != LOCK:
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ..io.files import file_state
 from ..io.image_file import ImageFile, ImageFileError, ImageHeader, in_native_order, require
 from ..io.memory import available_memory
-from ..io.names import TIFF_SUFFIXES, PathLike, image_suffix
+from ..io.names import TIFF_SUFFIXES, PathLike, image_suffix, split_address
 from ..io.reader import open_image
 from ..io.tiff import OpenedTiff, TiffPlanes
 from .grid import Span
@@ -47,6 +48,9 @@ def open_source(path: PathLike, tiff_axes: str | None = None) -> LargeImage:
         (1, 6, 64)
     """
     path = Path(path)
+    file, page = split_address(path)
+    if page is not None and not path.exists():
+        raise ImageFileError(f"{path} is a plane; give the whole file {file}, or save the plane as a file")
     if path.is_dir():
         return _ZarrImage(path, tiff_axes)
     if image_suffix(path) in TIFF_SUFFIXES and path.is_file():
@@ -97,6 +101,13 @@ class LargeImage(ABC):
     def dtype(self) -> np.dtype:
         """Type of the pixels, in native byte order. bool is read as uint8."""
         return self.read(0, (0, 1), (0, 1)).dtype
+
+    def state(self) -> list[str]:
+        """Describe size and time of the last change of the file, to notice changes without reading the pixels.
+
+        Of a Zarr image: of the files with metadata. Changes of its chunks are not noticed.
+        """
+        return [file_state(self.path)]
 
     def read(self, plane: int, rows: Span, columns: Span) -> np.ndarray:
         """Read a region of a plane.
@@ -275,6 +286,10 @@ class _ZarrImage(LargeImage):
     @cached_property
     def dtype(self) -> np.dtype:
         return in_native_order(np.empty(0, self._array.dtype)).dtype
+
+    def state(self) -> list[str]:
+        folders = dict.fromkeys((self.path, self.path / self._layout.path))
+        return [file_state(folder / name) for folder in folders for name in _METADATA if (folder / name).is_file()]
 
     def _region(self, plane: int, rows: Span, columns: Span) -> np.ndarray:
         numbers = dict(zip(self.axes, np.unravel_index(plane, tuple(self.axes.values())), strict=True))

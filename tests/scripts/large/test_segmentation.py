@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 import zarr
 
 from scripts.handlers.checkpoints import save_weights
+from scripts.large.joining import join
 from scripts.large.journal import Journal
 from scripts.networks.unet import RonnebergerUNet
 from scripts.segmenter import Segmenter
@@ -230,6 +232,107 @@ def test_a_result_is_replaced_only_on_demand_and_other_folders_never(section, se
     assert zarr.open_array(foreign, mode="r").shape == (4, 4)
 
 
+def test_a_second_image_into_the_same_output_is_segmented_alone(section, segmenter, tmp_path):
+    out, other = tmp_path / "out.ome.zarr", nuclei(230, 260, seed=7)
+    tifffile.imwrite(tmp_path / "other.tif", other)
+    segmenter.segment_large(section, out, block_size=96)
+    segmenter.segment_large(tmp_path / "other.tif", out, block_size=96, overwrite=True)
+    assert same_partition(arrays(out)["labels/instances"], segmenter(other).instances)
+
+
+def test_work_whose_result_was_published_and_deleted_is_begun_anew(section, segmenter, tmp_path, monkeypatch):
+    out = tmp_path / "out.ome.zarr"
+    with monkeypatch.context() as patch:  # killed before the work is deleted
+        patch.setattr("scripts.large.segmentation.clear", lambda work: None)
+        segmenter.segment_large(section, out, block_size=96)
+    expected = arrays(out)
+    for path in (out, *tmp_path.glob("*.csv")):
+        path.rename(path.with_name(f"moved.{path.name}"))
+    segmenter.segment_large(section, out, block_size=96)
+    for name, values in arrays(out).items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2, 3])
+def test_a_killed_replacement_loses_no_result(renames, section, segmenter, tmp_path, monkeypatch):
+    out = tmp_path / "out.ome.zarr"
+    segmenter.segment_large(section, out, block_size=96)
+    left, replace = [renames], os.replace
+
+    def counted(source, to):
+        if Path(to).parent == tmp_path or Path(to).name == "replaced":
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+        replace(source, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", counted)
+        with pytest.raises(KeyboardInterrupt):
+            segmenter.segment_large(section, out, block_size=128, overwrite=True)
+    with monkeypatch.context() as patch:  # killed again, early
+        Stopping(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            segmenter.segment_large(section, out, block_size=128, overwrite=True)
+    assert arrays(out)["labels/instances"].any()
+
+
+def test_tables_of_the_replaced_result_go_with_it(section, segmenter, tmp_path):
+    out = tmp_path / "out.ome.zarr"
+    segmenter.segment_large(section, out, block_size=128)
+    segmenter.segment_large(section, out, block_size=128, objects=False, overwrite=True)
+    assert not list(tmp_path.glob("*.csv"))
+
+
+@pytest.mark.parametrize(
+    "taken", ["out.objects.csv", "out.images.csv", "out.ome.zarr.part", "out.ome.zarr.part/mine.txt"]
+)
+def test_files_of_others_stay(taken, section, segmenter, tmp_path):
+    (tmp_path / taken).parent.mkdir(exist_ok=True)
+    (tmp_path / taken).write_text("mine")
+    with pytest.raises(FileExistsError, match=re.escape(taken.split("/")[0])):
+        segmenter.segment_large(section, tmp_path / "out.ome.zarr", block_size=96)
+    assert (tmp_path / taken).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "source, output", [("a/labels/classes/0", "a"), ("a/labels/classes/0", "a/labels/classes/0/b")]
+)
+def test_image_and_result_do_not_lie_within_each_other(source, output, section, segmenter, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    segmenter.segment_large(section, tmp_path / "a.ome.zarr", block_size=256, objects=False)
+    source, output = (one.replace("a", "a.ome.zarr", 1) for one in (source, output))
+    with pytest.raises(ValueError, match="within each other"):
+        segmenter.segment_large(
+            tmp_path / source, (tmp_path / "link" / output).with_suffix(".zarr"), block_size=256, overwrite=True
+        )
+    assert (tmp_path / "a.ome.zarr" / "labels" / "classes" / "0" / "zarr.json").exists()
+
+
+def test_an_image_that_changes_during_the_work_is_refused(image, segmenter, tmp_path, monkeypatch):
+    section, out = tmp_path / "section.tif", tmp_path / "out.ome.zarr"
+    tifffile.imwrite(section, image)
+    with monkeypatch.context() as patch:
+        Stopping(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            segmenter.segment_large(section, out, block_size=96)
+    changed = image.copy()
+    changed[200, 200] ^= 1
+    tifffile.imwrite(section, changed)
+    os.utime(section, (1e9, 1e9))
+    with pytest.raises(ValueError, match=r"section\.tif.*grey values.*overwrite"):
+        segmenter.segment_large(section, out, block_size=96)
+    tifffile.imwrite(section, image)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "scripts.large.segmentation.join", lambda *given: (os.utime(section, (2e9, 2e9)), join(*given))[1]
+        )
+        with pytest.raises(ValueError, match=r"section\.tif has changed"):
+            segmenter.segment_large(section, out, block_size=96)
+    assert not out.exists()
+    segmenter.segment_large(section, out, block_size=96)  # the same pixels
+
+
 def test_two_runs_into_one_output_are_refused(section, segmenter, tmp_path):
     code = f"from scripts.io.locks import FolderLock; import time; FolderLock({str(tmp_path / 'out.ome.zarr.part')!r})"
     holder = subprocess.Popen(
@@ -251,6 +354,8 @@ def test_two_runs_into_one_output_are_refused(section, segmenter, tmp_path):
     [
         ({"block_size": 100}, "block_size is 100"),
         ({"output": "out.tif"}, "out.tif"),
+        ({"output": "x" * 245 + ".zarr"}, "250 characters"),
+        ({"object_halo": 0}, "object_halo is 0"),
         ({"scheduler": "tcp//x"}, "tcp//x"),
         ({"grey_values": [[1.0, 0.0]]}, "grey_values"),
         ({"grey_values": [[1.0, 2.0], [1.0, 2.0]]}, "grey_values"),
