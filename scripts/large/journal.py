@@ -127,9 +127,9 @@ def clear(folder: Path) -> None:
 
     Example:
         >>> from pathlib import Path
-        >>> folder = Path("out.ome.zarr.part")
+        >>> folder = Path("old.ome.zarr.part")
         >>> folder.mkdir()
-        >>> begin(folder, {"block_size": 512}, Path("out.ome.zarr"))
+        >>> begin(folder, {"block_size": 512}, Path("old.ome.zarr"))
         False
         >>> clear(folder)
         >>> list(folder.iterdir())

@@ -53,6 +53,7 @@ REPLACED = "replaced"  # the earlier result, in the work folder
 LINE = 60  # seconds between two lines of a step without a terminal
 TABLES = ("objects.csv", "images.csv")
 _LONGEST = 255  # bytes of a file name
+_MOST_BLOCKS = 10_000_000  # their numbers are in memory
 
 
 class LargeSegmentation:
@@ -193,6 +194,12 @@ class LargeSegmentation:
                 f"{shown(self.path)} has {header.channels} channels, the weights take {self.settings.in_channels}. "
                 "Convert the image, or state its axes with tiff_axes"
             )
+        blocks = len(BlockGrid(header.planes, header.height, header.width, self.block_size))
+        if blocks > _MOST_BLOCKS:
+            raise ValueError(
+                f"{shown(self.path)} has {header.planes} planes of {header.height} x {header.width} px, {blocks} "
+                f"blocks of block_size {self.block_size}. Expected at most {_MOST_BLOCKS}: raise block_size"
+            )
         meta = {"filename_or_obj": str(self.path), "spacing": header.spacing, "unit": header.unit}
         probe = MetaTensor(torch.zeros(1, 1, 1), meta=meta)
         MatchPixelSized(trained=self.settings.training.pixel_size)({"image": probe})
@@ -206,11 +213,11 @@ class LargeSegmentation:
                 "output_dir"
             )
         tables = [] if (work / SETTINGS).exists() else list(map(self.table, TABLES))
-        for existing in (path for path in (self.output, *tables) if path.exists() and not self.overwrite):
+        for existing in (path for path in (self.output, *tables) if os.path.lexists(path) and not self.overwrite):
             raise FileExistsError(
                 f"{shown(existing)} exists. Give another output_dir, or replace the result with overwrite true"
             )
-        if self.output.exists() and not is_result(self.output):
+        if os.path.lexists(self.output) and not is_result(self.output):
             raise FileExistsError(f"{shown(self.output)} is no result of this program and is not replaced")
 
     def _facts(self, image: LargeImage) -> dict[str, Any]:

@@ -339,6 +339,10 @@ class _ZarrImage(LargeImage):
             raise ImageFileError(
                 f"{self.path}: the array '{layout.path}' of the full resolution is missing; copy the whole folder"
             ) from None
+        except Exception as error:  # each version of zarr raises its own types
+            raise ImageFileError(
+                f"{self.path}: the array '{layout.path}' has damaged metadata ({error}); copy or write the image again"
+            ) from error
         return array, layout
 
     def _plain_layout(self, array: Any) -> Layout:

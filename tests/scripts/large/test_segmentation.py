@@ -295,6 +295,13 @@ def test_files_of_others_stay(taken, section, segmenter, tmp_path):
     assert (tmp_path / taken).read_text() == "mine"
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_broken_link_in_the_place_of_the_result_is_refused_at_once(overwrite, section, segmenter, tmp_path):
+    (tmp_path / "out.ome.zarr").symlink_to(tmp_path / "absent")
+    with pytest.raises(FileExistsError, match=r"out\.ome\.zarr"):
+        segmenter.segment_large(section, tmp_path / "out.ome.zarr", block_size=96, overwrite=overwrite)
+
+
 @pytest.mark.parametrize(
     "source, output", [("a/labels/classes/0", "a"), ("a/labels/classes/0", "a/labels/classes/0/b")]
 )
@@ -371,6 +378,12 @@ def test_an_image_with_other_channels_is_refused(segmenter, tmp_path):
     tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb")
     with pytest.raises(ValueError, match=r"rgb\.tif has 3 channels"):
         segmenter.segment_large(tmp_path / "rgb.tif", tmp_path / "out.ome.zarr")
+
+
+def test_an_image_of_too_many_blocks_is_refused_at_once(segmenter, tmp_path):
+    zarr.create_array(tmp_path / "huge.zarr", shape=(10**6, 10**6), chunks=(2048, 2048), dtype="uint8")
+    with pytest.raises(ValueError, match=r"huge\.zarr.*block_size 64"):
+        segmenter.segment_large(tmp_path / "huge.zarr", tmp_path / "out.ome.zarr", block_size=64)
 
 
 def test_a_damaged_tile_is_named_and_the_work_is_kept(section, segmenter, tmp_path):

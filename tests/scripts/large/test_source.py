@@ -410,3 +410,12 @@ def test_threads_and_copies_read_the_same(kind: str, tmp_path: Path):
 def test_real_images_have_the_same_pixels_by_region(data_root: Path):
     for path in (data_root / "PhC-C2DH-U373").rglob("t000.tif"):
         check_as_planes(path)
+
+
+def test_damaged_metadata_of_the_array_name_the_image(tmp_path):
+    group = zarr.open_group(tmp_path / "image.zarr", mode="w", zarr_format=2)
+    group.create_array("0", shape=(4, 4), dtype="uint8")
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": [{"name": a} for a in "yx"], "datasets": [{"path": "0"}]}]
+    (tmp_path / "image.zarr" / "0" / ".zarray").write_text("{")
+    with pytest.raises(ImageFileError, match=r"image\.zarr.*'0'"):
+        open_source(tmp_path / "image.zarr")
