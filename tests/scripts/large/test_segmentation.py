@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 import torch
@@ -436,3 +438,44 @@ def test_work_goes_on_after_kill_9(section, weights, tmp_path):
     whole = Segmenter(weights, **SETTINGS).segment_large(section, tmp_path / "whole.ome.zarr", block_size=32)
     for name, values in arrays(whole).items():
         np.testing.assert_array_equal(arrays(out)[name], values, err_msg=name)
+
+
+def kill_a_worker(journal: Journal, blocks: int) -> int:
+    """Wait until some blocks are finished, then kill one of the two worker processes. Return its number."""
+    until = time.monotonic() + 120
+    while len(journal.finished()) < blocks and time.monotonic() < until:
+        time.sleep(0.01)
+    children = psutil.Process().children(recursive=True)
+    worker = next(child for child in children if "spawn_main" in " ".join(child.cmdline()))
+    worker.kill()
+    return worker.pid
+
+
+@pytest.mark.slow
+def test_two_workers_give_the_same_files_though_one_is_killed(section, segmenter, tmp_path):
+    pytest.importorskip("distributed", reason="dask.distributed is not installed: pip install '.[large]'")
+    whole = segmenter.segment_large(section, tmp_path / "whole.ome.zarr", block_size=32)
+    journal = Journal(tmp_path / "out.ome.zarr.part" / "network.txt")
+    with ThreadPoolExecutor() as thread:
+        killed = thread.submit(kill_a_worker, journal, 3)
+        out = segmenter.segment_large(section, tmp_path / "out.ome.zarr", block_size=32, scheduler="local:2")
+        assert killed.result() > 0
+    for name, values in arrays(whole).items():
+        np.testing.assert_array_equal(arrays(out)[name], values, err_msg=name)
+    assert (tmp_path / "out.objects.csv").read_text() == (tmp_path / "whole.objects.csv").read_text()
+
+
+@pytest.mark.slow
+def test_4096_pixels_squared_equal_those_in_memory(weights, tmp_path):
+    tile = nuclei(512, 512)
+    image = np.block([[tile, tile[:, ::-1]], [tile[::-1], tile[::-1, ::-1]]])
+    image = np.tile(image, (4, 4))
+    tifffile.imwrite(tmp_path / "image.tif", image, tile=(256, 256))
+    segmenter = Segmenter(weights, **SETTINGS)
+    expected = segmenter(image)
+    found = arrays(segmenter.segment_large(tmp_path / "image.tif", tmp_path / "out.ome.zarr", block_size=1024))
+    np.testing.assert_allclose(found["probabilities"] / 255, expected.probabilities, atol=0.5 / 255 + 2e-5)
+    unequal = found["labels/classes"] != expected.classes
+    assert unequal.mean() < 1e-6  # equal chances to rounding
+    assert expected.instances.max() > 1000
+    assert same_partition(found["labels/instances"], expected.instances)
