@@ -84,8 +84,14 @@ class Program:
         if not argv or argv[0] in HELP_WORDS:
             self._list_commands()
             return 0
-        CALLED_AS.set(self.name)
-        name, words = argv[0], list(argv[1:])
+        token = CALLED_AS.set(self.name)
+        try:
+            return self._call(argv[0], list(argv[1:]))
+        finally:
+            CALLED_AS.reset(token)
+
+    def _call(self, name: str, words: list[str]) -> int:
+        """Run a command. Returns its exit code."""
         if name not in self.commands:
             _complain(f"unknown command '{name}'{did_you_mean(get_close_matches(name, self.commands, n=1))}")
             self._list_commands(error=True)

@@ -41,6 +41,7 @@ class Region(NamedTuple):
     """A rectangle of an image: rows and columns, each [start, stop).
 
     Example:
+        >>> from scripts.inferers import Orientation, Region
         >>> Region((0, 2), (1, 4)).turned(Orientation(transpose=True, flip_rows=True), size=(3, 10))
         Region(rows=(6, 9), columns=(0, 2))
     """

@@ -175,6 +175,7 @@ class OverlapTileInferer(Inferer):
             ValueError: as in a call; the window lacks pixels, or `authors_stride`.
 
         Example:
+            >>> from scripts.inferers import OverlapTileInferer, Region
             >>> from scripts.networks import RonnebergerUNet
             >>> network, inferer = RonnebergerUNet(features=(4, 8, 16)).eval(), OverlapTileInferer()
             >>> image = torch.rand(1, 1, 300, 50)

@@ -26,7 +26,7 @@ TIFF_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr", ".dcm", ".dicom")
 IMAGE_SUFFIXES = PILLOW_SUFFIXES + TIFF_SUFFIXES + NIFTI_SUFFIXES + ITK_SUFFIXES
-COMMON_SUFFIXES = ".png, .tif, .jpg, .nii.gz, .dcm or the like (all: docs/segment.md of the project)"  # for messages
+COMMON_SUFFIXES = ".png, .tif, .jpg, .nii.gz, .dcm or the like (all: in the project's guide)"  # for messages
 
 
 def shown(name: PathLike) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 AHEAD = 3  # blocks handed out to each worker at once
 RETRIES = 3  # of a block, after its worker has died or failed

@@ -92,7 +92,7 @@ def test_published_weights_are_described_by_name_file_and_purpose_and_others_by_
     told = described(folder / "model.pt", folder)
     assert told.startswith(f"em ({folder / 'model.pt'})")
     assert "membranes" in told
-    assert "nuclei_small" in told  # for users of other images
+    assert "--weights nuclei" in told  # for users of other images
     assert "nuclei in fluorescence" in described(f"{folder}/../models/nuclei.pt", folder)
     assert described("output/model.pt", folder) == str(Path("output/model.pt"))
     mine = weights(folder, "mine", run="1f2e")

@@ -181,7 +181,7 @@ def test_the_zip_s_metadata_list_every_package_that_its_code_imports(packed: dic
                     imported |= {alias.name.partition(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and not node.level:
                     imported.add(str(node.module).partition(".")[0])
-    optional = {"mlflow"}  # only for --tracking mlflow
+    optional = {"mlflow", "distributed"}  # only for --tracking mlflow and for --scheduler
     for module in imported - optional - set(sys.stdlib_module_names):
         assert providers_by_module()[module] & packages, module
 

@@ -322,7 +322,7 @@ def test_each_overlay_fits_the_commands_that_it_was_written_for(
         (["train", "DATA/test", "--run_id", "training"], ["--run_id"]),
         (["train", "DATA/test", "--args_file", "a.yaml"], ["--args_file"]),
         (["train", "DATA/test", "--overlay", "variant_fsat"], ["variant_fsat", "'variant_fast'"]),
-        (["train", "DATA/test", "--overlay", "inference"], ["inference", "variant_fast"]),
+        (["train", "DATA/test", "--overlay", "inference"], ["inference", "'multi_gpu_inference'"]),
         (["train", "DATA/test", "--overlay", "mine/variant_fast.yaml"], ["mine/variant_fast.yaml", "'variant_fast'"]),
         (["train", "DATA/test", "--overlay", "typo.yaml"], ["typo.yaml", "'max_epoch'", "'max_epochs'"]),
         (["train", "DATA/test", "--overlay", "unread.yaml"], ["unread.yaml", "'theirs'", "configs/train.yaml"]),

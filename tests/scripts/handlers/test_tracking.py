@@ -99,7 +99,7 @@ def test_without_mlflow_nothing_is_told_and_nothing_fails(tmp_path):
     RunFiles(tmp_path).attach(engine)
     (tmp_path / "metrics.json").write_text("no JSON")
     log_metrics(engine, {"loss": 1.0}, 1)
-    log_picture(engine, tmp_path / "missing.png", 1)
+    log_picture(engine, tmp_path / "missing.png", 1, "missing")
     engine.run([0])
 
 
