@@ -19,13 +19,14 @@ from ..plot.errors import (
     MATCH,
     OBJECT_COLOURS,
     OBJECT_NAMES,
+    OUTLINE,
     PIXEL_COLOURS,
     UNKNOWN,
     error_map,
     object_errors,
     pixel_error_names,
 )
-from ..plot.overlays import class_key
+from ..plot.overlays import SKY, class_key
 from ..settings import ModelSettings
 from ..transforms.objects import instances_from_scores
 from .pictures import Layer, Picture, label_layer, map_layer, picture
@@ -33,6 +34,7 @@ from .results import Loaded, Segmented
 
 LEVELS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # thresholds of the curve measured here
 ERROR = 200  # opacity of errors, 0 to 255
+ON_IMAGE = OBJECT_COLOURS | {OUTLINE: SKY}  # grey lines vanish in a grey image
 MOST_PIXELS = 2_500_000  # of an image, for the curve
 
 
@@ -174,7 +176,7 @@ def _layers(loaded: Loaded, settings: ModelSettings) -> list[Layer]:
         return layers
     if is_by_object(found, settings):
         kinds = object_errors(np.asarray(found.instances), loaded.truth[1]).kinds
-        return [*layers, _errors(kinds, OBJECT_NAMES, OBJECT_COLOURS, MATCH)]
+        return [*layers, _errors(kinds, OBJECT_NAMES, ON_IMAGE, MATCH)]
     kinds = error_map(np.asarray(_classes(found)), loaded.truth[0])
     return [*layers, _errors(kinds, pixel_error_names(names), PIXEL_COLOURS)]
 

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from scripts.io.files import write_csv, write_json
+from scripts.plot.errors import UNKNOWN
 from scripts.reporting import write_report
 from scripts.reporting.cases import make_cases
 from scripts.reporting.gather import images_of, read_run
+from scripts.reporting.measured import ON_IMAGE
 from scripts.reporting.page import ForeignPageError
 from scripts.reporting.report import report_page
 
@@ -44,6 +47,12 @@ def test_an_evaluation_has_all_parts_of_a_page_and_the_worst_image_first(evaluat
     assert [case.name for case in cases][-1] == "cell 1.png"
     assert cases[0].measured.scores["f1_0.5"] == pytest.approx(0.8)
     assert [layer["name"] for layer in cases[0].picture.layers] == ["truth", "probability", "instances", "error"]
+
+
+def test_colours_of_errors_are_visible_on_grey_images() -> None:
+    hues = {kind: np.ptp(to_rgb(colour)) for kind, colour in ON_IMAGE.items() if kind != UNKNOWN}
+    assert all(hue > 0.3 for hue in hues.values()), hues
+    assert len(set(ON_IMAGE.values())) == len(ON_IMAGE)
 
 
 def test_names_of_files_stay_text_and_nothing_is_loaded_from_elsewhere(evaluation: Path) -> None:
