@@ -106,7 +106,7 @@ class Program:
             _complain(str(error))
             return 1
         except KeyboardInterrupt as stop:  # by Ctrl-C; by SIGTERM with the code 143
-            _complain("" if getattr(stop, "told", False) else "interrupted")
+            _complain("" if getattr(stop, "told", False) else f"interrupted{getattr(stop, 'remedy', '')}")
             return int(getattr(stop, "code", 130))
         except SystemExit as stop:  # by fire, after help
             if not stop.code and self.commands[name] == WORKFLOWS.get(name) and name in KEYS_OF:

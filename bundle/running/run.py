@@ -20,7 +20,7 @@ from .errors import RunError, UsageError, did_you_mean
 from .failures import explain, first_to_fail
 from .overrides import MARKS, check_changes, check_overrides, close_ids
 from .package import INSTALLED, library_package
-from .terminal import printable
+from .terminal import printable, waiting
 
 RUN_ARGUMENTS = ("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking")
 WORKFLOW_ARGUMENTS = ("workflow_name", "workflow_type", "properties_path")  # MONAI passes these to its workflow class
@@ -111,7 +111,8 @@ def _updated(old: Any, new: Any) -> Any:
 
 def _explained(arguments: Mapping[str, Any], trace: bool) -> None:
     """Run a workflow. Any failure ends as one message, of several processes in one of them."""
-    from monai.bundle import run as monai_run  # after all checks, since the import takes seconds
+    with waiting("loading torch and MONAI"):
+        from monai.bundle import run as monai_run  # after all checks, since the import takes seconds
 
     try:
         monai_run(**arguments)

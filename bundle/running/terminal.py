@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -39,6 +40,22 @@ def printable(text: str) -> str:
         letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
         for letter in text
     )
+
+
+def waiting(text: str) -> AbstractContextManager[Any]:
+    """Show a text on standard error while a block runs: in a terminal, by the first process; nothing without rich.
+
+    Example:
+        >>> with waiting("loading"):
+        ...     import json
+    """
+    try:
+        from rich.console import Console
+    except ImportError:
+        return nullcontext()
+    console = Console(stderr=True)
+    shown = console.is_terminal and os.environ.get("RANK", "0") == "0"
+    return console.status(text) if shown else nullcontext()
 
 
 def tracked(items: Sequence[T], description: str) -> Iterable[T]:

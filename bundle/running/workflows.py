@@ -259,7 +259,12 @@ def segment(
     """
     if _to_zarr(path, output, key):
         large = _to_segment(path, weights, overlay, [INFERENCE, LARGE], key, output_dir=("--output", output))
-        (result,) = _run("run", *large, trace, "output_dir")
+        try:
+            (result,) = _run("run", *large, trace, "output_dir")
+        except KeyboardInterrupt as stop:
+            without = ", without --overwrite" if key.get("overwrite") else ""
+            stop.remedy = f"; the same command goes on{without}"  # type: ignore[attr-defined]
+            raise
         _tell(f"results: {result}")
         tables = (f"{result.name.split('.')[0]}.{kind}.csv" for kind in ("objects", "images"))
         _tell_pictures(result.parent, *tables)
@@ -276,7 +281,16 @@ def _to_zarr(path: str, output: str | None, key: Mapping[str, Any]) -> bool:
     Raises:
         UsageError: a folder of images, an output, or keys that only one of both ways takes.
     """
-    zarr = output is not None and Path(output).suffix == ".zarr"
+    suffix = "" if output is None else Path(output).suffix
+    zarr = suffix == ".zarr"
+    if not zarr and get_close_matches(suffix.lower(), [".zarr"], cutoff=0.8):
+        raise UsageError(
+            f"--output {output} ends in {suffix}; did you mean '{Path(str(output)).with_suffix('.zarr')}'?"
+        )
+    if zarr and _is_plain_folder(Path(path)):
+        raise UsageError(
+            f"{path} is a folder; an --output that ends in .zarr takes one image. Give an image of the folder"
+        )
     if Path(path).suffix == ".zarr" and not zarr:
         given = "" if output is None else f", got {output}"
         raise UsageError(f"{path} is segmented block by block; give --output a name that ends in .ome.zarr{given}")
@@ -286,6 +300,12 @@ def _to_zarr(path: str, output: str | None, key: Mapping[str, Any]) -> bool:
     for name in key.keys() & set(NOT_LARGE) if zarr else ():
         raise UsageError(f"--{name} is for results in files; an --output that ends in .zarr {NOT_LARGE[name]}")
     return zarr
+
+
+def _is_plain_folder(path: Path) -> bool:
+    """Check for a folder without the name and metadata of Zarr."""
+    metadata = (".zgroup", ".zarray", ".zattrs", "zarr.json")
+    return path.suffix != ".zarr" and path.is_dir() and not any((path / name).exists() for name in metadata)
 
 
 def rank(

@@ -349,6 +349,7 @@ class LargeSegmentation:
         """Write the tables of objects and of planes into the work folder."""
         header, names = image.header, self.settings.class_names or ()
         objects, images = (ObjectsCSV(work / name) for name in TABLES)
+        found = 0
         for plane in range(grid.planes):
             name = self.path.name if grid.planes == 1 else plane_address(self.path.name, plane)
 
@@ -357,9 +358,12 @@ class LargeSegmentation:
 
             several = names if len(names) > 2 else ()
             spacing, unit = (None, None) if header.unit == "pixel" else (header.spacing, header.unit)
-            images.add(name, write_plane(objects, name, grid, plane, load, spacing, unit, several))
+            row = write_plane(objects, name, grid, plane, load, spacing, unit, several)
+            images.add(name, row)
+            found += int(row["objects"].sum())
         for table in (objects, images):
             table.close()
+        logger.info("%d object%s in %s", found, "" if found == 1 else "s", shown(self.path))
 
     def _publish(self, work: Path) -> None:
         """Give result and tables their names."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ import tifffile
 import zarr
 
 from bundle.__main__ import main
+from bundle.running.configuration import ROOT
 from scripts.handlers.checkpoints import save_weights
 from scripts.networks.unet import RonnebergerUNet
 from scripts.segmenter import Segmenter
@@ -38,6 +43,8 @@ def test_a_tiff_becomes_ome_zarr_which_is_an_input_again(files, tmp_path, capsys
     printed = capsys.readouterr().out
     assert "a.ome.zarr" in printed
     assert "a.objects.csv" in printed
+    table = (tmp_path / "a.images.csv").read_text().splitlines()
+    assert f"{dict(zip(*(line.split(',') for line in table), strict=True))['objects']} object" in printed
     classes = zarr.open_group(tmp_path / "a.ome.zarr", mode="r")["labels/classes/0"]
     expected = Segmenter(files / "model.pt", amp_dtype="float32", device="cpu")(GREY).classes
     np.testing.assert_array_equal(np.asarray(classes), expected)
@@ -62,7 +69,8 @@ def test_a_tiff_becomes_ome_zarr_which_is_an_input_again(files, tmp_path, capsys
         ("image.tif", ("--output", "out.ome.zarr", "--block_size", "100"), ("block_size", "100", "16")),
         ("image.tif", ("--output", "out.ome.zarr", "--block_siz", "64"), ("block_siz", "block_size")),
         ("image.tif", ("--output", "out.ome.zarr", "--pixel_size", "0.5"), ("pixel_size",)),
-        ("images", ("--output", "out.ome.zarr"), ("images",)),
+        ("images", ("--output", "out.ome.zarr"), ("images", "folder")),
+        ("image.tif", ("--output", "out.ome.zar"), ("out.ome.zar ", "out.ome.zarr")),
     ],
 )
 def test_what_does_not_fit_is_named(image, options, words, files, capsys, tmp_path, monkeypatch):
@@ -70,10 +78,26 @@ def test_what_does_not_fit_is_named(image, options, words, files, capsys, tmp_pa
     assert segment(files, image, *options) in (1, 2)
     error = capsys.readouterr().err
     assert all(word in error for word in words), error
-    assert not (tmp_path / "out.ome.zarr").exists()
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_zarr_needs_an_output_in_zarr(files, tmp_path, capsys):
     zarr.create_array(tmp_path / "in.zarr", shape=(64, 64), dtype="uint8")
     assert main(["segment", str(tmp_path / "in.zarr"), "--weights", str(files / "model.pt")]) == 2
     assert ".ome.zarr" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options, remedy", [((), "the same command"), (("--overwrite", "true"), "without --overwrite")]
+)
+def test_after_an_interruption_the_next_step_is_named(options, remedy, files, tmp_path):
+    """Ctrl-C arrives as soon as the output exists."""
+    command = ["segment", str(files / "image.tif"), "--weights", str(files / "model.pt"), *options]
+    command = [sys.executable, "-m", "bundle", *command, "--output", str(tmp_path / "out.ome.zarr")]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(tmp_path.glob("out*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate()[1]
+    assert process.returncode == 130, error
+    assert remedy in error
