@@ -266,7 +266,8 @@ def segment(
             stop.remedy = f"; the same command goes on{without}"  # type: ignore[attr-defined]
             raise
         _tell(f"results: {result}")
-        tables = (f"{result.name.split('.')[0]}.{kind}.csv" for kind in ("objects", "images"))
+        stem = result.name.removesuffix(".zarr").removesuffix(".ome")
+        tables = (f"{stem}.{kind}.csv" for kind in ("objects", "images"))
         _tell_pictures(result.parent, *tables)
         return
     files, changes = _to_segment(path, weights, overlay, [INFERENCE], key, output_dir=("--output", output))

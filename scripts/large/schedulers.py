@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +15,8 @@ import psutil
 
 if TYPE_CHECKING:
     from typing import Self
+
+logger = logging.getLogger(__name__)
 
 AHEAD = 3  # blocks handed out to each worker at once
 RETRIES = 3  # of a block, after its worker has died or failed
@@ -99,10 +103,12 @@ class OnDask(Scheduler):
             raise ValueError(
                 f"scheduler {address}: no scheduler answers ({error or 'timeout'}). Start one, or take scheduler local"
             ) from error
+        if not self._client.scheduler_info(n_workers=-1)["workers"]:
+            logger.warning("scheduler %s has no worker: waiting for the first", address)
         self._client.wait_for_workers(1)
         self.workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
         if local:
-            self._client.run(_single_thread)
+            self._client.run(_prepare_worker)
 
     def run(self, step: Callable[[int], Any], blocks: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """Run the blocks on all workers."""
@@ -145,8 +151,9 @@ def _call(step: Callable[[int], Any], number: int) -> Any:
     return step(number)
 
 
-def _single_thread() -> None:
-    """Compute with one thread: each core has a worker."""
+def _prepare_worker() -> None:
+    """Compute with one thread: each core has a worker. Ctrl+C reaches all processes, the first one ends the others."""
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)

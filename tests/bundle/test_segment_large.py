@@ -39,13 +39,13 @@ def segment(files: Path, image: str, *options: str) -> int:
 
 def test_a_tiff_becomes_ome_zarr_which_is_an_input_again(files, tmp_path, capsys):
     options = ("--block_size", "64", "--amp_dtype", "float32")
-    assert segment(files, "image.tif", "--output", str(tmp_path / "a.ome.zarr"), *options) == 0
+    assert segment(files, "image.tif", "--output", str(tmp_path / "slide.1.ome.zarr"), *options) == 0
     printed = capsys.readouterr().out
-    assert "a.ome.zarr" in printed
-    assert "a.objects.csv" in printed
-    table = (tmp_path / "a.images.csv").read_text().splitlines()
+    assert "slide.1.ome.zarr" in printed
+    assert "slide.1.objects.csv" in printed
+    table = (tmp_path / "slide.1.images.csv").read_text().splitlines()
     assert f"{dict(zip(*(line.split(',') for line in table), strict=True))['objects']} object" in printed
-    classes = zarr.open_group(tmp_path / "a.ome.zarr", mode="r")["labels/classes/0"]
+    classes = zarr.open_group(tmp_path / "slide.1.ome.zarr", mode="r")["labels/classes/0"]
     expected = Segmenter(files / "model.pt", amp_dtype="float32", device="cpu")(GREY).classes
     np.testing.assert_array_equal(np.asarray(classes), expected)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -56,6 +57,17 @@ def test_two_workers_run_every_block_once(local, tmp_path):
     assert sorted(int(number) for number, _ in ran) == list(range(40))
     assert {pid for _, pid in ran}.isdisjoint({str(os.getpid())})
     assert local.workers == 2
+
+
+@dataclass(frozen=True)
+class IgnoresInterrupts:
+    def __call__(self, number: int) -> bool:
+        return signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_workers_without_a_trace(local):
+    assert dict(local.run(IgnoresInterrupts(), range(2))) == {0: True, 1: True}
 
 
 @pytest.mark.slow
