@@ -117,7 +117,7 @@ def begin(folder: Path, settings: Mapping[str, Any], output: Path, anew: bool = 
         changes = ", ".join(f"{name}: {before.get(name)}, now {settings.get(name)}" for name in differ[:3])
         raise ValueError(
             f"{output} was begun with other settings ({changes}). Repeat the command with those settings, or begin "
-            "anew with overwrite true"
+            "anew with --overwrite true"
         )
     return True
 
@@ -151,5 +151,5 @@ def _noted(file: Path) -> dict[str, Any]:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"{shown(file)} is damaged ({error}), so the unfinished work cannot go on. Begin anew with overwrite true"
+            f"{shown(file)} is damaged ({error}), so the unfinished work cannot go on. Begin anew with --overwrite true"
         ) from error

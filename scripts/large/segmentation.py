@@ -169,14 +169,14 @@ class LargeSegmentation:
             if image.state() != state:
                 raise ValueError(
                     f"{shown(self.path)} has changed during the run, and parts of the result are of the old image. "
-                    "Begin anew with overwrite true"
+                    "Begin anew with --overwrite true"
                 )
             self._publish(work)
             with suppress(OSError):  # the result is complete
                 clear(work)
         with suppress(OSError):
             work.rmdir()
-        logger.info("%s in %s", shown(self.output), _time(begun))
+        logger.info("done in %s", _time(begun))
         return self.output
 
     def _check(self, image: LargeImage) -> None:
@@ -215,7 +215,7 @@ class LargeSegmentation:
         tables = [] if (work / SETTINGS).exists() else list(map(self.table, TABLES))
         for existing in (path for path in (self.output, *tables) if os.path.lexists(path) and not self.overwrite):
             raise FileExistsError(
-                f"{shown(existing)} exists. Give another output_dir, or replace the result with overwrite true"
+                f"{shown(existing)} exists. Give another output_dir, or replace the result with --overwrite true"
             )
         if os.path.lexists(self.output) and not is_result(self.output):
             raise FileExistsError(f"{shown(self.output)} is no result of this program and is not replaced")
@@ -287,7 +287,8 @@ class LargeSegmentation:
         arrays |= {} if self.probability_dtype is None else {"probabilities": self.probability_dtype}
         names = self.settings.class_names or [f"class {k}" for k in range(max(2, self.settings.out_channels))]
         chunk = math.gcd(grid.size, CHUNK)
-        return OmeZarrOutput.create(path, image.header, image.axes, grid, arrays, names, facts, chunk)
+        settings = {**facts, "image": self.path.name}  # results may be published, folders are private
+        return OmeZarrOutput.create(path, image.header, image.axes, grid, arrays, names, settings, chunk)
 
     def _grey_values(self, image: LargeImage, grid: BlockGrid, work: Path) -> tuple[GreyValues, ...]:
         """Measure the grey values of each plane, or read those of the unfinished work.
@@ -313,12 +314,12 @@ class LargeSegmentation:
         if not all(one.equals(other) for one, other in zip(before, measured, strict=bool(before))):
             raise ValueError(
                 f"{shown(self.path)} has other grey values than the image of the unfinished {shown(work)}. Restore "
-                "that image, or begin anew with overwrite true"
+                "that image, or begin anew with --overwrite true"
             )
         if before and self.grey_values is not None:
             logger.warning(
                 "%s was written again, and may have other pixels than the finished blocks. If so, begin anew with "
-                "overwrite true",
+                "--overwrite true",
                 shown(self.path),
             )
         write_json(file, {"image": state, "planes": [values.as_json() for values in measured]})
@@ -425,7 +426,8 @@ class _Steps:
             line.stop()
         empty = f", {len(left) - computed} empty" if computed < len(left) else ""
         if not quiet:
-            logger.info("%s: %d blocks in %s%s", name, total, _time(begun), empty)
+            of = "" if len(left) == total else f" of {total}"
+            logger.info("%s: %d%s blocks in %s%s", name, len(left), of, _time(begun), empty)
 
 
 def table_beside(output: Path, name: str) -> Path:
