@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,34 +146,21 @@ class Segmenter:
             deviation=as_array(item["deviation"])[0] if "deviation" in item else None,
         )
 
-    def segment_large(
-        self,
-        path: str | Path,
-        output: str | Path,
-        *,
-        tiff_axes: str | None = None,
-        block_size: int = 2048,
-        object_halo: int = 256,
-        foreground_above: float | None = None,
-        grey_values: Sequence[Sequence[float]] | None = None,
-        probabilities: bool = True,
-        probability_dtype: str = "uint8",
-        instances: bool = True,
-        objects: bool = True,
-        scheduler: str | None = None,
-        overwrite: bool = False,
-    ) -> Path:
+    def segment_large(self, path: str | Path, output: str | Path, **options: Any) -> Path:
         """Segment an image file of any size, also larger than memory, into OME-Zarr. Killed, the same call goes on.
+
+        A batch of tiles takes up to the `memory_limit` of this segmenter, 3 GiB by default. The command takes 1 GiB.
 
         Args:
             path: an image file, or the folder of an OME-Zarr image.
-            output: the result; the name ends in `.ome.zarr`. For layout and other arguments see
-                `scripts.large.LargeSegmentation`.
+            output: the result; the name ends in `.ome.zarr`.
+            options: of `scripts.large.LargeSegmentation`, from `tiff_axes` on: `block_size`, `scheduler`, ...
 
         Returns:
             the output.
 
         Raises:
+            TypeError: an unknown option.
             ValueError: as `LargeSegmentation`.
             FileExistsError: the output exists, and `overwrite` is False.
 
@@ -184,26 +171,8 @@ class Segmenter:
             >>> Segmenter(min_area=20).segment_large("section.tif", "section.ome.zarr", block_size=64).name
             'section.ome.zarr'
         """
-        return LargeSegmentation(
-            path,
-            output,
-            self.network,
-            self.settings,
-            self._infer,
-            file=self._file,
-            device=str(self.device),
-            tiff_axes=tiff_axes,
-            block_size=block_size,
-            object_halo=object_halo,
-            foreground_above=foreground_above,
-            grey_values=grey_values,
-            probabilities=probabilities,
-            probability_dtype=probability_dtype,
-            instances=instances,
-            objects=objects,
-            scheduler=scheduler,
-            overwrite=overwrite,
-        ).run()
+        parts = (self.network, self.settings, self._infer)
+        return LargeSegmentation(path, output, *parts, file=self._file, device=str(self.device), **options).run()
 
     def _tensor(self, image: np.ndarray, pixel_size: float | None) -> MetaTensor:
         """Convert an image to (C, H, W), with the metadata of a file."""
