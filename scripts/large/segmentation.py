@@ -152,6 +152,7 @@ class LargeSegmentation:
         self._check(image)
         work = self.output.absolute().with_name(self.output.name + PART)  # workers have other current folders
         with ExitStack() as stack:
+            stack.callback(_remove_if_empty, work)  # after the lock is gone
             stack.enter_context(image)
             check_folder(work)
             stack.enter_context(FolderLock(work))
@@ -159,12 +160,12 @@ class LargeSegmentation:
                 os.replace(work / REPLACED, self.output)  # killed before the new result had the name
             self._check_output(work)
             stack.enter_context(_kept_memory())
+            scheduler = stack.enter_context(scheduler_of(self.scheduler))
             facts, state = self._facts(image), image.state()
             if begin(work, facts, self.output, self.overwrite):
                 logger.info("going on with the unfinished %s", shown(work))
             if self.load and self.file is not None:
                 load_weights(self.network, self.file)
-            scheduler = stack.enter_context(scheduler_of(self.scheduler))
             self._segment(image, work, scheduler, facts)
             if image.state() != state:
                 raise ValueError(
@@ -174,8 +175,6 @@ class LargeSegmentation:
             self._publish(work)
             with suppress(OSError):  # the result is complete
                 clear(work)
-        with suppress(OSError):
-            work.rmdir()
         logger.info("done in %s", _time(begun))
         return self.output
 
@@ -448,6 +447,11 @@ def is_result(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return OUR_KEY in attributes
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 @contextmanager

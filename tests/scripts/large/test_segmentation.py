@@ -227,6 +227,7 @@ def test_a_result_is_replaced_only_on_demand_and_other_folders_never(section, se
         segmenter.segment_large(section, out, block_size=128)
     segmenter.segment_large(section, out, block_size=160, overwrite=True)
     assert zarr.open_group(out, mode="r").attrs["original_unet"]["settings"]["block_size"] == 160
+    assert not list(tmp_path.glob("*.part"))
     foreign = tmp_path / "mine.zarr"
     zarr.create_array(foreign, shape=(4, 4), dtype="uint8")
     with pytest.raises(FileExistsError, match=r"mine\.zarr"):
@@ -374,6 +375,7 @@ def test_wrong_arguments_are_refused(changes, words, section, segmenter, tmp_pat
     given = {"output": "out.ome.zarr", "block_size": 128, **changes}
     with pytest.raises(ValueError, match=words):
         segmenter.segment_large(section, tmp_path / given.pop("output"), **given)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_image_with_other_channels_is_refused(segmenter, tmp_path):
