@@ -62,6 +62,8 @@ class RonnebergerUNet(nn.Module):
         (2, 20, torch.Size([1, 2, 20, 20]))
     """
 
+    __constants__ = ("retain_dim",)  # TorchScript omits an unused `interpolate`. Older torch lacks its operations
+
     def __init__(
         self,
         spatial_dims: int = 2,

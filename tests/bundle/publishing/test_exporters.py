@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 
 import pytest
 import torch
@@ -53,3 +54,14 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(UsageError, match=r"onnx needs onnxscript: pip install -c constraints\.txt onnxscript$"):
         check_installed("onnx")
+
+
+def test_torchscript_has_no_operation_that_the_network_does_not_use(tmp_path):
+    """A branch with `interpolate` needs operations of the newest torch, which other programs lack."""
+    for retain_dim in (False, True):
+        path = tmp_path / f"{retain_dim}.ts"
+        FORMATS["torchscript"].write(RonnebergerUNet(features=(1, 2, 3), retain_dim=retain_dim).eval(), path, {})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            names = torch.jit.export_opnames(torch.jit.load(str(path)))
+        assert any("upsample" in name for name in names) is retain_dim
