@@ -6,6 +6,6 @@
 |---------------------------|------------------------------------------------------------|
 | `rules`                   | the rules of `verify`                                      |
 | `layout`                  | files of the published zip file                            |
-| `bioimageio`              | model packages for bioimage.io                             |
+| `bioimageio`, `mirrored`  | model packages for bioimage.io; their network              |
 | `exporters`, `quantizing` | write ONNX, TorchScript, pt2, TensorRT; write ONNX in int8 |
 """

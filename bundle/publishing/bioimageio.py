@@ -1,7 +1,7 @@
 """Write model packages for bioimage.io (https://bioimage.io), for Fiji's deepImageJ, ilastik and QuPath.
 
-The description follows version 0.5 of the format (https://github.com/bioimage-io/spec-bioimage-io). The axes describe
-the unpadded network: inputs of 188 + 16 n pixels, outputs smaller by 184.
+The description follows version 0.5 of the format (https://github.com/bioimage-io/spec-bioimage-io). The packed network
+returns probabilities as large as its input, see `bundle.publishing.mirrored`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from PIL import Image
 
 from bundle.datasets.synthetic_em import synthetic_section
 from bundle.experiments.trained import Trained, load_trained
+from bundle.publishing import mirrored
 from bundle.publishing.export import write_checked
-from bundle.publishing.exporters import FORMATS, check_installed, tile_sizes
+from bundle.publishing.exporters import FORMATS, check_installed
 from bundle.publishing.layout import CARD, write_archive
+from bundle.publishing.mirrored import MirroredUNet
 from bundle.running.errors import UsageError
 from bundle.running.run import ROOT
 from scripts.io.files import replacing, sha256_of
 from scripts.networks import geometry, unet
-from scripts.networks.unet import RonnebergerUNet
 
 FORMAT = "0.5.4"  # version of bioimage.io's format
 WEIGHT_FILES = {  # format -> file, best first; further formats name the first chosen format as their parent
@@ -43,7 +44,7 @@ def checked(arguments: Mapping[str, Any]) -> dict[str, Any]:
     up = arguments["up_features"]
     return {**arguments, "up_features": list(arguments["features"])[:-1] if up is None else list(up)}
 '''  # in place of `scripts.networks.arguments`, which needs more packages
-TEST_SIZE = (396, 412)  # pixels, at most; unequal, to notice swapped axes
+TEST_SIZE = (384, 400)  # pixels, at most; unequal, to notice swapped axes
 
 
 def write_bioimageio(
@@ -77,17 +78,18 @@ def write_bioimageio(
         check_installed(name)
     trained = load_trained(config_file, str(weights), overrides)
     steps = preprocessing(trained.info)
-    raw = _test_image(trained.network)
+    network = MirroredUNet(**trained.network.definition).eval()
+    network.network.load_state_dict(trained.network.state_dict())
+    raw = _test_image(network)
     normal = trained.normalized(raw)
     with torch.inference_mode():
-        scores = trained.network(normal)
-        output = (scores.sigmoid() if scores.shape[1] == 1 else scores.softmax(dim=1)).numpy()
+        output = network(normal).numpy()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_tensors(folder, raw, output)
-        described = _write_weights(folder, trained, chosen, normal)
-        (folder / "README.md").write_text(_documentation(trained), encoding="utf-8")
-        _write_yaml(folder / "rdf.yaml", _description(trained, steps, described))
+        described = _write_weights(folder, trained, network, chosen, normal)
+        (folder / "README.md").write_text(_documentation(trained, network), encoding="utf-8")
+        _write_yaml(folder / "rdf.yaml", _description(trained, network, steps, described))
         with replacing(out) as temporary:
             write_archive(temporary, {file.name: file for file in folder.iterdir()})
     print(f"{out}: written, {out.stat().st_size / 1e6:.1f} MB")
@@ -136,30 +138,30 @@ def network_source() -> str:
     """Return the source code of the network and its sizes as a single file. It imports nothing of this project.
 
     Example:
-        >>> "class RonnebergerUNet" in network_source()
+        >>> "class MirroredUNet" in network_source()
         True
     """
     future = "from __future__ import annotations\n"
-    own = re.compile(r"^from \.\S* import .*\n", re.MULTILINE)
-    parts = [own.sub("", inspect.getsource(module)).replace(future, "") for module in (geometry, unet)]
+    own = re.compile(r"^from (?:\.|scripts\.)\S* import .*\n", re.MULTILINE)
+    parts = [own.sub("", inspect.getsource(module)).replace(future, "") for module in (geometry, unet, mirrored)]
     return future + "\n".join([*parts, CHECKED])
 
 
-def _description(trained: Trained, steps: list[dict[str, Any]], weights: Mapping[str, Any]) -> dict[str, Any]:
+def _description(
+    trained: Trained, network: MirroredUNet, steps: list[dict[str, Any]], weights: Mapping[str, Any]
+) -> dict[str, Any]:
     """Make the content of rdf.yaml, from the steps of `preprocessing` and the entries of `_write_weights`."""
-    meta, network = trained.parser["_meta_"], trained.network
-    least, step = tile_sizes(network)
-    lost = 2 * network.margin
-    classes = network.out_channels
-    names = list(trained.info["class_names"]) if classes > 1 else [trained.info["class_names"][-1]]
+    meta = trained.parser["_meta_"]
+    names = list(trained.info["class_names"]) if network.out_channels > 1 else [trained.info["class_names"][-1]]
+    halo = {"halo": network.halo} if network.halo else {}
     channels = [f"channel_{i}" for i in range(network.in_channels)]
     inputs = {
         "id": "image",
-        "description": "grey values of any scale; mirror the image at its edges for an output of the same size",
+        "description": "grey values of any scale",
         "axes": [
             {"type": "batch"},
             {"type": "channel", "channel_names": channels},
-            *({"type": "space", "id": axis, "size": {"min": least, "step": step}} for axis in "yx"),
+            *({"type": "space", "id": axis, "size": {"min": network.least, "step": network.step}} for axis in "yx"),
         ],
         "data": {"type": "float32"},
         "preprocessing": steps,
@@ -168,14 +170,13 @@ def _description(trained: Trained, steps: list[dict[str, Any]], weights: Mapping
     }
     outputs = {
         "id": "probabilities",
-        "description": "probability of each class" + (f"; {network.margin} pixels a side are lost" if lost else ""),
+        "description": "probability of each class",
         "axes": [
             {"type": "batch"},
             {"type": "channel", "channel_names": names},
-            *({"type": "space", "id": a, "size": {"tensor_id": "image", "axis_id": a, "offset": -lost}} for a in "yx"),
+            *({"type": "space", "id": a, "size": {"tensor_id": "image", "axis_id": a}} | halo for a in "yx"),
         ],
         "data": {"type": "float32", "range": [0.0, 1.0]},
-        "postprocessing": [{"id": "sigmoid"} if classes == 1 else {"id": "softmax", "kwargs": {"axis": "channel"}}],
         "test_tensor": {"source": "test_output.npy"},
         "sample_tensor": {"source": "sample_output.tif"},
     }
@@ -206,17 +207,15 @@ def _description(trained: Trained, steps: list[dict[str, Any]], weights: Mapping
     }
 
 
-def _documentation(trained: Trained) -> str:
+def _documentation(trained: Trained, network: MirroredUNet) -> str:
     """Make README.md: how to use the package, then the model card."""
-    least, step = tile_sizes(trained.network)
-    lost = 2 * trained.network.margin
     card = re.sub(r"^!\[.*\n", "", (ROOT / CARD).read_text(encoding="utf-8"), flags=re.M)  # without its pictures
     return f"""# {trained.parser["_meta_"]["name"]}
 
-Input: grey values, sides of {least} + {step} n pixels. Output: a probability for each of {trained.info["class_names"]},
-{lost} pixels shorter and narrower than the input, centred in the input. For an output as large as the image, mirror the
-image at its edges: {lost // 2} pixels a side, and more up to the next size that fits. Grey values are scaled over the
-whole input, so give whole images or large tiles.
+Input: grey values, sides of {network.least} + {network.step} n pixels. Output: a probability for each of
+{trained.info["class_names"]}, as large as the input. The network mirrors the image at its edges. Tiles need
+{network.halo} pixels of context a side, the halo of the description. Grey values are scaled over the whole input, so
+give whole images or large tiles.
 
 ## Validation
 
@@ -227,10 +226,9 @@ Weights sha256 {trained.info["weights_sha256"]}.
 {card}"""
 
 
-def _test_image(network: RonnebergerUNet) -> np.ndarray:
+def _test_image(network: MirroredUNet) -> np.ndarray:
     """Make a synthetic section, float32 (C, H, W), in a size for the network."""
-    least, step = tile_sizes(network)
-    rows, columns = (least + (side - least) // step * step for side in TEST_SIZE)
+    rows, columns = (max(network.least, side // network.step * network.step) for side in TEST_SIZE)
     grey, _ = synthetic_section(np.random.default_rng(0), TEST_SIZE)
     return np.repeat(_centre(grey, rows, columns)[None], network.in_channels, axis=0).astype(np.float32)
 
@@ -254,16 +252,17 @@ def _write_tensors(folder: Path, raw: np.ndarray, output: np.ndarray) -> None:
 
 
 def _write_weights(
-    folder: Path, trained: Trained, chosen: Sequence[str], image: torch.Tensor
+    folder: Path, trained: Trained, network: MirroredUNet, chosen: Sequence[str], image: torch.Tensor
 ) -> dict[str, dict[str, Any]]:
     """Write the weights in each format, compare exports with the network, and return entries for the description."""
     described: dict[str, dict[str, Any]] = {}
+    info = trained.info | {"padding": network.padding, "retain_dim": False, "margin": 0, "output": "probabilities"}
     torch_version = torch.__version__.split("+")[0]
     for name in chosen:
         path = folder / WEIGHT_FILES[name]
         entry: dict[str, Any] = {"source": path.name}
         if name == "pytorch_state_dict":
-            torch.save(trained.network.state_dict(), path)
+            torch.save(network.state_dict(), path)
             (folder / "architecture.py").write_text(network_source(), encoding="utf-8")
             monai = f"monai=={trained.parser['_meta_']['monai_version']}"
             packages = ["python >=3.11", f"pytorch=={torch_version}", "pip", {"pip": [monai]}]
@@ -273,14 +272,14 @@ def _write_weights(
                 "architecture": {
                     "source": "architecture.py",
                     "sha256": sha256_of(folder / "architecture.py"),
-                    "callable": "RonnebergerUNet",
+                    "callable": "MirroredUNet",
                     "kwargs": trained.network.definition,
                 },
                 "dependencies": {"source": "environment.yaml"},
             }
         else:
             made = path.with_suffix(FORMATS[name].suffix)  # the suffix selects the engine for reading the file back
-            write_checked(trained, FORMATS[name], made, image)
+            write_checked(network, info, FORMATS[name], made, image)
             made.rename(path)
         if name == "onnx":
             import onnx

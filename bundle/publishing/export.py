@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isfinite, isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from bundle.experiments.trained import Trained, load_trained
+from bundle.experiments.trained import load_trained
 from bundle.publishing.agreement import Agreement, task_agreement
-from bundle.publishing.exporters import FORMATS, ExportFormat, check_installed, tile_sizes
+from bundle.publishing.exporters import FORMATS, Exportable, ExportFormat, check_installed, tile_sizes
 from bundle.publishing.quantizing import calibration_addresses, calibration_tiles, int8_format
 from bundle.running.errors import RunError, UsageError
 from scripts.inferers.exported import ExportedNetwork
@@ -72,7 +73,7 @@ def export(
         name += "_int8"
     path = Path(str(output)) if output is not None else trained.weights.with_name(name + kind.suffix)
     _refuse_sources(path, trained.weights, image, calibration)
-    write_checked(trained, kind, path, shown, accept)
+    write_checked(trained.network, trained.info, kind, path, shown, accept)
     print(f"{path}: written, {path.stat().st_size / 1e6:.1f} MB")
 
 
@@ -83,24 +84,33 @@ def _refuse_sources(path: Path, *sources: str | Path | None) -> None:
             raise UsageError(f"--output {path} is the file that is read ({source}); give another name")
 
 
-def write_checked(trained: Trained, kind: ExportFormat, path: Path, image: torch.Tensor, accept: bool = False) -> None:
+def write_checked(
+    network: Exportable,
+    info: Mapping[str, Any],
+    kind: ExportFormat,
+    path: Path,
+    image: torch.Tensor,
+    accept: bool = False,
+) -> None:
     """Write a file, read the file back and compare with the network. The file is kept only within the tolerance.
 
     Args:
-        trained, kind, path: the network, the file format, and the file to write.
+        network: in eval mode, on the CPU.
+        info: description for the file, as in `bundle.experiments.trained.Trained`.
+        kind, path: the file format, and the file to write.
         image: image (1, C, H, W) to compare on, scaled as the network's input.
         accept: keep the file in spite of the difference.
 
     Raises:
         RunError: a difference in scores, classes or the task's metric exceeds the tolerance. Names the input.
     """
-    info = trained.info | ({} if kind.tile_size is None else {"tile_size": kind.tile_size})
+    described = dict(info) | ({} if kind.tile_size is None else {"tile_size": kind.tile_size})
     with replacing(path) as temporary:
-        kind.write(trained.network, temporary, info)
+        kind.write(network, temporary, described)
         device = "cpu" if kind.tile_size is None else "cuda"
         exported = ExportedNetwork(temporary, device)
-        task = None if kind.changed is None else task_agreement(trained.info)
-        differences = compare(trained.network.to(device), exported, image.to(device), kind, task)
+        task = None if kind.changed is None else task_agreement(info)
+        differences = compare(network.to(device), exported, image.to(device), kind, task)
         for name, found in differences.items():
             print(f"{path.name}, {name}: {found.told(kind)}")
         wrong = [name for name, found in differences.items() if not found.allowed_by(kind)]

@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from bundle.publishing.mirrored import MirroredUNet
 from bundle.running.errors import UsageError
 from scripts.inferers.exported import INFO, INPUT, OUTPUT
 from scripts.inferers.tiling import TileRule
 from scripts.networks.unet import RonnebergerUNet
 
+Exportable = RonnebergerUNet | MirroredUNet
 TENSORRT_TILE = 572  # pixels, the paper's
 TENSORRT_BATCHES = (1, 1, 8)  # minimum, optimum, maximum
 
@@ -33,26 +35,28 @@ class ExportFormat(NamedTuple):
     needs: tuple[str, ...]  # packages required to write and run the file
     tolerance: float  # largest difference of a score from the float32 network, as a share of the largest score.
     # With `changed`: largest root mean square difference of a tile, as a share of the scores'
-    write: Callable[[RonnebergerUNet, Path, Mapping[str, Any]], None]
+    write: Callable[[Exportable, Path, Mapping[str, Any]], None]
     tile_size: int | None = None  # the only tile size in pixels. None: any size of the network
     changed: float | None = None  # largest share of pixels with another class. None: only scores are compared
     agreement: float = 0.0  # smallest key metric of the task, with the network's segmentation as reference
 
 
-def tile_sizes(network: RonnebergerUNet) -> tuple[int, int]:
+def tile_sizes(network: Exportable) -> tuple[int, int]:
     """Compute the input sizes of an exported network: smallest side and step, in pixels.
 
     Example:
         >>> tile_sizes(RonnebergerUNet(features=(1, 1, 1, 1, 1)))  # the paper's depth: 188, 204, 220, ...
         (188, 16)
     """
+    if isinstance(network, MirroredUNet):
+        return network.least, network.step
     padded = network.padding == "same"
     rule = TileRule(network.depth, "retain_dim" if network.retain_dim else network.padding, 0 if padded else None)
     # torch.export treats axes of size 1 as fixed, so the lowest level needs at least two pixels
     return max(rule.tile_for(1), 2 * rule.step), rule.step
 
 
-def write_onnx(network: RonnebergerUNet, path: Path, info: Mapping[str, Any]) -> None:
+def write_onnx(network: Exportable, path: Path, info: Mapping[str, Any]) -> None:
     """Write ONNX as a single file (at most 2 GB), with torch's exporter based on `torch.export`."""
     with quiet_exporters():
         program = torch.onnx.export(
@@ -69,7 +73,7 @@ def write_onnx(network: RonnebergerUNet, path: Path, info: Mapping[str, Any]) ->
     program.save(path, external_data=False)
 
 
-def write_torchscript(network: RonnebergerUNet, path: Path, info: Mapping[str, Any]) -> None:
+def write_torchscript(network: Exportable, path: Path, info: Mapping[str, Any]) -> None:
     """Write TorchScript. Most microscopy programs read TorchScript, although torch recommends pt2 instead.
 
     Example:
@@ -82,13 +86,13 @@ def write_torchscript(network: RonnebergerUNet, path: Path, info: Mapping[str, A
         _save_script(torch.jit.script(network), path, info)
 
 
-def write_pt2(network: RonnebergerUNet, path: Path, info: Mapping[str, Any]) -> None:
+def write_pt2(network: Exportable, path: Path, info: Mapping[str, Any]) -> None:
     """Write pt2: a graph of tensor operations, independent of the network's Python code."""
     program = torch.export.export(network, (_example(network),), dynamic_shapes=(_free_axes(network),))
     torch.export.save(program, path, extra_files={INFO: json.dumps(info)})
 
 
-def write_tensorrt(network: RonnebergerUNet, path: Path, info: Mapping[str, Any]) -> None:
+def write_tensorrt(network: Exportable, path: Path, info: Mapping[str, Any]) -> None:
     """Write TorchScript with TensorRT engines for the local GPU, with MONAI's converter. UsageError without a GPU."""
     from monai.networks.utils import convert_to_trt
 
@@ -144,13 +148,13 @@ def _save_script(script: Any, path: Path, info: Mapping[str, Any]) -> None:
         torch.jit.save(script, file, _extra_files={INFO: json.dumps(info)})
 
 
-def _example(network: RonnebergerUNet) -> torch.Tensor:
+def _example(network: Exportable) -> torch.Tensor:
     """Make an input whose axes have different sizes. torch.export could confuse axes of equal size."""
     smallest, step = tile_sizes(network)
     return torch.zeros(2, network.in_channels, smallest + step, smallest + 2 * step)
 
 
-def _free_axes(network: RonnebergerUNet) -> dict[int, Any]:
+def _free_axes(network: Exportable) -> dict[int, Any]:
     """Declare the free axes: any batch, sides of step * k + offset. torch.export proves the skips' crops for all k."""
     smallest, step = tile_sizes(network)
     times, offset = divmod(smallest, step)

@@ -23,6 +23,7 @@ from PIL import Image
 from bundle.publishing.bioimageio import TEST_SIZE, citation, network_source, preprocessing, write_bioimageio
 from bundle.running.errors import UsageError
 from scripts.handlers.checkpoints import save_weights
+from scripts.inferers.overlap_tile import OverlapTileInferer
 from scripts.networks.unet import RonnebergerUNet
 from scripts.transforms.intensity import normalize_image
 from tests.optional import needs_onnx
@@ -83,26 +84,62 @@ def test_every_file_that_the_description_names_is_there_with_its_checksum(conten
     assert {name: hashlib.sha256(content[name]).hexdigest() for name in checked} == checked
 
 
-def test_the_axes_are_those_of_the_unpadded_network(rdf, content):
+def test_the_output_is_as_large_as_the_input_with_context_in_steps_of_the_poolings(rdf, content):
+    """Programs know no smaller outputs; they round tiles and tiles with context to multiples of the step."""
     (given,), (answer,) = rdf["inputs"], rdf["outputs"]
-    assert [axis["size"] for axis in given["axes"][2:]] == [{"min": 188, "step": 16}] * 2
-    assert [axis["size"]["offset"] for axis in answer["axes"][2:]] == [-184, -184]
-    assert [axis["id"] for axis in given["axes"][2:]] == ["y", "x"]
+    sides = given["axes"][2:]
+    assert [axis["size"] for axis in sides] == [{"min": 208, "step": 16}] * 2
+    assert 208 % 16 == 96 % 16 == 0
+    same = [{"tensor_id": "image", "axis_id": axis} for axis in "yx"]
+    assert [axis["size"] for axis in answer["axes"][2:]] == same
+    assert [axis["halo"] for axis in answer["axes"][2:]] == [96, 96]
+    assert [axis["id"] for axis in sides] == ["y", "x"]
     assert answer["axes"][1]["channel_names"] == ["membrane", "cell"]
     assert tensor(content, "test_input.npy").shape == (1, 1, *TEST_SIZE)
-    assert tensor(content, "test_output.npy").shape == (1, 2, *(n - 184 for n in TEST_SIZE))
+    assert tensor(content, "test_output.npy").shape == (1, 2, *TEST_SIZE)
 
 
-def test_the_test_output_is_the_network_s_for_the_test_input(content, weights):
-    """Follow the steps of the description literally, as another program would."""
-    grey = tensor(content, "test_input.npy").astype(np.float64)
+def test_no_step_is_left_to_programs_after_the_network(rdf):
+    """JDLL (deepImageJ) refuses softmax, and QuPath leaves it out."""
+    assert "postprocessing" not in rdf["outputs"][0]
+    assert rdf["outputs"][0]["data"]["range"] == [0.0, 1.0]
+
+
+def normalised(grey: np.ndarray) -> torch.Tensor:
+    """Follow the step of the description literally, as another program would."""
+    grey = grey.astype(np.float64)
     normal = (grey - grey.mean(axis=(2, 3), keepdims=True)) / (grey.std(axis=(2, 3), keepdims=True) + 1e-6)
+    return torch.from_numpy(normal.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def network(weights) -> RonnebergerUNet:
     network = RonnebergerUNet(features=FEATURES)
     network.load_state_dict(torch.load(weights, weights_only=True))
-    with torch.inference_mode():
-        scores = network.eval()(torch.from_numpy(normal.astype(np.float32))).numpy()
-    expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(tensor(content, "test_output.npy"), expected, atol=1e-5)
+    return network.eval()
+
+
+@torch.inference_mode()
+def test_the_test_output_is_this_project_s_segmentation_of_the_test_input(content, network):
+    scores = OverlapTileInferer()(normalised(tensor(content, "test_input.npy")), network)
+    np.testing.assert_allclose(tensor(content, "test_output.npy"), scores.softmax(dim=1), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_tiles_with_the_halo_give_the_pixels_of_the_whole_image(content, network, tmp_path):
+    """Tile as programs do: blocks of 64 pixels, their context from the image, the edges mirrored."""
+    (tmp_path / "weights.pt").write_bytes(content["weights-torchscript.pt"])
+    script = torch.jit.load(str(tmp_path / "weights.pt"))
+    image, halo, block = normalised(tensor(content, "test_input.npy")), 96, 64
+    wide = torch.nn.functional.pad(image, [halo] * 4, mode="reflect")
+    tiled = torch.zeros(1, 2, *TEST_SIZE)
+    for row in range(0, TEST_SIZE[0], block):
+        for column in range(0, TEST_SIZE[1], block):
+            tile = wide[..., row : row + block + 2 * halo, column : column + block + 2 * halo]
+            found = script(tile)[..., halo:-halo, halo:-halo]
+            tiled[..., row : row + block, column : column + block] = found
+    scores = OverlapTileInferer()(image, network)
+    np.testing.assert_allclose(tiled, scores.softmax(dim=1), atol=1e-5)
 
 
 def test_percentiles_are_described_by_the_format_s_steps():
@@ -149,7 +186,7 @@ def test_a_reference_without_doi_or_preprint_is_refused():
 def test_the_documentation_has_the_section_that_the_format_wants(content):
     text = content["README.md"].decode()
     assert re.search("^#.*Validation", text, re.MULTILINE)
-    assert "188 + 16 n pixels" in text
+    assert "208 + 16 n pixels" in text
     assert "# Model Overview" in text  # the model card
 
 
@@ -167,9 +204,9 @@ def test_the_network_s_source_stands_alone(weights):
     assert set(imported) <= allowed
     module = types.ModuleType("architecture")
     exec(compile(source, "architecture.py", "exec"), module.__dict__)
-    network = module.RonnebergerUNet(features=FEATURES)
-    network.load_state_dict(torch.load(weights, weights_only=True))
-    assert network(torch.zeros(1, 1, 188, 204)).shape == (1, 2, 4, 20)
+    network = module.MirroredUNet(features=FEATURES)
+    network.network.load_state_dict(torch.load(weights, weights_only=True))
+    assert network(torch.zeros(1, 1, 208, 224)).shape == (1, 2, 208, 224)
 
 
 @pytest.mark.parametrize(

@@ -235,5 +235,5 @@ def test_a_file_that_differs_from_the_network_is_not_kept(weights, tmp_path, bun
     script = FORMATS["torchscript"]
     wrong = script._replace(write=lambda network, path, info: script.write(other, path, info))
     with pytest.raises(RunError, match=r"wrong\.ts was not written: it differs too much from the network for"):
-        write_checked(trained, wrong, tmp_path / "wrong.ts", trained.image(size=(64, 64)))
+        write_checked(trained.network, trained.info, wrong, tmp_path / "wrong.ts", trained.image(size=(64, 64)))
     assert list(tmp_path.iterdir()) == []

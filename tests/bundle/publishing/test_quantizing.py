@@ -132,7 +132,7 @@ def test_calibration_images_are_prepared_and_mirrored_as_inference_does(trained,
 def test_a_difference_above_the_tolerance_of_classes_is_not_kept(trained, exported, stack, tmp_path):
     strict = int8_format([])._replace(changed=0.0, write=lambda network, path, info: shutil.copy(exported, path))
     with pytest.raises(RunError, match=r"net\.onnx was not written: it differs too much from the network for image"):
-        write_checked(trained, strict, tmp_path / "net.onnx", trained.prepared(f"{stack}#page=1"))
+        write_checked(trained.network, trained.info, strict, tmp_path / "net.onnx", trained.prepared(f"{stack}#page=1"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,7 +165,9 @@ def test_the_share_of_changed_classes_by_hand(trained):
 
 def test_a_refused_file_is_kept_on_request(trained, exported, stack, tmp_path, capsys):
     strict = int8_format([])._replace(changed=0.0, write=lambda network, path, info: shutil.copy(exported, path))
-    write_checked(trained, strict, tmp_path / "net.onnx", trained.prepared(f"{stack}#page=1"), accept=True)
+    write_checked(
+        trained.network, trained.info, strict, tmp_path / "net.onnx", trained.prepared(f"{stack}#page=1"), accept=True
+    )
     assert (tmp_path / "net.onnx").read_bytes() == exported.read_bytes()
     assert "--accept" in capsys.readouterr().out
 
