@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -13,6 +14,7 @@ from typing import Any
 import fire.parser
 import numpy as np
 import pytest
+import tifffile
 import tomllib
 from PIL import Image
 
@@ -28,7 +30,15 @@ from tests.modules import run_modules
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FOR_ALL_SHELLS = ["README.md", "docs/train.md", "docs/segment.md", "docs/tracking.md", "docs/experiments.md"]
+VIEWERS = ROOT / "docs" / "viewers.md"
+FOR_ALL_SHELLS = [
+    "README.md",
+    "docs/viewers.md",
+    "docs/train.md",
+    "docs/segment.md",
+    "docs/tracking.md",
+    "docs/experiments.md",
+]
 BASES = {
     "train": ["train"],
     "evaluate": ["train", "evaluate"],
@@ -259,6 +269,31 @@ def test_links_and_pictures_lead_somewhere(page: Path) -> None:
         path = page.parent / target if target else page
         assert path.exists(), link
         assert not anchor or anchor in anchors(read(path)), link
+
+
+def test_the_documented_shapes_for_qupath_are_one_for_each_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Object 7 is a pixel that another pixel touches by a corner; object 9 has nine pixels."""
+    (code,) = (
+        block for block in re.findall(r"^```python\n(.*?)^```$", read(VIEWERS), re.M | re.S) if "geojson" in block
+    )
+    monkeypatch.chdir(tmp_path)
+    labels = np.zeros((9, 12), np.uint16)
+    labels[1, 1] = labels[2, 2] = 7
+    labels[5:8, 6:9] = 9
+    path = Path("my/segmentation/instances/22.tif")
+    path.parent.mkdir(parents=True)
+    tifffile.imwrite(path, labels)
+    exec(code.replace("original_unet", "scripts"), {})
+    features = json.loads(Path("22.geojson").read_text())["features"]
+    assert [feature["properties"]["name"] for feature in features] == ["7", "9"]
+    assert [feature["geometry"]["type"] for feature in features] == ["MultiPolygon"] * 2
+    assert len(features[0]["geometry"]["coordinates"]) == 2
+    ((ring,),) = features[1]["geometry"]["coordinates"]
+    assert ring[0] == ring[-1]
+    points = np.array(ring)
+    assert (points.min(axis=0).tolist(), points.max(axis=0).tolist()) == ([6, 5], [9, 8])  # corners of pixels
 
 
 def test_pictures_are_small() -> None:
