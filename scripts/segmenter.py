@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,12 +118,19 @@ class Segmenter:
             load_weights(self.network, path)
 
     @torch.inference_mode()
-    def __call__(self, image: np.ndarray, pixel_size: float | None = None) -> Segmentation:
+    def __call__(
+        self,
+        image: np.ndarray,
+        pixel_size: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Segmentation:
         """Segment an image.
 
         Args:
             image: (H, W), or (H, W, C) with the channels of the network; any real dtype.
             pixel_size: height and width of a pixel in micrometres, for the table of objects. None: unknown.
+            progress: called after each pass of the network, with the number of finished tiles and of all tiles. Its
+                exceptions end the call.
 
         Raises:
             ValueError: a shape, number of channels or dtype that the network does not take; NaN or infinite pixels; a
@@ -130,7 +138,8 @@ class Segmenter:
         """
         try:
             item = self._prepare({"image": self._tensor(image, pixel_size)})
-            found = self._infer(item["image"][None].to(self.device), self.network)
+            with self._telling(progress):
+                found = self._infer(item["image"][None].to(self.device), self.network)
             item["pred"] = {key: found[key][0] for key in found} if isinstance(found, dict) else found[0]
             item = self._finish(item)
         except RuntimeError as error:  # MONAI's, around the error of a transform
@@ -173,6 +182,16 @@ class Segmenter:
         """
         parts = (self.network, self.settings, self._infer)
         return LargeSegmentation(path, output, *parts, file=self._file, device=str(self.device), **options).run()
+
+    @contextmanager
+    def _telling(self, progress: Callable[[int, int], object] | None) -> Iterator[None]:
+        """Report the tiles of a call to a function."""
+        usual = self._infer.progress
+        self._infer.progress = usual if progress is None else progress
+        try:
+            yield
+        finally:
+            self._infer.progress = usual
 
     def _tensor(self, image: np.ndarray, pixel_size: float | None) -> MetaTensor:
         """Convert an image to (C, H, W), with the metadata of a file."""

@@ -48,7 +48,7 @@ def test_no_configuration_names_the_tooling():
         assert "_target_: bundle" not in path.read_text()
 
 
-@pytest.mark.parametrize("folder", ["scripts", "bundle/running"])
+@pytest.mark.parametrize("folder", ["scripts", "bundle/running", "bundle/viewer"])
 def test_installed_modules_import_one_another_relatively(folder):
     """The wheel holds them under another name, beside which `scripts` may be another bundle's."""
     for path in (ROOT / folder).rglob("*.py"):
@@ -59,7 +59,7 @@ def test_the_wheel_holds_every_package():
     tomllib = pytest.importorskip("tomllib")  # Python 3.11
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     packages = {f"original_unet.{path.parent.name}" for path in (ROOT / "scripts").glob("*/__init__.py")}
-    others = set(settings["package-dir"])  # configs, models, running
+    others = set(settings["package-dir"])  # configs, models, running, viewer
     assert set(settings["packages"]) == packages | others
     assert all((ROOT / folder).is_dir() for folder in settings["package-dir"].values())
 
@@ -82,7 +82,7 @@ LEVELS = {  # from the lowest; packages of the same level may import each other
     ),
     "bundle": (
         {"running"},
-        {"datasets"},
+        {"datasets", "viewer"},
         {"experiments"},
         {"publishing", "labelling", "bench"},
         {"__main__"},

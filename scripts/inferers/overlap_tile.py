@@ -63,7 +63,8 @@ class OverlapTileInferer(Inferer):
             on devices with bfloat16 instructions; "float32" or None: no autocast.
         channels_last: lay tiles out as channels-last. Convolutions are fastest if the weights are channels-last, too:
             `network.to(memory_format=torch.channels_last)`.
-        progress: show a progress bar of tiles.
+        progress: show a progress bar of tiles. A function is called instead after each pass, with the numbers of
+            finished and of all tiles. Its exceptions end the call.
 
     Raises:
         ValueError: an argument out of range. In a call: inputs of wrong rank, tiles that do not fit (names the
@@ -97,7 +98,7 @@ class OverlapTileInferer(Inferer):
         cpu_thresh: int | None = 2**26,
         amp_dtype: str | None = None,
         channels_last: bool = True,
-        progress: bool = False,
+        progress: bool | Callable[[int, int], object] = False,
     ) -> None:
         super().__init__()
         check_choice("orientations", orientations, tuple(ORIENTATIONS))
@@ -290,7 +291,9 @@ class OverlapTileInferer(Inferer):
         large = self.cpu_thresh is not None and prod(size) > self.cpu_thresh
         device = self.device or ("cpu" if large else images.device)
         output: torch.Tensor | None = None
-        with tqdm(total=sum(len(batch.jobs) for batch in batches), unit="tile", disable=not self.progress) as bar:
+        told = self.progress if callable(self.progress) else None
+        total, finished = sum(len(batch.jobs) for batch in batches), 0
+        with tqdm(total=total, unit="tile", disable=not self.progress or told is not None) as bar:
             for batch in batches:
                 try:
                     tiles = _cut(images, batch, rule.margin, self.channels_last, place).to(sw_device)
@@ -306,6 +309,9 @@ class OverlapTileInferer(Inferer):
                 for job, part in zip(batch.jobs, scores, strict=True):
                     add_tile(output[job.image], part, job.orientation, *place.in_region(job))
                 bar.update(len(batch.jobs))
+                finished += len(batch.jobs)
+                if told is not None:
+                    told(finished, total)
         return output, None
 
     def _vote(self, scores: torch.Tensor) -> torch.Tensor:

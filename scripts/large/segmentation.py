@@ -89,6 +89,8 @@ class LargeSegmentation:
         objects: write the tables.
         scheduler: as in `scripts.large.OnDask`. None: this process.
         overwrite: replace a result, and begin unfinished work anew.
+        progress: called after each block of a step, with the name of the step and the number of finished blocks and of
+            all blocks. Its exceptions end the work, which the same call continues.
 
     Raises:
         ValueError: an argument out of range, or one that large images do not take; during `run`: the image does not fit
@@ -119,6 +121,7 @@ class LargeSegmentation:
         objects: bool = True,
         scheduler: str | None = None,
         overwrite: bool = False,
+        progress: Callable[[str, int, int], object] | None = None,
     ) -> None:
         self.path, self.output = Path(path), Path(output)
         if self.output.suffix != ".zarr":
@@ -143,7 +146,7 @@ class LargeSegmentation:
         self.foreground_above, self.grey_values = foreground_above, grey_values
         self.probability_dtype = probability_dtype if probabilities else None
         self.instances, self.objects = instances or objects, objects
-        self.scheduler, self.overwrite = scheduler, overwrite
+        self.scheduler, self.overwrite, self.progress = scheduler, overwrite, progress
 
     def run(self) -> Path:
         """Segment the image, or go on with unfinished work. Return the output."""
@@ -244,7 +247,7 @@ class LargeSegmentation:
         """Do all steps that are left."""
         header = image.header
         grid = BlockGrid(header.planes, header.height, header.width, self.block_size)
-        steps = _Steps(grid, work, scheduler)
+        steps = _Steps(grid, work, scheduler, self.progress)
         output = self._output(image, grid, work / self.output.name, facts)
         mask = PlaneArray(work / "foreground", grid, "uint8").create()
         values = self._grey_values(image, grid, work)
@@ -397,8 +400,14 @@ class PyramidStep:
 class _Steps:
     """Run steps for all blocks that are not finished, with a journal of each step."""
 
-    def __init__(self, grid: BlockGrid, work: Path, scheduler: Scheduler) -> None:
-        self.grid, self.work, self.scheduler = grid, work, scheduler
+    def __init__(
+        self,
+        grid: BlockGrid,
+        work: Path,
+        scheduler: Scheduler,
+        progress: Callable[[str, int, int], object] | None = None,
+    ) -> None:
+        self.grid, self.work, self.scheduler, self.progress = grid, work, scheduler, progress
 
     def run(self, name: str, step: Callable[[int], Any], blocks: int | None = None, quiet: bool = False) -> None:
         """Run a step for blocks 0 .. `blocks` - 1. None: all of the grid. `quiet`: only the live line is shown."""
@@ -415,6 +424,8 @@ class _Steps:
             for done, (number, result) in enumerate(self.scheduler.run(step, left), 1):
                 journal.add([number])
                 computed += result is not False
+                if self.progress is not None:
+                    self.progress(name, total - len(left) + done, total)
                 text = f"{total - len(left) + done} of {total} blocks"
                 if line.due:
                     line.show(f"{text}, {_left(begun, done, len(left))} left", (total - len(left) + done) / total)

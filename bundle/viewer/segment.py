@@ -1,0 +1,606 @@
+"""The widget Segment: objects of an open layer, with settings that act at once on the scores that are there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+from napari.qt.threading import create_worker
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QProgressBar,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ..running.package import library_package
+from .layers import LayerPlanes, file_of, is_large, pixel_size_of, placed, planes_of
+from .scoring import (
+    Cancelled,
+    ObjectSettings,
+    PlaneScorer,
+    PlaneScores,
+    find_objects,
+    numbered_on,
+    objects_table,
+    segment_large,
+)
+from .weights import WeightsList
+
+PAUSE = 150  # milliseconds after the last change of a setting, before objects are found again
+MOST = 10**6  # pixels, of the fields for areas
+
+
+@dataclass
+class Result:
+    """The layers that belong to a segmented image layer."""
+
+    planes: LayerPlanes
+    pixel_size: tuple[float, float] | None
+    objects: Any  # labels layer
+    probability: Any  # image layer: the scores that settings of objects act upon
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """A segmented plane, from the thread."""
+
+    layer: Any
+    planes: LayerPlanes
+    pixel_size: tuple[float, float] | None
+    number: int
+    scores: PlaneScores
+    found: np.ndarray
+    classes: int
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Objects of a plane, or of all planes with their table, from the thread."""
+
+    result: Result
+    pixels: np.ndarray
+    number: int | None
+    table: Any
+    stale: threading.Event
+
+
+class Problem(str):
+    """What went wrong in a thread, for the user."""
+
+
+class SegmentWidget(QWidget):
+    """Segment an image layer of napari.
+
+    Results are the layers `<name> objects` and `<name> probability`, of several classes `<name> classes`. The table of
+    objects is in the features of the layer of objects. Work runs in a thread.
+
+    Args:
+        napari_viewer: the viewer.
+
+    Attributes:
+        status: label with what happens, and what went wrong.
+    """
+
+    progressed = Signal(float, str)  # share and text, from the thread
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self._results: dict[Any, Result] = {}  # by image layer
+        self._scorer: tuple[tuple[Any, ...], PlaneScorer] | None = None
+        self._worker: Any = None
+        self._cancel = threading.Event()
+        self._stale = threading.Event()  # the running search for objects has old settings
+        self._timer = QTimer(self, singleShot=True, interval=PAUSE)
+        self._build()
+        self._connect()
+        self._list_layers()
+        self._read_settings()
+        threading.Thread(target=library_package, args=("segmenter",), daemon=True).start()  # takes seconds
+
+    # ------------------------------------------------------------------ the form
+
+    def _build(self) -> None:
+        self.image = QComboBox()
+        self.weights = WeightsList()
+        self.orientations = QComboBox()
+        for views, text in ((1, "1 view"), (4, "4 views, flipped"), (8, "8 views, flipped and turned: best, slowest")):
+            self.orientations.addItem(text, views)
+        self.pixel_size = QDoubleSpinBox(decimals=5, maximum=1000, singleStep=0.01, specialValueText="unknown")
+        self.pixel_size.setSuffix(" µm")
+        self.rescale = QCheckBox()
+        self.output = QLineEdit()
+        self._form = QFormLayout()
+        for text, widget in (
+            ("Image", self.image),
+            ("Weights", self.weights),
+            ("Views", self.orientations),
+            ("Pixel size", self.pixel_size),
+            ("", self.rescale),
+            ("Result file", self.output),
+        ):
+            self._form.addRow(text, widget)
+        self.run_button, self.cancel_button = QPushButton("Segment"), QPushButton("Cancel")
+        self.cancel_button.setEnabled(False)
+        self.progress = QProgressBar(maximum=1000, textVisible=False)
+        self.status = QLabel(wordWrap=True)
+        self.table_button, self.save_button = QPushButton("Show table"), QPushButton("Save table ...")
+        self.copy_button = QPushButton("Copy command")
+        self.copy_button.setToolTip("The command that segments a folder of images with these settings, for a terminal")
+        layout = QVBoxLayout(self)
+        layout.addLayout(self._form)
+        layout.addLayout(_row(self.run_button, self.cancel_button))
+        layout.addWidget(self.progress)
+        layout.addWidget(self._objects_group())
+        layout.addLayout(_row(self.table_button, self.save_button, self.copy_button))
+        layout.addWidget(self.status)
+        layout.addStretch()
+
+    def _objects_group(self) -> QGroupBox:
+        """Fields for the settings of objects, by their names in `model.json`."""
+        self.fields: dict[str, QDoubleSpinBox | QSpinBox] = {
+            "threshold": QDoubleSpinBox(decimals=3, minimum=0, maximum=1, singleStep=0.05),
+            "min_area": QSpinBox(maximum=MOST, suffix=" px"),
+            "fill_holes": QSpinBox(maximum=MOST, suffix=" px"),
+            "split_necks": QDoubleSpinBox(decimals=1, maximum=1000, singleStep=0.5, suffix=" px"),
+            "close_gaps": QSpinBox(maximum=1000, suffix=" px"),
+            "field_border": QSpinBox(maximum=10_000, suffix=" px"),
+        }
+        texts = {
+            "threshold": ("Threshold", "Probability above which a pixel belongs to an object. Lower: larger objects"),
+            "min_area": ("Smallest object", "Smaller objects are left out"),
+            "fill_holes": ("Largest hole filled", "Holes up to this size are filled"),
+            "split_necks": ("Split at necks", "Objects are split where they are this much narrower. 0: off"),
+            "close_gaps": ("Close gaps", "Gaps up to this width between two objects are filled. 0: off"),
+            "field_border": ("Field border", "Objects wholly this close to the image edge are left out. 0: none"),
+        }
+        group = QGroupBox("Objects (act at once)")
+        form = QFormLayout(group)
+        for name, field in self.fields.items():
+            text, tip = texts[name]
+            field.setToolTip(f"{tip} ({name})")
+            form.addRow(text, field)
+        self.reset_button = QPushButton("Values of the weights")
+        form.addRow(self.reset_button)
+        return group
+
+    def _connect(self) -> None:
+        events = self.viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.connect(self._list_layers)
+        self.image.currentIndexChanged.connect(self._show_layer)
+        self.weights.currentIndexChanged.connect(self._read_settings)
+        for field in self.fields.values():
+            field.valueChanged.connect(self._settings_changed)
+        self._timer.timeout.connect(self._find_objects)
+        self.progressed.connect(self._tell)
+        self.run_button.clicked.connect(self.segment)
+        self.cancel_button.clicked.connect(self.cancel)
+        self.reset_button.clicked.connect(self._read_settings)
+        self.table_button.clicked.connect(self._show_table)
+        self.save_button.clicked.connect(self._save_table)
+        self.copy_button.clicked.connect(self._copy_command)
+        self.destroyed.connect(self._cancel.set)
+
+    def _list_layers(self, _event: object = None) -> None:
+        """List the image layers that are no results."""
+        chosen = self.image.currentData()
+        for image in [one for one in self._results if one not in self.viewer.layers]:
+            del self._results[image]  # frees the scores
+        ours = {id(result.probability) for result in self._results.values()}
+        layers = [one for one in self.viewer.layers if isinstance(one, Image) and id(one) not in ours]
+        self.image.blockSignals(True)
+        self.image.clear()
+        for layer in layers:
+            self.image.addItem(layer.name, layer)
+        kept = next((at for at, layer in enumerate(layers) if layer is chosen), len(layers) - 1)
+        self.image.setCurrentIndex(kept)
+        self.image.blockSignals(False)
+        if chosen is None or self.image.currentData() is not chosen:
+            self._show_layer()
+
+    def _show_layer(self, _index: int = 0) -> None:
+        """Show what is known of the chosen layer: pixel size, and for large images the file of the result."""
+        layer = self.image.currentData()
+        size = None if layer is None else pixel_size_of(layer)
+        self.pixel_size.setValue(0 if size is None or size[0] != size[1] else size[0])
+        large = layer is not None and is_large(layer)
+        self._form.setRowVisible(self.output, large)
+        self._form.setRowVisible(self.rescale, not large and bool(self.rescale.text()))
+        self._form.setRowVisible(self.pixel_size, not large)
+        if large and (path := file_of(layer)) is not None:
+            stem = path.name.partition(".")[0]
+            self.output.setText(str(path.with_name(f"{stem}_segmented.ome.zarr")))
+
+    def _read_settings(self, _index: object = None) -> None:
+        """Show the settings of the weights."""
+        weights = self.weights.chosen
+        if weights is None:
+            return
+        try:
+            settings = _settings_of(weights)
+        except (OSError, ValueError) as error:
+            self.status.setText(str(error))
+            return
+        for name, field in self.fields.items():
+            field.setValue(getattr(settings, name))
+        trained = settings.training.pixel_size
+        self.rescale.setChecked(False)
+        self.rescale.setText("" if trained is None else f"rescale to {trained:.3g} µm, as in training")
+        self._show_layer()
+
+    @property
+    def objects_settings(self) -> ObjectSettings:
+        """The settings of objects in the form."""
+        return ObjectSettings(**{name: field.value() for name, field in self.fields.items()})
+
+    # ------------------------------------------------------------------ segmenting
+
+    def segment(self) -> None:
+        """Segment the chosen layer in a thread."""
+        layer, weights = self.image.currentData(), self.weights.chosen
+        if layer is None or weights is None:
+            self.status.setText("no image: open one, or take File > Open Sample > Original U-Net")
+            return
+        if self._worker is not None:
+            return
+        self._cancel.clear()
+        self._stale.set()
+        large = is_large(layer)
+        try:
+            if large:
+                work = self._large_work(layer, weights)
+            else:
+                views, rescale = self.orientations.currentData(), self.rescale.isChecked()
+                given = (layer, weights, self._size_of(layer), rescale, views, self.objects_settings)
+                work = create_worker(_with_messages, self._score(*given))
+        except ValueError as error:
+            self.status.setText(str(error))
+            return
+        self._begin(work, "loading the library and the weights ..." if self._scorer is None else "segmenting ...")
+
+    def cancel(self) -> None:
+        """End the work after the current tiles. Finished planes stay; unfinished large images go on next time."""
+        self._cancel.set()
+        self.status.setText("ending ...")
+
+    def _begin(self, worker: Any, text: str) -> None:
+        self._worker = worker
+        worker.yielded.connect(self._receive)
+        worker.finished.connect(self._end)
+        self.run_button.setEnabled(False)
+        self.cancel_button.setEnabled(True)
+        self._tell(0, text)
+        worker.start()
+
+    def _tell(self, share: float, text: str) -> None:
+        self.progress.setValue(round(1000 * share))
+        self.status.setText(text)
+
+    def _end(self) -> None:
+        self._worker = None
+        self.run_button.setEnabled(True)
+        self.cancel_button.setEnabled(False)
+
+    def _receive(self, message: Any) -> None:
+        """Take a plane, the file of a large image, the last text, or a problem from the thread."""
+        if isinstance(message, _Plane):
+            self._add_plane(message)
+        elif isinstance(message, Path):
+            self._add_large(message)
+        elif isinstance(message, Problem):
+            self._tell(0, str(message))
+        else:
+            self._tell(1, message)
+            self._timer.start(0)
+
+    def _size_of(self, layer: Any) -> tuple[float, float] | None:
+        """Pixel size in micrometres: of the form, else of the layer if its pixels are not square."""
+        given = self.pixel_size.value()
+        return (given, given) if given else pixel_size_of(layer)
+
+    def _score(
+        self,
+        layer: Any,
+        weights: str,
+        pixel_size: tuple[float, float] | None,
+        rescale: bool,
+        views: int,
+        objects: ObjectSettings,
+    ) -> Iterator[_Plane | str]:
+        """Segment the planes of a layer, in the thread. The plane in view comes first."""
+        if rescale and pixel_size is None:
+            raise ValueError("to rescale, the pixel size of the image is needed: type it in micrometres")
+        scorer = self._scorer_of(weights, views, pixel_size if rescale else None)
+        planes, classes = planes_of(layer, scorer.settings.in_channels), len(scorer.settings.class_names)
+        first = self._in_view(planes)
+        order = [first, *(number for number in range(len(planes)) if number != first)]
+        for done, number in enumerate(order):
+            of_all = f"plane {done + 1} of {len(planes)}: " if len(planes) > 1 else ""
+
+            def tell(tile: int, tiles: int, done: int = done, of_all: str = of_all) -> None:
+                if self._cancel.is_set():
+                    raise Cancelled
+                self.progressed.emit((done + tile / tiles) / len(order), f"{of_all}{tile} of {tiles} tiles")
+
+            try:
+                tell(0, 1)
+                scores = scorer(planes[number], tell)
+                found = find_objects(scores.probability, objects, planes.size)
+            except Cancelled:
+                kept = f"; {done} of {len(planes)} planes are finished and stay" if len(planes) > 1 else ""
+                yield f"cancelled{kept}"
+                return
+            yield _Plane(layer, planes, pixel_size, number, scores, found, classes)
+        yield "measuring the objects ..."
+
+    def _scorer_of(self, weights: str, orientations: int, pixel_size: tuple[float, float] | None) -> PlaneScorer:
+        """Keep the network for the next image."""
+        changed = None if not Path(weights).is_file() else Path(weights).stat().st_mtime_ns
+        key = (weights, changed, orientations, pixel_size)
+        if self._scorer is None or self._scorer[0] != key:
+            self._scorer = None  # frees the memory first
+            self._scorer = (key, PlaneScorer(weights, orientations, pixel_size))
+        return self._scorer[1]
+
+    def _in_view(self, planes: LayerPlanes) -> int:
+        """Number of the plane that the viewer shows."""
+        if not planes.leading:
+            return 0
+        at = self.viewer.dims.current_step[-2 - len(planes.leading) : -2]
+        inside = [min(max(int(step), 0), length - 1) for step, length in zip(at, planes.leading, strict=False)]
+        return int(np.ravel_multi_index(inside, planes.leading)) if len(inside) == len(planes.leading) else 0
+
+    def _add_plane(self, plane: _Plane) -> None:
+        """Show the scores of a plane, and its objects."""
+        layer, planes, scores = plane.layer, plane.planes, plane.scores
+        if layer not in self.viewer.layers:
+            self._cancel.set()
+            return
+        result = self._results.get(layer)
+        fits = result is not None and result.planes.pixels is planes.pixels and _alive(result, self.viewer)
+        if result is None or not fits or result.probability.data.shape[-2:] != scores.probability.shape:
+            result = self._new_result(plane)
+        at = planes.place(plane.number)
+        result.pixel_size = plane.pixel_size
+        layers = [(result.probability, scores.probability), (result.objects, plane.found)]
+        if plane.classes > 2:
+            layers.append((self._classes_layer(plane), scores.classes))
+        for one, pixels in layers:
+            one.data[at] = pixels
+            one.refresh()
+
+    def _classes_layer(self, plane: _Plane) -> Any:
+        name = f"{plane.layer.name} classes"
+        if name not in self.viewer.layers:
+            empty = np.zeros((*plane.planes.leading, *plane.planes.size), np.uint8)
+            self.viewer.add_labels(empty, name=name, visible=False, **placed(plane.layer, plane.planes))
+        return self.viewer.layers[name]
+
+    def _new_result(self, plane: _Plane) -> Result:
+        """Add empty layers for the results, in place of earlier results of the image layer."""
+        layer, planes = plane.layer, plane.planes
+        earlier = self._results.pop(layer, None)
+        for old in () if earlier is None else (earlier.objects, earlier.probability):
+            with suppress(ValueError):
+                self.viewer.layers.remove(old)
+        name, small = layer.name, plane.scores.probability.shape
+        chosen = self.viewer.layers.selection.active
+        probability = Image(
+            np.zeros((*planes.leading, *small), np.float32),
+            name=f"{name} probability",
+            contrast_limits=(0, 1),
+            colormap="magma",
+            visible=False,
+            **placed(layer, planes, small),
+        )
+        result = Result(planes, plane.pixel_size, None, probability)
+        self._results[layer] = result  # before the layer: results are not listed as images
+        self.viewer.add_layer(probability)
+        empty = np.zeros((*planes.leading, *planes.size), np.int32)
+        result.objects = self.viewer.add_labels(empty, name=f"{name} objects", **placed(layer, planes))
+        if chosen is not None and chosen in self.viewer.layers:
+            self.viewer.layers.selection.active = chosen
+        return result
+
+    # ------------------------------------------------------------------ objects
+
+    def _settings_changed(self, _value: float) -> None:
+        if self.image.currentData() in self._results:
+            self._stale.set()
+            self._timer.start()
+
+    def _find_objects(self) -> None:
+        """Find the objects of all planes again, in a thread, the plane in view first."""
+        result = self._results.get(self.image.currentData())
+        if result is None or not _alive(result, self.viewer):
+            return
+        self._stale.set()
+        self._stale = threading.Event()
+        first = self._in_view(result.planes)
+        worker = create_worker(_with_messages, _objects_of(result, self.objects_settings, first, self._stale))
+        worker.yielded.connect(self._show_objects)
+        worker.start()
+
+    def _show_objects(self, found: _Found | Problem) -> None:
+        if isinstance(found, Problem):
+            self.status.setText(str(found))
+            return
+        result = found.result
+        if found.stale.is_set() or not _alive(result, self.viewer):
+            return
+        if found.number is not None:
+            result.objects.data[result.planes.place(found.number)] = found.pixels
+            result.objects.refresh()
+            return
+        result.objects.data = found.pixels.reshape(result.objects.data.shape)
+        result.objects.features = found.table
+        planes = f" in {len(result.planes)} planes" if len(result.planes) > 1 else ""
+        if self._worker is None:
+            self.status.setText(f"{len(found.table)} objects{planes}")
+
+    # ------------------------------------------------------------------ large images
+
+    def _large_work(self, layer: Any, weights: str) -> Any:
+        path, output = file_of(layer), Path(self.output.text()).expanduser()
+        if path is None:
+            raise ValueError(
+                f"the layer '{layer.name}' is large and was not read from a file: save it (File > Save Selected "
+                "Layers), and open the file. Large images are segmented block by block, from the file"
+            )
+        if output.suffix != ".zarr" or not output.parent.is_dir():
+            raise ValueError(f"the result file is '{output}': expected a name that ends in .ome.zarr, in a folder")
+        views, objects = self.orientations.currentData(), self.objects_settings.options()
+        return create_worker(_with_messages, self._large(weights, path, output, views, objects))
+
+    def _large(
+        self, weights: str, path: Path, output: Path, views: int, objects: dict[str, float]
+    ) -> Iterator[Path | str]:
+        """Segment a large image, in the thread."""
+
+        def tell(step: str, done: int, total: int) -> None:
+            if self._cancel.is_set():
+                raise Cancelled
+            self.progressed.emit(done / total, f"{step}: {done} of {total} blocks")
+
+        try:
+            yield segment_large(weights, path, output, views, objects, tell)
+        except Cancelled:
+            yield "cancelled; finished blocks are kept, and Segment goes on with the others"
+
+    def _add_large(self, path: Path) -> None:
+        """Show a finished large image."""
+        import dask.array as da
+        import zarr
+
+        for kind, place in (("classes", "labels/classes"), ("objects", "labels/instances")):
+            ome: Any = zarr.open_group(path / place, mode="r").attrs["ome"]
+            multiscale = ome["multiscales"][0]
+            levels = [da.from_zarr(path / place / level["path"]) for level in multiscale["datasets"]]
+            steps = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"]
+            units = tuple(axis.get("unit") or "pixel" for axis in multiscale["axes"])
+            name = f"{path.name.partition('.')[0]} {kind}"
+            pyramid = {"data": levels, "multiscale": True} if len(levels) > 1 else {"data": levels[0]}
+            self.viewer.add_labels(**pyramid, name=name, scale=steps, units=units, visible=kind != "classes")
+        self.progress.setValue(1000)
+        self.status.setText(f"written: {path}, with the table of objects beside it")
+
+    # ------------------------------------------------------------------ results
+
+    def _table(self) -> Any:
+        result = self._results.get(self.image.currentData())
+        if result is None or not len(result.objects.features):
+            self.status.setText("no objects of this image: press Segment first")
+            return None
+        return result.objects.features
+
+    def _show_table(self) -> None:
+        if self._table() is None:
+            return
+        self.viewer.layers.selection.active = self._results[self.image.currentData()].objects
+        self.viewer.window.add_plugin_dock_widget("napari", "Features table widget")
+
+    def _save_table(self) -> None:
+        if self._table() is None:
+            return
+        path, _ = QFileDialog.getSaveFileName(self, "Table of objects", "objects.csv", "CSV (*.csv)")
+        if path:
+            self.save_table(path)
+
+    def save_table(self, path: str | Path) -> None:
+        """Write the table of objects of the chosen image as CSV. Other files stay as they are if writing fails."""
+        table = self._table()
+        if table is None:
+            return
+        with library_package("io.files").replacing(path) as temporary:
+            table.to_csv(temporary, index=False)
+        self.status.setText(f"saved: {path}")
+
+    @property
+    def command(self) -> str:
+        """The command that segments a folder of images with the settings of the form."""
+        weights = str(self.weights.chosen)
+        words = ["original-unet", "segment", "my/images", "--weights", weights]
+        words += ["--orientations", str(self.orientations.currentData())]
+        if self.rescale.isChecked():
+            words += ["--pixel_size", f"{self.pixel_size.value():g}" if self.pixel_size.value() else "auto"]
+        for name, value in self.objects_settings.options().items():
+            words += [f"--{name}", f"{value:g}"]
+        return subprocess.list2cmdline(words)
+
+    def _copy_command(self) -> None:
+        QApplication.clipboard().setText(self.command)
+        self.status.setText(f"copied: {self.command}")
+
+
+def _with_messages(work: Iterator[Any]) -> Iterator[Any]:
+    """Turn what goes wrong in a thread into a last message. Mistakes of this program are for the viewer to show."""
+    try:
+        yield from work
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        yield Problem(str(error) or repr(error))
+
+
+def _objects_of(result: Result, settings: ObjectSettings, first: int, stale: threading.Event) -> Iterator[_Found]:
+    """Find the objects of all planes in the scores, in a thread. Ends early if the settings have changed."""
+    planes, scores = result.planes, result.probability.data
+    height, width = planes.size
+    before = int(result.objects.data.reshape(-1, height, width)[:first].max(initial=0))
+    found = find_objects(scores[planes.place(first)], settings, planes.size)
+    yield _Found(result, np.where(found > 0, found + before, 0), first, None, stale)
+    every = []
+    for number in range(len(planes)):
+        if stale.is_set():
+            return
+        here = number == first
+        every.append(found if here else find_objects(scores[planes.place(number)], settings, planes.size))
+    numbered = numbered_on(every)
+    table = objects_table(numbered, planes.__getitem__, result.pixel_size)
+    yield _Found(result, numbered, None, table, stale)
+
+
+def _alive(result: Result, viewer: Any) -> bool:
+    """Tell whether the layers of a result are still open."""
+    return result.objects in viewer.layers and result.probability in viewer.layers
+
+
+def _settings_of(weights: str) -> Any:
+    """Read the settings of weights without loading torch.
+
+    Raises:
+        OSError, ValueError: no weights of this name; a file that cannot be read.
+    """
+    path = Path(library_package("published").find_weights(weights)).with_suffix(".json")
+    settings = library_package("model_json").ModelSettings
+    if not path.is_file():
+        return settings()
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return settings(**{name: value for name, value in content.items() if name != "format"})
+
+
+def _row(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    for widget in widgets:
+        row.addWidget(widget)
+    return row

@@ -1,0 +1,119 @@
+"""Write images and labels of open layers as files, for a training."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from .layers import pixel_size_of, planes_of
+
+LEAST = 2  # images: one trains, one is held out
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Args:
+        images: number of images.
+        empty: number of planes without a label, left out.
+    """
+
+    images: int
+    empty: int
+
+
+def write_training_set(pairs: Sequence[tuple[Any, Any]], folder: Path) -> Written:
+    """Write image and label of every plane that has labels. A single plane is cut into four quarters.
+
+    Replaces an earlier training set in the folder, which appears when it is complete.
+
+    Args:
+        pairs: image layers and labels layers of the same shape.
+        folder: receives `images` and `labels`.
+
+    Raises:
+        ValueError: no pair, shapes that differ, or no labels; the folder holds other files. The message names the
+            layers.
+
+    Example:
+        >>> from napari.layers import Image, Labels
+        >>> written = write_training_set([(Image(np.zeros((8, 9))), Labels(np.ones((8, 9), int)))], Path("annotated"))
+        >>> written.images, sorted(path.name for path in Path("annotated/images").iterdir())[:2]
+        (4, ['000.ome.tif', '001.ome.tif'])
+    """
+    if not pairs:
+        raise ValueError("no images: choose an image layer and its labels layer, and press Add")
+    found, empty = [], 0
+    for image, labels in pairs:
+        planes = planes_of(image, 3 if image.rgb else 1)
+        marks = np.asarray(labels.data[0] if labels.multiscale else labels.data)
+        if marks.shape != (*planes.leading, *planes.size):
+            raise ValueError(
+                f"the layer '{labels.name}' has the shape {marks.shape}, the image '{image.name}' "
+                f"{(*planes.leading, *planes.size)}: expected equal shapes"
+            )
+        marks = marks.reshape(len(planes), *planes.size)
+        size = pixel_size_of(image)
+        for number, mark in enumerate(marks):
+            if mark.any():
+                found.append((planes[number], mark, size))
+            else:
+                empty += 1
+    if not found:
+        names = ", ".join(f"'{labels.name}'" for _, labels in pairs)
+        raise ValueError(f"no labels in {names}: draw objects, each with a number of its own, and train again")
+    if len(found) < LEAST:
+        found = _quarters(*found[0])
+    _write(found, folder)
+    return Written(len(found), empty)
+
+
+def _quarters(
+    image: np.ndarray, labels: np.ndarray, size: tuple[float, float] | None
+) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float] | None]]:
+    """Cut a plane into four quarters, of which those with labels are kept."""
+    parts = [
+        (image[rows, columns], labels[rows, columns], size)
+        for rows in _halves(labels.shape[0])
+        for columns in _halves(labels.shape[1])
+    ]
+    kept = [part for part in parts if part[1].any()]
+    if len(kept) < LEAST:
+        raise ValueError(
+            "a single plane with labels in a single quarter: label more of the image, or a second plane. Some images "
+            "train, others are held out"
+        )
+    return kept
+
+
+def _halves(length: int) -> tuple[slice, slice]:
+    return slice(0, length // 2), slice(length // 2, length)
+
+
+def _write(found: Sequence[tuple[np.ndarray, np.ndarray, tuple[float, float] | None]], folder: Path) -> None:
+    if folder.exists() and not {path.name for path in folder.iterdir()} <= {"images", "labels", "plan.yaml"}:
+        raise ValueError(f"{folder} holds other files than a training set. Choose another folder for the results")
+    new = folder.with_name(folder.name + ".part")
+    shutil.rmtree(new, ignore_errors=True)
+    for kind in ("images", "labels"):
+        (new / kind).mkdir(parents=True)
+    for number, (image, labels, size) in enumerate(found):
+        color = image.ndim == 3
+        metadata: dict[str, Any] = {"axes": "YXS" if color else "YX"}
+        if size is not None:
+            metadata |= {"PhysicalSizeY": size[0], "PhysicalSizeX": size[1]}
+            metadata |= {"PhysicalSizeYUnit": "µm", "PhysicalSizeXUnit": "µm"}
+        file = new / "images" / f"{number:03d}.ome.tif"
+        tifffile.imwrite(file, image, ome=True, metadata=metadata, photometric="rgb" if color else "minisblack")
+        narrow = labels.astype(np.uint16 if labels.max() < 2**16 else np.uint32)
+        tifffile.imwrite(new / "labels" / f"{number:03d}.ome.tif", narrow, ome=True, photometric="minisblack")
+    if folder.exists():
+        shutil.rmtree(folder)
+    new.rename(folder)
