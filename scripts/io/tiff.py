@@ -327,12 +327,16 @@ class TiffResult(ResultFile):
     """Write deflate TIFF plane by plane: an ImageJ hyperstack with channels, slices and pixel size.
 
     The first plane decides the dtype. If a later plane needs uint32 instead of uint16, the stack is written anew.
+    ImageJ shows classes and objects from 0 to the largest number of the stack. Otherwise, small numbers look black.
     """
 
     _tif: tifffile.TiffWriter | None = None
+    _largest = 0
 
     def _put(self, plane: np.ndarray) -> None:
         pages = plane.reshape(-1, *plane.shape[-2:])  # (C, H, W)
+        if pages.dtype.kind == "u":
+            self._largest = max(self._largest, int(pages.max()))
         if self._tif is None:
             self._open(pages.shape[0], pages.dtype)
         elif pages.dtype.itemsize > self._dtype.itemsize:
@@ -348,7 +352,7 @@ class TiffResult(ResultFile):
         header = self.header
         known = header.unit != "pixel"
         shape = (header.frames, header.planes // header.frames, channels, header.height, header.width)
-        unit = header.unit.encode("ascii", "backslashreplace").decode()  # as ImageJ writes µ
+        unit = "".join(c if c.isascii() else f"\\u{ord(c):04X}" for c in header.unit)  # as ImageJ writes µ
         calibration: dict[str, Any] = {"unit": unit, "spacing": header.plane_distance} if known else {}
         if header.frame_interval is not None:
             calibration["finterval"] = header.frame_interval
@@ -377,6 +381,10 @@ class TiffResult(ResultFile):
     def _save(self) -> None:
         assert self._tif is not None  # opened by the first plane
         self._tif.close()
+        if self._largest:
+            with tifffile.TiffFile(self._temporary, mode="r+") as written:
+                described = written.pages.first.tags["ImageDescription"]
+                described.overwrite(f"{described.value.rstrip()}\nmin=0.0\nmax={self._largest}.0\n")
         os.replace(self._temporary, self.path)
 
     def discard(self) -> None:

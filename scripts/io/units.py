@@ -25,7 +25,7 @@ _NAMES = {
     **dict.fromkeys(("meter", "metre"), "m"),
     **dict.fromkeys(("picometer", "picometre"), "pm"),
     "in": "inch",
-    "å": "angstrom",
+    **dict.fromkeys(("å", "\\u00c5"), "angstrom"),
 }
 
 

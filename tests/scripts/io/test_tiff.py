@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 import scripts.io.tiff
-from scripts.io.image_file import ImageFileError
+from scripts.io.image_file import ImageFileError, ImageHeader
 from scripts.io.reader import read_header
 from scripts.io.tiff import TiffResult
 from scripts.io.writer import SegmentationStore
@@ -151,6 +151,28 @@ def test_probabilities_are_compressed_float_channels_for_imagej(scores: np.ndarr
     with Image.open(path) as other:
         other.seek(5)  # slice 1, channel 2
         np.testing.assert_array_equal(np.asarray(other), scores[1, 2])
+
+
+def test_imagej_shows_the_classes_and_objects_of_a_stack_up_to_the_largest_number(tmp_path: Path):
+    """A range of 0 to 255 shows classes 0, 1, 2 as black. The range of the first plane hides larger numbers."""
+    planes = np.stack([labels(), labels() * 3]).astype(np.uint16)
+    source = image(tmp_path / "a.tif", 2)
+    with SegmentationStore(tmp_path / "out", kinds=["classes", "instances", "entropy"]) as store:
+        for kind in store.kinds:
+            for k, plane in enumerate(planes):
+                path = store.add(kind, f"{source}#page={k}", plane)
+            with tifffile.TiffFile(path) as tif:
+                np.testing.assert_array_equal(tif.asarray(), planes)
+                found = [tif.imagej_metadata.get(key) for key in ("images", "min", "max")]
+                assert found == ([2, None, None] if kind == "entropy" else [2, 0, planes.max()])
+
+
+def test_units_with_other_letters_are_written_as_imagej_writes_them(tmp_path: Path):
+    header = ImageHeader(1, H, W, 1, (0.25, 0.25), unit="Åx")
+    result = TiffResult(tmp_path / "a.tif", tmp_path / "source.tif", header)
+    result.add(0, labels().astype(np.uint8))
+    result.finish()
+    assert b"unit=\\u00C5x\n" in (tmp_path / "a.tif").read_bytes()
 
 
 def test_probabilities_are_stored_uncompressed_if_compression_saves_little(tmp_path: Path):

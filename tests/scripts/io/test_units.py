@@ -21,6 +21,7 @@ from scripts.io.units import micrometres, unit_name
         ((1e-6, 2e-6), "m", (1, 2)),
         ((1 / 25400, 2 / 25400), "in", (1, 2)),
         ((10, 20), "Å", (0.001, 0.002)),
+        ((10, 20), "\\u00C5", (0.001, 0.002)),  # as ImageJ writes Å
     ],
 )
 def test_units_of_length_are_converted(spacing, unit, expected):
