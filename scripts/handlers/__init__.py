@@ -21,6 +21,7 @@
 | `FitObjects`        | trainer     | fits the settings of objects to the validation images, at the end          |
 | `SavedPanel`        | trainer     | draws `panel.png` with saved weights and fitted settings, at the end        |
 | `Outcome`           | trainer     | warns at the end if the weights find nothing in the validation images      |
+| `SelectionNote`     | evaluator   | tells at the end that the images also chose the weights                    |
 | `TrainingState`     | trainer     | saves everything needed to resume a training                               |
 | `ResumeTraining`    | trainer     | continues from a saved state                                               |
 | `Interruption`      | trainer     | after Ctrl-C or SIGTERM, ends the step, saves the state, then stops        |
@@ -69,7 +70,7 @@ _NAMES = {
     "interruption": ["Interrupted", "Interruption", "at_error", "end_on_signals"],
     "object_fit": ["FitObjects"],
     "object_report": ["ObjectReport"],
-    "outcome": ["Outcome", "nothing_found"],
+    "outcome": ["Outcome", "SelectionNote", "nothing_found"],
     "progress": ["LossOnDevice", "ProgressBar", "loss_of"],
     "ranking": ["ImageRanking"],
     "reports": ["ImageReport", "MetricsReport"],

@@ -132,6 +132,19 @@ def test_an_evaluation_measures_the_whole_folder_unless_told_otherwise(
     )
 
 
+def test_scores_of_images_that_chose_the_weights_are_called_optimistic(
+    data: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = ["--split_file", str(weights.parent / "split.json")]
+    optimistic = {}
+    for name, given in (("cells.v2", split), ("test", [])):
+        assert main(["evaluate", str(data / name), "--weights", str(weights), *given, CPU]) == 0
+        printed = capsys.readouterr().out.splitlines()
+        logged = Path(f"output/evaluation/{name}/run.log").read_text(encoding="utf-8").splitlines()
+        optimistic[name] = [sum("chose the weights" in line for line in lines) for lines in (printed, logged)]
+    assert optimistic == {"cells.v2": [1, 1], "test": [0, 0]}
+
+
 def test_each_data_set_has_its_own_folder_of_evaluation_named_in_the_last_line(
     data: Path, weights: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
