@@ -84,9 +84,9 @@ def run(
     with _importable(_bundle_roots(config, merged, files[0]), _folders(files)), _quiet(trace, loud):
         fixed = {key: merged[key] for key in FIXED if merged.get(key) is not None}
         fixed["config_file"] = files if len(files) > 1 else files[0]
-        _check_files(files, config)
         known = {**tracking_keys(merged.get("tracking")), **config}  # MONAI adds tracking keys that the config lacks
         changes = check_overrides(known, {key: value for key, value in merged.items() if key not in FIXED})
+        _check_files(files, config)  # may load the components of the files, which takes seconds
         _note_foreign(files)
         if INSTALLED and fixed.get("workflow_name", "ConfigWorkflow") == "ConfigWorkflow":
             from .installed import InstalledWorkflow

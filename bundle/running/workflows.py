@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ WEIGHTS = str(ROOT / "models" / "model.pt")  # of this bundle
 OF_RUN = {*FIXED, "args_file"} - {"meta_file", "logging_file", "tracking"}  # arguments that only `run` takes
 OPTIONS = ("output", "overlay", "plan", "weights", "trace")
 EXPORTED = "an exported network; segment takes it as --backend, other commands need the weights (.pt) themselves"
+STATE = "training_state.pt"  # of a training, in model_dir
+RANKING = ("rank", "image", "score")  # columns of a ranking
 NOT_LARGE = {  # keys of inference.yaml without a meaning in large.yaml: what the result has
     **dict.fromkeys(("save_overlays", "overlay_labels"), "has no pictures; viewers open it"),
     "save_uncertainty": "has no uncertainty",
@@ -104,7 +106,9 @@ def train(
     folder = str(results_of(dataset))
     changes = {name: folder for name in ("output_dir", "model_dir") if name not in overlaid} | changes
     _find_weights("finetune", changes, "--finetune" if start is None else "--from")
-    _check(files, changes)  # before a plan is made
+    config = _check(files, changes)  # before a plan is made
+    if config["resume"] is True and not str(config["model_dir"]).startswith(MARKS):
+        _refuse(library_package("handlers").check_state_file, Path(config["model_dir"], STATE))
     files, changes = _with_plan(dataset, plan, files, overlaid, changes)
     weights_folder, results = _run("training", files, changes, trace, "model_dir", "output_dir")
     weights = str(weights_folder / "model.pt")
@@ -259,6 +263,9 @@ def segment(
     """
     if _to_zarr(path, output, key):
         large = _to_segment(path, weights, overlay, [INFERENCE, LARGE], key, output_dir=("--output", output))
+        config = _check(*large)
+        paths = (config["dataset_dir"], config["output_dir"])
+        _refuse(library_package("large").check_output, *paths, config["overwrite"] is True)
         try:
             (result,) = _run("run", *large, trace, "output_dir")
         except KeyboardInterrupt as stop:
@@ -342,6 +349,7 @@ def rank(
     if output is not None:
         if Path(output).suffix != ".csv" or Path(output).is_dir():
             raise UsageError(f"--output {output}: expected a file that ends in .csv")
+        _refuse(library_package("io").check_table, Path(output).expanduser(), RANKING)
         changes["saver#path"] = os.path.join(os.curdir, Path(output).expanduser())
     (table,) = _run("inference", files, changes, trace, "saver#path")
     _tell(f"ranking: {table}")
@@ -507,6 +515,14 @@ def _check(files: list[str], changes: Mapping[str, Any]) -> dict[str, Any]:
     known = {**tracking_keys(changes.get("tracking")), **config}
     merge(config, check_overrides(known, {name: changes[name] for name in changes if name not in FIXED}))
     return config
+
+
+def _refuse(check: Callable[..., None], *given: Any) -> None:
+    """Let the library check files before torch is loaded. The run checks again. UsageError as said by the check."""
+    try:
+        check(*given)
+    except (ValueError, FileExistsError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
 
 
 def _tell_pictures(folder: Path, *names: str) -> None:

@@ -47,6 +47,7 @@ Other names, for Python and for other keys of a configuration:
 | `Background`           | runs one job at a time in a second thread                                |
 | `result_settings`      | lists what decides the results of a run, for `skip_finished`             |
 | `TrainingRecord`       | what a training computes, to compare a resumed training                  |
+| `check_state_file`     | refuses to resume without a file of the state                            |
 | `read_state`           | reads a training's state from a file                                     |
 | `end_on_signals`       | ends a run at SIGTERM as at Ctrl-C                                       |
 | `Interrupted`          | exception: a signal ended the run                                        |
@@ -77,6 +78,7 @@ _NAMES = {
     "resuming": ["ResumeTraining", "SeedSteps", "TrainingRecord", "TrainingState", "read_state"],
     "run_file": ["RunFile"],
     "segmentation": ["Background", "ImageResults", "SegmentationSaver"],
+    "state_file": ["check_state_file"],
     "time_limit": ["TimeLimit"],
     "tracking": ["RunFiles", "RunSettings", "result_settings"],
     "training": [

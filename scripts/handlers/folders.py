@@ -19,10 +19,10 @@ from ..settings import settings_path
 from .interruption import at_error
 from .resuming import read_state
 from .run_file import RUN
+from .state_file import STATE
 
 logger = logging.getLogger(__name__)
 
-STATE = "training_state.pt"
 OF_MODEL = ("model.pt", "model.json", STATE)
 OF_OUTPUT = ("history.csv", "curves.png", "panel.png", "run.log", RUN)
 SPLIT = "split.json"

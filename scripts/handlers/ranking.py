@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..engines import engine_items
 from ..io.arrays import as_array
 from ..io.files import write_csv
 from ..io.names import ResultNames, shown
+from ..io.tables import check_table
 from ..metrics.stability import object_instability
 from ..ranks import gather
 
@@ -87,10 +87,7 @@ class ImageRanking:
 
     def _start(self, _: Engine) -> None:
         self._scores = {}
-        if self.path.exists():
-            with self.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-                if tuple(next(csv.reader(file), [])) != COLUMNS:
-                    raise ValueError(f"{shown(self.path)} is no ranking, and would be replaced. Choose another file")
+        check_table(self.path, COLUMNS)
 
     def _score(self, evaluator: Engine) -> None:
         for item in engine_items(evaluator):

@@ -19,6 +19,7 @@ from ..io.files import replacing
 from ..settings import IN_STATE, ModelSettings, Training
 from .checkpoints import bare
 from .disk import continuing_later
+from .state_file import check_state_file
 from .time_limit import TimeLimit
 from .tracking import building_parser, settings_of
 
@@ -339,12 +340,7 @@ def read_state(path: str | Path) -> dict[str, Any]:
         ValueError: resume: training_state.pt is no whole state of a training (...). ...
     """
     path = Path(path)
-    if not path.is_file():
-        aside = sorted(path.parent.glob(f"{path.stem}.*{path.suffix}"))
-        earlier = f" Earlier trainings are kept there, such as {aside[-1].name}: rename to continue." if aside else ""
-        raise FileNotFoundError(
-            f"resume: no training state at {path}.{earlier} Start without --resume, or set model_dir to its folder"
-        )
+    check_state_file(path)
     remedy = f"Start from the best weights instead (--finetune {path.with_name('model.pt')}), or put back a copy"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -12,6 +12,7 @@
 | `replacing`, `temporary_path`                       | write a file completely or not at all                       |
 | `FolderLock`, `FolderInUseError`                    | reserves a folder for one process; another process has it   |
 | `GrowingCSV`                                        | writes a table row by row                                   |
+| `check_table`                                       | refuses to replace a file other than a table                |
 | `ResultFolder`, `RunRecord`                         | know the results of each image, and which are finished      |
 | `shown`                                             | a name without control characters, for messages and tables  |
 | `as_array`                                          | converts a tensor to a numpy array                          |
@@ -37,7 +38,7 @@ _NAMES = {
     "reader": ["PlaneReader", "open_image", "plane_size", "read_header"],
     "record": ["RunRecord"],
     "results": ["ResultFolder"],
-    "tables": ["GrowingCSV"],
+    "tables": ["GrowingCSV", "check_table"],
     "tiff": ["TiffPlanes", "TiffResult"],
     "units": ["micrometres"],
     "writer": ["SegmentationStore"],

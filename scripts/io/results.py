@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from .files import identities, refuse_overwriting
 from .names import PathLike, shown, split_address
 from .record import RECORD, RunRecord
+from .tables import has_columns
 from .writer import SegmentationStore
 
 OF_OBJECTS = ("objects.csv", "images.csv")
@@ -138,9 +138,7 @@ class ResultFolder:
         """Check whether a table or the record in the folder is of this program."""
         if path.name == RECORD:
             return self.record.exists or path.stat().st_size == 0
-        columns = TABLES[path.name]
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            return next(csv.reader(file), [])[: len(columns)] == columns
+        return has_columns(path, TABLES[path.name])
 
     def begin(self, finished: Mapping[Path, str]) -> None:
         """Start the record of this run. Images that stay finished are kept."""

@@ -11,6 +11,40 @@ from pathlib import Path
 from typing import Any
 
 from .files import replacing, text_cell
+from .names import shown
+
+
+def has_columns(path: Path, columns: Sequence[str]) -> bool:
+    """Check whether a CSV file begins with some columns.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("ranking.csv").write_text("rank,image,score\\n")
+        >>> has_columns(Path("ranking.csv"), ["rank", "image"])
+        True
+    """
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        return next(csv.reader(file), [])[: len(columns)] == list(columns)
+
+
+def check_table(path: Path, columns: Sequence[str]) -> None:
+    """Refuse to replace a file other than a table with these columns.
+
+    Args:
+        path: the table to write. It need not exist.
+        columns: of the table.
+
+    Raises:
+        ValueError: the file exists, and has other columns. The message names the file.
+
+    Example:
+        >>> from pathlib import Path
+        >>> check_table(Path("new.csv"), ["rank", "image"])
+    """
+    if path.exists() and not has_columns(path, columns):
+        raise ValueError(
+            f"{shown(path)} has other columns than {','.join(columns)}, and would be replaced. Choose another file"
+        )
 
 
 class GrowingCSV:

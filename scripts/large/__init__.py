@@ -15,6 +15,7 @@
 | `measure_block`, `BlockMeasures` | measure the objects and parts of objects in a block; file        |
 | `write_plane`                    | adds the objects of a plane to objects.csv                       |
 | `LargeSegmentation`              | segments a large image into OME-Zarr                             |
+| `check_output`                   | refuses to replace results and foreign files; loads no torch     |
 | `OnDask`                         | runs blocks on the workers of dask.distributed                   |
 """
 
@@ -27,6 +28,7 @@ _NAMES = {
     "measuring": ["BlockMeasures", "measure_block", "write_plane"],
     "objects": ["BlockObjects", "BlockSeam", "block_objects", "closing_halo", "final_labels"],
     "ome_zarr": ["OmeZarrOutput"],
+    "outputs": ["check_output"],
     "schedulers": ["OnDask"],
     "segmentation": ["LargeSegmentation"],
     "source": ["LargeImage", "open_source"],

@@ -26,9 +26,9 @@ from ..io.names import PathLike
 from ..settings import project_version
 from .grid import Block, BlockGrid, Span
 from .ngff import ngff_unit
+from .outputs import OUR_KEY
 
 KINDS = {"probabilities": ("uint8", "float16", "float32"), "classes": ("uint8",), "instances": ("uint32",)}
-OUR_KEY = "original_unet"
 _VERSION = "0.5"
 _SMALLEST = 1024  # pixels: larger levels get another level
 

@@ -36,22 +36,21 @@ from ..transforms.pixel_size import MatchPixelSized
 from .grey_values import GreyValues, plane_statistics
 from .grid import Block, BlockGrid
 from .joining import join
-from .journal import SETTINGS, Journal, begin, check_folder, clear
+from .journal import Journal, begin, check_folder, clear
 from .measuring import BlockMeasures, write_plane
 from .network_step import NetworkStep
 from .object_steps import LabelsStep, ObjectsStep, block_file
 from .objects import BlockSeam
-from .ome_zarr import OUR_KEY, OmeZarrOutput
+from .ome_zarr import OmeZarrOutput
+from .outputs import TABLES, check_output, table_beside, work_folder
 from .planes import CHUNK, PlaneArray
 from .schedulers import Scheduler, scheduler_of
 from .source import LargeImage, open_source
 
 logger = logging.getLogger(__name__)
 
-PART = ".part"  # of the name of unfinished work
 REPLACED = "replaced"  # the earlier result, in the work folder
 LINE = 60  # seconds between two lines of a step without a terminal
-TABLES = ("objects.csv", "images.csv")
 _LONGEST = 255  # bytes of a file name
 _MOST_BLOCKS = 10_000_000  # their numbers are in memory
 
@@ -153,7 +152,7 @@ class LargeSegmentation:
         begun = time.monotonic()
         image = open_source(self.path, self.tiff_axes)
         self._check(image)
-        work = self.output.absolute().with_name(self.output.name + PART)  # workers have other current folders
+        work = work_folder(self.output)
         with ExitStack() as stack:
             stack.callback(_remove_if_empty, work)  # after the lock is gone
             stack.enter_context(image)
@@ -161,7 +160,7 @@ class LargeSegmentation:
             stack.enter_context(FolderLock(work))
             if self.overwrite and (work / REPLACED).exists() and not self.output.exists():
                 os.replace(work / REPLACED, self.output)  # killed before the new result had the name
-            self._check_output(work)
+            check_output(self.path, self.output, self.overwrite)
             stack.enter_context(_kept_memory())
             scheduler = stack.enter_context(scheduler_of(self.scheduler))
             facts, state = self._facts(image), image.state()
@@ -205,22 +204,6 @@ class LargeSegmentation:
         meta = {"filename_or_obj": str(self.path), "spacing": header.spacing, "unit": header.unit}
         probe = MetaTensor(torch.zeros(1, 1, 1), meta=meta)
         MatchPixelSized(trained=self.settings.training.pixel_size)({"image": probe})
-
-    def _check_output(self, work: Path) -> None:
-        """Refuse to replace a result without `overwrite`, and the image and anything else always."""
-        source, output = self.path.resolve(), self.output.resolve()
-        if output in (source, *source.parents) or source in output.parents or work.resolve() in source.parents:
-            raise ValueError(
-                f"the image {shown(self.path)} and the result {shown(self.output)} lie within each other; give another "
-                "output_dir"
-            )
-        tables = [] if (work / SETTINGS).exists() else list(map(self.table, TABLES))
-        for existing in (path for path in (self.output, *tables) if os.path.lexists(path) and not self.overwrite):
-            raise FileExistsError(
-                f"{shown(existing)} exists. Give another output_dir, or replace the result with --overwrite true"
-            )
-        if os.path.lexists(self.output) and not is_result(self.output):
-            raise FileExistsError(f"{shown(self.output)} is no result of this program and is not replaced")
 
     def _facts(self, image: LargeImage) -> dict[str, Any]:
         """List what decides the result, as JSON. Unfinished work goes on only with the same facts."""
@@ -438,26 +421,6 @@ class _Steps:
         if not quiet:
             of = "" if len(left) == total else f" of {total}"
             logger.info("%s: %d%s blocks in %s%s", name, len(left), of, _time(begun), empty)
-
-
-def table_beside(output: Path, name: str) -> Path:
-    """Get the file of a table beside an output.
-
-    Example:
-        >>> table_beside(Path("results/out.ome.zarr"), "objects.csv").as_posix()
-        'results/out.objects.csv'
-    """
-    stem = output.name.removesuffix(".zarr").removesuffix(".ome")
-    return output.with_name(f"{stem}.{name}")
-
-
-def is_result(path: Path) -> bool:
-    """Tell whether a folder is a result of this program, which may be replaced."""
-    try:
-        attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
-    except (OSError, ValueError):
-        return False
-    return OUR_KEY in attributes
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -94,6 +94,12 @@ def path(expected: str = "a path") -> Kind:
     return either(Kind(Annotated[Any, BeforeValidator(_path_object)], ""), text(expected), expected=expected)
 
 
+def file(expected: str = "an existing file") -> Kind:
+    """Accept the path of a file that exists, as `path` does."""
+    known = path()
+    return Kind(Annotated[known.type, AfterValidator(_existing_file)], expected)
+
+
 def weights() -> Kind:
     """Accept a file of weights, also as path object, and names of published weights, which become their file."""
     named = path()
@@ -156,6 +162,12 @@ def _as_text(value: Any) -> Any:
 def _path_object(value: Any) -> Any:
     if not isinstance(value, os.PathLike):
         raise ValueError("no path")
+    return value
+
+
+def _existing_file(value: Any) -> Any:
+    if not os.path.isfile(value):
+        raise ValueError("no file")
     return value
 
 

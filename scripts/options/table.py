@@ -22,6 +22,7 @@ from .kinds import (
     axes,
     choice,
     either,
+    file,
     listed,
     mapping,
     names,
@@ -91,7 +92,7 @@ INPUT_AND_OUTPUT: dict[str, Setting] = {
     "finetune": Setting(
         or_null(weights()), "weights to start from", TRAIN, also=("from", "pretrained", "weights", "init_weights")
     ),
-    "backend": Setting(or_null(path("a file")), "exported network to run (.onnx, .ts, .pt2)", INFERENCE),
+    "backend": Setting(or_null(file()), "exported network to run (.onnx, .ts, .pt2)", INFERENCE),
     "onnx_engine": Setting(choice("onnxruntime", "openvino"), "program for .onnx files", INFERENCE),
     "device": Setting(
         anything("a device"), "cpu, cuda, cuda:1 and so on", ALL, also=("gpu", "gpus", "cuda", "use_gpu", "cpu")
@@ -148,7 +149,7 @@ IMAGES_AND_LABELS: dict[str, Setting] = {
         choice("random", "last", "block", "series", "all"), "rule of the split", TRAIN, also=("split",)
     ),
     "fold": Setting(whole(), "number of the validation block, for split_rule block", TRAIN, also=("folds",)),
-    "split_file": Setting(or_null(path("a file")), "split.json, to repeat a split", TRAIN, also=("split",)),
+    "split_file": Setting(or_null(file()), "split.json, to repeat a split", TRAIN, also=("split",)),
     "training_frames": Setting(FRAMES, "sequences and frames to train with (Cell Tracking Challenge)", TRAIN),
     "validation_frames": Setting(FRAMES, "sequences and frames to validate with (Cell Tracking Challenge)", TRAIN),
     "key_metric": Setting(

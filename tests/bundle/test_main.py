@@ -52,6 +52,39 @@ def test_help_and_refusals_load_neither_torch_nor_monai(words: str, bundle_root:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "words, found",
+    [
+        ("train . --split_file no.json", "no.json"),
+        ("evaluate . --split_file no.json", "no.json"),
+        ("run training --config_file configs/train.yaml --split_file no.json", "no.json"),
+        ("segment . --backend no.onnx", "no.onnx"),
+        ("train . --resume true --output TMP", "training_state.pt"),
+        ("segment README.md --output TMP/notes.zarr", "notes.zarr exists"),
+        ("segment README.md --output TMP/notes.zarr --overwrite true", "notes.zarr is no result"),
+        ("segment README.md --output TMP/half.zarr", "half.zarr.part"),
+        ("rank . --output TMP/notes.csv", "notes.csv"),
+    ],
+)
+def test_missing_files_and_outputs_that_must_stay_are_refused_at_once(
+    words: str, found: str, bundle_root: Path, tmp_path: Path
+) -> None:
+    """Without torch and MONAI, and without a change of the files."""
+    for folder in ("notes.zarr", "half.zarr.part"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.txt").write_text("mine")
+    (tmp_path / "notes.csv").write_text("day,note\n")
+    before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
+    code = (
+        f"import sys; from bundle.__main__ import main; code = main({words.replace('TMP', str(tmp_path)).split()}); "
+        "heavy = {'torch', 'monai', 'numpy', 'scipy'} & set(sys.modules); assert not heavy, heavy; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=bundle_root, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert found in done.stderr
+    assert {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")} == before
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_line_of_a_command_is_the_first_line_of_its_help(name: str) -> None:
     assert main.command(name).__doc__.splitlines()[0] == COMMANDS[name][1]
