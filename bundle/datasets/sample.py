@@ -47,4 +47,5 @@ def sample(folder: str, size: int = 512, train: int = 8, test: int = 4, seed: in
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
     print(f"{target}: {train} images to train with, {test} to test with, {size} x {size} pixels, with instance labels")
-    print(f"next: python -m bundle train {subprocess.list2cmdline([str(target / 'train')])} --label_kind instances")
+    data = subprocess.list2cmdline([str(target / "train")])
+    print(f"next: python -m bundle train {data} --overlay variant_adam,demo")  # as `make demo`

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from scipy import ndimage as ndi
 
@@ -130,8 +129,18 @@ def test_writes_the_folder_layout_and_names_a_next_command_that_exists(
     words = shlex.split(shown[shown.index("next: ") + len("next: ") :])
     assert words[:4] == ["python", "-m", "bundle", "train"]
     assert Path(words[4]) == target / "train"
-    config = yaml.safe_load((bundle_root / "configs" / "train.yaml").read_text(encoding="utf-8"))
-    assert all(word[2:] in config for word in words[5:] if word.startswith("--"))
+    assert words[5] == "--overlay"
+    assert all((bundle_root / "configs" / f"{name}.yaml").is_file() for name in words[6].split(","))
+
+
+def test_the_next_command_is_that_of_the_demo(
+    tmp_path: Path, bundle_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", "demo/data", "--size", "64", "--train", "1", "--test", "0"]) == 0
+    told = capsys.readouterr().out.partition("next: python -m bundle ")[2].strip()
+    recipe = (bundle_root / "Makefile").read_text(encoding="utf-8").partition("\ndemo:")[2].partition("\n\n")[0]
+    assert f"$(BUNDLE) {told}" in recipe.replace("\t", "").splitlines()
 
 
 def test_a_folder_in_use_is_refused_until_overwrite_is_said(tmp_path: Path) -> None:
