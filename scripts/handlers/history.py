@@ -32,7 +32,7 @@ class HistoryCSV:
     |-------------|--------------------------------------------------------------|
     | `epoch`     | number of the epoch                                          |
     | `iteration` | iterations so far                                            |
-    | `lr`        | learning rate at the start of the epoch                      |
+    | `lr`        | mean learning rate of the epoch's iterations                 |
     | `loss`      | mean over the epoch's iterations and over all processes      |
     | `seconds`   | duration of the epoch's iterations, without the validation   |
     | metrics     | of the evaluator, empty where the epoch was not validated    |
@@ -63,6 +63,7 @@ class HistoryCSV:
         setattr(trainer.state, COUNT, 0)
         setattr(trainer.state, RATE, float("nan"))
         trainer.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
+        trainer.add_event_handler(Events.ITERATION_STARTED, self._iteration_started)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._iteration_completed)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
         if self.evaluator is not None:
@@ -74,7 +75,14 @@ class HistoryCSV:
         if not state.epoch_length or state.iteration % state.epoch_length == 0:  # else resumed within the epoch
             setattr(state, LOSSES, 0.0)
             setattr(state, COUNT, 0)
-            setattr(state, RATE, trainer.optimizer.param_groups[0]["lr"])  # type: ignore[attr-defined]  # of MONAI's trainers
+            setattr(state, RATE, 0.0)
+
+    def _iteration_started(self, trainer: Engine) -> None:
+        """Update the mean of the learning rate."""
+        state = trainer.state
+        rate = trainer.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]  # of MONAI's trainers
+        number = (state.iteration - 1) % (state.epoch_length or state.iteration) + 1  # within the epoch
+        setattr(state, RATE, getattr(state, RATE) + (rate - getattr(state, RATE)) / number)
 
     def _iteration_completed(self, trainer: Engine) -> None:
         value: Any = loss_of(trainer.state.output)

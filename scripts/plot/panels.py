@@ -368,7 +368,7 @@ def _label_axes(ax: Axes, name: str, legend: bool) -> None:
         ax.set_yscale("log")
     if name == "learning rate":
         ax.set_ylim(bottom=0)
-    if legend:
-        many = len(ax.get_legend_handles_labels()[1]) > 3  # a large legend would hide lines: place it below
-        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2} if many else {}
-        ax.legend(fontsize=9, frameon=False, **place)
+    if legend:  # below: inside, it would hide lines
+        columns = 2 if len(ax.lines) > 3 else 3
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4}  # in letters
+        ax.legend(fontsize=9, frameon=False, ncols=columns, **place)

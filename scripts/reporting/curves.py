@@ -55,7 +55,7 @@ def training_charts(run: Run) -> list[Chart]:
             )
             for title, names in others.items()
         ),
-        chart("Learning rate", [line("lr")], "epoch", "At the start of each epoch.", from_zero=True),
+        chart("Learning rate", [line("lr")], "epoch", "Mean of each epoch.", from_zero=True),
     ]
     return [each for each in drawn if each is not None]
 

@@ -28,6 +28,21 @@ def test_history_has_a_row_per_epoch_and_metrics_where_validated(tmp_path: Path)
     assert all(row["seconds"] is not None and 0 <= row["seconds"] < 10 for row in rows)
 
 
+def test_the_learning_rate_is_the_mean_of_the_steps_of_an_epoch(tmp_path: Path) -> None:
+    run = Run(2, 1, lambda r: [HistoryCSV(tmp_path, r.evaluator)])
+    (group,) = run.trainer.optimizer.param_groups
+    group["lr"] = 0.0  # a schedule with a warm-up begins at 0
+
+    @run.trainer.on(Events.ITERATION_COMPLETED)
+    def rise(trainer: Engine) -> None:
+        group["lr"] = 0.1 * trainer.state.iteration
+
+    run.trainer.run()
+    steps = 0.1 * np.arange(2 * ITERATIONS).reshape(2, ITERATIONS)
+    rates = [row["lr"] for row in read_history(tmp_path / "history.csv")]
+    np.testing.assert_allclose(rates, steps.mean(axis=1), rtol=1e-5)
+
+
 @pytest.mark.parametrize("first", [True, False], ids=["before validation", "after validation"])
 def test_the_place_among_the_handlers_does_not_matter(tmp_path: Path, first: bool) -> None:
     run = Run(2, 1, (lambda r: [HistoryCSV(tmp_path, r.evaluator)]) if first else lambda _: [])

@@ -262,6 +262,8 @@ def test_curves_show_the_rows_and_mark_the_best_value() -> None:
     np.testing.assert_allclose(rate.lines[0].get_ydata(), [0.1 / e for e in range(1, 13)])
     assert scores.get_legend().get_texts()[0].get_text() == f"mean Dice (best {1 - 1 / 9:.4f}, epoch 9)"
     _assert_readable(figure)
+    for ax in (scores, error):  # as drawn
+        assert ax.get_legend().get_window_extent().y1 < ax.get_window_extent().y0
 
 
 @pytest.mark.parametrize("rows", [[], _history(1, 2), _history(1, 1), _history(300, 10)], ids=len)
