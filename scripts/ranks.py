@@ -85,6 +85,36 @@ def gather(value: T) -> list[T]:
     return values
 
 
+class Tally:
+    """Count what all ranks have done, without waiting for any.
+
+    All ranks make the same tallies in the same order. A single process counts alone.
+
+    Example:
+        >>> tally = Tally()
+        >>> tally.add(2)
+        >>> tally.add(1)
+        >>> tally.count
+        3
+    """
+
+    _made = 0
+
+    def __init__(self) -> None:
+        Tally._made += 1
+        self._name = f"tally {Tally._made}"
+        self._store = dist.distributed_c10d._get_default_store() if world_size() > 1 else dist.HashStore()
+
+    def add(self, number: int) -> None:
+        """Count further things of this rank."""
+        self._store.add(self._name, number)
+
+    @property
+    def count(self) -> int:
+        """What all ranks have counted so far."""
+        return int(self._store.add(self._name, 0))
+
+
 def note_loss() -> None:
     """Note the kill of a rank, for `has_lost`. See `scripts.handlers.WatchRanks`."""
     _lost.set()

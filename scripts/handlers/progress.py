@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator, IterationEvents, Trainer
 
+from ..ranks import Tally, world_size
 from .interruption import at_error
 from .time_limit import TimeLimit
 
@@ -39,7 +39,7 @@ class ProgressBar:
     - of a training with validations, a line for each validation;
     - of other runs without a terminal, a line for each tenth of the run.
 
-    Only the first of several processes shows anything.
+    Only the first of several processes shows anything. Images without a training are those of all processes.
 
     Args:
         description: name of the run, e.g. "training".
@@ -72,12 +72,16 @@ class ProgressBar:
         self._begun = 0.0  # time
         self._epochs_before = 0  # of a resumed training
         self._done = 0  # iterations of this run
+        self._tallies: tuple[Tally, Tally] | None = None  # images of all processes, done and in all
         self._score = ""  # of the last validation
         self._best = -math.inf  # key metric before this epoch
         self._live = LiveLine(description)
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer or evaluator."""
+        if world_size() > 1 and not isinstance(engine, Trainer):
+            engine.add_event_handler(Events.STARTED, self._begin_count)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
         if idist.get_rank() != 0:
             return
         engine.add_event_handler(Events.STARTED, self._reset)
@@ -89,6 +93,21 @@ class ProgressBar:
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._show_validation)
             self.evaluator.add_event_handler(Events.COMPLETED, self._tell_validation, engine)
+
+    def _begin_count(self, engine: Engine) -> None:
+        """Begin to count the images of all processes."""
+        self._tallies = Tally(), Tally()
+        self._tallies[1].add(engine.state.epoch_length or 0)
+
+    def _count(self, _: Engine) -> None:
+        assert self._tallies is not None
+        self._tallies[0].add(1)
+
+    def _counts(self, engine: Engine) -> tuple[int, int | None]:
+        """Count what is done, and all: iterations of this run, or images of all processes. None: not known yet."""
+        if self._tallies is None:
+            return self._done, self._total(engine)
+        return self._tallies[0].count, self._tallies[1].count
 
     def _reset(self, _: Engine) -> None:
         self.loss, self._done, self._score = None, 0, ""
@@ -128,29 +147,29 @@ class ProgressBar:
 
     def _share(self, engine: Engine) -> float:
         """Estimate the done share of this run."""
-        total = self._total(engine)
-        if total is None:
+        done, total = self._counts(engine)
+        if not total:
             return 0.0 if self.time_limit is None else self.time_limit.fraction
-        return self._done / total
+        return done / total
 
     def _left(self, engine: Engine) -> str:
         """Estimate the remaining time. Empty: not known yet, or done."""
-        total = self._total(engine)
-        if self._done == total:
+        done, total = self._counts(engine)
+        if done == total:
             return ""
         if self.time_limit is not None and total is None:
             seconds = self.time_limit.seconds_left
-        elif total is not None and self._done:
-            seconds = (time.monotonic() - self._begun) / self._done * (total - self._done)
+        elif total is not None and done:
+            seconds = (time.monotonic() - self._begun) / done * (total - done)
         else:
             return ""
-        return f"{timedelta(seconds=round(seconds))} left"
+        return f"{_hours(seconds)} left"
 
     def _position(self, engine: Engine) -> str:
         """Say how far the run is: in epochs, without a loss in images."""
         epoch, epochs = engine.state.epoch, engine.state.max_epochs
         if not isinstance(engine, Trainer):
-            return f"{self._done} of {engine.state.epoch_length} images"
+            return "{} of {} images".format(*self._counts(engine))
         whole = epochs is None or (self.time_limit is not None and epochs != epoch)
         return f"epoch {epoch}" if whole else f"epoch {epoch:>{len(str(epochs))}}/{epochs}"
 
@@ -161,17 +180,20 @@ class ProgressBar:
 
     def _show_validation(self, evaluator: Engine) -> None:
         if self._live.due:
-            state = evaluator.state
-            self._live.show(f"validating image {state.iteration} of {state.epoch_length}")
+            done, images = evaluator.state.iteration, evaluator.state.epoch_length or 1
+            alone = world_size() == 1  # else the others have about as many images
+            self._live.show(f"validating image {done} of {images}" if alone else f"validating: {done / images:.0%}")
 
     def _tell_validation(self, evaluator: Engine, trainer: Engine) -> None:
         """Tell the scores of a validation in a line, and whether its weights are the best."""
         metrics = {name.removeprefix("val_"): value for name, value in evaluator.state.metrics.items()}
         key = str(getattr(evaluator.state, "key_metric_name", "") or "").removeprefix("val_")
         dice = [name for name in metrics if "dice" in name]  # with two classes, the last is that of the objects
-        second = "mean_dice" if len(dice) != 2 else dice[-1]
-        shown = [name for name in dict.fromkeys([key, second]) if isinstance(metrics.get(name), Real)]
-        scores = [f"{name} {float(metrics[name]):.3f}" for name in shown]
+        shown = {
+            key: key,
+            **({"mean_dice": "mean_dice"} if len(dice) != 2 else {dice[-1]: "dice"}),
+        }  # names may be long
+        scores = [f"{shown[name]} {float(metrics[name]):.3f}" for name in shown if isinstance(metrics.get(name), Real)]
         best = float(getattr(trainer.state, "best_key_metric", -math.inf))  # by now, of this validation if better
         is_best = best > self._best
         self._score = ", ".join(scores[:1]) + (f" (best {best:.3f})" if math.isfinite(best) and not is_best else "")
@@ -253,6 +275,12 @@ class LiveLine:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def _hours(seconds: float) -> str:
+    """Write a time as hours, minutes and seconds. The hours of days count, too: lines stay short."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def loss_of(output: Any) -> Any:

@@ -6,6 +6,7 @@ import io
 import logging
 import re
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,18 @@ def test_a_training_has_a_line_for_each_validation_with_its_scores(caplog, tmp_p
     best = [max(scores[:k], default=-1) < score for k, score in enumerate(scores)]
     assert [", best" in line for line in lines] == best
     assert {True, False} == set(best)
+
+
+def test_the_line_of_a_validation_fits_into_80_columns(caplog) -> None:
+    trainer, evaluator = Run(1000, 1000).trainer, Engine(lambda *_: None)
+    bar = ProgressBar(evaluator=evaluator)
+    evaluator.state.metrics = {"val_instance_f1": 0.5, "val_dice_background": 0.9, "val_dice_mitochondrion": 0.75}
+    evaluator.state.key_metric_name = "val_instance_f1"
+    trainer.state.epoch, trainer.state.epoch_length, trainer.state.best_key_metric = 999, 10, 0.5
+    bar.loss, bar._done, bar._begun = 9.5, 9980, time.monotonic() - 99.5 * 3600 * 499  # 99.5 hours left
+    bar._tell_validation(evaluator, trainer)
+    (line,) = lines_of(caplog, "epoch")
+    assert line == "epoch  999/1000, loss 9.500, instance_f1 0.500, dice 0.750, best, 99:30:00 left"
 
 
 class Terminal(io.StringIO):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
 from scripts.handlers.history import HistoryCSV, read_history
+from scripts.handlers.progress import ProgressBar
 from scripts.handlers.reports import MetricsReport
 from scripts.io.files import read_csv
 from scripts.metrics.shapes import ObjectsCSV, image_summary
@@ -46,6 +49,24 @@ def _item(index: int) -> dict[str, Any]:
     pred = torch.zeros(1, 1, 4)
     pred[0, 0, :index] = 1
     return {"image": image, "pred": pred, "label": torch.zeros(1, 1, 4)}
+
+
+def _progress(rank: int, folder: Path) -> None:
+    """Rank 1 segments its three images before rank 0 ends the first of two."""
+    logging.basicConfig(filename=folder / f"{rank}.log", level=logging.INFO, format="%(message)s")
+    engine = Engine(lambda engine, _: dist.barrier() if rank == 0 and engine.state.iteration == 1 else None)
+    ProgressBar("segmenting").attach(engine)
+    engine.run(range(2 + rank))
+    if rank == 1:
+        dist.barrier()
+
+
+@pytest.mark.slow
+def test_progress_is_that_of_the_images_of_all_processes(tmp_path: Path) -> None:
+    in_two_processes(_progress, tmp_path)
+    told = [(tmp_path / f"{rank}.log").read_text().splitlines() for rank in (0, 1)]
+    lines = [[line.partition(",")[0] for line in lines if line.startswith("segmenting")] for lines in told]
+    assert lines == [["segmenting: 4 of 5 images", "segmenting: 5 of 5 images"], []]
 
 
 @pytest.mark.slow
