@@ -254,7 +254,7 @@ def _check_images(found: Diagnosis, facts: DataFacts) -> None:
             small < TINY,
             WARNING,
             "labels",
-            f"a tenth of the pieces is at most {small:.1f} px wide: remove specks, or enlarge the images",
+            f"a tenth of the objects is at most {small:.1f} px wide: remove specks, or enlarge the images",
         ),
         (
             all(item.image.equal_channels for item in facts.items),

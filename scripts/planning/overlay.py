@@ -72,6 +72,7 @@ def make_plan(
     machine: Machine | None = None,
     progress: Progress = iter,
     place: str | Path = FILE,
+    single: bool = False,
 ) -> Plan:
     """Look at every image and label once, and choose the settings of a training.
 
@@ -81,6 +82,7 @@ def make_plan(
         machine: of the training. None: this one.
         progress: wraps the list of items, for example with a bar.
         place: file of the plan, for the command in the first lines.
+        single: accept a single image, for a training with a split file.
 
     Raises:
         FileNotFoundError, ValueError, ImageFileError: images or labels are missing, do not fit, or cannot be read.
@@ -115,7 +117,7 @@ def make_plan(
     kind = plan.case.chosen["label_kind"]
     if kind.value is None:
         raise UndecidedError(f"label_kind {kind.reason}" if "unknown" in kind.reason else kind.reason)
-    if cannot_be_split(plan):
+    if cannot_be_split(plan) and not single:
         raise ValueError(too_few(len(listing.items)))
     return plan
 
@@ -200,7 +202,7 @@ def describe(facts: DataFacts) -> str:
         >>> from scripts.data.label_facts import label_facts
         >>> plane = np.eye(40, dtype=np.uint8)
         >>> describe(DataFacts([ItemFacts(image_facts("a", plane), label_facts("a", plane), object_facts(plane))]))
-        '1 image of 40 x 40, uint8, 0 to 1; 1 piece each (median), 7 px wide'
+        '1 image of 40 x 40, uint8, 0 to 1; 1 object each (median), 7 px wide'
     """
     sizes = sorted({item.image.size for item in facts.items})
     first, last = (" x ".join(map(str, size)) for size in (sizes[0], sizes[-1]))
@@ -212,7 +214,7 @@ def describe(facts: DataFacts) -> str:
     if not facts.filled:
         return f"{text}; nothing labelled"
     each = int(np.median([len(item.objects.diameters) for item in facts.filled]))
-    text += f"; {each} piece{'' if each == 1 else 's'} each (median), {np.median(facts.diameters):.0f} px wide"
+    text += f"; {each} object{'' if each == 1 else 's'} each (median), {np.median(facts.diameters):.0f} px wide"
     empty = count - len(facts.filled)
     text += f"; {empty} image{'s' if empty > 1 else ''} without objects" if empty else ""
     return text + (f"; {len(facts.copies)} copies ({facts.copies[0][0]})" if facts.copies else "")
