@@ -90,7 +90,7 @@ def given_settings(key: Mapping[str, Any], *options: str) -> dict[str, Any]:
         raise UsageError(str(error)) from error
 
 
-def make(dataset: str, given: Mapping[str, Any], file: Path) -> Any:
+def make(dataset: str, given: Mapping[str, Any], file: Path, single: bool = False) -> Any:
     """Measure a data set and choose settings; see `scripts.planning.make_plan`.
 
     Raises:
@@ -98,7 +98,7 @@ def make(dataset: str, given: Mapping[str, Any], file: Path) -> Any:
     """
     planning = library_package("planning")
     try:
-        return planning.make_plan(dataset, given, progress=lambda items: tracked(items, "looking"), place=file)
+        return planning.make_plan(dataset, given, None, lambda items: tracked(items, "looking"), file, single)
     except (ValueError, FileNotFoundError) as error:
         raise RunError(f"no plan for {dataset}: {error}") from error
 
@@ -176,7 +176,7 @@ def plan_for_training(
     given = given_settings({name: key[name] for name in (*KNOWN, *library_package("planning").OF_LISTS) if name in key})
     if os.environ.get("RANK", "0") != "0":  # each process makes the same plan, the first one writes the file
         file = Path(gettempdir()) / f"plan-{os.getpid()}.yaml"
-    _write(file, make(dataset, given, file).text)
+    _write(file, make(dataset, given, file, single=key.get("split_file") is not None).text)
     return file, True, []
 
 

@@ -126,6 +126,17 @@ def test_a_single_image_is_refused_in_the_same_words(command: str, data: Path, c
     assert main(["plan", str(data), "--split_rule", "all"]) == 0
 
 
+def test_a_single_image_is_planned_for_a_training_with_a_split_file(data: Path, started) -> None:
+    for kind in ("images", "labels"):
+        for file in sorted((data / kind).iterdir())[1:]:
+            file.unlink()
+    split = {"training": ["00.png"], "validation": ["00.png"], "rule": {"how": "all"}}
+    Path("split.json").write_text(json.dumps(split), encoding="utf-8")
+    assert main(["train", str(data), "--split_file", "split.json"]) == 0
+    assert content(data / "plan.yaml")["label_kind"] == "instances"
+    assert started.changes["split_file"] == "split.json"
+
+
 def test_the_plan_of_a_read_only_folder_goes_to_the_results(data: Path, started, capsys) -> None:
     data.chmod(0o555)
     try:
@@ -241,6 +252,9 @@ def test_weights_to_start_from_keep_their_classes_and_scaling(data: Path, starte
 
 @pytest.mark.parametrize("words", [["--plan=false"], ["--overlay", "variant_fast"], ["--resume", "true"]])
 def test_no_plan_is_made_without_asking(words: list[str], data: Path, started) -> None:
+    state = Path("output/data/training_state.pt")
+    state.parent.mkdir(parents=True)
+    state.touch()
     assert main(["train", str(data), *words]) == 0
     assert "plan.yaml" not in [Path(file).name for file in started.files]
     assert not (data / "plan.yaml").exists()
