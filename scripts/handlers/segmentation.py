@@ -190,6 +190,7 @@ class SegmentationSaver:
         self._tables: list[ObjectsCSV] = []  # of objects and of images
         self._cleanup = ExitStack()
         self._at_work = ""  # source of the image in the second thread
+        self._finished = {}
 
     def unfinished(self, items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """List the images to be segmented: with `skip_finished` those without complete results, else all.
@@ -358,12 +359,16 @@ class SegmentationSaver:
     def _give_up(self, _: Engine, error: BaseException) -> None:
         """Remove unfinished files when the run stops (Ctrl-C, a full disk). Complete results stay."""
         self._cleanup.close()
-        if isinstance(error, KeyboardInterrupt) and self._listed is not None and self._begun and idist.get_rank() == 0:
+        if not isinstance(error, KeyboardInterrupt) or self._listed is None or idist.get_rank() != 0:
+            return
+        if self._begun or self._finished:
             self._folder.record.read()  # with the images of other processes
             logger.warning(
                 "%d of %d images are finished in %s. Go on with skip_finished true",
                 *(len(self._folder.record.images), len(self._folder.planes), shown(self.output_dir)),
             )
+        else:
+            logger.warning("no image is finished. Give the same command again")
 
 
 def _first_file(item: Mapping[str, Any]) -> str:
