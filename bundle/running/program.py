@@ -7,8 +7,10 @@ them into the package `original_unet`.
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
+import importlib.util
 import inspect
 import io
 import itertools
@@ -20,6 +22,7 @@ from contextlib import nullcontext, redirect_stderr
 from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from .errors import RunError, UsageError, did_you_mean
@@ -121,6 +124,19 @@ class Program:
     def _module(self, name: str) -> Any:
         return importlib.import_module(self.commands[name][0])
 
+    def _declared(self, name: str) -> Callable[..., Any]:
+        """Get arguments and help of a command from its source: importing the module may take seconds."""
+        spec = importlib.util.find_spec(self.commands[name][0])
+        assert spec is not None
+        assert spec.origin is not None
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+        function.body = function.body[:1]  # the docstring
+        future = ast.parse("from __future__ import annotations").body
+        names: dict[str, Any] = {}
+        exec(compile(ast.Module([*future, function], []), spec.origin, "exec"), names)
+        return names[name]
+
     def _understand(self, name: str, words: list[str]) -> Callable[[], Any] | None:
         """Turn the words after a command's name into a call for later. No work starts before all words are understood.
 
@@ -138,7 +154,7 @@ class Program:
         except ModuleNotFoundError as error:
             raise RunError(f"{self.name} {name} needs the package fire: pip install fire") from error
 
-        function = self.command(name)
+        function = self._declared(name)
         calls: list[functools.partial[Any]] = []
 
         @functools.wraps(function)  # fire reads the arguments and the help from the function
@@ -163,8 +179,9 @@ class Program:
                 raise UsageError(f"{problem}\nits arguments: {self.name} {name} --help") from None
         if not calls:
             return None
-        _check_switches(function, calls[0])
-        return calls[0]
+        call = calls[0]
+        _check_switches(function, call)
+        return lambda: self.command(name)(*call.args, **call.keywords)
 
     def _list_commands(self, error: bool = False) -> None:
         """Print the list of commands; to standard error after a mistake."""

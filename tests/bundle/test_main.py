@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bundle.__main__ import COMMANDS, main
+from bundle.running.program import WORKFLOWS
 
 
 def test_alone_it_lists_every_command_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,6 +27,9 @@ def test_alone_it_lists_every_command_with_one_line(capsys: pytest.CaptureFixtur
         "segmnt images",
         "train --help",
         "segment --help",
+        *(f"{name} --help" for name in sorted(COMMANDS.keys() - WORKFLOWS.keys())),
+        "export",
+        "pack --waits em",
         "plan",
         "train . --max_minuts 3",
         "train . --batch_size 0",
