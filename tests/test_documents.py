@@ -95,7 +95,8 @@ def listed(given: Any) -> list[str]:
 def check_keys(files: list[str], keys: Mapping[str, Any], tracking: Any = None) -> None:
     """Refuse missing files and keys that the configurations do not have."""
     merged = merge_files("--config_file", [str(ROOT / name) for name in files])
-    check_overrides({**tracking_keys(tracking), **merged}, keys)
+    there = dict.fromkeys(keys.keys() & {"split_file", "backend"}, __file__)  # files of users must exist
+    check_overrides({**tracking_keys(tracking), **merged}, {**keys, **there})
 
 
 def check_own(program: Program, name: str, words: list[str]) -> None:
