@@ -64,6 +64,7 @@ def write_report(
     check_exists("RUN", run, "the folder of a training, an evaluation or a segmentation")
     reporting = library_package("reporting")
     try:
+        reporting.check_page(Path(output or Path(run) / reporting.PAGE).expanduser())
         path = reporting.write_report(
             Path(run).expanduser(),
             None if output is None else Path(output).expanduser(),

@@ -377,6 +377,7 @@ def run_preview(
     if output is not None:
         if Path(output).suffix.lower() not in (".html", ".htm") or Path(output).is_dir():
             raise UsageError(f"--output {output}: expected a file that ends in .html")
+        _refuse(library_package("reporting").check_page, Path(output).expanduser())
         changes["preview#path"] = os.path.join(os.curdir, Path(output).expanduser())
     _check(files, changes)  # before a plan is made
     planned, changes = _with_plan(dataset, plan, files[:-1], overlaid, changes)

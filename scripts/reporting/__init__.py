@@ -5,11 +5,18 @@
 | `write_report`    | writes the page of a training, an evaluation or a segmentation |
 | `TrainingPreview` | writes a page about what a training will see                   |
 | `read_run`        | reads what a run has left in its folder                        |
+| `PAGE`            | name of the page of a run                                      |
+| `check_page`      | refuses to replace files of other programs; loads no torch     |
 | `NoRunError`      | error: a folder holds no run                                   |
 """
 
-from .gather import NoRunError, read_run
-from .preview import TrainingPreview
-from .report import write_report
+from ..lazy import lazy
 
-__all__ = ["NoRunError", "TrainingPreview", "read_run", "write_report"]
+_NAMES = {
+    "report": ["write_report"],
+    "preview": ["TrainingPreview"],
+    "page_file": ["PAGE", "check_page"],
+    "gather": ["NoRunError", "read_run"],
+}
+__all__ = [name for names in _NAMES.values() for name in names]
+__getattr__, __dir__ = lazy(__name__, _NAMES)

@@ -16,16 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ..io.files import replacing
-from ..io.names import shown
+from .page_file import GENERATOR, check_page
 from .pictures import Picture
 
 TEMPLATES = Path(__file__).with_name("templates")
-GENERATOR = "original-unet"
-MARK = f'<meta name="generator" content="{GENERATOR}'
-
-
-class ForeignPageError(ValueError):
-    """The file of a page exists, and is of another program."""
 
 
 @cache
@@ -105,23 +99,10 @@ def write_page(path: Path, page: str) -> None:
         ForeignPageError: the file exists, and no command of this project has written it.
 
     Example:
-        >>> write_page(Path("report.html"), f"<head>{MARK}")
-        >>> is_own(Path("report.html"))
-        True
+        >>> write_page(Path("report.html"), "<head>")
+        >>> Path("report.html").read_text()
+        '<head>'
     """
-    if path.exists() and not (path.is_file() and is_own(path)):  # a pipe would be waited for
-        raise ForeignPageError(f"{shown(path)} exists, and is no page of this program. Choose another file: --output")
+    check_page(path)
     with replacing(path) as temporary:
         temporary.write_bytes(page.encode("utf-8", "backslashreplace"))  # names of files may be no UTF-8
-
-
-def is_own(path: Path) -> bool:
-    """Check whether this project has written a page.
-
-    Example:
-        >>> _ = Path("notes.html").write_text("<p>notes")
-        >>> is_own(Path("notes.html"))
-        False
-    """
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return MARK in file.read(2000)

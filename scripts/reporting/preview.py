@@ -23,6 +23,7 @@ from ..metrics.pixels import split_target
 from ..networks.geometry import reflect_index
 from ..plot.overlays import BLUE, ORANGE, RED, YELLOW, class_key
 from .page import own_version, render, write_page
+from .page_file import check_page
 from .pictures import Layer, Picture, label_layer, line_layer, map_layer, picture
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ class TrainingPreview:
 
     def write(self) -> None:
         """Write the page."""
+        check_page(self.path)
         count = max(1, min(self.images, len(self.items)))
         chosen = [self.items[k] for k in np.unique(np.linspace(0, len(self.items) - 1, count).astype(int))]
         most = MOST_BYTES // (len(chosen) * (2 + SAMPLES))

@@ -13,12 +13,12 @@ from .commands import near, next_commands, weights_name
 from .curves import threshold_charts, training_charts
 from .gather import NoRunError, Run, images_of, read_run
 from .page import own_version, render, write_page
+from .page_file import PAGE, check_page
 from .summary import duration, summary_figures
 from .table import image_table
 from .thresholds import threshold_curve
 from .verdict import FEW, FLAT, GAIN, LOSS, MANY, POOR, judge, words
 
-PAGE = "report.html"
 MOST_BYTES = 17_000_000  # of all pictures; the page stays below 20 MB
 MEASURES = {
     "F1 at IoU .5": "objects of prediction and truth match if their intersection is more than half of their union; "
@@ -93,6 +93,7 @@ def write_report(
             raise
         run = Run(folder, ("experiments",))
     path = folder / PAGE if output is None else Path(output)
+    check_page(path)  # before the pictures, which take minutes
     cases = Cases()
     if run.kinds != ("experiments",) and images > 0:
         cases = make_cases(run, images_of(run, data), images, MOST_BYTES, track)

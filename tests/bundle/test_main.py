@@ -68,6 +68,8 @@ def test_help_and_refusals_load_neither_torch_nor_monai(words: str, bundle_root:
         ("segment README.md --output TMP/notes.zarr --overwrite true", "notes.zarr is no result"),
         ("segment README.md --output TMP/half.zarr", "half.zarr.part"),
         ("rank . --output TMP/notes.csv", "notes.csv"),
+        ("report TMP --output TMP/notes.html", "notes.html"),
+        ("preview . --output TMP/notes.html", "notes.html"),
     ],
 )
 def test_missing_files_and_outputs_that_must_stay_are_refused_at_once(
@@ -77,7 +79,8 @@ def test_missing_files_and_outputs_that_must_stay_are_refused_at_once(
     for folder in ("notes.zarr", "half.zarr.part"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mine.txt").write_text("mine")
-    (tmp_path / "notes.csv").write_text("day,note\n")
+    for name in ("notes.csv", "notes.html"):
+        (tmp_path / name).write_text("day,note\n")
     before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
     code = (
         f"import sys; from bundle.__main__ import main; code = main({words.replace('TMP', str(tmp_path)).split()}); "

@@ -18,7 +18,7 @@ from scripts.reporting import write_report
 from scripts.reporting.cases import make_cases
 from scripts.reporting.gather import images_of, read_run
 from scripts.reporting.measured import ON_IMAGE
-from scripts.reporting.page import ForeignPageError
+from scripts.reporting.page_file import ForeignPageError
 from scripts.reporting.report import report_page
 
 from .runs import NAMES, SIZE, discs, history, made_data, made_evaluation, write_results, write_settings
