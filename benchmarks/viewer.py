@@ -52,7 +52,7 @@ class Window:
             time.sleep(0.005)
 
     def until(self, done: Callable[[], bool]) -> float:
-        """Let the viewer work until something is done. Returns the seconds.
+        """Let the viewer work until `done()`. Returns the seconds.
 
         Raises:
             TimeoutError: not done in time.
@@ -129,7 +129,7 @@ def _differs(layer: Any, pixels: np.ndarray) -> bool:
 
 
 def measure_memory(window: Window, size: int) -> dict[str, Any]:
-    """Segment ten images of size x size one after the other, removing each with its results."""
+    """Segment ten images of size x size, and remove each image with its results."""
     from bundle.viewer.sample import nuclei
 
     tile, after = nuclei()[0][0][0], []

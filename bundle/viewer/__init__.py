@@ -4,6 +4,7 @@
 |----------------|---------------------------------------------------------------------|
 | `segment`      | the widget Segment                                                  |
 | `train`        | the widget Train                                                    |
+| `form`         | parts of both widgets' forms                                        |
 | `layers`       | planes, channels and pixel size of a layer; places of results       |
 | `scoring`      | scores of planes, objects in scores, the table of objects           |
 | `training_set` | images and labels of open layers as files, for a training           |

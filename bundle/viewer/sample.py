@@ -15,7 +15,7 @@ RADII = (6, 13)  # pixels
 def nuclei() -> list[tuple[np.ndarray, dict[str, Any], str]]:
     """Draw six images of nuclei in fluorescence and their labels, as layers of the viewer.
 
-    The images are computed: they show what the widgets do, and no quality.
+    The images are computed, for a first look at the widgets. Results on them say nothing about quality.
 
     Returns:
         image uint8 (6, 256, 256) and labels int32 (6, 256, 256), each with its name.
@@ -31,7 +31,7 @@ def nuclei() -> list[tuple[np.ndarray, dict[str, Any], str]]:
 
 
 def _plane(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw an image uint8 (H, W) and its labels int32 (H, W). Nuclei touch, and may hide parts of others."""
+    """Draw an image uint8 (H, W) and its labels int32 (H, W). Nuclei touch and overlap a little."""
     light, labels = np.zeros((SIZE, SIZE)), np.zeros((SIZE, SIZE), np.int32)
     for number in range(1, NUCLEI + 1):
         (row, column), (height, width) = rng.uniform(0, SIZE, 2), rng.uniform(*RADII, 2)

@@ -207,7 +207,9 @@ def segment_large(
     Raises:
         ValueError, FileExistsError: as `Segmenter.segment_large`.
     """
-    segmenter = library_package("segmenter").Segmenter(weights, orientations=orientations, **objects)
+    segmenter = library_package("segmenter").Segmenter(
+        weights, orientations=orientations, memory_limit=2**30, **objects
+    )
     return Path(segmenter.segment_large(path, output, progress=progress))
 
 

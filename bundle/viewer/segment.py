@@ -1,4 +1,4 @@
-"""The widget Segment: objects of an open layer, with settings that act at once on the scores that are there."""
+"""The widget Segment: find objects in an open layer, and change their settings without running the network again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QGroupBox,
-    QHBoxLayout,
     QLabel,
     QLineEdit,
     QProgressBar,
@@ -34,6 +33,7 @@ from qtpy.QtWidgets import (
 )
 
 from ..running.package import library_package
+from .form import follow_layers, list_layers, row
 from .layers import LayerPlanes, file_of, is_large, pixel_size_of, placed, planes_of
 from .scoring import (
     Cancelled,
@@ -86,7 +86,7 @@ class _Found:
 
 
 class Problem(str):
-    """What went wrong in a thread, for the user."""
+    """Message about a problem in a thread."""
 
 
 class SegmentWidget(QWidget):
@@ -99,7 +99,7 @@ class SegmentWidget(QWidget):
         napari_viewer: the viewer.
 
     Attributes:
-        status: label with what happens, and what went wrong.
+        status: label with progress and problems.
     """
 
     progressed = Signal(float, str)  # share and text, from the thread
@@ -150,10 +150,10 @@ class SegmentWidget(QWidget):
         self.copy_button.setToolTip("The command that segments a folder of images with these settings, for a terminal")
         layout = QVBoxLayout(self)
         layout.addLayout(self._form)
-        layout.addLayout(_row(self.run_button, self.cancel_button))
+        layout.addLayout(row(self.run_button, self.cancel_button))
         layout.addWidget(self.progress)
         layout.addWidget(self._objects_group())
-        layout.addLayout(_row(self.table_button, self.save_button, self.copy_button))
+        layout.addLayout(row(self.table_button, self.save_button, self.copy_button))
         layout.addWidget(self.status)
         layout.addStretch()
 
@@ -186,9 +186,7 @@ class SegmentWidget(QWidget):
         return group
 
     def _connect(self) -> None:
-        events = self.viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered):
-            event.connect(self._list_layers)
+        follow_layers(self.viewer, self._list_layers)
         self.image.currentIndexChanged.connect(self._show_layer)
         self.weights.currentIndexChanged.connect(self._read_settings)
         for field in self.fields.values():
@@ -204,24 +202,18 @@ class SegmentWidget(QWidget):
         self.destroyed.connect(self._cancel.set)
 
     def _list_layers(self, _event: object = None) -> None:
-        """List the image layers that are no results."""
+        """List the image layers, without results."""
         chosen = self.image.currentData()
         for image in [one for one in self._results if one not in self.viewer.layers]:
             del self._results[image]  # frees the scores
         ours = {id(result.probability) for result in self._results.values()}
         layers = [one for one in self.viewer.layers if isinstance(one, Image) and id(one) not in ours]
-        self.image.blockSignals(True)
-        self.image.clear()
-        for layer in layers:
-            self.image.addItem(layer.name, layer)
-        kept = next((at for at, layer in enumerate(layers) if layer is chosen), len(layers) - 1)
-        self.image.setCurrentIndex(kept)
-        self.image.blockSignals(False)
+        list_layers(self.image, layers)
         if chosen is None or self.image.currentData() is not chosen:
             self._show_layer()
 
     def _show_layer(self, _index: int = 0) -> None:
-        """Show what is known of the chosen layer: pixel size, and for large images the file of the result."""
+        """Show the pixel size of the chosen layer, and for large images the file of the result."""
         layer = self.image.currentData()
         size = None if layer is None else pixel_size_of(layer)
         self.pixel_size.setValue(0 if size is None or size[0] != size[1] else size[0])
@@ -555,7 +547,7 @@ class SegmentWidget(QWidget):
 
 
 def _with_messages(work: Iterator[Any]) -> Iterator[Any]:
-    """Turn what goes wrong in a thread into a last message. Mistakes of this program are for the viewer to show."""
+    """Yield expected errors as a last message. napari shows all other errors."""
     try:
         yield from work
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
@@ -563,7 +555,7 @@ def _with_messages(work: Iterator[Any]) -> Iterator[Any]:
 
 
 def _objects_of(result: Result, settings: ObjectSettings, first: int, stale: threading.Event) -> Iterator[_Found]:
-    """Find the objects of all planes in the scores, in a thread. Ends early if the settings have changed."""
+    """Find the objects of all planes in the scores, in a thread. Ends early after a change of the settings."""
     planes, scores = result.planes, result.probability.data
     height, width = planes.size
     before = int(result.objects.data.reshape(-1, height, width)[:first].max(initial=0))
@@ -597,10 +589,3 @@ def _settings_of(weights: str) -> Any:
         return settings()
     content = json.loads(path.read_text(encoding="utf-8"))
     return settings(**{name: value for name, value in content.items() if name != "format"})
-
-
-def _row(*widgets: QWidget) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for widget in widgets:
-        row.addWidget(widget)
-    return row

@@ -1,4 +1,4 @@
-"""The widget Train: train on open layers or a folder, with live curve and the probability of an image as it learns."""
+"""The widget Train: train on open layers or a folder, with live curve and live probability of an image."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from napari.layers import Image, Labels
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QProcess, QProcessEnvironment, QTimer
 from qtpy.QtWidgets import (
+    QApplication,
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
-    QHBoxLayout,
     QLabel,
     QLineEdit,
     QListWidget,
@@ -35,30 +35,34 @@ from qtpy.QtWidgets import (
 
 from ..running.configuration import ROOT
 from ..running.package import HOME, INSTALLED
+from .form import follow_layers, list_layers, row
 from .layers import placed, planes_of
 from .scoring import PlaneScorer
 from .training_set import write_training_set
 from .weights import TRAINED, WeightsList
 
 LOOK = 1000  # milliseconds between two looks at the files of a training
+LAST = 60_000  # milliseconds for a training to save its state
 ANNOTATED = "annotated"  # folder of the training set, in the folder of the results
 HISTORY, WEIGHTS, SETTINGS = "history.csv", "model.pt", "model.json"  # files of a training
 LEARNING = "probability while learning"
 LONGEST = 1024  # pixels: the shown part of a large image
 
+_RUNNING: set[QProcess] = set()
+
 
 class TrainWidget(QWidget):
     """Train on images and labels of open layers, or on a folder.
 
-    The training is a process of its own, `original-unet train`: the viewer stays responsive, and if the viewer ends,
-    the state of the training is saved. The weights and `model.json` are in the folder of the results, and in the list
-    of the widget Segment.
+    The training is a process of its own, `original-unet train`. The viewer stays responsive. If the viewer ends, the
+    state of the training is saved. Weights and `model.json` are written to the folder of the results. The widget
+    Segment lists the weights.
 
     Args:
         napari_viewer: the viewer.
 
     Attributes:
-        status: label with what happens, and what went wrong.
+        status: label with progress and problems.
     """
 
     def __init__(self, napari_viewer: Any) -> None:
@@ -99,24 +103,22 @@ class TrainWidget(QWidget):
         form = QFormLayout()
         form.addRow("Image", self.image)
         form.addRow("Labels", self.labels)
-        form.addRow("", _row(self.add_button, self.clear_button))
+        form.addRow("", row(self.add_button, self.clear_button))
         form.addRow("Pairs", self.list)
-        form.addRow("Folder", _row(self.folder, self.browse_button))
+        form.addRow("Folder", row(self.folder, self.browse_button))
         form.addRow("Start from", self.start)
         form.addRow("Train for", self.minutes)
         form.addRow("Results in", self.output)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
-        layout.addLayout(_row(self.train_button, self.stop_button, self.resume_button))
+        layout.addLayout(row(self.train_button, self.stop_button, self.resume_button))
         layout.addWidget(self.progress)
         layout.addWidget(self.status)
         layout.addWidget(self.canvas)
         layout.addStretch()
 
     def _connect(self) -> None:
-        events = self.viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered):
-            event.connect(self._list_layers)
+        follow_layers(self.viewer, self._list_layers)
         self.add_button.clicked.connect(self.add_pair)
         self.clear_button.clicked.connect(self._clear_pairs)
         self.browse_button.clicked.connect(self._browse)
@@ -127,12 +129,8 @@ class TrainWidget(QWidget):
 
     def _list_layers(self, _event: object = None) -> None:
         for box, kind in ((self.image, Image), (self.labels, Labels)):
-            chosen = box.currentData()
             layers = [layer for layer in self.viewer.layers if isinstance(layer, kind) and layer is not self._learning]
-            box.clear()
-            for layer in layers:
-                box.addItem(layer.name, layer)
-            box.setCurrentIndex(next((at for at, one in enumerate(layers) if one is chosen), 0 if layers else -1))
+            list_layers(box, layers)
         self.pairs = [pair for pair in self.pairs if all(layer in self.viewer.layers for layer in pair)]
         self._show_pairs()
 
@@ -197,7 +195,7 @@ class TrainWidget(QWidget):
             self._process.terminate()
 
     def _training_set(self) -> tuple[Path, str]:
-        """Get the folder of images and labels: the user's, or one written from layers."""
+        """Get the folder of images and labels: given, or written from layers."""
         if self.folder.text():
             folder = Path(self.folder.text()).expanduser()
             if not folder.is_dir():
@@ -214,7 +212,7 @@ class TrainWidget(QWidget):
 
     def _run(self, words: Sequence[str], text: str) -> None:
         program = ["-m", HOME] if INSTALLED else ["-m", "bundle"]
-        process = QProcess(self)
+        process = _running_process()
         environment = QProcessEnvironment.systemEnvironment()
         environment.insert("PYTHONUNBUFFERED", "1")
         process.setProcessEnvironment(environment)
@@ -244,7 +242,7 @@ class TrainWidget(QWidget):
             self._show_share(line)
 
     def _show_share(self, line: str) -> None:
-        """Show the share of the time that is over, from the time that is left in a line of the training."""
+        """Show the progress, from the remaining time in a line of the training."""
         left = re.search(r"(\d+):(\d\d):(\d\d) left|(\d+):(\d\d):(\d\d)$", line)
         if left is None:
             return
@@ -275,7 +273,7 @@ class TrainWidget(QWidget):
     def _end(self, text: str) -> None:
         self._timer.stop()
         if self._process is not None:
-            self._process.deleteLater()
+            _RUNNING.discard(self._process)
         self._process = None
         self.train_button.setEnabled(True)
         self.resume_button.setEnabled(True)
@@ -285,13 +283,11 @@ class TrainWidget(QWidget):
         self.status.setText(text)
 
     def closeEvent(self, event: Any) -> None:
-        """End the training with the widget. Its state is saved."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.waitForFinished(20_000)
+        """End the training with the widget."""
+        end_trainings()
         super().closeEvent(event)
 
-    # ------------------------------------------------------------------ what the network has learned
+    # ------------------------------------------------------------------ curve and probability
 
     def _times(self) -> dict[str, int]:
         """Times of the last change of the files of a training."""
@@ -348,7 +344,7 @@ class TrainWidget(QWidget):
         self._predicting = False
 
     def _watched(self) -> Any:
-        """The image whose probability is shown: of the first pair, or the first image of the folder."""
+        """Layer for the live probability: of the first pair, or the first image of the folder."""
         if not self.folder.text():
             return self.pairs[0][0] if self.pairs else self.image.currentData()
         if self._opened is None:
@@ -371,6 +367,26 @@ class TrainWidget(QWidget):
             self._learning.scale, self._learning.translate = place["scale"], place["translate"]
 
 
+def _running_process() -> QProcess:
+    """Make a process without a parent. Qt would kill it with the widget, before a training has saved its state."""
+    application = QApplication.instance()
+    assert application is not None
+    if not _RUNNING:
+        application.aboutToQuit.connect(end_trainings)
+    process = QProcess()
+    _RUNNING.add(process)
+    return process
+
+
+def end_trainings() -> None:
+    """End all trainings, and wait until their state is saved."""
+    for process in list(_RUNNING):
+        process.terminate()
+    for process in list(_RUNNING):
+        process.waitForFinished(LAST)
+        _RUNNING.discard(process)
+
+
 def _probability(layer: Any, weights: str, step: Sequence[float]) -> tuple[np.ndarray, Mapping[str, Any]] | None:
     """Predict the middle of the plane in view.
 
@@ -391,10 +407,3 @@ def _probability(layer: Any, weights: str, step: Sequence[float]) -> tuple[np.nd
     corner = [*np.unravel_index(number, planes.leading), *start] if planes.leading else start
     place["translate"] = place["translate"] + np.array(corner) * place["scale"]
     return pixels.reshape((1,) * len(planes.leading) + pixels.shape), place
-
-
-def _row(*widgets: QWidget) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for widget in widgets:
-        row.addWidget(widget)
-    return row

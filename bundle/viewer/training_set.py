@@ -18,11 +18,11 @@ LEAST = 2  # images: one trains, one is held out
 
 @dataclass(frozen=True)
 class Written:
-    """What was written.
+    """Counts of a written training set.
 
     Args:
         images: number of images.
-        empty: number of planes without a label, left out.
+        empty: number of planes without labels, left out.
     """
 
     images: int
@@ -32,7 +32,7 @@ class Written:
 def write_training_set(pairs: Sequence[tuple[Any, Any]], folder: Path) -> Written:
     """Write image and label of every plane that has labels. A single plane is cut into four quarters.
 
-    Replaces an earlier training set in the folder, which appears when it is complete.
+    Replaces an earlier training set in the folder. The folder appears when all files are complete.
 
     Args:
         pairs: image layers and labels layers of the same shape.
@@ -78,7 +78,7 @@ def write_training_set(pairs: Sequence[tuple[Any, Any]], folder: Path) -> Writte
 def _quarters(
     image: np.ndarray, labels: np.ndarray, size: tuple[float, float] | None
 ) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float] | None]]:
-    """Cut a plane into four quarters, of which those with labels are kept."""
+    """Cut a plane into four quarters, and keep the quarters with labels."""
     parts = [
         (image[rows, columns], labels[rows, columns], size)
         for rows in _halves(labels.shape[0])

@@ -1,4 +1,4 @@
-"""The list of weights: published ones, those of trainings in this viewer, and files of the user."""
+"""The list of weights: published weights, weights of trainings in this viewer, and files of the user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BROWSE = "a file ..."
 
 
 class TrainedWeights(QObject):
-    """Weights that this viewer has trained or opened, newest first, for all lists of weights."""
+    """Weights trained or opened in this viewer, newest first, for all lists of weights."""
 
     added = Signal(str)  # the path
 
