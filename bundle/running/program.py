@@ -167,8 +167,9 @@ class Program:
             words = ["--", "--help"]
         texts = [key for key, value in inspect.signature(function).parameters.items() if value.annotation in TEXT]
         _check_options(words, texts)
-        fire.decorators.SetParseFns(**dict.fromkeys(texts, str))(remember)  # else 1e3 is read as 1000.0
-        fire.decorators.SetParseFn(_with_comments)(remember)
+        if not asked:  # the help would list what the decorators add as a group of commands
+            fire.decorators.SetParseFns(**dict.fromkeys(texts, str))(remember)  # else 1e3 is read as 1000.0
+            fire.decorators.SetParseFn(_with_comments)(remember)
         with nullcontext() if asked else redirect_stderr(io.StringIO()):
             try:
                 fire.Fire(remember, command=words, name=name)

@@ -97,6 +97,14 @@ def test_the_line_of_a_command_is_the_first_line_of_its_help(name: str) -> None:
     assert main.command(name).__doc__.splitlines()[0] == COMMANDS[name][1]
 
 
+def test_help_names_the_arguments_and_nothing_of_the_program_inside(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "--help"]) == 0
+    shown = "".join(capsys.readouterr())
+    assert "sample FOLDER" in shown
+    assert "--seed" in shown
+    assert "GROUP" not in shown
+
+
 @pytest.mark.parametrize("given, near", [("sampel", "sample"), ("fech", "fetch"), ("runs", "run")])
 def test_unknown_command_names_the_nearest_and_lists_all(
     given: str, near: str, capsys: pytest.CaptureFixture[str]
