@@ -53,6 +53,7 @@ def work_folder(output: Path) -> Path:
     """Get the folder of the unfinished work, beside the output. Absolute: workers have other current folders.
 
     Example:
+        >>> from pathlib import Path
         >>> work_folder(Path("results/out.ome.zarr")).name
         'out.ome.zarr.part'
     """
@@ -63,6 +64,7 @@ def table_beside(output: Path, name: str) -> Path:
     """Get the file of a table beside an output.
 
     Example:
+        >>> from pathlib import Path
         >>> table_beside(Path("results/out.ome.zarr"), "objects.csv").as_posix()
         'results/out.objects.csv'
     """
@@ -74,6 +76,7 @@ def is_result(path: Path) -> bool:
     """Tell whether a folder is a result of this program, which may be replaced.
 
     Example:
+        >>> from pathlib import Path
         >>> is_result(Path("absent.ome.zarr"))
         False
     """

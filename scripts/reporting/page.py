@@ -99,6 +99,7 @@ def write_page(path: Path, page: str) -> None:
         ForeignPageError: the file exists, and no command of this project has written it.
 
     Example:
+        >>> from pathlib import Path
         >>> write_page(Path("report.html"), "<head>")
         >>> Path("report.html").read_text()
         '<head>'

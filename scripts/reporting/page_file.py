@@ -25,6 +25,7 @@ def check_page(path: Path) -> None:
         ForeignPageError: the file exists, and no command of this project has written it.
 
     Example:
+        >>> from pathlib import Path
         >>> check_page(Path("new.html"))
     """
     if path.exists() and not (path.is_file() and is_own(path)):  # a pipe would be waited for
@@ -35,6 +36,7 @@ def is_own(path: Path) -> bool:
     """Check whether this project has written a page.
 
     Example:
+        >>> from pathlib import Path
         >>> _ = Path("notes.html").write_text("<p>notes")
         >>> is_own(Path("notes.html"))
         False
