@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.optional import needs_napari
+
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -35,7 +37,13 @@ def names_for(test: doctest.DocTest, module: ModuleType) -> dict[str, Any]:
     return {"np": np, "torch": torch, **({name: getattr(module, name)} if public else vars(module))}
 
 
-@pytest.mark.parametrize("name", MODULES)
+def marked(name: str) -> Any:
+    """Mark the modules of the napari plugin. Warnings of napari are none of ours."""
+    in_viewer = name.startswith("bundle.viewer")
+    return pytest.param(name, marks=[needs_napari, pytest.mark.filterwarnings("ignore")] if in_viewer else [])
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in MODULES])
 def test_examples_run_as_typed_and_print_the_stated_results(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # an example may write files
     module = importlib.import_module(name)

@@ -44,6 +44,7 @@ def write_training_set(pairs: Sequence[tuple[Any, Any]], folder: Path) -> Writte
 
     Example:
         >>> from napari.layers import Image, Labels
+        >>> from napari.layers import Image, Labels
         >>> written = write_training_set([(Image(np.zeros((8, 9))), Labels(np.ones((8, 9), int)))], Path("annotated"))
         >>> written.images, sorted(path.name for path in Path("annotated/images").iterdir())[:2]
         (4, ['000.ome.tif', '001.ome.tif'])

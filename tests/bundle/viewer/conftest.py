@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items):
     """Warnings of napari and Qt are none of ours."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings("default"))
+            item.add_marker(pytest.mark.filterwarnings("ignore"))
 
 
 @pytest.fixture(scope="session")
