@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -89,6 +89,25 @@ def planes_of(layer: Any, in_channels: int) -> LayerPlanes:
             f"expected ({in_channels}, rows, columns). Select the layers of the channels, right-click, Merge to Stack"
         )
     return LayerPlanes(pixels, -3)
+
+
+def plane_in_view(planes: LayerPlanes, step: Sequence[float]) -> int:
+    """Get the number of the plane that the viewer shows. Of positions outside the layer, the nearest plane.
+
+    Args:
+        planes: of the layer.
+        step: `viewer.dims.current_step`.
+
+    Example:
+        >>> plane_in_view(LayerPlanes(np.zeros((5, 30, 40))), step=(3, 0, 0))
+        3
+    """
+    axes = len(planes.leading)
+    end = len(step) - (3 if planes.channels == -3 else 2)
+    if not axes or end < axes:
+        return 0
+    inside = [min(max(int(at), 0), n - 1) for at, n in zip(step[end - axes : end], planes.leading, strict=True)]
+    return int(np.ravel_multi_index(inside, planes.leading))
 
 
 def is_large(layer: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import threading
@@ -34,7 +35,7 @@ from qtpy.QtWidgets import (
 
 from ..running.package import library_package
 from .form import follow_layers, list_layers, row
-from .layers import LayerPlanes, file_of, is_large, pixel_size_of, placed, planes_of
+from .layers import LayerPlanes, file_of, is_large, pixel_size_of, placed, plane_in_view, planes_of
 from .scoring import (
     Cancelled,
     ObjectSettings,
@@ -55,10 +56,17 @@ MOST = 10**6  # pixels, of the fields for areas
 class Result:
     """The layers that belong to a segmented image layer."""
 
+    image: Any  # layer
     planes: LayerPlanes
+    made_with: tuple[Any, ...]  # weights, views and pixel size
     pixel_size: tuple[float, float] | None
-    objects: Any  # labels layer
+    settings: ObjectSettings
     probability: Any  # image layer: the scores that settings of objects act upon
+    objects: Any = None  # labels layer
+    classes: Any = None  # labels layer, for several classes
+    painted: bool = False  # the user has edited the objects
+    note: str = ""  # about planes without result
+    stale: threading.Event = dataclasses.field(default_factory=threading.Event)  # the running search has old settings
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class _Plane:
 
     layer: Any
     planes: LayerPlanes
+    made_with: tuple[Any, ...]
     pixel_size: tuple[float, float] | None
     number: int
     scores: PlaneScores
@@ -111,7 +120,9 @@ class SegmentWidget(QWidget):
         self._scorer: tuple[tuple[Any, ...], PlaneScorer] | None = None
         self._worker: Any = None
         self._cancel = threading.Event()
-        self._stale = threading.Event()  # the running search for objects has old settings
+        self._layer: Any = None  # the image in work
+        self._settings = ObjectSettings()  # of its objects
+        self._result: Result | None = None  # of the image in work, after the first plane
         self._timer = QTimer(self, singleShot=True, interval=PAUSE)
         self._build()
         self._connect()
@@ -191,11 +202,11 @@ class SegmentWidget(QWidget):
         self.weights.currentIndexChanged.connect(self._read_settings)
         for field in self.fields.values():
             field.valueChanged.connect(self._settings_changed)
-        self._timer.timeout.connect(self._find_objects)
+        self._timer.timeout.connect(self._find_again)
         self.progressed.connect(self._tell)
         self.run_button.clicked.connect(self.segment)
         self.cancel_button.clicked.connect(self.cancel)
-        self.reset_button.clicked.connect(self._read_settings)
+        self.reset_button.clicked.connect(self._reset)
         self.table_button.clicked.connect(self._show_table)
         self.save_button.clicked.connect(self._save_table)
         self.copy_button.clicked.connect(self._copy_command)
@@ -217,16 +228,21 @@ class SegmentWidget(QWidget):
         layer = self.image.currentData()
         size = None if layer is None else pixel_size_of(layer)
         self.pixel_size.setValue(0 if size is None or size[0] != size[1] else size[0])
+        self._show_rows()
+        if layer is not None and is_large(layer) and (path := file_of(layer)) is not None:
+            stem = path.name.partition(".")[0]
+            self.output.setText(str(path.with_name(f"{stem}_segmented.ome.zarr")))
+
+    def _show_rows(self) -> None:
+        """Show the rows of the form that concern layer and weights."""
+        layer = self.image.currentData()
         large = layer is not None and is_large(layer)
         self._form.setRowVisible(self.output, large)
         self._form.setRowVisible(self.rescale, not large and bool(self.rescale.text()))
         self._form.setRowVisible(self.pixel_size, not large)
-        if large and (path := file_of(layer)) is not None:
-            stem = path.name.partition(".")[0]
-            self.output.setText(str(path.with_name(f"{stem}_segmented.ome.zarr")))
 
     def _read_settings(self, _index: object = None) -> None:
-        """Show the settings of the weights."""
+        """Show the settings of the weights. Results of other weights stay as they are."""
         weights = self.weights.chosen
         if weights is None:
             return
@@ -235,12 +251,19 @@ class SegmentWidget(QWidget):
         except (OSError, ValueError) as error:
             self.status.setText(str(error))
             return
-        for name, field in self.fields.items():
-            field.setValue(getattr(settings, name))
+        for name, box in self.fields.items():
+            before = box.blockSignals(True)
+            box.setValue(getattr(settings, name))
+            box.blockSignals(before)
         trained = settings.training.pixel_size
         self.rescale.setChecked(False)
         self.rescale.setText("" if trained is None else f"rescale to {trained:.3g} µm, as in training")
-        self._show_layer()
+        self._show_rows()
+
+    def _reset(self) -> None:
+        """Take the settings of the weights, also for the result of the chosen image."""
+        self._read_settings()
+        self._settings_changed()
 
     @property
     def objects_settings(self) -> ObjectSettings:
@@ -258,14 +281,14 @@ class SegmentWidget(QWidget):
         if self._worker is not None:
             return
         self._cancel.clear()
-        self._stale.set()
+        self._layer, self._settings, self._result = layer, self.objects_settings, None
         large = is_large(layer)
         try:
             if large:
                 work = self._large_work(layer, weights)
             else:
                 views, rescale = self.orientations.currentData(), self.rescale.isChecked()
-                given = (layer, weights, self._size_of(layer), rescale, views, self.objects_settings)
+                given = (layer, weights, self._size_of(layer), rescale, views, self._settings)
                 work = create_worker(_with_messages, self._score(*given))
         except ValueError as error:
             self.status.setText(str(error))
@@ -296,16 +319,17 @@ class SegmentWidget(QWidget):
         self.cancel_button.setEnabled(False)
 
     def _receive(self, message: Any) -> None:
-        """Take a plane, the file of a large image, the last text, or a problem from the thread."""
+        """Take a plane, the file of a large image, or the last text from the thread."""
         if isinstance(message, _Plane):
             self._add_plane(message)
         elif isinstance(message, Path):
             self._add_large(message)
-        elif isinstance(message, Problem):
-            self._tell(0, str(message))
+        elif self._result is not None:
+            self._tell(1, "measuring the objects ...")
+            self._result.note = message
+            self._find_objects(self._result)
         else:
-            self._tell(1, message)
-            self._timer.start(0)
+            self._tell(0, message)
 
     def _size_of(self, layer: Any) -> tuple[float, float] | None:
         """Pixel size in micrometres: of the form, else of the layer if its pixels are not square."""
@@ -324,10 +348,13 @@ class SegmentWidget(QWidget):
         """Segment the planes of a layer, in the thread. The plane in view comes first."""
         if rescale and pixel_size is None:
             raise ValueError("to rescale, the pixel size of the image is needed: type it in micrometres")
-        scorer = self._scorer_of(weights, views, pixel_size if rescale else None)
+        made_with, scorer = self._scorer_of(weights, views, pixel_size if rescale else None)
         planes, classes = planes_of(layer, scorer.settings.in_channels), len(scorer.settings.class_names)
-        first = self._in_view(planes)
+        if not len(planes):
+            raise ValueError(f"the layer '{layer.name}' has the shape {tuple(planes.pixels.shape)}: no planes")
+        first = plane_in_view(planes, self.viewer.dims.current_step)
         order = [first, *(number for number in range(len(planes)) if number != first)]
+        refused = []
         for done, number in enumerate(order):
             of_all = f"plane {done + 1} of {len(planes)}: " if len(planes) > 1 else ""
 
@@ -344,94 +371,133 @@ class SegmentWidget(QWidget):
                 kept = f"; {done} of {len(planes)} planes are finished and stay" if len(planes) > 1 else ""
                 yield f"cancelled{kept}"
                 return
-            yield _Plane(layer, planes, pixel_size, number, scores, found, classes)
-        yield "measuring the objects ..."
+            except ValueError as error:
+                if len(planes) == 1:
+                    raise
+                refused.append(f"plane {number} is left out: {error}")
+                continue
+            yield _Plane(layer, planes, made_with, pixel_size, number, scores, found, classes)
+        more = f"; {len(refused) - 1} more planes are left out" if len(refused) > 1 else ""
+        yield "".join(refused[:1]) + more
 
-    def _scorer_of(self, weights: str, orientations: int, pixel_size: tuple[float, float] | None) -> PlaneScorer:
-        """Keep the network for the next image."""
-        changed = None if not Path(weights).is_file() else Path(weights).stat().st_mtime_ns
-        key = (weights, changed, orientations, pixel_size)
+    def _scorer_of(
+        self, weights: str, orientations: int, pixel_size: tuple[float, float] | None
+    ) -> tuple[tuple[Any, ...], PlaneScorer]:
+        """Keep the network for the next image, with the facts that decide its scores."""
+        files = (Path(weights), Path(weights).with_suffix(".json"))  # a training replaces them
+        changed = [file.stat().st_mtime_ns for file in files if file.is_file()]
+        key = (weights, *changed, orientations, pixel_size)
         if self._scorer is None or self._scorer[0] != key:
             self._scorer = None  # frees the memory first
             self._scorer = (key, PlaneScorer(weights, orientations, pixel_size))
-        return self._scorer[1]
-
-    def _in_view(self, planes: LayerPlanes) -> int:
-        """Number of the plane that the viewer shows."""
-        if not planes.leading:
-            return 0
-        at = self.viewer.dims.current_step[-2 - len(planes.leading) : -2]
-        inside = [min(max(int(step), 0), length - 1) for step, length in zip(at, planes.leading, strict=False)]
-        return int(np.ravel_multi_index(inside, planes.leading)) if len(inside) == len(planes.leading) else 0
+        return self._scorer
 
     def _add_plane(self, plane: _Plane) -> None:
         """Show the scores of a plane, and its objects."""
-        layer, planes, scores = plane.layer, plane.planes, plane.scores
-        if layer not in self.viewer.layers:
+        if plane.layer not in self.viewer.layers:
             self._cancel.set()
             return
-        result = self._results.get(layer)
-        fits = result is not None and result.planes.pixels is planes.pixels and _alive(result, self.viewer)
-        if result is None or not fits or result.probability.data.shape[-2:] != scores.probability.shape:
-            result = self._new_result(plane)
-        at = planes.place(plane.number)
-        result.pixel_size = plane.pixel_size
-        layers = [(result.probability, scores.probability), (result.objects, plane.found)]
+        if self._result is None:
+            self._result = self._result_for(plane)
+        result = self._result
+        if not _alive(result, self.viewer):
+            self.cancel()
+            return
+        at = plane.planes.place(plane.number)
+        layers = [(result.probability, plane.scores.probability), (self._unpainted(result), plane.found)]
         if plane.classes > 2:
-            layers.append((self._classes_layer(plane), scores.classes))
+            if result.classes is None or result.classes not in self.viewer.layers:
+                result.classes = self._add_labels(result, "classes", np.uint8, visible=False)
+            layers.append((result.classes, plane.scores.classes))
         for one, pixels in layers:
             one.data[at] = pixels
             one.refresh()
 
-    def _classes_layer(self, plane: _Plane) -> Any:
-        name = f"{plane.layer.name} classes"
-        if name not in self.viewer.layers:
-            empty = np.zeros((*plane.planes.leading, *plane.planes.size), np.uint8)
-            self.viewer.add_labels(empty, name=name, visible=False, **placed(plane.layer, plane.planes))
-        return self.viewer.layers[name]
+    def _result_for(self, plane: _Plane) -> Result:
+        """Get the result to go on with: of the same pixels and weights, else new layers."""
+        layer, planes = plane.layer, plane.planes
+        result = self._results.get(layer)
+        same = result is not None and result.planes.pixels is planes.pixels and result.made_with == plane.made_with
+        if result is None or not same or not _alive(result, self.viewer):
+            result = self._new_result(plane)
+        result.settings, result.pixel_size, result.note = self._settings, plane.pixel_size, ""
+        result.stale.set()
+        return result
+
+    def _add_labels(self, result: Result, kind: str, dtype: type, **options: Any) -> Any:
+        """Add an empty labels layer for a result."""
+        image, planes = result.image, result.planes
+        empty: np.ndarray = np.zeros((*planes.leading, *planes.size), dtype)
+        return self.viewer.add_labels(empty, name=f"{image.name} {kind}", **options, **placed(image, planes))
+
+    def _unpainted(self, result: Result) -> Any:
+        """Get the layer for objects: a new one if the user has painted on the last one, to keep the work."""
+        if result.objects is None or result.painted:
+            if result.objects is not None:
+                result.objects.visible = False
+            result.objects, result.painted = self._add_labels(result, "objects", np.int32), False
+
+            def paint(_event: object) -> None:
+                result.painted = True
+
+            result.objects.events.paint.connect(paint)
+        return result.objects
 
     def _new_result(self, plane: _Plane) -> Result:
         """Add empty layers for the results, in place of earlier results of the image layer."""
         layer, planes = plane.layer, plane.planes
         earlier = self._results.pop(layer, None)
-        for old in () if earlier is None else (earlier.objects, earlier.probability):
-            with suppress(ValueError):
-                self.viewer.layers.remove(old)
-        name, small = layer.name, plane.scores.probability.shape
+        if earlier is not None:
+            for old in (earlier.probability, earlier.classes, None if earlier.painted else earlier.objects):
+                with suppress(ValueError):
+                    self.viewer.layers.remove(old)
+            earlier.stale.set()
+        small = plane.scores.probability.shape
         chosen = self.viewer.layers.selection.active
         probability = Image(
             np.zeros((*planes.leading, *small), np.float32),
-            name=f"{name} probability",
+            name=f"{layer.name} probability",
             contrast_limits=(0, 1),
             colormap="magma",
             visible=False,
             **placed(layer, planes, small),
         )
-        result = Result(planes, plane.pixel_size, None, probability)
+        result = Result(layer, planes, plane.made_with, plane.pixel_size, self._settings, probability)
         self._results[layer] = result  # before the layer: results are not listed as images
         self.viewer.add_layer(probability)
-        empty = np.zeros((*planes.leading, *planes.size), np.int32)
-        result.objects = self.viewer.add_labels(empty, name=f"{name} objects", **placed(layer, planes))
+        self._unpainted(result)
         if chosen is not None and chosen in self.viewer.layers:
             self.viewer.layers.selection.active = chosen
         return result
 
     # ------------------------------------------------------------------ objects
 
-    def _settings_changed(self, _value: float) -> None:
-        if self.image.currentData() in self._results:
-            self._stale.set()
-            self._timer.start()
-
-    def _find_objects(self) -> None:
-        """Find the objects of all planes again, in a thread, the plane in view first."""
-        result = self._results.get(self.image.currentData())
-        if result is None or not _alive(result, self.viewer):
+    def _settings_changed(self, _value: float = 0) -> None:
+        """Find the objects of the chosen image again, after a pause."""
+        layer = self.image.currentData()
+        if self._worker is not None and layer is self._layer:
+            self._settings = self.objects_settings  # for the planes to come
+        result = self._results.get(layer)
+        if result is None:
             return
-        self._stale.set()
-        self._stale = threading.Event()
-        first = self._in_view(result.planes)
-        worker = create_worker(_with_messages, _objects_of(result, self.objects_settings, first, self._stale))
+        result.settings = self.objects_settings
+        result.stale.set()
+        self._timer.start()
+
+    def _find_again(self) -> None:
+        result = self._results.get(self.image.currentData())
+        if result is not None:
+            self._find_objects(result)
+
+    def _find_objects(self, result: Result) -> None:
+        """Find the objects of all planes again, in a thread, the plane in view first."""
+        if not _alive(result, self.viewer):
+            self.status.setText(f"results of '{result.image.name}' were removed: press Segment for new ones")
+            return
+        result.stale.set()
+        result.stale = threading.Event()
+        first = plane_in_view(result.planes, self.viewer.dims.current_step)
+        worker = create_worker(_with_messages, _objects_of(result, result.settings, first, result.stale))
         worker.yielded.connect(self._show_objects)
         worker.start()
 
@@ -442,15 +508,17 @@ class SegmentWidget(QWidget):
         result = found.result
         if found.stale.is_set() or not _alive(result, self.viewer):
             return
+        objects = self._unpainted(result)
         if found.number is not None:
-            result.objects.data[result.planes.place(found.number)] = found.pixels
-            result.objects.refresh()
+            objects.data[result.planes.place(found.number)] = found.pixels
+            objects.refresh()
             return
-        result.objects.data = found.pixels.reshape(result.objects.data.shape)
-        result.objects.features = found.table
+        objects.data = found.pixels.reshape(objects.data.shape)
+        objects.features = found.table
         planes = f" in {len(result.planes)} planes" if len(result.planes) > 1 else ""
         if self._worker is None:
-            self.status.setText(f"{len(found.table)} objects{planes}")
+            note = f"; {result.note}" if result.note else ""
+            self.status.setText(f"{len(found.table)} objects{planes}{note}")
 
     # ------------------------------------------------------------------ large images
 
@@ -525,9 +593,13 @@ class SegmentWidget(QWidget):
         table = self._table()
         if table is None:
             return
-        with library_package("io.files").replacing(path) as temporary:
-            table.to_csv(temporary, index=False)
-        self.status.setText(f"saved: {path}")
+        try:
+            with library_package("io.files").replacing(path) as temporary:
+                table.to_csv(temporary, index=False)
+        except OSError as error:
+            self.status.setText(f"{path} is not saved: {error}")
+        else:
+            self.status.setText(f"saved: {path}")
 
     @property
     def command(self) -> str:

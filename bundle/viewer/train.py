@@ -34,9 +34,9 @@ from qtpy.QtWidgets import (
 )
 
 from ..running.configuration import ROOT
-from ..running.package import HOME, INSTALLED
+from ..running.package import HOME, INSTALLED, library_package
 from .form import follow_layers, list_layers, row
-from .layers import placed, planes_of
+from .layers import placed, plane_in_view, planes_of
 from .scoring import PlaneScorer
 from .training_set import write_training_set
 from .weights import TRAINED, WeightsList
@@ -161,15 +161,19 @@ class TrainWidget(QWidget):
     @property
     def results(self) -> Path:
         """Folder of the results."""
-        return Path(self.output.text()).expanduser()
+        return Path(self.output.text()).expanduser().absolute()
 
     def train(self) -> None:
         """Write the training set, and start the training."""
         if self._process is not None:
             return
+        if not self.output.text().strip():
+            self.status.setText("no folder for the results: type one in the field Results in")
+            return
         try:
-            folder, told = self._training_set()
-        except (OSError, ValueError) as error:
+            with library_package("io.locks").FolderLock(self.results):  # another training may read its images there
+                folder, told = self._training_set()
+        except (OSError, ValueError, RuntimeError) as error:
             self.status.setText(str(error))
             return
         words = ["train", str(folder), "--output", str(self.results), "--max_minutes", f"{self.minutes.value():g}"]
@@ -184,7 +188,7 @@ class TrainWidget(QWidget):
         if not (self.results / "training_state.pt").is_file():
             self.status.setText(f"no training to go on with in {self.results}: it has no training_state.pt")
             return
-        folder = Path(self.folder.text()).expanduser() if self.folder.text() else self.results / ANNOTATED
+        folder = Path(self.folder.text()).expanduser().absolute() if self.folder.text() else self.results / ANNOTATED
         words = ["train", str(folder), "--output", str(self.results), "--max_minutes", f"{self.minutes.value():g}"]
         self._run([*words, "--resume", "true"], "going on ...")
 
@@ -197,7 +201,7 @@ class TrainWidget(QWidget):
     def _training_set(self) -> tuple[Path, str]:
         """Get the folder of images and labels: given, or written from layers."""
         if self.folder.text():
-            folder = Path(self.folder.text()).expanduser()
+            folder = Path(self.folder.text()).expanduser().absolute()
             if not folder.is_dir():
                 raise ValueError(f"{folder} is no folder. Give a folder with images and labels, or clear the field")
             return folder, ""
@@ -205,7 +209,6 @@ class TrainWidget(QWidget):
         if None in pairs[0]:
             raise ValueError("nothing to train on: open an image and its labels, or give a folder")
         folder = self.results / ANNOTATED
-        folder.parent.mkdir(parents=True, exist_ok=True)
         written = write_training_set(pairs, folder)
         empty = f" ({written.empty} planes without labels left out)" if written.empty else ""
         return folder, f"{written.images} images with labels{empty}; "
@@ -227,6 +230,8 @@ class TrainWidget(QWidget):
         self.train_button.setEnabled(False)
         self.resume_button.setEnabled(False)
         self.stop_button.setEnabled(True)
+        for field in (self.output, self.folder, self.minutes):
+            field.setEnabled(False)  # they name the running training
         self.progress.setRange(0, 0)
         self.status.setText(text)
         self._timer.start()
@@ -278,6 +283,8 @@ class TrainWidget(QWidget):
         self.train_button.setEnabled(True)
         self.resume_button.setEnabled(True)
         self.stop_button.setEnabled(False)
+        for field in (self.output, self.folder, self.minutes):
+            field.setEnabled(True)
         self.progress.setRange(0, 1000)
         self.progress.setValue(0)
         self.status.setText(text)
@@ -398,8 +405,7 @@ def _probability(layer: Any, weights: str, step: Sequence[float]) -> tuple[np.nd
         planes = planes_of(layer, scorer.settings.in_channels)
     except (OSError, ValueError):
         return None
-    at = step[-2 - len(planes.leading) : -2] if planes.leading else ()
-    number = int(np.ravel_multi_index([int(one) for one in at], planes.leading)) if at else 0
+    number = plane_in_view(planes, step)
     start = [max(0, (length - LONGEST) // 2) for length in planes.size]
     part = planes[number][start[0] : start[0] + LONGEST, start[1] : start[1] + LONGEST]
     pixels = scorer(part).probability

@@ -39,8 +39,8 @@ def write_training_set(pairs: Sequence[tuple[Any, Any]], folder: Path) -> Writte
         folder: receives `images` and `labels`.
 
     Raises:
-        ValueError: no pair, shapes that differ, or no labels; the folder holds other files. The message names the
-            layers.
+        ValueError: no pair, shapes that differ, negative labels, or no labels; the folder holds other files. The
+            message names the layers.
 
     Example:
         >>> from napari.layers import Image, Labels
@@ -60,6 +60,12 @@ def write_training_set(pairs: Sequence[tuple[Any, Any]], folder: Path) -> Writte
                 f"the layer '{labels.name}' has the shape {marks.shape}, the image '{image.name}' "
                 f"{(*planes.leading, *planes.size)}: expected equal shapes"
             )
+        lowest, highest = int(marks.min(initial=0)), int(marks.max(initial=0))
+        if lowest < 0 or highest >= 2**32:
+            raise ValueError(
+                f"the layer '{labels.name}' has the values {lowest} to {highest}: expected 0 for background, and "
+                "positive numbers below 4294967296"
+            )
         marks = marks.reshape(len(planes), *planes.size)
         size = pixel_size_of(image)
         for number, mark in enumerate(marks):
@@ -74,6 +80,14 @@ def write_training_set(pairs: Sequence[tuple[Any, Any]], folder: Path) -> Writte
         found = _quarters(*found[0])
     _write(found, folder)
     return Written(len(found), empty)
+
+
+def _as_ome(image: np.ndarray) -> np.ndarray:
+    """Convert the pixel types that OME-TIFF lacks: int64, uint64 and float16. Masks become uint8."""
+    if image.dtype.kind in "iu" and image.dtype.itemsize == 8:
+        fits = image.min() >= -(2**31) and image.max() < 2**31
+        return image.astype(np.int32 if fits else np.float64)
+    return image.astype({"f2": np.float32, "b1": np.uint8}.get(image.dtype.str[1:], image.dtype))
 
 
 def _quarters(
@@ -112,7 +126,9 @@ def _write(found: Sequence[tuple[np.ndarray, np.ndarray, tuple[float, float] | N
             metadata |= {"PhysicalSizeY": size[0], "PhysicalSizeX": size[1]}
             metadata |= {"PhysicalSizeYUnit": "µm", "PhysicalSizeXUnit": "µm"}
         file = new / "images" / f"{number:03d}.ome.tif"
-        tifffile.imwrite(file, image, ome=True, metadata=metadata, photometric="rgb" if color else "minisblack")
+        tifffile.imwrite(
+            file, _as_ome(image), ome=True, metadata=metadata, photometric="rgb" if color else "minisblack"
+        )
         narrow = labels.astype(np.uint16 if labels.max() < 2**16 else np.uint32)
         tifffile.imwrite(new / "labels" / f"{number:03d}.ome.tif", narrow, ome=True, photometric="minisblack")
     if folder.exists():

@@ -89,6 +89,70 @@ def test_cancelling_keeps_the_finished_planes_and_the_widget_goes_on(viewer, wid
     assert all(plane.any() for plane in objects(viewer).data)
 
 
+def test_scores_of_two_weights_are_never_mixed_in_a_stack(viewer, widget, until):
+    viewer.add_image(IMAGES[:3], name="cells")
+    segmented(widget, until)
+    found = objects(viewer).data.copy()
+    widget.weights.choose("em_small")
+    assert np.array_equal(objects(viewer).data, found)
+    widget.progressed.connect(lambda share, _text: share > 0.4 and widget.cancel())
+    segmented(widget, until)
+    until(lambda: "cancelled" in widget.status.text())
+    assert [plane.any() for plane in viewer.layers["cells probability"].data].count(True) < 3
+
+
+def test_painted_objects_are_kept_when_settings_change(viewer, widget, until):
+    viewer.add_image(IMAGES[0], name="cells")
+    segmented(widget, until)
+    painted = objects(viewer)
+    painted.paint((5, 5), 99)
+    mine = painted.data.copy()
+    widget.fields["threshold"].setValue(0.9)
+    until(lambda: len(viewer.layers) == 4 and len(viewer.layers[-1].features))
+    assert np.array_equal(painted.data, mine)
+    assert viewer.layers[-1].data.max() == len(viewer.layers[-1].features)
+
+
+def test_the_image_in_work_is_measured_also_if_another_is_chosen(viewer, widget, until):
+    first, second = viewer.add_image(IMAGES[:2], name="first"), viewer.add_image(IMAGES[2], name="second")
+    widget.image.setCurrentIndex(widget.image.findData(first))
+    widget.segment()
+    widget.image.setCurrentIndex(widget.image.findData(second))
+    widget.fields["threshold"].setValue(0.99)
+    until(lambda: widget._worker is None)
+    until(lambda: len(viewer.layers["first objects"].features))
+    found = viewer.layers["first objects"]
+    assert len(found.features) == len(np.unique(found.data)) - 1
+    assert np.array_equal(found.data[0] > 0, Segmenter("nuclei_small")(IMAGES[0]).instances > 0)
+
+
+def test_a_plane_that_cannot_be_segmented_ends_that_plane_only(viewer, widget, until):
+    stack = IMAGES[:3].astype(float)
+    stack[1, 0, 0] = np.nan
+    viewer.add_image(stack, contrast_limits=(0, 255))
+    segmented(widget, until)
+    assert "plane 1" in widget.status.text()
+    assert "NaN" in widget.status.text()
+    assert objects(viewer).features["plane"].unique().tolist() == [0, 2]
+
+
+def test_results_removed_during_the_work_end_it_with_a_message(viewer, widget, until):
+    viewer.add_image(IMAGES[:3], name="cells")
+    widget.segment()
+    until(lambda: "cells objects" in viewer.layers)
+    viewer.layers.remove("cells objects")
+    until(lambda: widget._worker is None)
+    until(lambda: "cells" in widget.status.text() and "removed" in widget.status.text())
+
+
+def test_a_table_that_cannot_be_written_is_a_message(viewer, widget, until, tmp_path):
+    viewer.add_image(IMAGES[0])
+    segmented(widget, until)
+    (tmp_path / "file").touch()
+    widget.save_table(tmp_path / "file" / "objects.csv")
+    assert str(tmp_path / "file" / "objects.csv") in widget.status.text()
+
+
 def test_the_pixel_size_of_a_layer_is_used_in_the_table_and_results_lie_on_the_image(viewer, widget, until):
     viewer.add_image(IMAGES[0], scale=(500, 500), translate=(30, 20), units=("nm", "nm"))
     assert widget.pixel_size.value() == 0.5

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tifffile
 from napari.layers import Image, Labels
 
+from bundle.running.configuration import ROOT
+from bundle.viewer.layers import LayerPlanes, plane_in_view
 from bundle.viewer.sample import nuclei
 from bundle.viewer.segment import SegmentWidget
 from bundle.viewer.train import LEARNING, TrainWidget
@@ -53,6 +58,7 @@ def test_a_single_plane_is_cut_into_quarters(tmp_path):
     [
         (np.zeros((256, 256), int), "no labels"),
         (np.ones((250, 256), int), "(250, 256)"),
+        (np.where(np.eye(256) > 0, -1, LABELS[0]), "-1"),
         (np.pad(np.ones((9, 9), int), ((0, 247), (0, 247))), "single quarter"),
     ],
 )
@@ -68,6 +74,46 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path):
     with pytest.raises(ValueError, match="set"):
         write_training_set([(Image(IMAGES), Labels(LABELS))], tmp_path / "set")
     assert (tmp_path / "set" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.float16, bool, ">u2"])
+def test_images_of_any_real_type_are_written(tmp_path, dtype):
+    image = IMAGES[:2].astype(dtype)
+    write_training_set([(Image(image), Labels(LABELS[:2]))], tmp_path / "set")
+    assert np.array_equal(tifffile.imread(tmp_path / "set" / "images" / "000.ome.tif"), image[0])
+
+
+def test_images_of_a_running_training_are_not_replaced(widget, tmp_path):
+    widget.results.mkdir()
+    other = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from scripts.io import FolderLock; "
+    running = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"{other}FolderLock({str(widget.results)!r}).acquire(); print('on', flush=True); input()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert running.stdout.readline() == b"on\n"
+    widget.train()
+    running.communicate(b"\n")
+    assert str(running.pid) in widget.status.text()
+    assert widget._process is None
+    assert not (widget.results / "annotated").exists()
+
+
+def test_without_a_folder_for_the_results_nothing_starts(widget):
+    widget.output.setText(" ")
+    widget.train()
+    assert "Results in" in widget.status.text()
+    assert widget._process is None
+
+
+def test_the_shown_plane_is_inside_the_layer():
+    assert plane_in_view(LayerPlanes(np.zeros((3, 4, 5))), (9, 0, 0)) == 2
+    assert plane_in_view(LayerPlanes(np.zeros((3, 2, 4, 5)), channels=-3), (1, 0, 0, 0)) == 1
+    assert plane_in_view(LayerPlanes(np.zeros((4, 5))), (9, 0, 0)) == 0
 
 
 def test_closed_layers_leave_the_pairs(viewer, widget):
