@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+
+LEARNING = "probability while learning"  # layer of a training
 
 
 def row(*widgets: QWidget) -> QHBoxLayout:
@@ -14,6 +16,16 @@ def row(*widgets: QWidget) -> QHBoxLayout:
     for widget in widgets:
         layout.addWidget(widget)
     return layout
+
+
+def scrolled(widget: QWidget) -> QVBoxLayout:
+    """Give a widget a layout that scrolls, since small screens are lower than a form."""
+    area, content, outer = QScrollArea(widgetResizable=True), QWidget(), QVBoxLayout(widget)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setWidget(content)
+    outer.setContentsMargins(0, 0, 0, 0)
+    outer.addWidget(area)
+    return QVBoxLayout(content)
 
 
 def follow_layers(viewer: Any, changed: Callable[[Any], None]) -> None:

@@ -29,12 +29,11 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QSpinBox,
-    QVBoxLayout,
     QWidget,
 )
 
 from ..running.package import library_package
-from .form import follow_layers, list_layers, row
+from .form import LEARNING, follow_layers, list_layers, row, scrolled
 from .layers import LayerPlanes, file_of, is_large, pixel_size_of, placed, plane_in_view, planes_of
 from .scoring import (
     Cancelled,
@@ -159,7 +158,7 @@ class SegmentWidget(QWidget):
         self.table_button, self.save_button = QPushButton("Show table"), QPushButton("Save table ...")
         self.copy_button = QPushButton("Copy command")
         self.copy_button.setToolTip("The command that segments a folder of images with these settings, for a terminal")
-        layout = QVBoxLayout(self)
+        layout = scrolled(self)
         layout.addLayout(self._form)
         layout.addLayout(row(self.run_button, self.cancel_button))
         layout.addWidget(self.progress)
@@ -217,8 +216,10 @@ class SegmentWidget(QWidget):
         chosen = self.image.currentData()
         for image in [one for one in self._results if one not in self.viewer.layers]:
             del self._results[image]  # frees the scores
+            self.status.setText("")
         ours = {id(result.probability) for result in self._results.values()}
-        layers = [one for one in self.viewer.layers if isinstance(one, Image) and id(one) not in ours]
+        images = [layer for layer in self.viewer.layers if isinstance(layer, Image) and layer.name != LEARNING]
+        layers = [layer for layer in images if id(layer) not in ours]
         list_layers(self.image, layers)
         if chosen is None or self.image.currentData() is not chosen:
             self._show_layer()
@@ -280,6 +281,8 @@ class SegmentWidget(QWidget):
             return
         if self._worker is not None:
             return
+        if LEARNING in self.viewer.layers:
+            self.viewer.layers[LEARNING].visible = False  # it would hide the objects
         self._cancel.clear()
         self._layer, self._settings, self._result = layer, self.objects_settings, None
         large = is_large(layer)
@@ -615,7 +618,7 @@ class SegmentWidget(QWidget):
 
     def _copy_command(self) -> None:
         QApplication.clipboard().setText(self.command)
-        self.status.setText(f"copied: {self.command}")
+        self.status.setText("copied the command. Change my/images in it to your folder")
 
 
 def _with_messages(work: Iterator[Any]) -> Iterator[Any]:

@@ -29,13 +29,12 @@ from qtpy.QtWidgets import (
     QListWidget,
     QProgressBar,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
 from ..running.configuration import ROOT
 from ..running.package import HOME, INSTALLED, library_package
-from .form import follow_layers, list_layers, row
+from .form import LEARNING, follow_layers, list_layers, row, scrolled
 from .layers import placed, plane_in_view, planes_of
 from .scoring import PlaneScorer
 from .training_set import write_training_set
@@ -45,7 +44,6 @@ LOOK = 1000  # milliseconds between two looks at the files of a training
 LAST = 60_000  # milliseconds for a training to save its state
 ANNOTATED = "annotated"  # folder of the training set, in the folder of the results
 HISTORY, WEIGHTS, SETTINGS = "history.csv", "model.pt", "model.json"  # files of a training
-LEARNING = "probability while learning"
 LONGEST = 1024  # pixels: the shown part of a large image
 
 _RUNNING: set[QProcess] = set()
@@ -109,7 +107,7 @@ class TrainWidget(QWidget):
         form.addRow("Start from", self.start)
         form.addRow("Train for", self.minutes)
         form.addRow("Results in", self.output)
-        layout = QVBoxLayout(self)
+        layout = scrolled(self)
         layout.addLayout(form)
         layout.addLayout(row(self.train_button, self.stop_button, self.resume_button))
         layout.addWidget(self.progress)

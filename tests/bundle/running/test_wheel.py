@@ -28,7 +28,16 @@ from scripts.published import published
 from scripts.settings import settings_path
 
 ROOT = Path(__file__).resolve().parents[3]
-IN_WHEEL = ("pyproject.toml", "README.md", "LICENSE", "scripts/", "configs/", "models/", "bundle/running/", "bundle/viewer/")
+IN_WHEEL = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "scripts/",
+    "configs/",
+    "models/",
+    "bundle/running/",
+    "bundle/viewer/",
+)
 SETUPTOOLS = 77  # the oldest that reads this pyproject.toml
 PROGRESS = ("training: ", "evaluating: ", "segmenting: ", "fitting: ", "looking: ")  # as many lines as the time allows
 

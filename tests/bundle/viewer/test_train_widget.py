@@ -11,10 +11,11 @@ import tifffile
 from napari.layers import Image, Labels
 
 from bundle.running.configuration import ROOT
+from bundle.viewer.form import LEARNING
 from bundle.viewer.layers import LayerPlanes, plane_in_view
 from bundle.viewer.sample import nuclei
 from bundle.viewer.segment import SegmentWidget
-from bundle.viewer.train import LEARNING, TrainWidget
+from bundle.viewer.train import TrainWidget
 from bundle.viewer.training_set import write_training_set
 from bundle.viewer.weights import TRAINED
 
