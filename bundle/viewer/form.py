@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLayout, QScrollArea, QVBoxLayout, QWidget
 
 LEARNING = "probability while learning"  # layer of a training
 
@@ -18,14 +19,31 @@ def row(*widgets: QWidget) -> QHBoxLayout:
     return layout
 
 
-def scrolled(widget: QWidget) -> QVBoxLayout:
-    """Give a widget a layout that scrolls, since small screens are lower than a form."""
-    area, content, outer = QScrollArea(widgetResizable=True), QWidget(), QVBoxLayout(widget)
+class Scrolled(QScrollArea):
+    """Scroll a form up and down, since screens may be low. The width is that of the form in the style of the viewer."""
+
+    def minimumSizeHint(self) -> QSize:
+        """Ask for the form's width."""
+        form = self.widget()
+        width = 0 if form is None else form.minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width()
+        return QSize(width, super().minimumSizeHint().height())
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Notice a form that has become wider, by another style or text."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
+
+
+def show_scrolled(widget: QWidget, layout: QLayout) -> None:
+    """Show a finished layout in a widget."""
+    area, content, outer = Scrolled(widgetResizable=True), QWidget(), QVBoxLayout(widget)
+    content.setLayout(layout)
     area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setWidget(content)
     outer.setContentsMargins(0, 0, 0, 0)
     outer.addWidget(area)
-    return QVBoxLayout(content)
 
 
 def follow_layers(viewer: Any, changed: Callable[[Any], None]) -> None:

@@ -29,11 +29,12 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QSpinBox,
+    QVBoxLayout,
     QWidget,
 )
 
 from ..running.package import library_package
-from .form import LEARNING, follow_layers, list_layers, row, scrolled
+from .form import LEARNING, follow_layers, list_layers, row, show_scrolled
 from .layers import LayerPlanes, file_of, is_large, pixel_size_of, placed, plane_in_view, planes_of
 from .scoring import (
     Cancelled,
@@ -158,7 +159,7 @@ class SegmentWidget(QWidget):
         self.table_button, self.save_button = QPushButton("Show table"), QPushButton("Save table ...")
         self.copy_button = QPushButton("Copy command")
         self.copy_button.setToolTip("The command that segments a folder of images with these settings, for a terminal")
-        layout = scrolled(self)
+        layout = QVBoxLayout()
         layout.addLayout(self._form)
         layout.addLayout(row(self.run_button, self.cancel_button))
         layout.addWidget(self.progress)
@@ -166,6 +167,7 @@ class SegmentWidget(QWidget):
         layout.addLayout(row(self.table_button, self.save_button, self.copy_button))
         layout.addWidget(self.status)
         layout.addStretch()
+        show_scrolled(self, layout)
 
     def _objects_group(self) -> QGroupBox:
         """Fields for the settings of objects, by their names in `model.json`."""

@@ -29,12 +29,13 @@ from qtpy.QtWidgets import (
     QListWidget,
     QProgressBar,
     QPushButton,
+    QVBoxLayout,
     QWidget,
 )
 
 from ..running.configuration import ROOT
 from ..running.package import HOME, INSTALLED, library_package
-from .form import LEARNING, follow_layers, list_layers, row, scrolled
+from .form import LEARNING, follow_layers, list_layers, row, show_scrolled
 from .layers import placed, plane_in_view, planes_of
 from .scoring import PlaneScorer
 from .training_set import write_training_set
@@ -107,13 +108,14 @@ class TrainWidget(QWidget):
         form.addRow("Start from", self.start)
         form.addRow("Train for", self.minutes)
         form.addRow("Results in", self.output)
-        layout = scrolled(self)
+        layout = QVBoxLayout()
         layout.addLayout(form)
         layout.addLayout(row(self.train_button, self.stop_button, self.resume_button))
         layout.addWidget(self.progress)
         layout.addWidget(self.status)
         layout.addWidget(self.canvas)
         layout.addStretch()
+        show_scrolled(self, layout)
 
     def _connect(self) -> None:
         follow_layers(self.viewer, self._list_layers)
