@@ -7,14 +7,17 @@ import shlex
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from napari.layers import Image
 from napari.layers._source import layer_source
 
+from bundle.viewer.layers import is_large
 from bundle.viewer.sample import nuclei
 from bundle.viewer.scoring import objects_table
 from bundle.viewer.segment import SegmentWidget
 from bundle.viewer.weights import BROWSE
-from scripts import Segmenter
+from scripts import RonnebergerUNet, Segmenter
+from scripts.settings import ModelSettings, write_weights
 
 IMAGES = nuclei()[0][0][:, :96, :128]
 
@@ -284,3 +287,25 @@ def test_a_stack_without_objects_has_an_empty_table():
 def test_the_list_of_weights_offers_published_weights_and_files(widget):
     names = [widget.weights.itemData(at) for at in range(widget.weights.count())]
     assert {"em", "em_small", "nuclei", "nuclei_small", BROWSE} <= set(names)
+
+
+def test_colour_images_and_several_classes(viewer, widget, until, tmp_path):
+    torch.manual_seed(0)
+    network = RonnebergerUNet(in_channels=3, out_channels=3, features=(4, 8))
+    names = ModelSettings(in_channels=3, out_channels=3, class_names=["background", "cell", "debris"])
+    write_weights(network.state_dict(), tmp_path / "model.pt", names.of(network, names.training))
+    widget.weights.addItem("mine", str(tmp_path / "model.pt"))
+    widget.weights.choose(str(tmp_path / "model.pt"))
+    pixels = np.stack([IMAGES[0], IMAGES[1], IMAGES[2]], axis=-1)
+    viewer.add_image(pixels, rgb=True, name="slide")
+    segmented(widget, until)
+    expected = Segmenter(tmp_path / "model.pt")(pixels)
+    assert len(np.unique(expected.classes)) > 1
+    assert np.array_equal(viewer.layers["slide classes"].data, expected.classes)
+    assert np.array_equal(viewer.layers["slide objects"].data, expected.instances)
+    assert "mean_intensity_2" in objects(viewer).features
+
+
+@pytest.mark.parametrize("shape, large", [((8192, 8192), False), ((8193, 8192), True), ((3, 64, 64), False)])
+def test_planes_above_8192_squared_go_block_by_block(shape, large):
+    assert is_large(Image(np.broadcast_to(np.uint8(1), shape), contrast_limits=(0, 1))) == large

@@ -15,7 +15,7 @@ from bundle.viewer.form import LEARNING
 from bundle.viewer.layers import LayerPlanes, plane_in_view
 from bundle.viewer.sample import nuclei
 from bundle.viewer.segment import SegmentWidget
-from bundle.viewer.train import TrainWidget
+from bundle.viewer.train import TrainWidget, end_trainings
 from bundle.viewer.training_set import write_training_set
 from bundle.viewer.weights import TRAINED
 
@@ -159,11 +159,12 @@ def test_a_training_shows_its_curve_and_its_weights_are_ready_to_segment(viewer,
 
 
 @pytest.mark.slow
-def test_a_stopped_training_goes_on(widget, until, tmp_path):
+@pytest.mark.parametrize("end", [TrainWidget.stop, lambda _widget: end_trainings()], ids=["stop", "viewer closes"])
+def test_a_stopped_training_goes_on(widget, until, tmp_path, end):
     widget.minutes.setValue(20)
     widget.train()
     until(lambda: "left" in widget.status.text(), 300)
-    widget.stop()
+    end(widget)
     until(lambda: widget._process is None, 100)
     assert "stopped" in widget.status.text()
     assert (tmp_path / "results" / "training_state.pt").is_file()
